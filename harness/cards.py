@@ -1,0 +1,255 @@
+"""Schemas of the two kinds of card: what a dataset is, what a model is.
+
+Conventions: sizes are pixels, thresholds are probabilities in (0, 1), hashes
+are lower-case hexadecimal SHA-256. Unknown keys are errors.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.errors import CardError, choose
+from harness.files import Document, read_yaml, shipped, validate
+
+PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
+PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Strict(BaseModel):
+    """Base of every schema: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttributeRule(Strict):
+    """How one attribute's value is written.
+
+    Exactly one of `values` (a closed list, matched literally, case-sensitive)
+    and `free` (any text) is given. `separator` joins several values into one
+    span (``small, medium``); the whole list is one value.
+    """
+
+    values: list[str] = []
+    free: bool = False
+    separator: str | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "AttributeRule":
+        if bool(self.values) == self.free:
+            raise ValueError("give either 'values' or 'free: true'")
+        return self
+
+
+class Grammar(Strict):
+    """The prompt grammar of a dataset: attributes, and templates per prompt type.
+
+    A template is literal text with ``{attribute}`` slots; ``{attribute=text}`` is
+    a slot that holds this one text (which need not be among the attribute's
+    values). The first template that matches wins.
+    """
+
+    attributes: dict[str, AttributeRule]
+    prompts: dict[PromptType, list[str]]
+
+
+class Layout(Strict):
+    """Folders below the dataset's own, one per split where they differ."""
+
+    folder: str | None = None
+    images: str | dict[str, str] = "images"
+    masks: str | dict[str, str] = "masks"
+
+
+class ClusterRule(Strict):
+    """What is independent of what.
+
+    ``patient`` takes the first group of `pattern` in the image's name;
+    ``sequence`` looks the number in the image's name up in `ranges` (first and
+    last frame of each video, inclusive) or, without them, groups near
+    duplicates; ``image`` assumes that images are independent.
+    """
+
+    rule: Literal["patient", "sequence", "image"]
+    pattern: str | None = None
+    ranges: list[tuple[int, int]] = []
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ClusterRule":
+        if self.rule == "patient" and not self.pattern:
+            raise ValueError("the rule 'patient' needs 'pattern', a regular expression")
+        return self
+
+
+class DatasetCard(Strict):
+    """One segmentation dataset with text prompts."""
+
+    name: str
+    title: str
+    modality: str
+    source: str
+    licence: str
+    private: bool = True
+    splits: list[str]
+    prompt_type: PromptType
+    layout: Layout = Layout()
+    clusters: ClusterRule
+    named_targets: bool = False
+    grammar: Grammar
+    defects: list[str] = []
+
+
+class Weights(Strict):
+    """Where pretrained weights lie: a hub id or a path beside the card, never both."""
+
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Weights":
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give either 'hub' or 'path'")
+        return self
+
+
+class Checkpoint(Strict):
+    """A finetuned file beside the card."""
+
+    path: str
+    sha256: Sha256 | None = None
+
+
+class ModelCard(Strict):
+    """One model: its adapter, its weights and what it was trained on."""
+
+    name: str
+    title: str
+    paper: str | None = None
+    licence: str | None = None
+    adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
+    settings: dict[str, Any] = {}
+    weights: Weights | None = None
+    checkpoint: Checkpoint | None = None
+    threshold: float = Field(gt=0, lt=1)
+    noise_floor: float = Field(default=1e-4, gt=0)
+    trainable: Literal["all", "decoder"] = "all"
+    trained_on: list[str] = []
+    prompt_type: PromptType | None = None
+    control: bool = False
+    notes: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+            raise ValueError("a name holds letters, digits, '-', '_' and '.' only")
+        return name
+
+
+def dataset_names() -> list[str]:
+    """Names of the dataset cards that ship with the harness."""
+    return sorted(path.stem for path in (shipped("suites") / "datasets").glob("*.yaml"))
+
+
+def load_dataset_card(name_or_path: str | Path) -> DatasetCard:
+    """Read a dataset card by its name or by the path of its file.
+
+    Raises:
+        CardError: No such card, or the card breaks the schema.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        choose(
+            str(name_or_path), dataset_names(), kind="dataset", where="datasets", error=CardError
+        )
+        path = shipped("suites") / "datasets" / f"{name_or_path}.yaml"
+    return validate(read_yaml(path), DatasetCard)
+
+
+def model_names() -> dict[str, Path]:
+    """Card files that ship with the harness, by the model's name.
+
+    A folder's ``card.yaml`` answers to the folder's name with dashes; every other
+    YAML file in it answers to its own stem.
+    """
+    cards: dict[str, Path] = {}
+    for path in sorted(shipped("models").glob("*/*.yaml")):
+        stem = path.parent.name if path.stem == "card" else path.stem
+        cards[stem.replace("_", "-")] = path
+    return cards
+
+
+class ResolvedCard(BaseModel):
+    """A model card with everything it extends filled in, and where it came from.
+
+    `folder` is where relative `weights` and `checkpoint` paths start;
+    `adapter_folder` is where a relative `adapter` starts (the folder of the card
+    that named it).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    card: ModelCard
+    path: Path
+    folder: Path
+    adapter_folder: Path
+
+
+def load_model_card(name_or_path: str | Path) -> ResolvedCard:
+    """Read a model card by its name or path, and fill in what it extends.
+
+    ``extends: clipseg`` takes every key from that card; keys given here replace
+    them (`settings` key by key). `weights`, `checkpoint`, `trained_on` and
+    `prompt_type` are facts of one file of weights and are never inherited.
+
+    Raises:
+        CardError: No such card, a circle of `extends`, or a broken schema.
+    """
+    path = _model_card_path(name_or_path)
+    document = read_yaml(path)
+    data, adapter_folder = _extended(document, seen=(path.resolve(),))
+    card = validate(Document(path, data, document.lines), ModelCard)
+    return ResolvedCard(
+        card=card, path=path, folder=path.resolve().parent, adapter_folder=adapter_folder
+    )
+
+
+def _model_card_path(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        return path
+    if (path / "card.yaml").is_file():
+        return path / "card.yaml"
+    known = model_names()
+    name = choose(str(name_or_path), known, kind="model", where="models", error=CardError)
+    return known[name]
+
+
+_OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type")
+
+
+def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
+    data = dict(document.data)
+    base_name = data.pop("extends", None)
+    folder = document.path.resolve().parent
+    if base_name is None:
+        return data, folder
+    where = document.where(("extends",))
+    if not isinstance(base_name, str):
+        raise CardError(f"{where}: found {base_name!r}. Give the name or path of one model card.")
+    base_path = _model_card_path(
+        folder / base_name if base_name.endswith((".yaml", ".yml")) else base_name
+    )
+    if base_path.resolve() in seen:
+        raise CardError(f"{where}: the card extends itself through {base_name!r}. Cut the circle.")
+    base, adapter_folder = _extended(read_yaml(base_path), seen=(*seen, base_path.resolve()))
+    merged = {key: value for key, value in base.items() if key not in _OWN_FACTS}
+    settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
+    merged |= data
+    if settings:
+        merged["settings"] = settings
+    return merged, folder if "adapter" in data else adapter_folder

@@ -1,0 +1,64 @@
+"""The command ``vlsm-harness``: one verb a file, errors turned into exit codes.
+
+Conventions: exit 0 good, 1 the gate failed, 2 the user can repair it, 3 incomplete
+or too many errors, 5 nothing selected, 130 interrupted and can be continued.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.commands import bench, check, finetune, listing, peek, plan, run, score
+from harness.errors import HarnessError, NothingSelectedError
+
+app = typer.Typer(
+    name="vlsm-harness",
+    help="Does a vision-language segmentation model use its prompt, and what breaks it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("plan")(plan.plan)
+app.command("peek")(peek.peek)
+app.command("score")(score.score)
+app.command("finetune")(finetune.finetune)
+app.command("bench")(bench.bench)
+app.command("ls")(listing.ls)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Global options stand here; each verb has its own."""
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        app()
+    except NothingSelectedError as problem:
+        _leave(problem, 5)
+    except HarnessError as problem:
+        _leave(problem, 2)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command again continues from here.", err=True)
+        sys.exit(130)
+
+
+def _leave(problem: HarnessError, code: int) -> None:
+    typer.echo(f"error: {problem}", err=True)
+    sys.exit(code)

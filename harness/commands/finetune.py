@@ -1,0 +1,71 @@
+"""``finetune``: train a wrapped model on a dataset with the reference's recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import AsJson, DataRoot, Device, split_names
+
+
+def finetune(
+    model: Annotated[str, typer.Option("--model", help="Name or path of the card to start from.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", help="Dataset names or card files: a,b or repeated, pooled."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new card and its weights.")],
+    data_root: DataRoot = Path("data"),
+    prompt_type: Annotated[
+        str | None, typer.Option("--prompt-type", help="p0 ... p9 or random. [default: the card's]")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", min=0)] = 2e-3,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
+    max_epochs: Annotated[int, typer.Option("--max-epochs", min=1)] = 200,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0, help="Stop after so long.")
+    ] = None,
+    cross_entropy: Annotated[
+        float, typer.Option("--cross-entropy", min=0, help="Weight of a real cross-entropy term.")
+    ] = 0.0,
+    photometric: Annotated[
+        bool, typer.Option("--photometric", help="Vary brightness and contrast.")
+    ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mirror images: contradicts prompts that name a side.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 42,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Finetune a model; the same command again continues after a stop."""
+    import json
+
+    from harness.training.finetune import finetune as train
+    from harness.training.recipe import Recipe
+
+    done = train(
+        model,
+        split_names(data),
+        out=out,
+        data_root=data_root,
+        prompt_type=prompt_type,
+        recipe=Recipe(
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            max_minutes=max_minutes,
+            cross_entropy=cross_entropy,
+            photometric=photometric,
+            flip=flip,
+            seed=seed,
+        ),
+        device=device,
+    )
+    if as_json:
+        typer.echo(json.dumps(dict(done.figures), indent=1))
+        return
+    typer.echo(f"model card: {done.card}")
+    for key, value in done.figures.items():
+        if isinstance(value, int | float | str):
+            typer.echo(f"  {key}: {value}")

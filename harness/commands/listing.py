@@ -1,0 +1,42 @@
+"""``ls``: the names of what ships with the harness."""
+
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import AsJson
+
+KINDS = ("models", "suites", "datasets", "perturbations")
+
+
+def ls(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    as_json: AsJson = False,
+) -> None:
+    """List built-in models, suites, datasets or perturbations."""
+    import json
+
+    from harness.errors import UsageError, choose
+
+    choose(kind, KINDS, kind="kind", where="ls", error=UsageError)
+    rows = _rows(kind)
+    if as_json:
+        typer.echo(json.dumps(dict(rows), indent=1, ensure_ascii=False))
+        return
+    width = max(len(name) for name, _ in rows)
+    for name, title in rows:
+        typer.echo(f"{name:<{width}}  {title}")
+
+
+def _rows(kind: str) -> list[tuple[str, str]]:
+    from harness import cards, suites
+
+    if kind == "models":
+        return [(n, cards.load_model_card(n).card.title) for n in sorted(cards.model_names())]
+    if kind == "suites":
+        return [(n, suites.load_suite(n).title) for n in suites.suite_names()]
+    if kind == "datasets":
+        return [(n, cards.load_dataset_card(n).title) for n in cards.dataset_names()]
+    from harness.prompts.perturbations import PERTURBATIONS
+
+    return [(n, f"meaning {p.meaning.value}") for n, p in sorted(PERTURBATIONS.items())]

@@ -1,0 +1,95 @@
+"""What is written down about how a run was made.
+
+Conventions: everything here is recorded, nothing is decided from it; times stand in
+``run.json`` and nowhere else.
+"""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import __version__
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+    from harness.store import RunStore
+
+LIBRARIES = ("torch", "transformers", "open_clip_torch", "polars", "numpy", "hypothesis", "nltk")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, machine and time."""
+    return {
+        "harness": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout the harness runs from; None for an installed copy."""
+    package = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(package), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
+    """The model's line in ``run.json``."""
+    import torch
+
+    return {
+        "model_id": model.model_id,
+        "name": model.card.name,
+        "card": model.card.model_dump(mode="json", exclude_none=True),
+        "weights_sha256": model.weights_sha256,
+        "random_weights": model.random_weights,
+        "threshold": model.card.threshold,
+        "trained_on": list(model.card.trained_on),
+        "control": model.card.control,
+        "device": model.device.type,
+        "precision": model.precision,
+        "batch_size": batch_size,
+        "hardware": {
+            "device_name": _device_name(model),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _device_name(model: "LoadedModel") -> str:
+    import torch
+
+    if model.device.type == "cuda":
+        return torch.cuda.get_device_name(model.device)
+    return platform.processor() or platform.machine()
+
+
+def write_texts(store: "RunStore", model: "LoadedModel", texts: list[str]) -> None:
+    """``texts/<model_id>.parquet``: tokens of every text, and whether it was cut."""
+    import polars as pl
+
+    from harness.store import write_parquet
+
+    counts = model.adapter.count_tokens(texts)
+    folder = store.folder / "texts"
+    folder.mkdir(exist_ok=True)
+    frame = pl.DataFrame(
+        {"text": texts, "n_tokens": list(counts.n_tokens), "truncated": list(counts.truncated)},
+        schema={"text": pl.String, "n_tokens": pl.Int32, "truncated": pl.Boolean},
+    )
+    write_parquet(folder / f"{model.model_id}.parquet", frame)

@@ -1,0 +1,221 @@
+"""``run``: a suite, some models, a run directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import (
+    DataRoot,
+    Datasets,
+    DataType,
+    Device,
+    Limit,
+    PromptRung,
+    Quiet,
+    Seed,
+    Split,
+    SuiteName,
+)
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+    from harness.plan import Plan, PlannedSet
+    from harness.store import RunStore
+    from harness.suites import Suite
+
+# Above this share of failed cases a run counts as incomplete.
+TOLERATED_FAILURES = 0.01
+DEFAULT_BATCH = {"cpu": 32, "cuda": 64}
+
+
+def run(
+    suite: SuiteName,
+    model: Annotated[
+        list[str],
+        typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
+    ],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    datasets: Datasets = None,
+    split: Split = None,
+    prompt_type: PromptRung = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    dtype: DataType = "float32",
+    batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a suite with one or more models; the same command again continues it."""
+    from harness.commands.options import read_sets, select_suite
+    from harness.commands.score import finish
+    from harness.plan import build_plan
+    from harness.store import RunStore
+
+    chosen = select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed)
+    models = _model_arguments(model, checkpoint)
+    batch = _batch_size(batch_size)
+    sets = read_sets(chosen, data_root, limit=limit, quiet=quiet)
+    plan = build_plan(chosen, sets)
+    folder = out or Path("runs") / f"{chosen.name}-{plan.sha256[:8]}"
+    store = RunStore(folder)
+    if fresh and (aside := store.set_aside()):
+        typer.echo(f"the earlier run was moved to {aside}", err=True)
+    with store.locked():
+        _open(store, plan, chosen, sets, root=data_root, limit=limit)
+        _warn_of_rungs(models, chosen, sets)
+        for name, file in models:
+            _evaluate(
+                store,
+                name,
+                file,
+                plan=plan,
+                suite=chosen,
+                root=data_root,
+                device=device,
+                dtype=dtype,
+                batch=batch,
+                random_weights=random_weights,
+                quiet=quiet,
+            )
+        failed = finish(store, quiet=quiet, as_json=as_json)
+    if failed > TOLERATED_FAILURES:
+        raise typer.Exit(3)
+
+
+def _model_arguments(values: list[str], checkpoint: Path | None) -> list[tuple[str, Path | None]]:
+    from harness.errors import UsageError
+
+    models = []
+    for value in values:
+        name, _, file = value.partition("=")
+        models.append((name, Path(file) if file else None))
+    if checkpoint is not None:
+        if len(models) != 1 or models[0][1] is not None:
+            raise UsageError(
+                f"--checkpoint: given with {len(models)} models. It goes with exactly one --model "
+                "without its own. Write --model CARD=CHECKPOINT for each instead."
+            )
+        models = [(models[0][0], checkpoint)]
+    return models
+
+
+def _batch_size(text: str) -> int | None:
+    from harness.errors import UsageError
+
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(
+            f"--batch-size: found {text!r}. 'auto' or a positive whole number is needed. "
+            "Correct the option."
+        )
+    return int(text)
+
+
+def _open(
+    store: "RunStore",
+    plan: "Plan",
+    suite: "Suite",
+    sets: "list[PlannedSet]",
+    *,
+    root: Path,
+    limit: int | None,
+) -> None:
+    from harness.commands.provenance import environment
+    from harness.data import cluster_kind
+    from harness.data.layout import fingerprint
+
+    store.open(
+        plan,
+        suite,
+        status="running",
+        data_root=str(root),
+        data_sha256=fingerprint(s for planned in sets for s in planned.samples),
+        limit=limit,
+        cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
+        environment=environment(),
+    )
+
+
+def _warn_of_rungs(
+    models: list[tuple[str, Path | None]], suite: "Suite", sets: "list[PlannedSet]"
+) -> None:
+    from harness.cards import load_model_card
+
+    for name, _ in models:
+        trained = load_model_card(name).card.prompt_type
+        asked = sorted({planned.prompt_type for planned in sets})
+        if trained and asked != [trained]:
+            typer.echo(
+                f"warning: {name} was trained with {trained} prompts, the suite "
+                f"{suite.name!r} uses {', '.join(asked)}.",
+                err=True,
+            )
+
+
+def _evaluate(
+    store: "RunStore",
+    name: str,
+    file: Path | None,
+    *,
+    plan: "Plan",
+    suite: "Suite",
+    root: Path,
+    device: str,
+    dtype: str,
+    batch: int | None,
+    random_weights: bool,
+    quiet: bool,
+) -> None:
+    from harness.commands.progress import progress
+    from harness.commands.provenance import model_entry, write_texts
+    from harness.engine.local import execute
+    from harness.engine.shards import cut, distinct_texts
+    from harness.models import load_model
+
+    model = load_model(
+        name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
+    )
+    size = batch or DEFAULT_BATCH.get(model.device.type, 32)
+    store.add_model(model_entry(model, size))
+    settled = store.settled_shards(model.model_id)
+    shards = cut(plan.cases, distinct_texts(plan.cases))
+    done = sum(shard.cases.height for shard in shards if shard.index in settled)
+    if done and not quiet:
+        typer.echo(
+            f"{model.model_id}: continues, {done} of {plan.cases.height} cases are there.", err=True
+        )
+    with progress(model.model_id, plan.cases.height, unit="cases", done=done, quiet=quiet) as go:
+        execute(
+            store,
+            model,
+            root=root,
+            metric=suite.metric,
+            batch_size=size,
+            advance=go,
+            halved=lambda n: _say_halved(store, model, n),
+        )
+    write_texts(store, model, distinct_texts(plan.cases))
+
+
+def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
+    entries = store.manifest["models"]
+    for entry in entries:
+        if entry["model_id"] == model.model_id:
+            entry["halved_to"] = size
+    store.update(models=entries)
+    typer.echo(f"out of memory: going on with batches of {size}.", err=True)

@@ -1,0 +1,260 @@
+"""Reads the layout of the paper's code: ``<root>/<dataset>/{anns/<split>.json,images,masks}``.
+
+Conventions: a row keeps the place it came from (``test.json: row 12``) for every
+message about it. A `sample_id` is the mask's name, which is unique within a split
+(image names are not: CAMUS and CheXlocalize show one picture in several rows).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.cards import PROMPT_TYPES, DatasetCard
+from harness.data.clusters import assign_clusters
+from harness.data.images import content_id, mask_size, read_image
+from harness.errors import DataError, PromptError, choose
+from harness.files import inside
+from harness.prompts.grammar import PromptGrammar, load_grammar
+from harness.records import Prompt, Sample
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotation row, its prompts parsed, its files not yet looked at."""
+
+    where: str
+    image_name: str
+    mask_name: str
+    prompts: Mapping[str, tuple[Prompt, ...]]
+
+
+def dataset_folder(card: DatasetCard, root: Path) -> Path:
+    """The dataset's folder below the data root.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    folder = root / (card.layout.folder or card.name)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder. The dataset {card.name!r} is expected there, with "
+            "'anns', 'images' and 'masks' inside. Set --data-root to the folder above it."
+        )
+    return folder
+
+
+def read_rows(card: DatasetCard, root: Path, split: str) -> list[Row]:
+    """Read and parse one annotation file; no picture is opened.
+
+    Raises:
+        DataError: The file is missing, empty or no list of rows, or a row lacks
+            a key, is doubled, or names an unknown prompt type.
+        PromptError: A prompt fits no template of the grammar.
+    """
+    choose(split, card.splits, kind="split", where=f"dataset {card.name!r}", error=DataError)
+    path = dataset_folder(card, root) / "anns" / f"{split}.json"
+    grammar = load_grammar(card)
+    rows = [
+        _row(entry, f"{path}: row {number}", grammar) for number, entry in enumerate(_load(path))
+    ]
+    _refuse_doubles(rows)
+    return rows
+
+
+def _load(path: Path) -> list[Any]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such annotation file. One JSON list of rows is expected there. "
+            "Check --data-root and the split's name."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: not valid JSON ({problem}). Export the file again.") from None
+    except RecursionError:
+        raise DataError(
+            f"{path}: nested too deeply. A list of flat rows is expected. Export the file again."
+        ) from None
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path}: found {type(entries).__name__}. A JSON list of rows is expected. "
+            "Wrap the rows in [ ]."
+        )
+    if not entries:
+        raise DataError(f"{path}: the list is empty. At least one row is needed. Add rows.")
+    return entries
+
+
+def _row(entry: Any, where: str, grammar: PromptGrammar) -> Row:
+    if not isinstance(entry, dict):
+        raise DataError(
+            f"{where}: found {type(entry).__name__}. A row is an object with 'img_name', "
+            "'mask_name' and 'prompts'. Repair the row."
+        )
+    for key, kind in (("img_name", str), ("mask_name", str), ("prompts", dict)):
+        if not isinstance(entry.get(key), kind):
+            raise DataError(
+                f"{where}: {key!r} is {entry.get(key)!r}. A {kind.__name__} is needed. "
+                "Add the key or repair its value."
+            )
+    prompts = {
+        choose(kind, PROMPT_TYPES, kind="prompt type", where=where, error=DataError): _prompts(
+            texts, kind, where=where, grammar=grammar
+        )
+        for kind, texts in entry["prompts"].items()
+    }
+    return Row(where, entry["img_name"], entry["mask_name"], prompts)
+
+
+def _prompts(
+    texts: Any, prompt_type: str, *, where: str, grammar: PromptGrammar
+) -> tuple[Prompt, ...]:
+    """List prompts become separate prompts with an index: none is drawn at random."""
+    listed = texts if isinstance(texts, list) else [texts]
+    if not listed or not all(isinstance(text, str) for text in listed):
+        raise DataError(
+            f"{where}: prompts.{prompt_type} is {texts!r}. A text or a list of texts is needed. "
+            "Repair the value."
+        )
+    try:
+        return tuple(
+            grammar.parse(text, prompt_type=prompt_type, index=index)
+            for index, text in enumerate(listed)
+        )
+    except PromptError as problem:
+        raise PromptError(f"{where}: {problem}") from None
+
+
+def _refuse_doubles(rows: Sequence[Row]) -> None:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        first = seen.setdefault(row.mask_name, row)
+        if first is not row and (first.image_name, first.prompts) != (row.image_name, row.prompts):
+            raise DataError(
+                f"{row.where}: the mask {row.mask_name!r} stands in {first.where} too, with other "
+                "prompts. A mask names one sample. Remove one of the two rows."
+            )
+
+
+def load_samples(
+    card: DatasetCard,
+    root: Path,
+    split: str,
+    *,
+    pictures: bool = True,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Sample]:
+    """Read one split: annotation rows joined with their pictures, masks and clusters.
+
+    Rows that repeat another one exactly are one sample. Every picture is decoded
+    once, to recognise it by content; of a mask only the size is read.
+
+    Args:
+        card: The dataset's card.
+        root: The data root, the folder above the dataset's own.
+        split: Name of the annotation file without its ending.
+        pictures: False reads the texts alone; images then count as distinct and
+            independent by their names.
+        tick: Called once per distinct picture, for a progress bar.
+
+    Raises:
+        DataError: A picture or mask is missing, unreadable, of unequal size, or
+            lies outside the dataset's folder; the message names the row.
+        PromptError: A prompt fits no template of the grammar.
+    """
+    folder = dataset_folder(card, root)
+    rows = {row.mask_name: row for row in read_rows(card, root, split)}
+    images, masks = (_split_folder(part, split) for part in (card.layout.images, card.layout.masks))
+    samples = {
+        row.where: Sample(
+            dataset=card.name,
+            split=split,
+            sample_id=row.mask_name,
+            image=inside(folder / images, row.image_name, where=row.where),
+            mask=inside(folder / masks, row.mask_name, where=row.where),
+            image_id=row.image_name,
+            cluster_id=row.image_name,
+            prompts=row.prompts,
+        )
+        for row in rows.values()
+    }
+    return _look_at(card, samples, tick) if pictures else list(samples.values())
+
+
+def _look_at(
+    card: DatasetCard, samples: Mapping[str, Sample], tick: Callable[[], None]
+) -> list[Sample]:
+    def identify(item: tuple[Path, str]) -> tuple[str, tuple[int, int]]:
+        path, where = item
+        image = _read(read_image, path, where=where, kind="image")
+        tick()
+        return content_id(image), (image.shape[0], image.shape[1])
+
+    first_row: dict[Path, str] = {}
+    for where, sample in samples.items():
+        first_row.setdefault(sample.image, where)
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        found = dict(zip(first_row, pool.map(identify, first_row.items()), strict=True))
+    for where, sample in samples.items():
+        _check_size(sample, found[sample.image][1], where)
+    identified = [replace(s, image_id=found[s.image][0]) for s in samples.values()]
+    clusters = assign_clusters(card, identified)
+    return [
+        replace(sample, cluster_id=cluster)
+        for sample, cluster in zip(identified, clusters, strict=True)
+    ]
+
+
+Read = TypeVar("Read")
+
+
+def _read(read: Callable[[Path], Read], path: Path, *, where: str, kind: str) -> Read:
+    if not path.is_file():
+        raise DataError(
+            f"{where}: the {kind} {str(path)!r} is missing. Every row needs its {kind}. "
+            "Add the file or remove the row."
+        )
+    try:
+        return read(path)
+    except DataError as problem:
+        raise DataError(f"{where}: {problem}") from None
+
+
+def _check_size(sample: Sample, size: tuple[int, int], where: str) -> None:
+    found = _read(mask_size, sample.mask, where=where, kind="mask")
+    if found != size:
+        raise DataError(
+            f"{where}: the mask {str(sample.mask)!r} has {found[0]} x {found[1]} pixels (height x "
+            f"width), its image {size[0]} x {size[1]}. Both must have one size. Export the mask "
+            "again."
+        )
+
+
+def fingerprint(samples: Iterable[Sample]) -> str:
+    """Hash of what samples show: the pixels of their images and the bytes of their masks.
+
+    A run is continued only on the data it was begun with.
+    """
+    samples = list(samples)
+
+    def of_mask(sample: Sample) -> bytes:
+        return hashlib.sha256(sample.mask.read_bytes()).digest()
+
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for sample, mask in zip(samples, pool.map(of_mask, samples), strict=True):
+            digest.update(f"{sample.dataset}/{sample.split}/{sample.sample_id}\n".encode())
+            digest.update(sample.image_id.encode() + mask)
+    return digest.hexdigest()
+
+
+def _split_folder(setting: str | dict[str, str], split: str) -> str:
+    if isinstance(setting, str):
+        return setting
+    return setting[
+        choose(split, setting, kind="split", where="layout of the dataset card", error=DataError)
+    ]

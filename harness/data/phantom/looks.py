@@ -1,0 +1,19 @@
+"""The registry of modalities: how each is painted, and what of the frame it shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.data.phantom import endoscopy, skin, ultrasound
+from harness.data.phantom.draws import Stream
+from harness.data.phantom.fields import Field
+from harness.data.phantom.lesions import Spot
+
+PAINT: Mapping[str, Callable[[Stream, Sequence[Spot]], Field]] = {
+    "endoscopy": endoscopy.paint,
+    "ultrasound": ultrasound.paint,
+    "skin": skin.paint,
+}
+CLEARANCE: Mapping[str, Callable[[float, float], float]] = {
+    "endoscopy": endoscopy.clearance,
+    "ultrasound": ultrasound.clearance,
+    "skin": skin.clearance,
+}

@@ -1,0 +1,54 @@
+"""Pixel counts of masks: plain sums, on the device where the masks are.
+
+Conventions: masks are bool ``(N, H, W)``; counts are int64 ``(N,)`` pixels.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Pixels that are foreground in both masks, one count a pair."""
+    return torch.logical_and(first, second).sum(dim=(-2, -1))
+
+
+def area(masks: Tensor) -> Tensor:
+    """Foreground pixels of each mask."""
+    return masks.sum(dim=(-2, -1))
+
+
+def binarise(logits: Tensor, threshold: float) -> Tensor:
+    """Pixels whose probability is strictly above `threshold`.
+
+    The comparison is made on the logit, where it is exact:
+    ``sigmoid(x) > t`` is ``x > log(t / (1 - t))``.
+    """
+    return logits > math.log(threshold / (1 - threshold))
+
+
+def resize_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Nearest-neighbour resize of a mask, the reference's rule for ground truth."""
+    if mask.shape == (height, width):
+        return mask
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST)) > 127
+
+
+def hausdorff_px(predicted: Tensor, target: Tensor) -> float:
+    """Hausdorff distance between two masks ``(H, W)``, in pixels, through torchmetrics.
+
+    NaN where one of the masks is empty: the distance is not defined there.
+    """
+    from torchmetrics.functional.segmentation import hausdorff_distance
+
+    if not (predicted.any() and target.any()):
+        return math.nan
+    distance = hausdorff_distance(
+        predicted[None, None].long(), target[None, None].long(), num_classes=1
+    )
+    return float(distance.squeeze())

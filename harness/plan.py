@@ -1,0 +1,357 @@
+"""Freezes suite x datasets into the table of every case to be evaluated.
+
+Conventions: one row a case, in the order image, sample, probe; the rows of one
+image stand together, originals first. Paths are relative to the data root.
+`case_id` is the first 8 bytes (little-endian) of SHA-256 over the row's content,
+so that a plan means the same on every machine. The plan knows no model.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from harness.cards import DatasetCard
+from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
+from harness.prompts.grammar import PromptGrammar, load_grammar
+from harness.prompts.lexicon import load_lexicon
+from harness.prompts.perturbations import PERTURBATIONS, Context, Sampled, variants_of
+from harness.prompts.words import draw_words, words_sha256
+from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
+from harness.suites import DatasetEntry, Probe, Suite
+
+PLAN_SCHEMA = pl.Schema(
+    {
+        "case_id": pl.UInt64,
+        "original_case_id": pl.UInt64,
+        "dataset": pl.String,
+        "split": pl.String,
+        "sample_id": pl.String,
+        "image": pl.String,
+        "mask": pl.String,
+        "image_id": pl.String,
+        "cluster_id": pl.String,
+        "probe": pl.String,
+        "perturbation": pl.String,
+        "meaning": pl.String,
+        "expected_mask": pl.String,
+        "named_sample_id": pl.String,
+        "attribute": pl.String,
+        "prompts": pl.String,
+        "prompt_type": pl.String,
+        "prompt_index": pl.Int16,
+        "variant_type": pl.String,
+        "repeat": pl.Int16,
+        "word": pl.String,
+        "prompt": pl.String,
+        "original_prompt": pl.String,
+        "edits": pl.String,
+    }
+)
+NOT_APPLICABLE_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String,
+        "split": pl.String,
+        "probe": pl.String,
+        "attribute": pl.String,
+        "prompt_type": pl.String,
+        "reason": pl.String,
+        "n_samples": pl.UInt32,
+    }
+)
+
+# (dataset, split, probe, attribute, prompt type, reason) -> samples it is true of.
+Skipped = dict[tuple[str | None, ...], set[str]]
+
+
+@dataclass(frozen=True)
+class PlannedSet:
+    """The samples of one dataset of a suite.
+
+    `samples` are those to evaluate, `all_samples` the whole split: a dataset's
+    value sets do not depend on ``--limit``.
+    """
+
+    entry: DatasetEntry
+    card: DatasetCard
+    root: Path
+    samples: Sequence[Sample]
+    all_samples: Sequence[Sample]
+
+    @property
+    def prompt_type(self) -> str:
+        """The rung of the ladder its original prompts stand on."""
+        return self.entry.prompt_type or self.card.prompt_type
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen plan: its cases, what did not apply, and the hash of both.
+
+    `sources` names what the variants were made from (lexicon, word list, their
+    hashes, the words drawn); it enters the hash.
+    """
+
+    cases: pl.DataFrame
+    not_applicable: pl.DataFrame
+    sources: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything in the plan."""
+        digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
+        digest.update(_canonical(self.not_applicable.rows()))
+        digest.update(_canonical(dict(self.sources)))
+        return digest.hexdigest()
+
+
+def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
+    """Enumerate and sample every variant of every sample.
+
+    The same suite, seed and data give the same plan, whatever the order in which
+    random numbers were drawn: each draw has its own seed, made from what it is for.
+
+    Raises:
+        SuiteError: A probe names an attribute that no dataset of the suite has.
+        NothingSelectedError: No case is left.
+        RunError: Two cases have the same id.
+    """
+    lexicon = load_lexicon(suite.lexicon)
+    words = draw_words(suite.words, suite.seed)
+    _check_attributes(suite, sets)
+    skipped: Skipped = {}
+    rows: list[dict[str, Any]] = []
+    for planned in sets:
+        grammar = load_grammar(planned.card)
+        context = Context(grammar, lexicon, _value_sets(planned), words)
+        rows += _rows_of(suite, planned, context, skipped)
+    if not rows:
+        raise NothingSelectedError(
+            f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
+            "are needed. Loosen --datasets, --split or --limit."
+        )
+    cases = pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row")
+    _refuse_collisions(cases)
+    not_applicable = pl.DataFrame(
+        [(*key, len(samples)) for key, samples in skipped.items()],
+        schema=NOT_APPLICABLE_SCHEMA,
+        orient="row",
+    ).sort(pl.all())
+    sources = {
+        "lexicon": lexicon.source,
+        "lexicon_sha256": lexicon.sha256,
+        "words": list(words),
+        "word_list_sha256": words_sha256(),
+        "seed": suite.seed,
+    }
+    return Plan(cases, not_applicable, sources)
+
+
+def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for sample in planned.all_samples:
+        for prompt in sample.prompts.get(planned.prompt_type, ()):
+            for attribute, value in prompt.values.items():
+                found.setdefault(attribute, set()).add(value)
+    return {attribute: tuple(sorted(values)) for attribute, values in found.items()}
+
+
+def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
+    known = {a for planned in sets for a in planned.card.grammar.attributes}
+    for probe in suite.probes:
+        for name in [] if probe.attributes == "all" else probe.attributes:
+            if name not in known:
+                names = ", ".join(map(repr, sorted(known)))
+                raise SuiteError(
+                    f"suite {suite.name!r}: probe {probe.name!r}: no dataset of this run has the "
+                    f"attribute {name!r}.{nearest(name, known)} Known attributes: {names}."
+                )
+
+
+def _rows_of(
+    suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
+) -> Iterator[dict[str, Any]]:
+    targets = _named_targets(planned)
+    by_image: dict[Path, list[Sample]] = {}
+    for sample in planned.samples:
+        by_image.setdefault(sample.image, []).append(sample)
+    for samples in by_image.values():
+        originals = [row for sample in samples for row in _originals(planned, sample, skipped)]
+        yield from (row for row, _, _ in originals)
+        for row, sample, prompt in originals:
+            for probe in suite.probes:
+                yield from _variants(
+                    _Cell(suite, planned, probe, sample, prompt, row), context, targets, skipped
+                )
+
+
+def _originals(
+    planned: PlannedSet, sample: Sample, skipped: Skipped
+) -> Iterator[tuple[dict[str, Any], Sample, Prompt]]:
+    prompts = sample.prompts.get(planned.prompt_type, ())
+    if not prompts:
+        reason = f"the row has no {planned.prompt_type} prompt"
+        _skip(skipped, planned, "original", sample, NotApplicable(reason))
+    for prompt in prompts:
+        row = {
+            "dataset": planned.card.name,
+            "split": planned.entry.split,
+            "sample_id": sample.sample_id,
+            "image": sample.image.relative_to(planned.root.resolve()).as_posix(),
+            "mask": sample.mask.relative_to(planned.root.resolve()).as_posix(),
+            "image_id": sample.image_id,
+            "cluster_id": sample.cluster_id,
+            "probe": "original",
+            "perturbation": "original",
+            "meaning": Meaning.ORIGINAL.value,
+            "expected_mask": ExpectedMask.OWN.value,
+            "named_sample_id": None,
+            "attribute": None,
+            "prompts": planned.entry.prompts,
+            "prompt_type": prompt.prompt_type,
+            "prompt_index": prompt.index,
+            "variant_type": prompt.prompt_type,
+            "repeat": 0,
+            "word": None,
+            "prompt": prompt.text,
+            "original_prompt": prompt.text,
+            "edits": "[]",
+        }
+        case_id = _case_id(row)
+        yield {"case_id": case_id, "original_case_id": case_id, **row}, sample, prompt
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One probe applied to one prompt of one sample."""
+
+    suite: Suite
+    planned: PlannedSet
+    probe: Probe
+    sample: Sample
+    prompt: Prompt
+    original: Mapping[str, Any]
+
+    def rng(self, attribute: str | None) -> np.random.Generator:
+        content = [
+            self.suite.seed,
+            self.planned.card.name,
+            self.planned.entry.split,
+            self.sample.sample_id,
+            self.probe.name,
+            attribute,
+            self.prompt.prompt_type,
+            self.prompt.index,
+        ]
+        entropy = int.from_bytes(hashlib.sha256(_canonical(content)).digest(), "little")
+        return np.random.default_rng(np.random.SeedSequence(entropy))
+
+
+Targets = Mapping[tuple[str, str], str]
+
+
+def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
+    """(image, prompt text) -> the sample that this text describes in this image.
+
+    A text that describes two samples of one image names neither of them.
+    """
+    found: dict[tuple[str, str], str] = {}
+    doubled: set[tuple[str, str]] = set()
+    for sample in planned.all_samples:
+        for prompt in sample.prompts.get(planned.prompt_type, ()):
+            key = (sample.image_id, prompt.text)
+            if found.setdefault(key, sample.sample_id) != sample.sample_id:
+                doubled.add(key)
+    return {key: name for key, name in found.items() if key not in doubled}
+
+
+def _variants(
+    cell: _Cell, context: Context, targets: Targets, skipped: Skipped
+) -> Iterator[dict[str, Any]]:
+    perturbation = PERTURBATIONS[cell.probe.perturbation]
+    for attribute in _attributes(cell, context.grammar):
+        seen = {cell.prompt.text}
+        repeat = 0
+        for made in variants_of(
+            perturbation,
+            cell.prompt,
+            attribute=attribute,
+            context=context,
+            rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
+            repeats=cell.probe.repeats,
+        ):
+            if isinstance(made, NotApplicable):
+                _skip(skipped, cell.planned, cell.probe.name, cell.sample, made)
+            elif made.text not in seen:
+                seen.add(made.text)
+                yield _variant_row(cell, made, repeat, targets)
+                repeat += 1
+
+
+def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
+    if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
+        return [None]
+    named = grammar.attributes(cell.prompt.prompt_type)
+    if cell.probe.attributes == "all":
+        return named
+    return [a for a in cell.probe.attributes if a in grammar.card.attributes]
+
+
+def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
+    perturbation = PERTURBATIONS[cell.probe.perturbation]
+    expected, named = perturbation.expected_mask, None
+    if expected is ExpectedMask.NAMED:
+        named = targets.get((cell.sample.image_id, made.text))
+        named = None if named == cell.sample.sample_id else named
+        expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
+    row = {
+        key: cell.original[key] for key in PLAN_SCHEMA if key not in ("case_id", "original_case_id")
+    } | {
+        "probe": cell.probe.name,
+        "perturbation": cell.probe.perturbation,
+        "meaning": perturbation.meaning.value,
+        "expected_mask": expected.value,
+        "named_sample_id": named,
+        "attribute": made.attribute,
+        "variant_type": made.prompt_type,
+        "repeat": repeat,
+        "word": made.word,
+        "prompt": made.text,
+        "edits": json.dumps(
+            [[e.start, e.end, e.old, e.new, e.attribute] for e in made.edits], ensure_ascii=False
+        ),
+    }
+    ids = {"case_id": _case_id(row), "original_case_id": cell.original["case_id"]}
+    return ids | row
+
+
+def _skip(
+    skipped: Skipped, planned: PlannedSet, probe: str, sample: Sample, made: NotApplicable
+) -> None:
+    """Count a sample once per reason, however many of its prompts have it."""
+    entry = (planned.entry.split, probe, made.attribute, planned.prompt_type, made.reason)
+    skipped.setdefault((planned.card.name, *entry), set()).add(sample.sample_id)
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _case_id(row: Mapping[str, Any]) -> int:
+    return int.from_bytes(hashlib.sha256(_canonical(row)).digest()[:8], "little")
+
+
+def _refuse_collisions(cases: pl.DataFrame) -> None:
+    doubled = cases.filter(pl.col("case_id").is_duplicated())
+    if doubled.height:
+        first = doubled.row(0, named=True)
+        raise RunError(
+            f"plan: {doubled.height} cases share a case id, the first is probe {first['probe']!r} "
+            f"of {first['dataset']}/{first['split']}/{first['sample_id']}. Ids must be unique. "
+            "List each dataset and split once."
+        )

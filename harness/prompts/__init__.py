@@ -1,0 +1,1 @@
+"""Text only: grammars, lexicon, perturbations. No torch."""

@@ -1,0 +1,204 @@
+"""Text <-> attribute spans, by the grammar of a dataset card.
+
+Conventions: a prompt type is ``p0`` to ``p9``. The templates of a type are tried in
+the card's order and the first that matches the whole text wins. Where no type is
+given all are tried: the parse that names the most attributes wins, then the lowest
+rung, so that ``small white round polyp`` is p4 and not p2 with a long shape.
+Rendering a parsed prompt's values gives back its text byte for byte.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.cards import PROMPT_TYPES, DatasetCard, Grammar, load_dataset_card
+from harness.errors import CardError, PromptError, choose
+from harness.prompts.templates import Mismatch, Template, compile_template
+from harness.records import Prompt
+
+# The longest released prompt has 369 characters; annotations come from strangers.
+MAX_LENGTH = 2000
+
+
+class _Near(NamedTuple):
+    """A template that nearly matched."""
+
+    prompt_type: str
+    template: Template
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class PromptGrammar:
+    """The compiled prompt grammar of one dataset."""
+
+    dataset: str
+    card: Grammar
+    templates: Mapping[str, tuple[Template, ...]]
+
+    @property
+    def prompt_types(self) -> tuple[str, ...]:
+        """The prompt types that the dataset has, lowest rung first."""
+        return tuple(rung for rung in PROMPT_TYPES if rung in self.templates)
+
+    def attributes(self, prompt_type: str) -> tuple[str, ...]:
+        """Attributes that prompts of a type may name, in the order of the richest template.
+
+        Raises:
+            PromptError: The dataset has no such prompt type.
+        """
+        richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
+        return tuple(dict.fromkeys(name for template in richest for name in template.attributes))
+
+    def parse(self, text: str, *, prompt_type: str | None = None, index: int = 0) -> Prompt:
+        """Recover the attribute spans of a prompt from its text.
+
+        Args:
+            text: The prompt, exactly as annotated.
+            prompt_type: Its rung; None tries all (see the module's conventions).
+            index: Place of the prompt in a list of prompts, from 0.
+
+        Raises:
+            PromptError: The text is too long, its type is unknown, or no template
+                matches it; the message names the nearest template and the place
+                where the text stops fitting it.
+
+        Example:
+            >>> prompt = load_grammar("kvasir_polyp").parse("white round polyp")
+            >>> prompt.prompt_type, prompt.values
+            ('p3', {'color': 'white', 'shape': 'round', 'class': 'polyp'})
+        """
+        self._refuse_long(text)
+        if prompt_type is not None:
+            found = self._parse_as(text, prompt_type, index)
+            if found is None:
+                raise PromptError(self._explain(text, (prompt_type,)))
+            return found
+        parses = [self._parse_as(text, rung, index) for rung in self.prompt_types]
+        best = max((p for p in parses if p is not None), key=lambda p: len(p.spans), default=None)
+        if best is None:
+            raise PromptError(self._explain(text, self.prompt_types))
+        return best
+
+    def render(
+        self, prompt_type: str, values: Mapping[str, str], *, template: int | None = None
+    ) -> str:
+        """The prompt of a type in which the attributes have the given values.
+
+        Args:
+            prompt_type: Rung of the ladder.
+            values: A value for each slot of the template, no more.
+            template: Which of the type's templates; None takes the first that has
+                exactly these attributes and admits their values.
+
+        Raises:
+            PromptError: No template of the type takes these values.
+        """
+        templates = self._of(prompt_type)
+        if template is not None and not 0 <= template < len(templates):
+            raise PromptError(
+                f"dataset {self.dataset!r}: {prompt_type} has no template {template}. It has "
+                f"{len(templates)}, counted from 0. Choose one of them."
+            )
+        for candidate in templates if template is None else templates[template : template + 1]:
+            text = candidate.render(values) if {*candidate.attributes} == {*values} else None
+            if text is not None:
+                return text
+        patterns = ", ".join(repr(t.source) for t in templates)
+        raise PromptError(
+            f"dataset {self.dataset!r}: no template of {prompt_type} takes the values "
+            f"{dict(values)!r}. Its templates are {patterns}. "
+            "Give each of its slots a value that the dataset card allows."
+        )
+
+    def _of(self, prompt_type: str) -> tuple[Template, ...]:
+        where = f"dataset {self.dataset!r}"
+        choose(prompt_type, self.prompt_types, kind="prompt type", where=where, error=PromptError)
+        return self.templates[prompt_type]
+
+    def _refuse_long(self, text: str) -> None:
+        if len(text) > MAX_LENGTH:
+            raise PromptError(
+                f"dataset {self.dataset!r}: found a prompt of {len(text)} characters that begins "
+                f"{text[:40]!r}. At most {MAX_LENGTH} are read. Shorten the prompt."
+            )
+
+    def _parse_as(self, text: str, prompt_type: str, index: int) -> Prompt | None:
+        for number, template in enumerate(self._of(prompt_type)):
+            spans = template.match(text)
+            if not isinstance(spans, Mismatch):
+                return Prompt(text, prompt_type, index, number, spans)
+        return None
+
+    def _explain(self, text: str, prompt_types: tuple[str, ...]) -> str:
+        near = self._nearest(text, prompt_types)
+        rest = text[near.mismatch.position :]
+        found = f"the text goes on with {rest[:30]!r}" if rest else "the text ends"
+        asked = prompt_types[0] if len(prompt_types) == 1 else "any prompt type"
+        return (
+            f"dataset {self.dataset!r}: the prompt {_short(text)} matches no template of {asked}. "
+            f"The nearest pattern is {near.template.source!r} ({near.prompt_type}): at character "
+            f"{near.mismatch.position} it wants {near.mismatch.wanted}, {found}. "
+            "Correct the prompt or add its pattern to the grammar of the dataset card."
+        )
+
+    def _nearest(self, text: str, prompt_types: tuple[str, ...]) -> _Near:
+        """The template that the text follows furthest, then the one it resembles most."""
+        failures = []
+        for rung in prompt_types:
+            for template in self.templates[rung]:
+                mismatch = template.match(text)
+                if isinstance(mismatch, Mismatch):
+                    failures.append(_Near(rung, template, mismatch))
+        return max(failures, key=lambda n: (n.mismatch.position, _likeness(n.template, text)))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:197]}...")
+
+
+def _likeness(template: Template, text: str) -> float:
+    return difflib.SequenceMatcher(None, template.source, text[:200], autojunk=False).ratio()
+
+
+def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
+    """Compile the prompt grammar of a dataset.
+
+    Args:
+        dataset: Its card, or the name or path of the card.
+
+    Raises:
+        CardError: No such card, or a template is wrong.
+
+    Example:
+        >>> load_grammar("busi").attributes("p6")
+        ('number', 'size', 'shape', 'tumor_type', 'class', 'location')
+    """
+    card = dataset if isinstance(dataset, DatasetCard) else load_dataset_card(dataset)
+    where = f"dataset card {card.name!r}: grammar"
+    templates: dict[str, tuple[Template, ...]] = {}
+    for rung, sources in card.grammar.prompts.items():
+        if not sources:
+            raise CardError(
+                f"{where}.prompts.{rung}: found an empty list. A prompt type needs at least one "
+                "template. Add one or remove the type."
+            )
+        templates[rung] = tuple(
+            compile_template(
+                source, card.grammar.attributes, where=f"{where}.prompts.{rung}[{number}]"
+            )
+            for number, source in enumerate(sources)
+        )
+    _refuse_unused(card, templates)
+    return PromptGrammar(card.name, card.grammar, templates)
+
+
+def _refuse_unused(card: DatasetCard, templates: Mapping[str, tuple[Template, ...]]) -> None:
+    used = {name for several in templates.values() for t in several for name in t.attributes}
+    for name in card.grammar.attributes:
+        if name not in used:
+            raise CardError(
+                f"dataset card {card.name!r}: grammar.attributes.{name}: no template has a slot "
+                f"{{{name}}}. Every attribute stands in one. Add the slot or remove the attribute."
+            )

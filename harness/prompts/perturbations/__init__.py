@@ -1,0 +1,84 @@
+"""The perturbations: named pure rules that turn a prompt into edited prompts.
+
+Conventions: the registry is an explicit dictionary, keyed by name. Packages
+outside add to it through entry points of the group ``vlsm_harness.perturbations``,
+which are read only when `load_outside` is called.
+"""
+
+from importlib.metadata import entry_points
+
+from harness.errors import SuiteError
+from harness.prompts.perturbations.base import (
+    Context,
+    Enumerated,
+    Outcome,
+    Perturbation,
+    Sampled,
+    apply_edits,
+    invert_edits,
+    variants_of,
+)
+from harness.prompts.perturbations.change import Antonym, SwapValue
+from harness.prompts.perturbations.removal import Empty, RandomWord
+
+__all__ = [
+    "ENTRY_POINTS",
+    "PERTURBATIONS",
+    "Context",
+    "Enumerated",
+    "Outcome",
+    "Perturbation",
+    "Sampled",
+    "apply_edits",
+    "invert_edits",
+    "load_outside",
+    "variants_of",
+]
+
+ENTRY_POINTS = "vlsm_harness.perturbations"
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    "empty": Empty(),
+    "random_word": RandomWord(),
+    "antonym": Antonym(),
+    "swap_value": SwapValue(),
+}
+
+
+def load_outside() -> list[str]:
+    """Add the perturbations of installed outside packages to the registry.
+
+    An entry point names an object, or a class without arguments, that keeps the
+    contract of `Enumerated` or `Sampled`. This imports code of those packages.
+
+    Returns:
+        The names that were added, sorted.
+
+    Raises:
+        SuiteError: A name is taken, or an object does not keep the contract.
+    """
+    found: dict[str, Perturbation] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: (e.name, e.value)):
+        where = f"entry point {entry.name!r} ({entry.value})"
+        made = entry.load()
+        made = made() if isinstance(made, type) else made
+        if not isinstance(made, Enumerated | Sampled):
+            raise SuiteError(
+                f"{where}: found {type(made).__name__}. A perturbation has 'name', 'meaning', "
+                "'expected_mask', 'per_attribute', 'crossed_words' and either 'enumerate' or "
+                "'sample'. Add what is missing."
+            )
+        if found.get(entry.name) is not None or _is_other(entry.name, made):
+            raise SuiteError(
+                f"{where}: the name {entry.name!r} is taken. Every perturbation needs its own. "
+                "Rename it in the outside package."
+            )
+        found[entry.name] = made
+    PERTURBATIONS.update(found)
+    return sorted(found)
+
+
+def _is_other(name: str, made: Perturbation) -> bool:
+    """Whether the name belongs to something else; loading twice is harmless."""
+    known = PERTURBATIONS.get(name)
+    return known is not None and type(known) is not type(made)

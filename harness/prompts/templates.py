@@ -1,0 +1,235 @@
+"""One template of a prompt grammar: matching a text against it, filling it in.
+
+Conventions: a template is literal text with slots. ``{size}`` takes what the
+attribute's rule allows, ``{class=no polyp}`` exactly that text, ``{{`` and ``}}``
+are braces. Closed values are matched literally, longest first; a free slot takes
+the shortest text with which the rest still matches, never blank at its ends.
+
+Texts come from strangers. Every pair of a template's piece and a place in the
+text is tried at most once, so the work grows with a small power of the text's
+length, which the grammar limits; there is no backtracking that could explode.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from harness.cards import AttributeRule
+from harness.errors import CardError, nearest
+from harness.records import Span
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}=]*)(?:=(?P<only>[^{}]*))?\}|(?P<stray>[{}])")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one attribute's value. No `values` means that any text fits."""
+
+    attribute: str
+    values: tuple[str, ...] = ()
+    separator: str | None = None
+
+    def ends(self, text: str, start: int) -> list[int]:
+        """Where a closed value that begins at `start` may end, furthest first."""
+        found: set[int] = set()
+        open_starts = [start]
+        while open_starts:
+            begin = open_starts.pop()
+            for value in self.values:
+                end = begin + len(value)
+                if text.startswith(value, begin) and end not in found:
+                    found.add(end)
+                    if self.separator and text.startswith(self.separator, end):
+                        open_starts.append(end + len(self.separator))
+        return sorted(found, reverse=True)
+
+    def admits(self, value: str) -> bool:
+        """Whether `value` as a whole may stand here."""
+        if not self.values:
+            return bool(value) and value == value.strip()
+        return len(value) in self.ends(value, 0)
+
+
+Piece = str | Slot
+
+
+@dataclass
+class _Attempt:
+    """One match in progress: places known to fail, and how far it came."""
+
+    text: str
+    dead: set[tuple[int, int]] = field(default_factory=set)
+    reached: int = 0
+    wanted: str = ""
+
+    def fail(self, position: int, wanted: str) -> None:
+        if position >= self.reached:
+            self.reached, self.wanted = position, wanted
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where a text stops fitting a template: the character, and what was due there."""
+
+    position: int
+    wanted: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A compiled template."""
+
+    source: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of the slots, in order of their place."""
+        return tuple(p.attribute for p in self.pieces if isinstance(p, Slot))
+
+    def match(self, text: str) -> tuple[Span, ...] | Mismatch:
+        """The spans of all slots if the whole text fits, else where it stops to fit."""
+        attempt = _Attempt(text)
+        ends = _match(self.pieces, attempt, 0, 0)
+        if ends is None:
+            return Mismatch(attempt.reached, attempt.wanted)
+        starts = [0, *ends]
+        return tuple(
+            Span(piece.attribute, start, end, text[start:end])
+            for piece, start, end in zip(self.pieces, starts, ends, strict=False)
+            if isinstance(piece, Slot)
+        )
+
+    def render(self, values: Mapping[str, str]) -> str | None:
+        """The text with `values` in the slots; None where a value may not stand."""
+        parts = []
+        for piece in self.pieces:
+            if isinstance(piece, Slot):
+                value = values.get(piece.attribute, "")
+                if not piece.admits(value):
+                    return None
+                parts.append(value)
+            else:
+                parts.append(piece)
+        return "".join(parts)
+
+
+def compile_template(source: str, rules: Mapping[str, AttributeRule], *, where: str) -> Template:
+    """Compile a template's text.
+
+    Args:
+        source: Text with slots.
+        rules: How each attribute's value is written.
+        where: Place of the template, for messages.
+
+    Raises:
+        CardError: A brace is open, a slot names no declared attribute or one that
+            was named before, or two free slots touch.
+    """
+    pieces: list[Piece] = []
+    literal, position = "", 0
+    for token in _TOKEN.finditer(source):
+        literal += source[position : token.start()]
+        position = token.end()
+        if token["stray"] is not None:
+            raise CardError(
+                f"{where}: a single {token['stray']!r} at character {token.start()} of {source!r}. "
+                "Slots are written {size}, braces {{ and }}. Close the slot or double the brace."
+            )
+        if token["name"] is None:
+            literal += token.group()[0]
+            continue
+        if literal:
+            pieces.append(literal)
+        pieces.append(_slot(token, rules, where))
+        literal = ""
+    literal += source[position:]
+    if literal:
+        pieces.append(literal)
+    template = Template(source, tuple(pieces))
+    _check(template, where)
+    return template
+
+
+def _slot(token: re.Match[str], rules: Mapping[str, AttributeRule], where: str) -> Slot:
+    name, only = token["name"], token["only"]
+    if name not in rules:
+        known = ", ".join(map(repr, sorted(rules)))
+        raise CardError(
+            f"{where}: the slot {token.group()!r} names no attribute.{nearest(name, rules)} "
+            f"Known attributes: {known}. Correct the slot or add the attribute to the card."
+        )
+    if only is not None:
+        return Slot(name, (only,))
+    rule = rules[name]
+    return Slot(name, tuple(sorted(rule.values, key=lambda v: (-len(v), v))), rule.separator)
+
+
+def _check(template: Template, where: str) -> None:
+    names = template.attributes
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise CardError(
+            f"{where}: the attribute {doubled[0]!r} has two slots in {template.source!r}. "
+            "It may have one. Remove the other or give it a name of its own."
+        )
+    for before, after in zip(template.pieces, template.pieces[1:], strict=False):
+        if isinstance(before, Slot) and isinstance(after, Slot) and not before.values:
+            raise CardError(
+                f"{where}: the free slot {{{before.attribute}}} touches {{{after.attribute}}}. "
+                "Where it ends cannot be told. Put text between them."
+            )
+
+
+def _match(
+    pieces: tuple[Piece, ...], attempt: _Attempt, index: int, start: int
+) -> list[int] | None:
+    """Ends of the pieces from `index` on if they match the rest of the text."""
+    if index == len(pieces):
+        if start == len(attempt.text):
+            return []
+        attempt.fail(start, "the end")
+        return None
+    if (index, start) in attempt.dead:
+        return None
+    for end in _ends(pieces, attempt, index, start):
+        rest = _match(pieces, attempt, index + 1, end)
+        if rest is not None:
+            return [end, *rest]
+    attempt.dead.add((index, start))
+    return None
+
+
+def _ends(pieces: tuple[Piece, ...], attempt: _Attempt, index: int, start: int) -> Iterator[int]:
+    piece, text = pieces[index], attempt.text
+    if isinstance(piece, str):
+        if text.startswith(piece, start):
+            yield start + len(piece)
+        else:
+            attempt.fail(start, repr(piece))
+        return
+    if piece.values:
+        ends = iter(piece.ends(text, start))
+    else:
+        ends = _free_ends(text, start, pieces[index + 1] if index + 1 < len(pieces) else None)
+    found = False
+    for end in ends:
+        found = True
+        yield end
+    if not found:
+        attempt.fail(start, f"{{{piece.attribute}}}")
+
+
+def _free_ends(text: str, start: int, following: Piece | None) -> Iterator[int]:
+    """Ends of a free value, nearest first: each place where the literal after it stands."""
+    if start >= len(text) or text[start].isspace():
+        return
+    if not isinstance(following, str):
+        if not text[-1].isspace():
+            yield len(text)
+        return
+    end = text.find(following, start + 1)
+    while end != -1:
+        if not text[end - 1].isspace():
+            yield end
+        end = text.find(following, end + 1)

@@ -1,0 +1,60 @@
+"""Writes a summary into a run directory, as Parquet, JSON and Markdown.
+
+Conventions: the three files hold the same rows in the same order and no times. In JSON
+an undefined figure is null and figures have 10 significant digits, so that equal counts give
+equal files on machines whose sums round differently.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from harness.report.markdown import markdown
+
+SUMMARY_VERSION = 1
+"""Raised whenever a column of the summary changes its name or meaning."""
+
+_DIGITS = 10
+
+
+def write_summary(
+    summary: pl.DataFrame, folder: Path, *, title: str = "Audit of prompts"
+) -> list[Path]:
+    """Write ``summary.parquet``, ``summary.json`` and ``summary.md``, each all or nothing.
+
+    Args:
+        summary: Of `harness.stats.summary.summarise`.
+        folder: The run directory; it exists.
+        title: Heading of the Markdown file.
+
+    Returns:
+        The three paths.
+    """
+    paths = [folder / f"summary.{kind}" for kind in ("parquet", "json", "md")]
+    partial = [path.with_name(f".{path.name}.partial") for path in paths]
+    summary.write_parquet(partial[0])
+    partial[1].write_text(summary_json(summary), encoding="utf-8")
+    partial[2].write_text(markdown(summary, title=title), encoding="utf-8")
+    for source, target in zip(partial, paths, strict=True):
+        os.replace(source, target)
+    return paths
+
+
+def summary_json(summary: pl.DataFrame) -> str:
+    """The text of ``summary.json``: a version and one object a row, columns in order."""
+    rows = [{k: _jsonable(v) for k, v in row.items()} for row in summary.iter_rows(named=True)]
+    content = {"version": SUMMARY_VERSION, "rows": rows}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _jsonable(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    # Adding 0 turns -0.0, a matter of rounding, into 0.0.
+    return float(f"{value:.{_DIGITS}g}") + 0.0

@@ -1,0 +1,137 @@
+"""The summary of a run as Markdown: readable as plain text at 100 columns and as a page.
+
+Conventions: every name and reason is escaped; the text holds no times, so equal runs
+give equal files.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import polars as pl
+
+from harness.report.escape import code, escaped
+from harness.report.sections import Section, sections
+
+WIDTH = 100
+
+_STARTS_BLOCK = re.compile(r"[-+=#>]+$|\d+[.)]$")
+_READING = (
+    "Relative change: 100 (mean Dice after the change - mean Dice before) / mean Dice before, over "
+    "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
+    "Brackets: 95 % limits of a studentised bootstrap that resamples clusters (and words, where "
+    "10 or more were drawn). They are not adjusted for the number of rows.",
+    "Agree: Dice between the masks before and after the change; needs no ground truth. A model can "
+    "keep its Dice while moving its mask.",
+)
+_CAVEATS = {
+    "random_word": "Random words: two things mix. The word is one the model hardly ever saw "
+    "(out-of-vocabulary shock), so a large change need not mean that the attribute was used; "
+    "and the rest of the prompt often still says enough (redundancy), so no change need not "
+    "mean that it was not.",
+    "empty": "Empty prompt: a model that was trained with prompts is given none. The paper's P0 "
+    'column, "trained and tested with empty text", is a different measurement: do not compare.',
+}
+_AWAY = (
+    "Away from the training data: the change also measures how hard the other set is. Read it "
+    "beside the control, which never sees a prompt."
+)
+
+
+def markdown(summary: pl.DataFrame, *, title: str = "Audit of prompts") -> str:
+    """The text of ``summary.md``.
+
+    Args:
+        summary: Of `harness.stats.summary.summarise`.
+        title: Of the suite; any text.
+    """
+    lines = [f"# {escaped(title)}", "", *_facts(summary)]
+    for section in sections(summary):
+        lines += ["", *_section(section)]
+    lines += ["", "## How to read this", ""]
+    lines += _bullets(_caveats(summary))
+    return "\n".join(lines) + "\n"
+
+
+def _facts(summary: pl.DataFrame) -> Iterator[str]:
+    """Models, with what fixes the meaning of their numbers, and datasets."""
+    yield from _table(
+        ("model", "id", "signature"),
+        [
+            (escaped(name), code(model_id), code(signature))
+            for name, model_id, signature in summary.select("model", "model_id", "signature")
+            .unique()
+            .sort("model", "model_id")
+            .iter_rows()
+        ],
+        n_text=3,
+    )
+    yield ""
+    columns = ("dataset", "split", "prompts", "prompt_type", "cluster_kind")
+    datasets = summary.select(columns).unique().sort(columns).iter_rows()
+    yield from _table(
+        ("dataset", "split", "prompts", "type", "clusters"),
+        [tuple(map(escaped, row)) for row in datasets],
+        n_text=5,
+    )
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {escaped(section.title)}"
+    if section.lead:
+        yield ""
+        yield from _wrapped(escaped(section.lead))
+    if section.rows:
+        yield ""
+        words = section.n_text
+        rows = [(*map(escaped, row[:words]), *row[words:]) for row in section.rows]
+        yield from _table(section.header, rows, n_text=words)
+    if section.notes:
+        yield ""
+        yield from _bullets(map(escaped, section.notes))
+
+
+def _bullets(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        first, *others = _wrapped(text, WIDTH - 2)
+        yield f"- {first}"
+        yield from (f"  {line}" for line in others)
+
+
+def _wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """Lines of at most `width`; a line never begins with what would start a list or a heading."""
+    lines: list[str] = []
+    for word in text.split():
+        fits = lines and len(lines[-1]) + 1 + len(word) <= width
+        if lines and (fits or _STARTS_BLOCK.match(word)):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int) -> Iterator[str]:
+    """A table whose columns line up in plain text; the first `n_text` are words."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    yield _line(header, widths, n_text)
+    rules = [
+        ":" + "-" * (w - 1) if i < n_text else "-" * (w - 1) + ":" for i, w in enumerate(widths)
+    ]
+    yield _line(rules, widths, n_text)
+    for row in rows:
+        yield _line(row, widths, n_text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], n_text: int) -> str:
+    padded = [
+        cell.ljust(width) if i < n_text else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def _caveats(summary: pl.DataFrame) -> Iterator[str]:
+    yield from _READING
+    perturbations = set(summary["perturbation"])
+    yield from (text for name, text in _CAVEATS.items() if name in perturbations)
+    if "out_of_distribution" in set(summary["probe"]):
+        yield _AWAY

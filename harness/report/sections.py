@@ -1,0 +1,206 @@
+"""What a summary says, as plain texts that a terminal or a page can lay out.
+
+Conventions: figures are rounded for reading only; an undefined figure is ``-`` and
+its reason stands in the notes. Nothing is escaped here.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+AWAY = "out_of_distribution"
+ORIGINAL = "original"
+
+PROBE_HEADER = (
+    *("probe", "attribute"),
+    *("change % [95 %]", "points", "agree", "samples", "clusters", "n/a"),
+)
+AWAY_HEADER = (
+    "dataset",
+    *("change % [95 %]", "control %", "beyond control [95 %]", "Dice", "samples", "clusters"),
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table with what must be read beside it.
+
+    Attributes:
+        title: What the table is about.
+        lead: One sentence above it; may be empty.
+        header: Column titles; the first `n_text` columns are words, the others figures.
+        rows: As many texts as the header has.
+        n_text: How many columns are words.
+        notes: Sentences below it.
+    """
+
+    title: str
+    lead: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int
+    notes: tuple[str, ...]
+
+
+def sections(summary: pl.DataFrame) -> Iterator[Section]:
+    """A section for each model and dataset, then one a model for the other datasets.
+
+    Args:
+        summary: Of `harness.stats.summary.summarise`.
+    """
+    ids = summary.select("model", "model_id").unique()["model"].to_list()
+    for (name, model_id), rows in _grouped(summary, ["model", "model_id"]):
+        model = name if ids.count(name) == 1 else model_id
+        inside = rows.filter(pl.col("probe") != AWAY)
+        for _, one in _grouped(inside, ["dataset", "split", "prompts", "prompt_type"]):
+            yield _of_dataset(model, one.rows(named=True))
+        away = rows.filter(pl.col("probe") == AWAY).rows(named=True)
+        if away:
+            yield _of_away(model, away)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with a fixed number of decimals; ``-`` where it is undefined, never ``-0``.
+
+    Example:
+        >>> number(-0.001, 1), number(float("nan"), 1)
+        ('0.0', '-')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def interval(row: Row, name: str, unit: str, digits: int) -> str:
+    """``estimate [low, high]``, or only the estimate where there is no interval."""
+    estimate = number(row[f"{name}{unit}"], digits)
+    low, high = (number(row[f"{name}_{end}{unit}"], digits) for end in ("low", "high"))
+    return estimate if "-" in (low, high) else f"{estimate} [{low}, {high}]"
+
+
+def _grouped(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[Any, pl.DataFrame]]:
+    return iter(frame.group_by(keys, maintain_order=True))
+
+
+def _of_dataset(model: str, rows: list[Row]) -> Section:
+    first = rows[0]
+    original = next((r for r in rows if r["probe"] == ORIGINAL), first)
+    probes = [r for r in rows if r["probe"] != ORIGINAL]
+    lead = (
+        f"Dice of the original prompts: {interval(original, 'dice', '', 3)}; "
+        f"{original['n_samples']} samples, "
+        f"{original['n_clusters']} clusters ({first['cluster_kind']})."
+    )
+    return Section(
+        title=f"{model} on {first['dataset']} ({first['split']}, {first['prompt_type']})",
+        lead=lead,
+        header=PROBE_HEADER,
+        rows=tuple(_probe_cells(r) for r in probes),
+        n_text=2,
+        notes=_shared_notes({_label(r): _facts(r) for r in rows}),
+    )
+
+
+def _label(row: Row) -> str:
+    if row["probe"] == ORIGINAL:
+        return "original prompts"
+    return " ".join(filter(None, (row["probe"], row["attribute"])))
+
+
+def _probe_cells(row: Row) -> tuple[str, ...]:
+    return (
+        row["probe"],
+        row["attribute"] or "whole prompt",
+        interval(row, "relative_change", "_percent", 1),
+        number(row["change_points"], 1),
+        number(row["agreement"], 3),
+        str(row["n_samples"]),
+        str(row["n_clusters"]),
+        str(row["n_not_applicable"]),
+    )
+
+
+_LEFT_OUT = {
+    "n_failed": "cases failed",
+    "n_original_lost": "cases have no original to compare with",
+    "n_missing": "cases are not scored yet",
+    "n_undefined": "cases have no Dice, both masks being empty",
+    "n_both_empty": "cases with an empty mask before and after",
+}
+
+
+def _facts(row: Row) -> list[str]:
+    """What must be known beside a row: reasons, limits, and everything that was left out."""
+    if not row["n_cases"]:
+        return [f"applies to no sample; {row['not_applicable']}"]
+    facts = [row["reason"]] if row["reason"] else []
+    facts += row["notes"]
+    if row["n_not_applicable"]:
+        facts.append(f"not applicable to {row['not_applicable']}")
+    facts += [f"{row[count]} {text}" for count, text in _LEFT_OUT.items() if row[count]]
+    if row["probe"] == ORIGINAL and row["originals_empty_share"] > 0:
+        share = number(100 * row["originals_empty_share"], 1)
+        facts.append(f"{share} % of the masks are empty")
+    if row["n_samples_named"]:
+        named = f"Dice with the named target's mask {number(row['dice_named'], 3)}"
+        facts.append(f"{named} ({row['n_samples_named']} samples)")
+    if row["n_samples_false_positive"]:
+        share = number(100 * row["false_positive_share"], 2)
+        facts.append(f"{share} % of the pixels are foreground where none should be")
+    return facts
+
+
+def _shared_notes(facts: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """One sentence a fact, with all rows that share it."""
+    rows_of: dict[str, list[str]] = {}
+    for label, texts in facts.items():
+        for text in texts:
+            rows_of.setdefault(text, []).append(label)
+    return tuple(
+        f"{'all rows' if len(labels) == len(facts) > 1 else ', '.join(labels)}: {text}."
+        for text, labels in rows_of.items()
+    )
+
+
+def _of_away(model: str, rows: list[Row]) -> Section:
+    measured = [r for r in rows if r["in_distribution"]]
+    notes = _shared_notes({f"{r['dataset']} {r['prompt_type']}": _away_facts(r) for r in rows})
+    controls = sorted({r["control"] for r in rows if r["control"]})
+    return Section(
+        title=f"{model} away from its training data",
+        lead=_against(measured[0]) if measured else "",
+        header=AWAY_HEADER,
+        rows=tuple(_away_cells(r) for r in rows) if measured else (),
+        n_text=1,
+        notes=(*notes, *(f"The control is {name}, on the same sets." for name in controls)),
+    )
+
+
+def _against(row: Row) -> str:
+    dice = interval(row, "reference_dice", "", 3)
+    return f"Against the mean of {row['in_distribution']}: Dice {dice}."
+
+
+def _away_facts(row: Row) -> list[str]:
+    facts = [row["reason"]] if row["reason"] else []
+    facts += row["notes"]
+    if row["n_shared_images"]:
+        facts.append(f"{row['n_shared_images']} images left out that training sets also hold")
+    return facts
+
+
+def _away_cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row['dataset']} {row['prompt_type']}",
+        interval(row, "relative_change", "_percent", 1),
+        number(row["control_change_percent"], 1),
+        interval(row, "beyond_control", "_percent", 1),
+        number(row["dice"], 3),
+        *("-" if row[c] is None else str(row[c]) for c in ("n_samples", "n_clusters")),
+    )

@@ -1,0 +1,41 @@
+"""The summary of a run as tables for a terminal.
+
+Conventions: `rich` is imported here only when a table is made; texts are shown as they
+are, without markup.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from harness.report.escape import plain
+from harness.report.sections import Section, sections
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+def tables(summary: pl.DataFrame) -> "Iterator[Group]":
+    """One renderable a section: title, lead, table, notes.
+
+    Args:
+        summary: Of `harness.stats.summary.summarise`.
+    """
+    for section in sections(summary):
+        yield _renderable(section)
+
+
+def _renderable(section: Section) -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for place, name in enumerate(section.header):
+        table.add_column(name, justify="left" if place < section.n_text else "right")
+    for row in section.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    parts = [Text(plain(section.title), style="bold cyan"), Text(plain(section.lead))]
+    notes = [Text(f"  {plain(note)}", style="dim") for note in section.notes]
+    return Group(*parts, table, *notes, Text(""))

@@ -1,0 +1,1 @@
+"""From counts to relative Dice changes with intervals. No torch."""

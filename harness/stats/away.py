@@ -1,0 +1,200 @@
+"""Which sets of a run are in a model's distribution, and the rows that compare the others.
+
+Conventions: a set is (dataset, split, prompts, prompt type); a model's in-distribution
+sets are the test splits of the datasets it was trained on. The partition is made per
+model and lives here, not in the plan.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from harness.stats.columns import TOO_LOW, limit_columns, relative_columns, too_low
+from harness.stats.draws import cluster_draws
+from harness.stats.facts import ModelFacts
+from harness.stats.pairs import CELL_KEYS, SET_KEYS, Pairs
+from harness.stats.shift import ShiftIntervals, ShiftSet, shift_intervals
+from harness.suites import Statistics
+
+PROBE = "out_of_distribution"
+
+Set = tuple[str, str, str, str]
+Row = dict[str, Any]
+
+
+def rows_away(
+    pairs: Pairs, samples: pl.DataFrame, *, models: Sequence[ModelFacts], settings: Statistics
+) -> list[Row]:
+    """One row for each model and each set away from its training data.
+
+    Args:
+        pairs: The cases.
+        samples: Of `harness.stats.relative.Nested`.
+        models: Those to compare; controls are compared with models of the same `trained_on`.
+        settings: Draws, seed, floor and the least number of clusters.
+
+    Returns:
+        Rows with the summary's column names; a model without a usable in-distribution
+        set has rows that give the reason.
+    """
+    table = _originals(pairs, samples)
+    sets = sorted(set(table.select(SET_KEYS).unique().iter_rows()))
+    groups: dict[tuple[str, ...], list[ModelFacts]] = {}
+    for model in sorted(models, key=lambda m: m.model_id):
+        groups.setdefault(tuple(sorted(set(model.trained_on))), []).append(model)
+    return [
+        row
+        for trained_on, group in sorted(groups.items(), key=lambda item: item[0])
+        for target in sets
+        if target[0] not in trained_on
+        for row in _rows(table, target, sets, trained_on, group, settings)
+    ]
+
+
+def _originals(pairs: Pairs, samples: pl.DataFrame) -> pl.DataFrame:
+    """Dice of each sample's original prompts with the names of its set, image and cluster."""
+    cells = pairs.cells.filter(pl.col("probe") == "original").select("cell", *CELL_KEYS[:5])
+    return (
+        samples.select("cell", "cluster", "sample", "dice")
+        .drop_nulls("dice")
+        .join(cells, on="cell", maintain_order="left")
+        .join(pairs.images, on="sample", maintain_order="left")
+        .join(pairs.clusters.select("cluster", "cluster_id"), on="cluster", maintain_order="left")
+    )
+
+
+def _references(target: Set, sets: Sequence[Set], trained_on: Sequence[str]) -> list[Set]:
+    """The test set of each training dataset: the target's prompt type, else its highest."""
+    found = []
+    for dataset in trained_on:
+        tests = [s for s in sets if s[0] == dataset and s[1] == "test" and s[2] == target[2]]
+        same = [s for s in tests if s[3] == target[3]]
+        found += (same or tests)[-1:]
+    return found
+
+
+def _rows(
+    table: pl.DataFrame,
+    target: Set,
+    sets: Sequence[Set],
+    trained_on: tuple[str, ...],
+    group: Sequence[ModelFacts],
+    settings: Statistics,
+) -> Iterator[Row]:
+    references = _references(target, sets, trained_on)
+    if not references:
+        reason = _why_not(trained_on)
+        yield from (_key(model, target) | {"reason": reason} for model in group)
+        return
+    comparison = _compare(table, target, references, group, settings)
+    for place, model in enumerate(group):
+        row = _key(model, target) | {"in_distribution": ", ".join(map(_label, references))}
+        row |= _figures(comparison, place, group, settings)
+        missing = sorted(set(trained_on) - {r[0] for r in references})
+        if missing:
+            note = f"also trained on {', '.join(missing)}, which this run does not test"
+            row["notes"] = [*row.get("notes", []), note]
+        yield row
+
+
+def _why_not(trained_on: Sequence[str]) -> str:
+    if not trained_on:
+        return "not applicable: the model's card does not say what it was trained on"
+    return f"not applicable: no test split of {', '.join(trained_on)} is in this run"
+
+
+def _key(model: ModelFacts, target: Set) -> Row:
+    keys = dict(zip(SET_KEYS, target, strict=True))
+    return {"model_id": model.model_id, **keys, "probe": PROBE, "attribute": None}
+
+
+def _label(one: Set) -> str:
+    return f"{one[0]}/{one[1]} {one[3]}"
+
+
+class _Comparison(NamedTuple):
+    intervals: ShiftIntervals | None
+    controls: list[int]
+    counts: list[np.ndarray[Any, np.dtype[np.float64]]]
+    n_shared_images: int
+
+
+def _compare(
+    table: pl.DataFrame,
+    target: Set,
+    references: Sequence[Set],
+    group: Sequence[ModelFacts],
+    settings: Statistics,
+) -> _Comparison:
+    frames = [_of_set(table, one) for one in (target, *references)]
+    known = pl.concat(frame["image_id"] for frame in frames[1:]).unique()
+    shared = frames[0]["image_id"].unique().filter(frames[0]["image_id"].unique().is_in(known))
+    kept = [frame.filter(~pl.col("image_id").is_in(shared.implode())) for frame in frames]
+    pairs = zip((target, *references), kept, strict=True)
+    parts = [_shift_set(one, frame, group, settings) for one, frame in pairs]
+    controls = [place for place, model in enumerate(group) if model.control]
+    counts = [part.counts for part in parts]
+    whole = all(len(c) for c in counts)
+    intervals = shift_intervals(parts[0], parts[1:], controls=controls) if whole else None
+    return _Comparison(intervals, controls, counts, len(shared))
+
+
+def _of_set(table: pl.DataFrame, one: Set) -> pl.DataFrame:
+    return table.filter(pl.col(k) == v for k, v in zip(SET_KEYS, one, strict=True))
+
+
+def _shift_set(
+    one: Set, frame: pl.DataFrame, group: Sequence[ModelFacts], settings: Statistics
+) -> ShiftSet:
+    ids = [model.model_id for model in group]
+    frame = frame.filter(pl.col("model_id").is_in(ids))
+    sums = frame.group_by("cluster", "cluster_id", "model_id", maintain_order=True).agg(
+        n=pl.len(), dice=pl.col("dice").sum()
+    )
+    names = sums.select("cluster", "cluster_id").unique().sort("cluster")
+    counts, totals = np.zeros((2, names.height, len(ids)))
+    row = np.searchsorted(names["cluster"].to_numpy(), sums["cluster"].to_numpy())
+    column = np.array([ids.index(i) for i in sums["model_id"]], dtype=int)
+    counts[row, column], totals[row, column] = sums["n"].to_numpy(), sums["dice"].to_numpy()
+    draws = cluster_draws(
+        f"{one[0]}/{one[1]}",
+        names["cluster_id"].to_list(),
+        count=settings.draws,
+        seed=settings.seed,
+    )
+    return ShiftSet(draws, counts, totals)
+
+
+def _figures(
+    comparison: _Comparison, place: int, group: Sequence[ModelFacts], settings: Statistics
+) -> Row:
+    """Columns of one model's row."""
+    counts = [c[:, place] for c in comparison.counts]
+    n_clusters = [int((c > 0).sum()) for c in counts]
+    row: Row = {
+        "n_samples": int(counts[0].sum()),
+        "n_clusters": n_clusters[0],
+        "n_shared_images": comparison.n_shared_images,
+    }
+    found = comparison.intervals
+    if found is None or min(n_clusters) == 0:
+        return row | {"reason": "no image is left to compare", "verdict_allowed": False}
+    for name, intervals in (("dice", found.target), ("reference_dice", found.reference)):
+        row |= limit_columns(name, "", intervals, place=place, low=0, high=1)
+    row |= limit_columns("change", "_points", found.points, place=place, scale=100, low=-100)
+    if too_low(found.reference, place, settings.dice_floor):
+        return row | {"reason": TOO_LOW, "verdict_allowed": False}
+    row |= relative_columns(found.relative, place, offset=0)
+    row["verdict_allowed"] = min(n_clusters) >= settings.minimum_clusters
+    if not row["verdict_allowed"]:
+        row["notes"] = [f"a set has under {settings.minimum_clusters} clusters: no verdict"]
+    if group[place].control or not comparison.controls:
+        return row
+    if any(too_low(found.reference, c, settings.dice_floor) for c in comparison.controls):
+        return row
+    row["control"] = ", ".join(group[c].name for c in comparison.controls)
+    row |= limit_columns("control_change", "_percent", found.control, place=place, scale=100)
+    row |= limit_columns("beyond_control", "_percent", found.beyond, place=place, scale=100)
+    return row

@@ -1,0 +1,129 @@
+"""The columns of a summary: their names, units and order.
+
+Conventions: a name ends in its unit: ``_percent`` of the reference Dice, ``_points``
+(100 times a difference of Dice); Dice, agreement and shares are fractions without a
+suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_low90`` and
+``_high90`` its 90 % limits. Counts begin with ``n_``.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from harness.stats.limits import Intervals
+
+TOO_LOW = "baseline too low"
+"""Reason of an undefined relative change: the originals' mean Dice may be next to nothing."""
+
+_LIMITS = ("low", "high")
+_RELATIVE = (
+    *_LIMITS,
+    "low90",
+    "high90",
+    "percentile_low",
+    "percentile_high",
+    "bca_low",
+    "bca_high",
+    "standard_error",
+)
+
+
+def _with_limits(name: str, unit: str, limits: tuple[str, ...] = _LIMITS) -> dict[str, Any]:
+    return {f"{name}{unit}": pl.Float64} | {f"{name}_{x}{unit}": pl.Float64 for x in limits}
+
+
+def _counts(*names: str) -> dict[str, Any]:
+    return {f"n_{name}": pl.Int64 for name in names}
+
+
+SUMMARY_SCHEMA: dict[str, Any] = {
+    **dict.fromkeys(
+        ("model_id", "model", "dataset", "split", "prompts", "prompt_type", "probe"), pl.String
+    ),
+    **dict.fromkeys(("attribute", "perturbation", "meaning", "expected_mask"), pl.String),
+    **_with_limits("relative_change", "_percent", _RELATIVE),
+    "relative_change_clusters_percent": pl.Float64,
+    **_with_limits("change", "_points"),
+    **_with_limits("dice", ""),
+    **_with_limits("reference_dice", ""),
+    "sample_ratio_percent": pl.Float64,
+    **_with_limits("agreement", ""),
+    "originals_empty_share": pl.Float64,
+    "dice_named": pl.Float64,
+    "false_positive_share": pl.Float64,
+    **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
+    **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
+    **_counts("samples_agreement", "samples_named", "samples_false_positive", "shared_images"),
+    "not_applicable": pl.String,
+    "in_distribution": pl.String,
+    "control": pl.String,
+    **_with_limits("control_change", "_percent"),
+    **_with_limits("beyond_control", "_percent"),
+    "cluster_kind": pl.String,
+    "resampled": pl.String,
+    "verdict_allowed": pl.Boolean,
+    "reason": pl.String,
+    "notes": pl.List(pl.String),
+    "threshold": pl.Float64,
+    "signature": pl.String,
+}
+"""One row a (model, dataset, split, prompts, prompt type, probe, attribute)."""
+
+
+def limit_columns(
+    name: str,
+    unit: str,
+    found: Intervals,
+    *,
+    place: int | slice = slice(None),
+    scale: float = 1,
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> dict[str, Any]:
+    """Estimate and 95 % limits under their column names.
+
+    Args:
+        name: Of the figure.
+        unit: Suffix.
+        found: Intervals.
+        place: Which problem, or all.
+        scale: What a fraction is multiplied with.
+        low: Smallest possible value, after scaling: a limit beyond it is cut off.
+        high: Largest possible value.
+    """
+    values = {"": found.estimate, "_low": found.low, "_high": found.high}
+    return {
+        f"{name}{key}{unit}": np.clip(scale * value[place], low, high)
+        for key, value in values.items()
+    }
+
+
+def relative_columns(
+    found: Intervals, place: int | slice = slice(None), *, offset: float = 1
+) -> dict[str, Any]:
+    """A relative change in percent with all its limits; no Dice can lose more than 100 %.
+
+    Args:
+        found: Intervals of a ratio, or of a ratio less 1.
+        place: Which problem, or all.
+        offset: What "no change" is in `found`.
+    """
+    limits = {
+        f"relative_change_{name}_percent": 100 * (getattr(found, name)[place] - offset)
+        for name in _RELATIVE[:-1]
+    }
+    limits["relative_change_percent"] = 100 * (found.estimate[place] - offset)
+    columns = {name: np.maximum(values, -100) for name, values in limits.items()}
+    return columns | {"relative_change_standard_error_percent": 100 * found.standard_error[place]}
+
+
+def too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
+    """Whether the lower 95 % limit of a reference Dice is below the floor.
+
+    One cluster has no limit: then the estimate itself decides. A reference of
+    exactly 0 is always too low.
+    """
+    low, estimate = reference.low[place], reference.estimate[place]
+    bound = np.where(np.isnan(low), estimate, low)
+    return (bound < floor) | (estimate <= 0)

@@ -1,0 +1,247 @@
+"""The run directory: a plan, the scores of its cases, and how they were made.
+
+Conventions: a part file holds the whole image groups of one shard for one model;
+it is written under a temporary name and renamed, so that a part is there in full
+or not at all. Counts are pixels. Nothing is pickled.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from harness.errors import RunError
+from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan
+from harness.suites import Suite
+
+SCORE_SCHEMA = pl.Schema(
+    {
+        "model_id": pl.String,
+        "case_id": pl.UInt64,
+        "tp": pl.Int64,
+        "n_pred": pl.Int64,
+        "n_gt": pl.Int64,
+        "tp_original": pl.Int64,
+        "n_pred_original": pl.Int64,
+        "tp_named": pl.Int64,
+        "n_named": pl.Int64,
+        "height": pl.Int32,
+        "width": pl.Int32,
+        "status": pl.String,
+        "error": pl.String,
+        "hausdorff_px": pl.Float64,
+    }
+)
+DONE, FAILED = "done", "failed"
+
+# What fixes the counts of a model bit for bit; a run holds one value of each.
+FIXED = ("device", "precision", "batch_size")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """One run directory."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The content of ``run.json``; empty before the run was created."""
+        path = self.folder / "run.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as problem:
+            raise RunError(
+                f"{path}: not valid JSON ({problem}). The file is written by the harness alone. "
+                "Start again with --fresh."
+            ) from None
+        return found
+
+    def update(self, **entries: Any) -> None:
+        """Replace top-level entries of ``run.json``, in one atomic step."""
+        write_json(self.folder / "run.json", self.manifest | entries)
+
+    def open(self, plan: Plan, suite: Suite, **facts: Any) -> None:
+        """Create the run, or continue it when it holds the same plan and metric.
+
+        Raises:
+            RunError: The directory holds another plan, another metric, or
+                something that is no run.
+        """
+        before = self.manifest
+        if not before and self.folder.is_dir() and any(self._foreign()):
+            raise RunError(
+                f"{self.folder}: the folder holds other files and no run.json. A new or empty "
+                "folder, or a run, is needed. Choose another --out."
+            )
+        for key, now in (
+            ("plan_sha256", plan.sha256),
+            ("metric", suite.metric.model_dump(mode="json")),
+            ("data_sha256", facts.get("data_sha256")),
+        ):
+            if before and before.get(key) != now:
+                raise RunError(
+                    f"{self.folder}: {key} of this run is {before.get(key)!r}, the command gives "
+                    f"{now!r}. A run holds one plan, metric and data. Choose another --out, or "
+                    "start again with --fresh."
+                )
+        (self.folder / "scores").mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "plan.parquet").is_file():
+            write_parquet(self.folder / "plan.parquet", plan.cases)
+            write_parquet(self.folder / "not_applicable.parquet", plan.not_applicable)
+        lock = suite.model_dump(mode="json", exclude_none=True)
+        _replace(
+            self.folder / "suite.lock.yaml",
+            yaml.safe_dump(lock, sort_keys=False, allow_unicode=True).encode(),
+        )
+        self.update(
+            plan_sha256=plan.sha256,
+            metric=suite.metric.model_dump(mode="json"),
+            sources=dict(plan.sources),
+            **facts,
+        )
+
+    def _foreign(self) -> Iterator[Path]:
+        own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
+        return (p for p in self.folder.iterdir() if p.name not in own)
+
+    def add_model(self, entry: Mapping[str, Any]) -> None:
+        """Record a model of the run.
+
+        Raises:
+            RunError: The model stands in the run with another device type,
+                precision or batch size: its counts could differ in single pixels.
+        """
+        models = list(self.manifest.get("models", []))
+        for index, known in enumerate(models):
+            if known["model_id"] != entry["model_id"]:
+                continue
+            for key in FIXED:
+                if known.get(key) != entry.get(key):
+                    raise RunError(
+                        f"{self.folder}: {entry['name']} was run with {key} {known.get(key)!r}, "
+                        f"now it is {entry.get(key)!r}. A run keeps one {key} per model. Give the "
+                        "same one, choose another --out, or start again with --fresh."
+                    )
+            models[index] = {**known, **entry}
+            self.update(models=models)
+            return
+        self.update(models=[*models, dict(entry)])
+
+    def plan_cases(self) -> pl.DataFrame:
+        """The stored plan, one row a case."""
+        return pl.read_parquet(self.folder / "plan.parquet").cast(PLAN_SCHEMA)
+
+    def not_applicable(self) -> pl.DataFrame:
+        """What did not apply, counted by reason."""
+        path = self.folder / "not_applicable.parquet"
+        return pl.read_parquet(path).cast(NOT_APPLICABLE_SCHEMA)
+
+    def suite(self) -> Suite:
+        """The resolved suite of the run."""
+        text = (self.folder / "suite.lock.yaml").read_text(encoding="utf-8")
+        return Suite.model_validate(yaml.safe_load(text))
+
+    def write_part(self, model_id: str, shard: int, scores: pl.DataFrame) -> None:
+        """Write the scores of one shard; a retry stands beside the first attempt."""
+        folder = self.folder / "scores"
+        attempt = sum(1 for _ in folder.glob(f"part-{model_id}-{shard:06d}-*.parquet"))
+        write_parquet(folder / f"part-{model_id}-{shard:06d}-{attempt}.parquet", scores)
+
+    def settled_shards(self, model_id: str) -> set[int]:
+        """Shards of a model of which every case succeeded; the others are (re)tried."""
+        settled = set()
+        for path in sorted((self.folder / "scores").glob(f"part-{model_id}-*.parquet")):
+            status = pl.read_parquet(path, columns=["status"])["status"]
+            if (status == DONE).all():
+                settled.add(int(path.stem.split("-")[-2]))
+        return settled
+
+    def scores(self) -> pl.DataFrame:
+        """One row per (model, case): a success beats an error.
+
+        Raises:
+            RunError: Two successes of one case differ.
+        """
+        paths = sorted((self.folder / "scores").glob("part-*.parquet"))
+        if not paths:
+            return pl.DataFrame(schema=SCORE_SCHEMA)
+        rows = pl.concat([pl.read_parquet(path).cast(SCORE_SCHEMA) for path in paths])
+        rows = rows.unique(maintain_order=True)
+        done = rows.filter(pl.col("status") == DONE)
+        doubled = done.filter(pl.struct("model_id", "case_id").is_duplicated())
+        if doubled.height:
+            first = doubled.row(0, named=True)
+            raise RunError(
+                f"{self.folder}: case {first['case_id']} of {first['model_id']} has two unequal "
+                "scores. A case has one score per model. The model or its hardware is not "
+                "deterministic: start again with --fresh."
+            )
+        return rows.sort(
+            "model_id", "case_id", pl.col("status") == FAILED, maintain_order=True
+        ).unique(["model_id", "case_id"], keep="first", maintain_order=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one process.
+
+        Raises:
+            RunError: Another process works on this run.
+        """
+        import fcntl
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{self.folder}: another process works on this run. One process at a time may "
+                    "write to it. Wait for it, or choose another --out."
+                ) from None
+            yield
+
+    def set_aside(self) -> Path | None:
+        """Move an existing run out of the way (``--fresh``); nothing is deleted."""
+        if not self.folder.exists():
+            return None
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.old{number}")).exists():
+            number += 1
+        shutil.move(self.folder, aside)
+        return aside
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    frame.write_parquet(temporary, compression="zstd", statistics=True)
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON under a temporary name, then rename it."""
+    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """A rename may reach the disk before the content does; a crash in between loses it."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())

@@ -1,0 +1,167 @@
+"""What a suite file may say, and how it is read.
+
+Conventions: a suite is pure data. Margins are percent of the original Dice
+(relative) and positive; seeds are non-negative integers. Names of built-in
+suites are the stems of ``suites/*.yaml``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from harness.cards import PromptType, Strict
+from harness.errors import SuiteError, choose
+from harness.files import Document, read_yaml, shipped, validate
+from harness.prompts.perturbations import PERTURBATIONS
+
+Lexicon = Literal["curated", "curated+wordnet@3.0"]
+EmptyRule = Literal["one", "zero", "nan"]
+Column = Literal["iou", "hausdorff"]
+
+
+class DatasetEntry(Strict):
+    """One dataset of a suite: which split, and from which prompt type its prompts come."""
+
+    name: str
+    split: str = "test"
+    prompt_type: PromptType | None = Field(
+        default=None, description="Rung of the ladder; the dataset card's own when left out."
+    )
+    prompts: Literal["released"] = "released"
+
+
+class Expectation(Strict):
+    """What the author of a suite expects of a probe (CheckList's three kinds)."""
+
+    kind: Literal["invariance", "direction", "minimum"]
+    margin_percent: float | None = Field(default=None, gt=0)
+
+
+class Probe(Strict):
+    """One perturbation, applied to some attributes, some number of times."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    perturbation: str
+    attributes: Literal["all"] | list[str] = "all"
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    expect: Expectation | None = None
+
+
+class Metric(Strict):
+    """How a case is scored. A run has one metric; every number carries its signature."""
+
+    resolution: Literal["model", "native"] = "model"
+    empty: EmptyRule = Field(default="one", description="Dice where both masks are empty.")
+    columns: list[Column] = Field(default=[], description="Further figures per case.")
+
+
+class Statistics(Strict):
+    """Settings of the intervals."""
+
+    draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    seed: Annotated[int, Field(ge=0)] = 0
+    margin_percent: float = Field(default=2.0, gt=0)
+    preserved_margin_percent: float = Field(default=3.0, gt=0)
+    minimum_clusters: int = Field(default=20, ge=2)
+    dice_floor: float = Field(default=0.10, ge=0, lt=1)
+
+
+class Suite(Strict):
+    """A declarative suite: datasets, probes, metric and statistics.
+
+    `includes` names other suites by name; their datasets and probes come first.
+    An included suite may not include another one.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    includes: list[str] = []
+    datasets: list[DatasetEntry] = []
+    probes: list[Probe] = []
+    words: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=10, description="How many random words every sample sees."
+    )
+    lexicon: Lexicon = "curated"
+    out_of_distribution: bool = Field(
+        default=False, description="Report Dice away from the sets a model was trained on."
+    )
+    seed: Annotated[int, Field(ge=0)] = 0
+    metric: Metric = Metric()
+    statistics: Statistics = Statistics()
+
+    @model_validator(mode="after")
+    def _names_once(self) -> "Suite":
+        for kind, names in (
+            ("probe", [p.name for p in self.probes]),
+            ("dataset", [f"{d.name}/{d.split}/{d.prompt_type}" for d in self.datasets]),
+        ):
+            doubled = sorted({n for n in names if names.count(n) > 1})
+            if doubled:
+                raise ValueError(f"the {kind} {doubled[0]!r} stands twice; give each its own name")
+        reserved = {"original", "out_of_distribution"} & {p.name for p in self.probes}
+        if reserved:
+            raise ValueError(f"the probe name {reserved.pop()!r} is reserved; choose another one")
+        return self
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that ship with the harness."""
+    return sorted(path.stem for path in shipped("suites").glob("*.yaml"))
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """Read a suite by its name or by the path of its file, includes resolved.
+
+    Raises:
+        SuiteError: No such suite, a broken schema, an unknown perturbation, or
+            includes that contradict each other.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        choose(str(name_or_path), suite_names(), kind="suite", where="suites")
+        path = shipped("suites") / f"{name_or_path}.yaml"
+    document = read_yaml(path, error=SuiteError)
+    suite = validate(document, Suite, error=SuiteError)
+    for index, probe in enumerate(suite.probes):
+        choose(
+            probe.perturbation,
+            PERTURBATIONS,
+            kind="perturbation",
+            where=document.where(("probes", index, "perturbation")),
+        )
+    return _with_includes(suite, document)
+
+
+def _with_includes(suite: Suite, document: Document) -> Suite:
+    parts = []
+    for index, name in enumerate(suite.includes):
+        where = document.where(("includes", index))
+        choose(name, suite_names(), kind="suite", where=where)
+        part = validate(
+            read_yaml(shipped("suites") / f"{name}.yaml", error=SuiteError), Suite, error=SuiteError
+        )
+        if part.includes:
+            raise SuiteError(
+                f"{where}: the suite {name!r} includes others itself. "
+                "Includes go one level deep. Name its parts here instead."
+            )
+        parts.append(part)
+    datasets: dict[tuple[str, str, str | None], DatasetEntry] = {}
+    probes: dict[str, Probe] = {}
+    for part in [*parts, suite]:
+        datasets |= {(d.name, d.split, d.prompt_type): d for d in part.datasets}
+        for probe in part.probes:
+            if probes.setdefault(probe.name, probe) != probe:
+                raise SuiteError(
+                    f"{document.where(('includes',))}: the probe {probe.name!r} is defined "
+                    "in two ways. A name means one probe. Rename one of the two."
+                )
+    return suite.model_copy(
+        update={
+            "includes": [],
+            "datasets": list(datasets.values()),
+            "probes": list(probes.values()),
+            "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
+        }
+    )

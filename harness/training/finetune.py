@@ -1,0 +1,304 @@
+"""Finetunes a model of a card on datasets and writes a card for the result.
+
+The folder it fills::
+
+    training.json          what is being trained on what; a continued training must agree
+    checkpoints/last.ckpt  Lightning's own, to continue from
+    checkpoints/best.ckpt  the epoch with the best validation Dice
+    model.safetensors      its weights
+    card.yaml              ``extends`` the base card; this is what to give to ``run``
+    figures.json           what was reached, in which time, with which settings
+
+Conventions: times are seconds; Dice is per image at the model's input size, mean
+over images. The last three files are written when the training has ended.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.cards import DatasetCard, load_dataset_card, load_model_card
+from harness.data import load_samples
+from harness.data.layout import fingerprint
+from harness.errors import CardError, DataError, RunError, UsageError
+from harness.models import LoadedModel, load_model
+from harness.records import Sample
+from harness.training.examples import Examples, Shuffled
+from harness.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from harness.training.trainee import EpochReport, Trainee
+
+# Settings that only say when to stop: a training may be continued with others.
+_LIMITS = ("max_epochs", "max_minutes")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The outcome: the new card, and the figures of ``figures.json``."""
+
+    card: Path
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Samples of all datasets with the prompt type each is trained with."""
+
+    names: list[str]
+    train: list[Sample]
+    val: list[Sample]
+    prompt_types: dict[str, str]
+
+    def examples(self, samples: Sequence[Sample], model: LoadedModel, recipe: Recipe) -> Examples:
+        types = [self.prompt_types[sample.dataset] for sample in samples]
+        return Examples(samples, model.adapter, prompt_types=types, recipe=recipe)
+
+
+def finetune(
+    model: str | Path,
+    datasets: Sequence[str | Path],
+    *,
+    out: Path,
+    data_root: Path,
+    prompt_type: str | None = None,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    report: "EpochReport | None" = None,
+) -> Finetuned:
+    """Train a model on the train splits, keep its best epoch on the val splits.
+
+    A card without weights is trained from random numbers. Issued again, the same
+    call continues after the last finished epoch; a finished training is returned
+    as it stands.
+
+    Args:
+        model: Name or path of the card to start from.
+        datasets: Names or paths of dataset cards; several are pooled.
+        out: Folder to fill; its name becomes the new model's name.
+        data_root: Folder above the datasets' own.
+        prompt_type: A rung, or ``random`` for all but the empty one; the dataset
+            card's own when None. Of list prompts one is drawn each time.
+        recipe: Settings; the reference's when None.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        report: Called after each epoch with its figures; with None Lightning's
+            progress bar is shown.
+
+    Raises:
+        UsageError: The library for training is not installed.
+        RunError: The folder holds another training.
+        DataError: A dataset has no train or val split, or samples are wrong.
+        HarnessError: As of `load_model`.
+    """
+    _require_lightning()
+    recipe = recipe or Recipe()
+    base = load_model_card(model)
+    _check_name(out)
+    data = _read(datasets, data_root, prompt_type)
+    scratch = base.card.weights is None and base.card.checkpoint is None
+    loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
+    finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
+    if finished is not None:
+        return Finetuned(out / "card.yaml", finished)
+    trainee = _train(loaded, data, recipe, out=out, report=report)
+    weights_sha256 = _write_weights(loaded, out)
+    _write_card(base_name=model, loaded=loaded, data=data, out=out, sha256=weights_sha256)
+    figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
+    _write_json(out / "figures.json", figures)
+    return Finetuned(out / "card.yaml", figures)
+
+
+def _require_lightning() -> None:
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ImportError as problem:
+        raise UsageError(
+            f"finetune: the library 'lightning' cannot be imported ({problem}). Training needs it. "
+            "Install it with `pip install 'vlsm-harness[train]'`."
+        ) from None
+
+
+def _check_name(out: Path) -> None:
+    name = out.resolve().name
+    if not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise UsageError(
+            f"finetune: the folder's name {name!r} becomes the model's name. A name holds letters, "
+            "digits, '-', '_' and '.' only. Choose another folder."
+        )
+
+
+def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -> _Data:
+    cards = [load_dataset_card(name) for name in datasets]
+    for card in cards:
+        for split in ("train", "val"):
+            if split not in card.splits:
+                raise DataError(
+                    f"{card.name}: there is no {split!r} split, only "
+                    f"{', '.join(map(repr, card.splits))}. Training needs 'train' and 'val'. "
+                    "Train on another dataset."
+                )
+
+    def pooled(split: str) -> list[Sample]:
+        return [sample for card in cards for sample in load_samples(card, root, split)]
+
+    return _Data(
+        names=[card.name for card in cards],
+        train=pooled("train"),
+        val=pooled("val"),
+        prompt_types={card.name: _prompt_type(card, prompt_type) for card in cards},
+    )
+
+
+def _prompt_type(card: DatasetCard, chosen: str | None) -> str:
+    return card.prompt_type if chosen is None else chosen
+
+
+def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
+    """What must be equal for two calls to be one training."""
+    settings = dataclasses.asdict(recipe)
+    return {
+        "model": model.model_id,
+        "prompt_types": data.prompt_types,
+        "train": fingerprint(data.train),
+        "val": fingerprint(data.val),
+        "recipe": {key: value for key, value in settings.items() if key not in _LIMITS},
+    }
+
+
+def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """Claim the folder; the figures of a training that has already ended under these limits."""
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    claim = out / "training.json"
+    if claim.is_file():
+        found = json.loads(claim.read_text(encoding="utf-8"))
+        other = sorted(key for key in identity if found.get(key) != identity[key])
+        if other:
+            key = other[0]
+            raise RunError(
+                f"{claim}: another training was begun here: its {key!r} is {found.get(key)!r}, "
+                f"this one's {identity[key]!r}. A folder holds one training. Choose another --out, "
+                "or delete the folder."
+            )
+    _write_json(claim, identity)
+    ended = out / "figures.json"
+    if not ended.is_file():
+        return None
+    figures: dict[str, Any] = json.loads(ended.read_text(encoding="utf-8"))
+    limits = {key: getattr(recipe, key) for key in _LIMITS}
+    return figures if all(figures["recipe"][k] == v for k, v in limits.items()) else None
+
+
+def _train(
+    model: LoadedModel, data: _Data, recipe: Recipe, *, out: Path, report: "EpochReport | None"
+) -> "Trainee":
+    """Run Lightning to the end and leave the best epoch's weights in the model."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from harness.training.trainee import Trainee, best_weights, make_trainer
+
+    trainee = Trainee(
+        model,
+        train=data.examples(data.train, model, recipe),
+        val=data.examples(data.val, model, recipe),
+        recipe=recipe,
+        report=report or (lambda figures: None),
+    )
+    folder = out / "checkpoints"
+    trainer = make_trainer(model.device, recipe, folder=folder, progress=report is None)
+    order = Shuffled(len(data.train), seed=recipe.seed)
+    size = recipe.batch_size
+    last = folder / "last.ckpt"
+    with warnings.catch_warnings():
+        # Pictures lie in memory: loader processes would copy them and gain nothing.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        # Lightning itself uses a place of torch that has moved.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
+        trainer.fit(
+            trainee,
+            DataLoader(torch.arange(len(data.train)), batch_size=size, sampler=order),  # type: ignore[arg-type]
+            DataLoader(torch.arange(len(data.val)), batch_size=size),  # type: ignore[arg-type]
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainee.best = best_weights(model.adapter.module, folder / "best.ckpt")
+    return trainee
+
+
+def _write_weights(model: LoadedModel, out: Path) -> str:
+    from safetensors.torch import save_file
+
+    from harness.checkpoints import file_sha256
+
+    state = model.adapter.module.state_dict()
+    # Tied weights share memory, which safetensors refuses.
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, out / "new.tmp")
+    os.replace(out / "new.tmp", out / "model.safetensors")
+    return file_sha256(out / "model.safetensors")
+
+
+def _write_card(
+    *, base_name: str | Path, loaded: LoadedModel, data: _Data, out: Path, sha256: str
+) -> None:
+    types = set(data.prompt_types.values())
+    prompt_type = types.pop() if len(types) == 1 else None
+    card = {
+        "extends": _reference(base_name, loaded, out),
+        "name": out.resolve().name,
+        "title": f"{loaded.card.title}, finetuned on {', '.join(data.names)}",
+        "checkpoint": {"path": "model.safetensors", "sha256": sha256},
+        "trained_on": data.names,
+        "prompt_type": None if prompt_type == "random" else prompt_type,
+        "threshold": loaded.card.threshold,
+    }
+    given = {key: value for key, value in card.items() if value is not None}
+    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
+    _replace(out / "card.yaml", text)
+
+
+def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
+    """How the new card names its base: a built-in by name, a file by its relative path."""
+    path = loaded.resolved.path
+    if Path(base_name).suffix in {".yaml", ".yml"} or Path(base_name).is_dir():
+        return os.path.relpath(path.resolve(), out.resolve())
+    return str(base_name)
+
+
+def _figures(
+    trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
+) -> dict[str, Any]:
+    parameters = list(model.adapter.module.parameters())
+    return {
+        **trainee.best,
+        "epochs": trainee.current_epoch,
+        "elapsed_s": round(trainee.elapsed_s, 1),
+        "n_train": len(data.train),
+        "n_val": len(data.val),
+        "n_parameters": sum(p.numel() for p in parameters),
+        "n_parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        "trained_on": data.names,
+        "prompt_types": data.prompt_types,
+        "device": str(model.device),
+        "recipe": dataclasses.asdict(recipe),
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

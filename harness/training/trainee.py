@@ -1,0 +1,216 @@
+"""One model being finetuned, in the form that Lightning trains.
+
+Conventions: a Lightning batch is a tensor of indices into `Examples`; Dice is per
+image at the model's input size, empty with empty is 1 (the reference's rule);
+times are seconds.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric
+from torchmetrics.functional.segmentation import dice_score
+
+from harness.errors import CardError
+from harness.models import LoadedModel, PartlyTrainable
+from harness.training.examples import Batch, Examples
+from harness.training.recipe import Recipe, segmentation_loss
+
+EpochReport = Callable[[Mapping[str, float]], None]
+
+
+def trained_parameters(model: LoadedModel) -> list[torch.nn.Parameter]:
+    """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode.
+
+    Raises:
+        CardError: ``trainable: decoder`` on a model that has no such part.
+    """
+    module = model.adapter.module
+    if model.card.trainable == "all":
+        return list(module.train().requires_grad_(True).parameters())
+    if not isinstance(model.raw, PartlyTrainable):
+        raise CardError(
+            f"{model.resolved.path}: trainable: the adapter {type(model.raw).__name__!r} does not "
+            "say which part its decoder is. 'decoder' needs the method 'decoder_modules'. Add it, "
+            "or set 'trainable: all'."
+        )
+    module.eval().requires_grad_(False)
+    parts = model.raw.decoder_modules()
+    return [p for part in parts for p in part.train().requires_grad_(True).parameters()]
+
+
+class Trainee(pl.LightningModule):
+    """The model, its data and its recipe."""
+
+    def __init__(
+        self, model: LoadedModel, *, train: Examples, val: Examples, recipe: Recipe, report: EpochReport
+    ) -> None:
+        super().__init__()
+        self.net = model.adapter.module
+        self._adapter = model.adapter
+        self._threshold = model.card.threshold
+        self._train_examples, self._val_examples = train, val
+        self._recipe, self._report = recipe, report
+        self._parameters_trained = trained_parameters(model)
+        self._elapsed_s = 0.0
+        self._since = time.monotonic()
+        self._restored: dict[str, Any] | None = None
+        self.val_dice = float("nan")
+        self.best: dict[str, float] = {}
+        # In a dictionary, so that they are no part of the module and stay on the CPU.
+        self._means = {name: MeanMetric() for name in ("train_loss", "val_loss", "val_dice")}
+
+    @property
+    def elapsed_s(self) -> float:
+        """Training time, earlier sessions of the same training included."""
+        return self._elapsed_s + time.monotonic() - self._since
+
+    def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits and masks on the device, ``(N, H, W)`` at the masks' size."""
+        images = self._adapter.encode_images(batch.pixels.to(self.device))
+        logits = self._adapter.decode(images, self._adapter.encode_texts(batch.texts))
+        masks = batch.masks.to(self.device)
+        if logits.shape != masks.shape:
+            size = (masks.shape[1], masks.shape[2])
+            logits = interpolate(logits[:, None], size=size, mode="bilinear").squeeze(1)
+        return logits.float(), masks
+
+    def training_step(self, indices: Tensor, _: int) -> Tensor:
+        """The loss of one batch."""
+        batch = self._train_examples.training_batch(indices.tolist(), epoch=self.current_epoch)
+        loss = segmentation_loss(*self._logits(batch), cross_entropy=self._recipe.cross_entropy)
+        self._means["train_loss"].update(loss.detach().cpu(), len(indices))
+        return loss
+
+    def validation_step(self, indices: Tensor, _: int) -> None:
+        """Count loss and Dice of one batch."""
+        logits, masks = self._logits(self._val_examples.validation_batch(indices.tolist()))
+        loss = segmentation_loss(logits, masks, cross_entropy=self._recipe.cross_entropy)
+        predicted = torch.sigmoid(logits) > self._threshold
+        self._means["val_loss"].update(loss.cpu(), len(indices))
+        self._means["val_dice"].update(image_dice(predicted, masks).cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log, report and step the schedule, before checkpoints are written.
+
+        Lightning would step a plateau schedule after them, and a continued
+        training would lose one step.
+        """
+        figures = {name: float(mean.compute()) for name, mean in self._means.items()}
+        for mean in self._means.values():
+            mean.reset()
+        self.val_dice = figures["val_dice"]
+        self.log_dict(figures, prog_bar=True)
+        self._schedule.step(figures["val_loss"])
+        rate = self._optimizer.param_groups[0]["lr"]
+        self._report(
+            figures
+            | {"epoch": self.current_epoch, "learning_rate": rate, "elapsed_s": self.elapsed_s}
+        )
+        limit = self._recipe.max_minutes
+        if limit is not None and self.elapsed_s > 60 * limit:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on the trained parameters; the schedule is stepped above."""
+        self._optimizer = torch.optim.AdamW(
+            self._parameters_trained,
+            lr=self._recipe.learning_rate,
+            weight_decay=self._recipe.weight_decay,
+        )
+        self._schedule = ReduceLROnPlateau(
+            self._optimizer,
+            factor=self._recipe.plateau_factor,
+            patience=self._recipe.plateau_patience,
+        )
+        if self._restored is not None:
+            self._schedule.load_state_dict(self._restored["schedule"])
+        return self._optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the schedule and the time spent."""
+        checkpoint["harness"] = {
+            "schedule": self._schedule.state_dict(),
+            "elapsed_s": self.elapsed_s,
+            "val_dice": self.val_dice,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the schedule and the clock."""
+        self._restored = checkpoint["harness"]
+        self._elapsed_s = self._restored["elapsed_s"]
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        """Seed what the layers draw, so that a continued training draws the same."""
+        torch.manual_seed(self._recipe.seed + self.current_epoch)
+
+
+def image_dice(predicted: Tensor, target: Tensor) -> Tensor:
+    """Dice of each image through torchmetrics; empty with empty is 1.
+
+    Args:
+        predicted: ``(N, H, W)`` bool.
+        target: Same.
+
+    Returns:
+        ``(N,)`` in [0, 1].
+    """
+    scores = dice_score(
+        predicted[:, None].int(), target[:, None].int(), num_classes=1, average="none"
+    )
+    return cast(Tensor, scores).flatten().nan_to_num(nan=1.0)
+
+
+def make_trainer(
+    device: torch.device, recipe: Recipe, *, folder: Path, progress: bool
+) -> pl.Trainer:
+    """Lightning's trainer on one device, mixed precision on CUDA as in the reference.
+
+    Args:
+        device: Where the model lies.
+        recipe: Limits, patience and clipping.
+        folder: Where ``last.ckpt`` and ``best.ckpt`` go.
+        progress: Show Lightning's bar.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    cuda = device.type == "cuda"
+    best = ModelCheckpoint(
+        folder, "best", monitor="val_dice", mode="max", enable_version_counter=False
+    )
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    stop = EarlyStopping("val_dice", mode="max", patience=recipe.stop_patience)
+    return pl.Trainer(
+        accelerator="gpu" if cuda else "cpu",
+        devices=[device.index or 0] if cuda else 1,
+        precision="16-mixed" if cuda else "32-true",
+        max_epochs=recipe.max_epochs,
+        gradient_clip_val=recipe.clip_norm,
+        callbacks=[best, last, stop],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+
+
+def best_weights(module: torch.nn.Module, path: Path) -> dict[str, float]:
+    """Load the best epoch's weights; its epoch (from 0) and validation Dice."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "net."
+    state = content["state_dict"].items()
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)})
+    return {"best_epoch": content["epoch"], "val_dice": content["harness"]["val_dice"]}

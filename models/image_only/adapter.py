@@ -1,0 +1,79 @@
+"""The image-only control: a segmentation network that cannot read its prompt.
+
+Conventions: pixels are standardised with ImageNet's mean and deviation; logits
+have the size of the input. The encoder starts from random numbers: a pretrained
+one would need a download, and enters through the card's `weights` instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import segmentation_models_pytorch as smp
+import torch
+from pydantic import Field
+
+from harness.cards import Strict
+from harness.checkpoints import load_into
+from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Settings(Strict):
+    """`encoder` is a name of segmentation_models_pytorch; `input_size` is the side in pixels."""
+
+    architecture: Literal["unet", "unetplusplus", "deeplabv3plus", "fpn"] = "unet"
+    encoder: str = "resnet18"
+    input_size: int = Field(default=352, ge=32, multiple_of=32)
+
+
+class ImageFeatures(NamedTuple):
+    """The finished logits, ``(N, H, W)``: nothing is left for the text to change."""
+
+    logits: torch.Tensor
+
+
+class TextFeatures(NamedTuple):
+    """A constant, ``(N, 1)``: the text is not read."""
+
+    nothing: torch.Tensor
+
+
+class ImageOnly:
+    """A U-Net (or relative) that answers every prompt with the same mask."""
+
+    def __init__(self, settings: Mapping[str, Any], *, weights: Path | None) -> None:
+        """Build the network.
+
+        Args:
+            settings: The card's settings.
+            weights: A file of weights for the whole network, or None.
+        """
+        self.settings = read_settings(Settings, settings)
+        self.input_size = (self.settings.input_size, self.settings.input_size)
+        self.module: torch.nn.Module = smp.create_model(
+            self.settings.architecture, self.settings.encoder, encoder_weights=None, classes=1
+        )
+        if weights is not None:
+            load_into(self.module, weights)
+
+    def preprocess(self, image: Picture) -> torch.Tensor:
+        """``(H, W, 3)`` uint8 -> ``(3, h, w)``, standardised."""
+        return standardise(image, self.input_size, mean=_MEAN, std=_STD)
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Zeros: no text is read, so none is cut."""
+        return TokenCounts((0,) * len(texts), (False,) * len(texts))
+
+    def encode_images(self, pixels: torch.Tensor) -> ImageFeatures:
+        """``(N, 3, H, W)`` -> the logits; this is the whole network."""
+        return ImageFeatures(self.module(pixels).squeeze(1))
+
+    def encode_texts(self, texts: Sequence[str]) -> TextFeatures:
+        """The same feature for every text."""
+        return TextFeatures(torch.zeros(len(texts), 1, device=device_of(self.module)))
+
+    def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> torch.Tensor:
+        """The image's logits, ``(N, H, W)``, whatever the text."""
+        return image_features.logits

@@ -1,0 +1,251 @@
+"""The command line as a user meets it: verbs, exit codes, interruption."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app, main
+from harness.store import RunStore
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, photo_root):
+    """Run the command in this process; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["vlsm-harness", *map(str, arguments)])
+        monkeypatch.setenv("VLSM_DATA_ROOT", str(photo_root))
+        code = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def run_arguments(tmp_path, toy_card):
+    def build(*more, out="run", **settings):
+        card = toy_card(**settings)
+        folder = tmp_path / out
+        return [
+            "run", "paper", "--datasets", "kvasir_polyp", "--model", card,
+            "--random-weights", "--device", "cpu", "--batch-size", "16", "--out", folder, *more,
+        ]  # fmt: skip
+
+    return build
+
+
+def test_a_run_ends_with_a_table_and_where_the_files_are(call, run_arguments, tmp_path):
+    code, out, _ = call(*run_arguments())
+
+    assert code == 0
+    for name in ("summary.md", "summary.json", "summary.parquet", "run.json"):
+        assert (tmp_path / "run" / name).is_file()
+        assert name in out
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["counts"]["done"] == manifest["counts"]["planned"] > 400
+    assert manifest["counts"]["failed"] == manifest["counts"]["missing"] == 0
+    texts = pl.read_parquet(next((tmp_path / "run" / "texts").iterdir()))
+    assert texts.filter(pl.col("text") == "")["n_tokens"].item() == 0
+
+
+def test_the_summary_carries_no_times(call, run_arguments, tmp_path):
+    call(*run_arguments("-q"))
+    first = (tmp_path / "run" / "summary.json").read_bytes()
+    call(*run_arguments("-q", out="other"))
+    assert (tmp_path / "other" / "summary.json").read_bytes() == first
+
+
+def test_json_is_the_summary(call, run_arguments, tmp_path):
+    _, out, _ = call(*run_arguments("--json", "-q"))
+    assert json.loads(out) == json.loads((tmp_path / "run" / "summary.json").read_text())
+
+
+def test_a_killed_run_continues_to_the_same_summary(call, run_arguments, photo_root, tmp_path):
+    call(*run_arguments("-q", out="undisturbed", delay_s=0.0))
+    arguments = run_arguments("-q", out="killed", delay_s=0.15)
+    program = (
+        "import harness.engine.shards as s; s.PAIRS_PER_SHARD = 70\n"
+        "from harness.cli import main; main()"
+    )
+    environment = os.environ | {"VLSM_DATA_ROOT": str(photo_root)}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
+    scores = tmp_path / "killed" / "scores"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(scores.glob("part-*"))) < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 2 <= len(list(scores.glob("part-*"))) < 6
+
+    again = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+    assert again.returncode == 0, again.stderr
+    stored = RunStore(tmp_path / "killed")
+    assert stored.manifest["status"] == "complete"
+    left, right = (
+        json.loads((tmp_path / name / "summary.json").read_text())
+        for name in ("undisturbed", "killed")
+    )
+    # The delay is a setting of the model, so that its id differs; nothing else may.
+    assert re.sub(r"toy[\w-]*@\w+", "ID", json.dumps(left)) == re.sub(
+        r"toy[\w-]*@\w+", "ID", json.dumps(right)
+    )
+
+
+def test_an_interrupted_run_says_that_it_continues(call, run_arguments, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.engine.local.execute", interrupt)
+    code, _, err = call(*run_arguments())
+    assert code == 130
+    assert "Interrupted. The same command again continues from here." in err
+
+
+def test_fresh_starts_again_and_keeps_the_old_run(call, run_arguments, tmp_path):
+    call(*run_arguments("-q"))
+    code, _, err = call(*run_arguments("-q", "--fresh"))
+    assert code == 0
+    assert f"the earlier run was moved to {tmp_path / 'run.old1'}" in err
+    assert (tmp_path / "run.old1" / "run.json").is_file()
+
+
+def test_a_run_gains_a_model(call, run_arguments, toy_card, tmp_path):
+    call(*run_arguments("-q"))
+    code, _, _ = call(*run_arguments("-q", "--model", toy_card("box")))
+    assert code == 0
+    assert [m["name"] for m in RunStore(tmp_path / "run").manifest["models"]] == ["toy", "box"]
+
+
+def test_too_many_failed_cases_exit_3(call, run_arguments, tmp_path):
+    code, out, _ = call(*run_arguments(bad_text=""))
+    assert code == 3
+    assert "6 failed" in out
+    assert RunStore(tmp_path / "run").manifest["status"] == "incomplete"
+
+
+def test_score_recomputes_without_a_model(call, run_arguments, tmp_path):
+    call(*run_arguments("-q"))
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    code, _, _ = call("score", tmp_path / "run", "-q")
+    assert code == 0
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+    call("score", tmp_path / "run", "-q", "--empty", "zero")
+    assert b"empty:0" in (tmp_path / "run" / "summary.json").read_bytes()
+
+
+def test_plan_counts_cases_and_reasons(call, tmp_path):
+    code, out, _ = call(
+        "plan", "paper", "--datasets", "kvasir_polyp", "--json", "--out", tmp_path / "plan"
+    )
+    assert code == 0
+    content = json.loads(out)
+    stored = pl.read_parquet(tmp_path / "plan" / "plan.parquet")
+    assert sum(row["cases"] for row in content["cases"]) == stored.height
+    assert len(content["plan_sha256"]) == 64
+
+
+def test_plan_prints_tables(call):
+    code, out, _ = call("plan", "antonym_swap", "--datasets", "kvasir_polyp")
+    assert code == 0
+    assert "does not apply" in out
+    assert re.search(r"plan [0-9a-f]{64}", out)
+
+
+def test_peek_shows_the_words_that_change(call, photo_root):
+    for path in (photo_root / "kvasir_polyp" / "images").iterdir():
+        path.unlink()
+    code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "-n", "1")
+    assert code == 0
+    assert "original: one small pink round polyp" in out
+    assert "[-small-]{+large+}" in out
+
+
+def test_check_counts_what_it_read(call):
+    code, out, _ = call("check", "--datasets", "kvasir_polyp")
+    assert code == 0
+    assert "kvasir_polyp/test: 6 samples, 6 images, 6 clusters, 54 prompts parsed." in out
+
+
+@pytest.mark.parametrize("kind", ["models", "suites", "datasets", "perturbations"])
+def test_ls_names_what_ships(call, kind):
+    code, out, _ = call("ls", kind)
+    assert code == 0
+    assert {"models": "clipseg", "suites": "paper", "datasets": "busi", "perturbations": "empty"}[
+        kind
+    ] in out
+    assert json.loads(call("ls", kind, "--json")[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "papper", "--model", "clipseg"], "unknown suite 'papper'. Did you mean 'paper'?"),
+        (["run", "paper", "--model", "clipsegg"], "unknown model 'clipsegg'. Did you mean"),
+        (
+            ["run", "paper", "--model", "a", "--model", "b", "--checkpoint", "x.ckpt"],
+            "--checkpoint: given with 2 models. It goes with exactly one --model without its own.",
+        ),
+        (
+            ["run", "paper", "--model", "a", "--batch-size", "many"],
+            "--batch-size: found 'many'. 'auto' or a positive whole number is needed.",
+        ),
+        (["ls", "modles"], "ls: unknown kind 'modles'. Did you mean 'models'?"),
+        (["score", "nowhere"], "nowhere: no run.json here. A run directory is needed."),
+        (["plan", "paper", "--datasets", "busy"], "unknown dataset 'busy'. Did you mean 'busi'?"),
+        (
+            ["plan", "paper", "--datasets", "kvasir_polyp", "--prompt-type", "p66"],
+            "with these options:",
+        ),
+    ],
+)
+def test_what_the_user_can_repair_exits_2(call, arguments, message):
+    if "--datasets" not in arguments and arguments[0] == "run":
+        arguments = [*arguments, "--datasets", "kvasir_polyp"]
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_nothing_selected_exits_5(call):
+    code, _, err = call("plan", "paper", "--datasets", "kvasir_polyp", "--prompt-type", "p9")
+    assert code == 5
+    assert "no case is left" in err
+
+
+def test_python_m_harness_is_the_command():
+    found = subprocess.run(
+        [sys.executable, "-m", "harness", "--version"], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", found.stdout)
+
+
+def test_every_verb_stands_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    verbs = [command.name for command in app.registered_commands]
+    assert len(verbs) >= 8
+    assert [verb for verb in verbs if f"vlsm-harness {verb}" not in readme] == []
+
+
+def test_every_option_has_a_help_text():
+    for command in app.registered_commands:
+        shown = CliRunner().invoke(app, [command.name, "--help"]).output
+        assert command.callback.__doc__.splitlines()[0].rstrip(".") in " ".join(shown.split())

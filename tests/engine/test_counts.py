@@ -1,0 +1,44 @@
+"""Masks are cut strictly above the threshold and resized as the reference does."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.engine.counts import binarise, hausdorff_px, resize_mask
+
+
+@given(
+    st.floats(0.05, 0.95),
+    st.lists(st.floats(-20, 20, allow_nan=False), min_size=1, max_size=20),
+)
+def test_thresholding_logits_is_thresholding_probabilities(threshold, values):
+    logits = torch.tensor(values, dtype=torch.float64)
+    cut = math.log(threshold / (1 - threshold))
+    clear = (logits - cut).abs() > 1e-9
+    same = binarise(logits, threshold) == (torch.sigmoid(logits) > threshold)
+    assert bool(same[clear].all())
+
+
+def test_a_logit_at_the_threshold_is_background():
+    assert not binarise(torch.tensor([0.0]), 0.5).any()
+
+
+def test_resizing_by_nearest_repeats_and_drops_pixels():
+    mask = np.array([[True, False], [False, True]])
+    assert resize_mask(mask, 4, 2).tolist() == [[True, False]] * 2 + [[False, True]] * 2
+    assert (resize_mask(resize_mask(mask, 6, 6), 2, 2) == mask).all()
+
+
+def test_the_hausdorff_distance_of_two_points_is_their_distance():
+    first, second = torch.zeros(2, 9, 9, dtype=torch.bool)
+    first[1, 1] = second[4, 5] = True
+    assert hausdorff_px(first, second) == pytest.approx(5.0)
+
+
+def test_an_empty_mask_has_no_hausdorff_distance():
+    empty = torch.zeros(4, 4, dtype=torch.bool)
+    assert math.isnan(hausdorff_px(empty, ~empty))

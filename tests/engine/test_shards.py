@@ -1,0 +1,54 @@
+"""Shards hold whole images, every case once, and depend on the plan alone."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from harness.engine.shards import cut, distinct_texts
+
+
+@pytest.fixture
+def shards(planned, monkeypatch):
+    monkeypatch.setattr("harness.engine.shards.PAIRS_PER_SHARD", 90)
+    _, _, plan = planned()
+    texts = distinct_texts(plan.cases)
+    return plan, texts, list(cut(plan.cases, texts))
+
+
+def test_every_case_stands_in_one_shard(shards):
+    plan, _, cut_ = shards
+    assert len(cut_) > 2
+    together = pl.concat([shard.cases for shard in cut_])
+    assert together.sort("case_id").equals(plan.cases.sort("case_id"))
+
+
+def test_a_shard_holds_whole_images(shards):
+    _, _, cut_ = shards
+    images = [image for shard in cut_ for image in shard.images]
+    assert len(images) == len(set(images)) == 6
+    for shard in cut_:
+        assert set(shard.cases["image"]) == set(shard.images)
+
+
+def test_pairs_say_what_their_cases_say(shards):
+    _, texts, cut_ = shards
+    for shard in cut_:
+        for case, row in enumerate(shard.cases.iter_rows(named=True)):
+            image, text = shard.pairs[shard.pair_of_case[case]]
+            assert shard.images[image] == row["image"]
+            assert texts[text] == row["prompt"]
+            image, text = shard.pairs[shard.original_pair[case]]
+            assert shard.images[image] == row["image"]
+            assert texts[text] == row["original_prompt"]
+
+
+def test_pairs_are_distinct_and_originals_come_first(shards):
+    _, _, cut_ = shards
+    for shard in cut_:
+        assert len(np.unique(shard.pairs, axis=0)) == len(shard.pairs)
+        assert (shard.original_pair <= shard.pair_of_case).all()
+
+
+def test_texts_stand_in_the_order_of_their_use(shards):
+    plan, texts, _ = shards
+    assert texts == list(dict.fromkeys(plan.cases["prompt"]))

@@ -1,0 +1,127 @@
+"""Runs made of numbers: plans and scores of the shape that the engine writes, without a model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+
+from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.stats.facts import ModelFacts
+from harness.store import SCORE_SCHEMA
+from harness.suites import Suite
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class SyntheticRun:
+    plan: pl.DataFrame
+    scores: pl.DataFrame
+    models: list[ModelFacts]
+    not_applicable: pl.DataFrame
+
+    @property
+    def arguments(self):
+        return {
+            "plan": self.plan,
+            "scores": self.scores,
+            "models": self.models,
+            "not_applicable": self.not_applicable,
+        }
+
+
+def _row(rng, **given):
+    row = dict.fromkeys(PLAN_SCHEMA)
+    row |= {"split": "test", "prompts": "released", "prompt_index": 0, "repeat": 0, "edits": "[]"}
+    row |= {"expected_mask": "own", "meaning": "changed", "prompt": "x", "original_prompt": "x"}
+    row |= given
+    row["case_id"] = int(rng.integers(1, 2**63))
+    row["perturbation"] = row["probe"]
+    row["variant_type"] = row["prompt_type"]
+    return row
+
+
+def plan_rows(dataset, *, n_samples, n_words, rng, per_cluster=2, prompt_type="p6", split="test"):
+    """Every sample with one original, two attributes of two probes, words, and `empty`."""
+    rows = []
+    for s in range(n_samples):
+        one = {"dataset": dataset, "split": split, "sample_id": f"s{s:04d}", "image": f"{s}.png"}
+        one |= {"mask": f"{s}.png", "image_id": f"{dataset}-{s}", "prompt_type": prompt_type}
+        one["cluster_id"] = f"patient{s // per_cluster:03d}"
+        original = _row(rng, **one, probe="original") | {"meaning": "original"}
+        original["original_case_id"] = original["case_id"]
+        variants = [_row(rng, **one, probe="empty_prompt")]
+        for a in ("size", "color"):
+            variants += [_row(rng, **one, probe="swap", attribute=a, repeat=r) for r in range(3)]
+            variants += [
+                _row(rng, **one, probe="random_word", attribute=a, word=f"word{w}", repeat=w)
+                for w in range(n_words)
+            ]
+        rows.append(original)
+        rows += [v | {"original_case_id": original["case_id"]} for v in variants]
+    return rows
+
+
+def score_rows(plan, model_id, *, rng, hears):
+    """Counts of masks: `hears` is how much of a mask a changed prompt moves, on average."""
+    n = len(plan)
+    truth = rng.integers(200, 1000, n)
+    hit = rng.beta(6, 2, n)
+    moved = hears * rng.exponential(1, n).clip(0, 1)
+    moved = np.where([r["probe"] == "original" for r in plan], 0.0, moved)
+    tp = (truth * hit * (1 - moved)).astype(int)
+    pred = tp + rng.integers(0, 100, n)
+    shared = (pred * (1 - moved)).astype(int)
+    return [
+        {
+            "model_id": model_id, "case_id": row["case_id"], "tp": int(tp[i]),
+            "n_pred": int(pred[i]), "n_gt": int(truth[i]), "tp_original": int(shared[i]),
+            "n_pred_original": int(pred[i]), "height": SIDE, "width": SIDE, "status": "done",
+        }
+        for i, row in enumerate(plan)
+    ]  # fmt: skip
+
+
+def make_run(datasets=None, *, seed=0, n_words=3, models=None):
+    rng = np.random.default_rng(seed)
+    datasets = datasets or {"inside": 40, "outside": 30}
+    plan = [
+        row
+        for name, size in datasets.items()
+        for row in plan_rows(name, n_samples=size, n_words=n_words, rng=rng)
+    ]
+    models = models or [
+        ModelFacts("m@1", "m", ("inside",), False, 0.5),
+        ModelFacts("blind@1", "blind", ("inside",), True, 0.35),
+    ]
+    scores = [
+        row
+        for m in models
+        for row in score_rows(plan, m.model_id, rng=rng, hears=0.0 if m.control else 0.2)
+    ]
+    return SyntheticRun(
+        pl.DataFrame(plan, schema=PLAN_SCHEMA, orient="row"),
+        pl.DataFrame(scores, schema=SCORE_SCHEMA, orient="row"),
+        models,
+        pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA),
+    )
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """The function that makes a run."""
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def quick_suite():
+    """A suite with few draws."""
+
+    def make(**statistics):
+        settings = {"draws": 400} | statistics
+        return Suite.model_validate(
+            {"name": "s", "title": "s", "out_of_distribution": True, "statistics": settings}
+        )
+
+    return make

@@ -1,0 +1,124 @@
+"""The house rules that a machine can check."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.metrics import METRICS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "harness").rglob("*.py"))
+ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+# A room may import what stands to its left, never what stands to its right.
+LAYERS = ["errors", "records", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
+LAYERS += ["plan", "archives", "checkpoints", "adapters", "models", "store", "engine", "training"]
+LAYERS += ["stats", "gate", "hunt", "report", "leaderboard", "commands", "cli", "__main__"]
+CHECKING = ("assert", "raises", "warns", "refused", "check_")
+
+# Rooms that must work where torch is not installed, and start fast.
+LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "suites", "plan", "store"]
+LIGHT += ["stats", "report", "data", "cli", "commands"]
+HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
+
+
+def layer(module):
+    """Rank of ``harness.<layer>...``; -1 for anything else."""
+    head, _, rest = module.partition(".")
+    name = rest.partition(".")[0]
+    return LAYERS.index(name) if head == "harness" and name in LAYERS else -1
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def own_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_to_lower_layers(path):
+    own = own_name(path)
+    upward = [m for m in imports(ast.parse(path.read_text())) if -1 < layer(own) < layer(m)]
+    assert not upward, f"{own} may not import {upward}"
+
+
+def test_every_room_has_a_place_among_the_layers():
+    rooms = {path.relative_to(ROOT / "harness").parts[0].removesuffix(".py") for path in SOURCES}
+    assert rooms - {"__init__"} <= set(LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES + ADAPTERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_errors_are_raised_with_one_message(path):
+    """``raise ValueError("a", "b")`` prints a tuple: a stray comma between two halves."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            assert len(node.exc.args) <= 1, f"{path.name}:{node.lineno}: two messages"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_test_can_fail(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            body = " ".join(ast.unparse(statement) for statement in node.body)
+            assert any(word in body for word in CHECKING), f"{node.name} checks nothing"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_keeps_the_contract(name):
+    doc = inspect.getdoc(METRICS[name])
+    for section in ("Args:", "Returns:", "Raises:", "References:", "Example:"):
+        assert section in doc, f"metric {name!r} has no {section} section"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_engine_knows_no_model_by_name(path):
+    """A model's quirks live in its folder; the harness meets models through cards alone."""
+    names = {"clipseg", "cris", "biomedclipseg", "image-only", "image_only"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare):
+            values = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+            assert not values & names, f"{path.name}:{node.lineno}: compares with a model's name"
+
+
+def test_models_do_not_import_each_other():
+    folders = {path.parent.name for path in ADAPTERS}
+    for path in ADAPTERS:
+        heads = {m.partition(".")[0] for m in imports(ast.parse(path.read_text()))}
+        assert not heads & ({"models"} | folders), f"{path} imports another model"
+
+
+def test_functions_are_short():
+    for path in SOURCES + ADAPTERS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                statements = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
+                # Typer reads a command's options off its signature, which is not its body.
+                assert lines <= 45, f"{path.name}:{node.lineno}: {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("room", LIGHT)
+def test_light_rooms_import_nothing_heavy(room):
+    """One process a room: an import of another one must not hide it."""
+    modules = [own_name(p) for p in SOURCES if f"harness.{room}" in own_name(p)]
+    modules = [m for m in modules if m.split(".")[1] == room]
+    program = (
+        "import sys, importlib\n"
+        f"[importlib.import_module(m) for m in {modules!r}]\n"
+        f"print(','.join(sorted({HEAVY!r} & set(sys.modules))))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert found.stdout.strip() == ""

@@ -1,0 +1,168 @@
+"""A plan is frozen, hashed, complete, and the same whatever the order of making."""
+
+import json
+import re
+
+import polars as pl
+import pytest
+
+from harness.commands.options import select_suite
+from harness.errors import NothingSelectedError, RunError, SuiteError
+from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, PlannedSet, build_plan
+from harness.prompts.perturbations import apply_edits
+from harness.records import Edit
+from harness.suites import Probe
+
+
+def test_a_plan_keeps_its_schema(planned):
+    _, _, plan = planned()
+    assert dict(plan.cases.schema) == PLAN_SCHEMA
+    assert dict(plan.not_applicable.schema) == NOT_APPLICABLE_SCHEMA
+    assert plan.cases["case_id"].n_unique() == plan.cases.height
+
+
+def test_the_same_command_gives_the_same_plan(planned):
+    (_, _, first), (_, _, second) = planned(), planned()
+    assert first.sha256 == second.sha256
+    assert first.cases.equals(second.cases)
+
+
+def test_another_seed_gives_other_words(planned):
+    suite, sets, plan = planned()
+    other = build_plan(suite.model_copy(update={"seed": 1}), sets)
+    assert set(plan.cases["word"].drop_nulls()) != set(other.cases["word"].drop_nulls())
+    assert plan.sha256 != other.sha256
+
+
+def test_a_sample_has_the_same_variants_in_a_smaller_plan(planned):
+    """Each draw has its own seed, and value sets are the whole split's."""
+    _, _, whole = planned()
+    _, _, part = planned(limit=2)
+    kept = whole.cases.filter(pl.col("sample_id").is_in(part.cases["sample_id"].unique().implode()))
+    assert part.cases.equals(kept)
+
+
+def test_each_probe_of_the_paper_is_planned(planned):
+    _, _, plan = planned()
+    counts = dict(plan.cases.group_by("probe").len().rows())
+    assert counts["original"] == counts["empty"] == 6
+    # six attributes of a P6 prompt, ten words, six samples
+    assert counts["random_word"] == 6 * 10 * 6
+    assert {"antonym", "swap_value"} <= set(counts)
+
+
+def test_random_words_are_the_same_for_every_sample(planned):
+    _, _, plan = planned()
+    words = plan.cases.filter(pl.col("probe") == "random_word")
+    for _, rows in words.group_by("sample_id", "attribute"):
+        assert rows.sort("repeat")["word"].to_list() == plan.sources["words"]
+
+
+def test_edits_lead_from_the_original_to_the_variant(planned):
+    _, _, plan = planned()
+    for row in plan.cases.iter_rows(named=True):
+        edits = [Edit(*values) for values in json.loads(row["edits"])]
+        assert apply_edits(row["original_prompt"], edits) == row["prompt"]
+
+
+def test_within_a_probe_a_variant_differs_from_its_original_and_the_others(planned):
+    _, _, plan = planned()
+    variants = plan.cases.filter(pl.col("probe") != "original")
+    assert (variants["prompt"] != variants["original_prompt"]).all()
+    key = ["dataset", "sample_id", "probe", "attribute", "prompt_index", "prompt"]
+    assert variants.select(key).is_unique().all()
+
+
+def test_every_variant_points_to_its_original(planned):
+    _, _, plan = planned()
+    originals = plan.cases.filter(pl.col("probe") == "original").select(
+        "case_id", "sample_id", "prompt_index", text="prompt"
+    )
+    joined = plan.cases.join(originals, left_on="original_case_id", right_on="case_id")
+    assert joined.height == plan.cases.height
+    assert (joined["sample_id"] == joined["sample_id_right"]).all()
+    assert (joined["text"] == joined["original_prompt"]).all()
+
+
+def test_what_does_not_apply_is_counted_with_its_reason(planned):
+    """Every (sample, attribute) is either a case or counted."""
+    _, _, plan = planned()
+    antonyms = plan.cases.filter(pl.col("probe") == "antonym")
+    skipped = plan.not_applicable.filter(pl.col("probe") == "antonym")
+    assert antonyms.height + skipped["n_samples"].sum() == 6 * 6
+    assert skipped["reason"].str.len_chars().min() > 10
+
+
+def test_list_prompts_are_separate_prompts(photo_root, planned):
+    suite, sets, _ = planned()
+    entry = sets[0].entry.model_copy(update={"prompt_type": "p7"})
+    listed = [PlannedSet(entry, sets[0].card, sets[0].root, sets[0].samples, sets[0].all_samples)]
+    cases = build_plan(suite, listed).cases
+    assert set(cases["prompt_index"]) == {0, 1}
+    assert cases.filter(pl.col("probe") == "original").height == 12
+
+
+def test_a_changed_prompt_names_the_sample_it_describes(photo_root, photo_rows, planned):
+    """Two samples of one image; opposite sizes describe each other."""
+    rows, write = photo_rows
+    folder = photo_root / "kvasir_polyp"
+    (folder / "masks" / "twin.png").write_bytes((folder / "masks" / "test_0.png").read_bytes())
+    twin = json.loads(json.dumps(rows[0]).replace("small", "large")) | {"mask_name": "twin.png"}
+    rows.append(twin)
+    write()
+
+    _, _, plan = planned("antonym_swap")
+    named = plan.cases.filter(pl.col("named_sample_id").is_not_null(), pl.col("probe") == "antonym")
+
+    pairs = set(named.select("sample_id", "named_sample_id").rows())
+    assert pairs == {("test_0.png", "twin.png"), ("twin.png", "test_0.png")}
+    assert set(named["expected_mask"]) == {"named"}
+    others = plan.cases.filter(pl.col("probe") == "antonym", pl.col("named_sample_id").is_null())
+    assert set(others["expected_mask"]) == {"undefined"}
+
+
+def test_a_sample_without_the_prompt_type_is_counted(photo_rows, planned):
+    rows, write = photo_rows
+    del rows[0]["prompts"]["p6"]
+    write()
+    _, _, plan = planned("empty_prompt")
+    skipped = plan.not_applicable.row(0, named=True)
+    assert (skipped["probe"], skipped["reason"], skipped["n_samples"]) == (
+        "original",
+        "the row has no p6 prompt",
+        1,
+    )
+
+
+def test_an_unknown_attribute_is_answered_with_the_nearest(planned):
+    suite, sets, _ = planned()
+    wrong = Probe(name="x", perturbation="antonym", attributes=["colour"])
+    message = (
+        "suite 'paper': probe 'x': no dataset of this run has the attribute 'colour'. "
+        "Did you mean 'color'? Known attributes: "
+    )
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        build_plan(suite.model_copy(update={"probes": [wrong]}), sets)
+
+
+def test_nothing_selected_says_so(planned):
+    suite, sets, _ = planned()
+    entry = sets[0].entry.model_copy(update={"prompt_type": "p9"})
+    none = [PlannedSet(entry, sets[0].card, sets[0].root, sets[0].samples, sets[0].all_samples)]
+    with pytest.raises(NothingSelectedError, match="suite 'paper': no case is left. At least one"):
+        build_plan(suite, none)
+
+
+def test_doubled_cases_are_refused(planned):
+    suite, sets, _ = planned()
+    with pytest.raises(RunError, match="cases share a case id, the first is probe 'original' of"):
+        build_plan(suite, [sets[0], sets[0]])
+
+
+def test_a_dataset_the_suite_does_not_list_is_added():
+    suite = select_suite("paper", datasets=["kvasir_polyp", "mine.yaml,busi"])
+    assert [(d.name, d.split) for d in suite.datasets] == [
+        ("kvasir_polyp", "test"),
+        ("mine.yaml", "test"),
+        ("busi", "test"),
+    ]

@@ -1,0 +1,107 @@
+"""Suites are data: what they may say, and what is said of a wrong one."""
+
+import re
+
+import pytest
+
+from harness.errors import SuiteError
+from harness.schemas import schemas
+from harness.suites import load_suite, suite_names
+
+GOOD = """\
+name: mine
+title: Mine
+datasets:
+  - {name: kvasir_polyp}
+probes:
+  - {name: gone, perturbation: empty}
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(path, message):
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        load_suite(path)
+
+
+def test_a_suite_of_ones_own_is_read(tmp_path):
+    suite = load_suite(write(tmp_path, GOOD))
+    assert [probe.name for probe in suite.probes] == ["gone"]
+    assert suite.words == 10
+
+
+def test_paper_runs_the_four(tmp_path):
+    paper = load_suite("paper")
+    parts = [
+        load_suite(n)
+        for n in ("empty_prompt", "random_word", "antonym_swap", "out_of_distribution")
+    ]
+    assert paper.probes == [probe for part in parts for probe in part.probes]
+    assert paper.out_of_distribution
+    assert all(part.datasets == paper.datasets for part in parts)
+    assert len(paper.datasets) == 11
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_shipped_suite_names_its_schema(name):
+    from harness.files import shipped
+
+    path = shipped("suites") / f"{name}.yaml"
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == "# yaml-language-server: $schema=schemas/suite.json"
+    assert load_suite(name).name == name
+
+
+def test_the_schemas_are_not_stale():
+    for path, text in schemas().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make schemas`"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "perturbation: empty",
+            "perturbation: emty",
+            "mine.yaml:6: probes[0].perturbation: unknown perturbation 'emty'. "
+            "Did you mean 'empty'? Known perturbations: 'antonym', 'empty', ",
+        ),
+        ("title:", "titel:", "mine.yaml:2: titel: unknown key. Did you mean 'title'?"),
+        ("gone", "original", "the probe name 'original' is reserved; choose another one"),
+        (
+            "  - {name: gone, perturbation: empty}\n",
+            "  - {name: gone, perturbation: empty}\n" * 2,
+            "the probe 'gone' stands twice; give each its own name",
+        ),
+        (
+            "title: Mine",
+            "title: Mine\nincludes: [papr]",
+            "mine.yaml:3: includes[0]: unknown suite 'papr'. Did you mean 'paper'?",
+        ),
+        (
+            "title: Mine",
+            "title: Mine\nincludes: [paper]",
+            "mine.yaml:3: includes[0]: the suite 'paper' includes others itself. "
+            "Includes go one level deep. Name its parts here instead.",
+        ),
+        (
+            "title: Mine\ndatasets:\n  - {name: kvasir_polyp}\nprobes:\n  - {name: gone,",
+            "title: Mine\nincludes: [empty_prompt]\nprobes:\n  - {name: empty, repeats: 2,",
+            "mine.yaml:3: includes: the probe 'empty' is defined in two ways. A name means one "
+            "probe. Rename one of the two.",
+        ),
+    ],
+)
+def test_a_wrong_suite_is_explained(tmp_path, old, new, message):
+    assert old in GOOD
+    refused(write(tmp_path, GOOD.replace(old, new)), message)
+
+
+def test_an_unknown_suite_is_answered_with_the_nearest():
+    with pytest.raises(SuiteError, match="suites: unknown suite 'papper'. Did you mean 'paper'?"):
+        load_suite("papper")
