@@ -39,7 +39,7 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# The extension registry and out-of-band buffers reach outside the file; BYTEARRAY8 allocates before it reads.
+# Extensions and out-of-band buffers reach outside the file; BYTEARRAY8 allocates before it reads.
 _REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER", "BYTEARRAY8"}
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -59,11 +59,13 @@ class Inert:
     """Stands in for every object the reader does not know; all it is told is forgotten."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
+        """An object of no content."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def __call__(self, *_: Any, **__: Any) -> "Inert":
+        """A further object of no content: calls do nothing."""
         return Inert()
 
     def __setstate__(self, state: Any) -> None: ...

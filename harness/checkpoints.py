@@ -8,6 +8,7 @@ with ``weights_only=True``.
 
 import hashlib
 import pickle
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -79,7 +80,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_legacy(path: Path) -> dict[str, torch.Tensor]:
     """Files that torch wrote before 1.6; torch's allow-list decides what they may hold."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Its hint goes to torch's authors; what matters here is whether the file can be read.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,

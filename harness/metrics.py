@@ -167,4 +167,5 @@ def _counts(name: str, *counts: ArrayLike) -> list[Scores]:
 
 
 def _ratio(part: Scores, whole: Scores, empty: float) -> Scores:
-    return np.where(whole == 0, empty, part / np.where(whole == 0, 1, whole))
+    scores = np.where(whole == 0, empty, part / np.where(whole == 0, 1, whole))
+    return np.where(np.isnan(part), np.nan, scores)

@@ -23,6 +23,7 @@ device of `module`; texts are plain strings.
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ class _Pixels(NamedTuple):
 
 
 class _TextIndex(NamedTuple):
-    index: torch.Tensor
+    places: torch.Tensor
 
 
 class PredictOnly:
@@ -188,7 +189,7 @@ class PredictOnly:
 
     def decode(self, image_features: _Pixels, text_features: _TextIndex) -> torch.Tensor:
         """The whole model, for every pair."""
-        texts = [self._texts[i] for i in text_features.index.tolist()]
+        texts = [self._texts[i] for i in text_features.places.tolist()]
         return cast(Predicts, self.adapter).predict(image_features.pixels, texts)
 
 
@@ -363,7 +364,12 @@ def read_settings(schema: type[Schema], settings: Mapping[str, Any]) -> Schema:
         CardError: A key is unknown, missing or of the wrong kind; `load_model`
             puts the card's path in front.
     """
-    return validate(Document(Path("settings"), dict(settings)), schema)
+    try:
+        return validate(Document(Path("settings"), dict(settings)), schema)
+    except CardError as problem:
+        # The mapping has no lines of its own: "settings:1: depth: ..." is "settings.depth: ...".
+        text = re.sub(r"^settings:1: ([\w.\[\]]+): ", r"settings.\1: ", str(problem), flags=re.M)
+        raise CardError(text.replace("settings:1: ", "settings: ")) from None
 
 
 def standardise(

@@ -45,7 +45,7 @@ def finish(
     quiet: bool = False,
 ) -> float:
     """Summarise a run, write and print the result; returns the share of failed cases."""
-    from harness.report import write_summary
+    from harness.report.files import write_summary
     from harness.stats.summary import summarise
     from harness.suites import Suite
 
@@ -64,12 +64,12 @@ def finish(
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),
     )
-    write_summary(summary, store.folder, suite=suite)
+    write_summary(summary, store.folder, title=suite.title)
     failed = _count(store, plan, scores)
     if as_json:
         typer.echo((store.folder / "summary.json").read_text(encoding="utf-8"))
     elif not quiet:
-        _print(summary, store, suite)
+        _print(summary, store)
     return failed
 
 
@@ -110,10 +110,10 @@ def _count(store: "RunStore", plan: "pl.DataFrame", scores: "pl.DataFrame") -> f
     return 0.0 if planned == 0 else 1 - done / planned
 
 
-def _print(summary: "pl.DataFrame", store: "RunStore", suite: Any) -> None:
+def _print(summary: "pl.DataFrame", store: "RunStore") -> None:
     from rich.console import Console
 
-    from harness.report import tables
+    from harness.report.table import tables
 
     console = Console()
     for table in tables(summary):

@@ -144,14 +144,14 @@ class PromptGrammar:
         )
 
     def _nearest(self, text: str, prompt_types: tuple[str, ...]) -> _Near:
-        """The template that the text follows furthest, then the one it resembles most."""
+        """The template of which the text holds most pieces, then the one it resembles most."""
         failures = []
         for rung in prompt_types:
             for template in self.templates[rung]:
                 mismatch = template.match(text)
                 if isinstance(mismatch, Mismatch):
                     failures.append(_Near(rung, template, mismatch))
-        return max(failures, key=lambda n: (n.mismatch.position, _likeness(n.template, text)))
+        return max(failures, key=lambda n: (n.mismatch.piece, _likeness(n.template, text)))
 
 
 def _short(text: str) -> str:
@@ -159,7 +159,7 @@ def _short(text: str) -> str:
 
 
 def _likeness(template: Template, text: str) -> float:
-    return difflib.SequenceMatcher(None, template.source, text[:200], autojunk=False).ratio()
+    return difflib.SequenceMatcher(None, template.skeleton, text[:200], autojunk=False).ratio()
 
 
 def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:

@@ -29,6 +29,11 @@ class Slot:
     values: tuple[str, ...] = ()
     separator: str | None = None
 
+    @property
+    def wanted(self) -> str:
+        """What stands here, for messages."""
+        return repr(self.values[0]) if len(self.values) == 1 else f"{{{self.attribute}}}"
+
     def ends(self, text: str, start: int) -> list[int]:
         """Where a closed value that begins at `start` may end, furthest first."""
         found: set[int] = set()
@@ -59,18 +64,20 @@ class _Attempt:
 
     text: str
     dead: set[tuple[int, int]] = field(default_factory=set)
-    reached: int = 0
-    wanted: str = ""
+    furthest: "Mismatch | None" = None
 
-    def fail(self, position: int, wanted: str) -> None:
-        if position >= self.reached:
-            self.reached, self.wanted = position, wanted
+    def fail(self, piece: int, position: int, wanted: str) -> None:
+        # Pieces before characters: a free slot may swallow the whole text in vain.
+        before = self.furthest
+        if before is None or (piece, position) >= (before.piece, before.position):
+            self.furthest = Mismatch(piece, position, wanted)
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where a text stops fitting a template: the character, and what was due there."""
+    """Where a text stops fitting a template: piece, character, and what was due there."""
 
+    piece: int
     position: int
     wanted: str
 
@@ -87,12 +94,21 @@ class Template:
         """The attributes of the slots, in order of their place."""
         return tuple(p.attribute for p in self.pieces if isinstance(p, Slot))
 
+    @property
+    def skeleton(self) -> str:
+        """What every text of the template holds: literals and slots of a single value."""
+        parts = [
+            p if isinstance(p, str) else p.values[0] if len(p.values) == 1 else ""
+            for p in self.pieces
+        ]
+        return "".join(parts)
+
     def match(self, text: str) -> tuple[Span, ...] | Mismatch:
         """The spans of all slots if the whole text fits, else where it stops to fit."""
         attempt = _Attempt(text)
         ends = _match(self.pieces, attempt, 0, 0)
         if ends is None:
-            return Mismatch(attempt.reached, attempt.wanted)
+            return attempt.furthest or Mismatch(0, 0, "nothing")
         starts = [0, *ends]
         return tuple(
             Span(piece.attribute, start, end, text[start:end])
@@ -188,7 +204,7 @@ def _match(
     if index == len(pieces):
         if start == len(attempt.text):
             return []
-        attempt.fail(start, "the end")
+        attempt.fail(index, start, "the end")
         return None
     if (index, start) in attempt.dead:
         return None
@@ -206,22 +222,20 @@ def _ends(pieces: tuple[Piece, ...], attempt: _Attempt, index: int, start: int) 
         if text.startswith(piece, start):
             yield start + len(piece)
         else:
-            attempt.fail(start, repr(piece))
+            attempt.fail(index, start, repr(piece))
         return
-    if piece.values:
-        ends = iter(piece.ends(text, start))
-    else:
-        ends = _free_ends(text, start, pieces[index + 1] if index + 1 < len(pieces) else None)
-    found = False
-    for end in ends:
-        found = True
-        yield end
-    if not found:
-        attempt.fail(start, f"{{{piece.attribute}}}")
+    following = pieces[index + 1] if index + 1 < len(pieces) else None
+    ends = piece.ends(text, start) if piece.values else list(_free_ends(text, start, following))
+    if not ends:
+        attempt.fail(index, start, piece.wanted)
+    yield from ends
 
 
 def _free_ends(text: str, start: int, following: Piece | None) -> Iterator[int]:
-    """Ends of a free value, nearest first: each place where the literal after it stands."""
+    """Ends of a free value, nearest first: each place where the literal after it stands.
+
+    Where that literal is missing, the value takes the rest and what follows fails there.
+    """
     if start >= len(text) or text[start].isspace():
         return
     if not isinstance(following, str):
@@ -229,6 +243,8 @@ def _free_ends(text: str, start: int, following: Piece | None) -> Iterator[int]:
             yield len(text)
         return
     end = text.find(following, start + 1)
+    if end == -1:
+        yield len(text)
     while end != -1:
         if not text[end - 1].isspace():
             yield end

@@ -83,7 +83,7 @@ def _reader() -> Any:
         lines = [line.strip(" *.") for line in str(problem).splitlines()]
         found = next(filter(None, lines), "no data")
         raise LexiconError(
-            f"wordnet: NLTK cannot read its data ({first.strip(' *.')}). The lexicon "
+            f"wordnet: NLTK cannot read its data ({found}). The lexicon "
             f"'curated+wordnet@{VERSION}' needs WordNet. Install it with `python -m "
             "nltk.downloader wordnet`; offline, copy the files of Debian's wordnet-base and "
             "wordnet-sense-index to nltk_data/corpora/wordnet and write "

@@ -40,7 +40,7 @@ def rows_away(
         set has rows that give the reason.
     """
     table = _originals(pairs, samples)
-    sets = sorted(set(table.select(SET_KEYS).unique().iter_rows()))
+    sets = sorted(set(pairs.cells.select(SET_KEYS).iter_rows()))
     groups: dict[tuple[str, ...], list[ModelFacts]] = {}
     for model in sorted(models, key=lambda m: m.model_id):
         groups.setdefault(tuple(sorted(set(model.trained_on))), []).append(model)
@@ -129,16 +129,18 @@ def _compare(
     settings: Statistics,
 ) -> _Comparison:
     frames = [_of_set(table, one) for one in (target, *references)]
-    known = pl.concat(frame["image_id"] for frame in frames[1:]).unique()
-    shared = frames[0]["image_id"].unique().filter(frames[0]["image_id"].unique().is_in(known))
-    kept = [frame.filter(~pl.col("image_id").is_in(shared.implode())) for frame in frames]
+    known = pl.concat(frame.select("image_id") for frame in frames[1:])
+    shared = frames[0].select("image_id").unique().join(known, on="image_id", how="semi")
+    kept = [
+        frame.join(shared, on="image_id", how="anti", maintain_order="left") for frame in frames
+    ]
     pairs = zip((target, *references), kept, strict=True)
     parts = [_shift_set(one, frame, group, settings) for one, frame in pairs]
     controls = [place for place, model in enumerate(group) if model.control]
     counts = [part.counts for part in parts]
     whole = all(len(c) for c in counts)
     intervals = shift_intervals(parts[0], parts[1:], controls=controls) if whole else None
-    return _Comparison(intervals, controls, counts, len(shared))
+    return _Comparison(intervals, controls, counts, shared.height)
 
 
 def _of_set(table: pl.DataFrame, one: Set) -> pl.DataFrame:
@@ -180,7 +182,7 @@ def _figures(
     }
     found = comparison.intervals
     if found is None or min(n_clusters) == 0:
-        return row | {"reason": "no image is left to compare", "verdict_allowed": False}
+        return row | {"reason": "no Dice is left to compare", "verdict_allowed": False}
     for name, intervals in (("dice", found.target), ("reference_dice", found.reference)):
         row |= limit_columns(name, "", intervals, place=place, low=0, high=1)
     row |= limit_columns("change", "_points", found.points, place=place, scale=100, low=-100)

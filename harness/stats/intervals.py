@@ -80,7 +80,7 @@ def cell_intervals(
 def _problems(
     pairs: Pairs, nested: Nested, sums: pl.DataFrame
 ) -> Iterator[tuple[NDArray[np.uint32], _Problem]]:
-    sums = sums.with_columns(change=pl.col("dice") - pl.col("reference"))
+    sums = sums.sort("cell", "cluster").with_columns(change=pl.col("dice") - pl.col("reference"))
     original = set(pairs.cells.filter(pl.col("probe") == "original")["cell"])
     words = {cell: rows for (cell,), rows in nested.words.group_by("cell", maintain_order=True)}
     for (cell,), rows in sums.group_by("cell", maintain_order=True):

@@ -25,6 +25,8 @@ unsteady cluster gives about the exact binomial limit; it does not bind when the
 clusters vary alike.
 """
 
+_TIE = 1e-9
+
 
 class Intervals(NamedTuple):
     """Estimates with their limits, each ``(P,)``; limits are NaN where only one cluster is."""
@@ -59,6 +61,8 @@ def limits_of(
         acceleration: BCa's constant, ``(P,)``.
     """
     least = np.where(error > 0, LEAST_ERROR * error, 1.0)
+    # A draw that gives the estimate back does so up to rounding; BCa counts such ties.
+    shifts = np.where(np.abs(shifts) <= _TIE * error, 0.0, shifts)
     t = np.sort(shifts / np.maximum(errors, least), axis=0)
     t_low, t_low90, t_high90, t_high = _quantiles(t, _levels([0.025, 0.05, 0.95, 0.975], t))
     ordered = np.sort(shifts, axis=0)

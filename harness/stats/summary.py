@@ -61,6 +61,7 @@ def summarise(
         RunError: A case is scored twice for one model, or counts are impossible.
     """
     settings = suite.statistics
+    models = list({m.model_id: m for m in models}.values())
     pairs = paired(plan, scores, models=models, empty=EMPTY_SCORES[suite.metric.empty])
     nested = nested_means(pairs.cases)
     sums = cluster_sums(nested.samples)

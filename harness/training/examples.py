@@ -74,8 +74,7 @@ class Examples:
         self._adapter = adapter
         self._recipe = recipe
         self._choices = [
-            prompt_choices(sample, kind)
-            for sample, kind in zip(samples, prompt_types, strict=True)
+            prompt_choices(sample, kind) for sample, kind in zip(samples, prompt_types, strict=True)
         ]
         height, width = adapter.input_size
         self._kept = min(len(samples), CACHE_BYTES // (height * width * (3 * 2 + 1)))

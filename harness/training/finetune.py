@@ -13,12 +13,13 @@ Conventions: times are seconds; Dice is per image at the model's input size, mea
 over images. The last three files are written when the training has ended.
 """
 
+import contextlib
 import dataclasses
 import json
-import logging
 import os
+import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ import yaml
 from harness.cards import DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
-from harness.errors import CardError, DataError, RunError, UsageError
+from harness.errors import DataError, RunError, UsageError
 from harness.models import LoadedModel, load_model
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
@@ -163,13 +164,13 @@ def _prompt_type(card: DatasetCard, chosen: str | None) -> str:
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     """What must be equal for two calls to be one training."""
-    settings = dataclasses.asdict(recipe)
+    settings = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _LIMITS}
     return {
         "model": model.model_id,
         "prompt_types": data.prompt_types,
         "train": fingerprint(data.train),
         "val": fingerprint(data.val),
-        "recipe": {key: value for key, value in settings.items() if key not in _LIMITS},
+        **{f"recipe.{key}": value for key, value in settings.items()},
     }
 
 
@@ -220,19 +221,34 @@ def _train(
     with warnings.catch_warnings():
         # Pictures lie in memory: loader processes would copy them and gain nothing.
         warnings.filterwarnings("ignore", message=".*does not have many workers")
-        # Lightning itself uses a place of torch that has moved.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
-        trainer.fit(
-            trainee,
-            DataLoader(torch.arange(len(data.train)), batch_size=size, sampler=order),  # type: ignore[arg-type]
-            DataLoader(torch.arange(len(data.val)), batch_size=size),  # type: ignore[arg-type]
-            ckpt_path=last if last.is_file() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        # Lightning itself uses what torch deprecates.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+        # The folder is full when a training continues; frozen parts stay in evaluation mode.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
+        warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
+        with _own_interrupts():
+            trainer.fit(
+                trainee,
+                DataLoader(torch.arange(len(data.train)), batch_size=size, sampler=order),  # type: ignore[arg-type]
+                DataLoader(torch.arange(len(data.val)), batch_size=size),  # type: ignore[arg-type]
+                ckpt_path=last if last.is_file() else None,
+                weights_only=True,
+            )
     trainee.best = best_weights(model.adapter.module, folder / "best.ckpt")
     return trainee
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end as such: Lightning turns it into exit code 1 and mutes the signal."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _write_weights(model: LoadedModel, out: Path) -> str:
@@ -274,9 +290,7 @@ def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
     return str(base_name)
 
 
-def _figures(
-    trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
-) -> dict[str, Any]:
+def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     parameters = list(model.adapter.module.parameters())
     return {
         **trainee.best,

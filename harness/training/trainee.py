@@ -6,6 +6,7 @@ times are seconds.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.functional.segmentation import dice_score
 
-from harness.errors import CardError
+from harness.errors import CardError, ModelError
 from harness.models import LoadedModel, PartlyTrainable
 from harness.training.examples import Batch, Examples
 from harness.training.recipe import Recipe, segmentation_loss
@@ -48,11 +49,17 @@ def trained_parameters(model: LoadedModel) -> list[torch.nn.Parameter]:
     return [p for part in parts for p in part.train().requires_grad_(True).parameters()]
 
 
-class Trainee(pl.LightningModule):
+class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped by the checker
     """The model, its data and its recipe."""
 
     def __init__(
-        self, model: LoadedModel, *, train: Examples, val: Examples, recipe: Recipe, report: EpochReport
+        self,
+        model: LoadedModel,
+        *,
+        train: Examples,
+        val: Examples,
+        recipe: Recipe,
+        report: EpochReport,
     ) -> None:
         super().__init__()
         self.net = model.adapter.module
@@ -108,6 +115,12 @@ class Trainee(pl.LightningModule):
         figures = {name: float(mean.compute()) for name, mean in self._means.items()}
         for mean in self._means.values():
             mean.reset()
+        if not all(map(math.isfinite, figures.values())):
+            raise ModelError(
+                f"finetune: epoch {self.current_epoch}: the figures are {figures}. All must be "
+                f"finite. Lower the learning rate, which is {self._recipe.learning_rate}, and start "
+                "again in another folder."
+            )
         self.val_dice = figures["val_dice"]
         self.log_dict(figures, prog_bar=True)
         self._schedule.step(figures["val_loss"])
@@ -191,7 +204,9 @@ def make_trainer(
     best = ModelCheckpoint(
         folder, "best", monitor="val_dice", mode="max", enable_version_counter=False
     )
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(
+        folder, "last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
     stop = EarlyStopping("val_dice", mode="max", patience=recipe.stop_patience)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",

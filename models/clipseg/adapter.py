@@ -229,7 +229,7 @@ class ClipSeg:
         return logits
 
     def predict(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """transformers' unmodified forward at full text length: what the stages are held to."""
+        """The unmodified forward at full text length: what the stages are held to."""
         ids, mask = (tensor.to(pixels.device) for tensor in self.tokenize(texts))
         logits: Tensor = self.module(
             input_ids=ids, attention_mask=mask, pixel_values=pixels, interpolate_pos_encoding=True
@@ -305,7 +305,7 @@ def _initialise(module: Any, settings: Settings) -> None:
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         nn.init.zeros_(layer.bias)
     nn.init.ones_(decoder.film_mul.bias)
-    convolutions = [
+    convolutions: list[Any] = [
         m
         for m in decoder.transposed_convolution.modules()
         if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)

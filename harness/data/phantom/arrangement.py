@@ -5,9 +5,9 @@ a scene's leading group are *balanced* (see `draws.balanced`) within its modalit
 everything else is drawn independently. The order of the groups of a crowd is random.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TypeVar
 
 from harness.data.phantom.draws import Stream, balanced
 from harness.data.phantom.placement import Group, place
@@ -23,6 +23,8 @@ from harness.data.phantom.vocabulary import (
     opposites,
 )
 
+Item = TypeVar("Item")
+
 DATASETS = ("phantom_solo", "phantom_crowd", "phantom_pairs")
 SPLITS = ("train", "val", "test")
 
@@ -33,7 +35,8 @@ TWINS = ("size", "color", "shape", "location", "location", "number")
 PLACES, LOOKS, PROMPTS, _BALANCE = range(4)
 
 
-class Address(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Address:
     """Which scene: the numbers that its streams are named by."""
 
     dataset: str
@@ -67,7 +70,7 @@ class _Series:
         place = (DATASETS.index(address.dataset), SPLITS.index(address.split))
         self._key = (_BALANCE, *place, *within)
 
-    def pick(self, tag: int, items: Sequence[str]) -> str:
+    def pick(self, tag: int, items: Sequence[Item]) -> Item:
         """The item whose turn it is; `tag` keeps the series of two attributes apart."""
         return balanced(self._seed, (*self._key, tag), self._index, items=items)
 
@@ -101,8 +104,8 @@ def _solo(address: Address) -> Arrangement:
     return Arrangement(modality, tuple(_settled(stream, lambda: traits, modality)))
 
 
-def _settled(stream: Stream, draw, modality: str) -> list[Group]:  # type: ignore[no-untyped-def]
-    """Draw traits until they find room: every draw of a scene does sooner or later."""
+def _settled(stream: Stream, draw: Callable[[], list[Traits]], modality: str) -> list[Group]:
+    """Draw traits until they find room: the leading group alone always does."""
     while True:
         groups = place(stream, draw(), modality=modality)
         if groups is not None:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import SIDE, Field, X, Y, cloudy, curves, direction
+from harness.data.phantom.fields import SIDE, Field, X, Y, cloudy, curves, direction, smooth
 from harness.data.phantom.lesions import Spot
 
 COLORS = {
-    "white": (226.0, 214.0, 196.0),
-    "pink": (240.0, 138.0, 176.0),
-    "red": (168.0, 14.0, 24.0),
-    "black": (56.0, 34.0, 34.0),
+    "white": (228.0, 210.0, 196.0),
+    "pink": (238.0, 148.0, 176.0),
+    "red": (164.0, 24.0, 30.0),
+    "black": (62.0, 38.0, 38.0),
 }
 # (paler, redder) mucosa; a scene has one of them.
 _MUCOSA = (
@@ -38,16 +38,16 @@ def clearance(x: float, y: float) -> float:
 
 def paint(stream: Stream, spots: Sequence[Spot]) -> Field:
     """The picture of a scene with polyps at `spots`."""
-    tone = cloudy(stream, 32, 16, 8)
+    tone, fine = cloudy(stream, 32, 16, 8), smooth(stream, 4)
     pale, deep = (np.array(color) for color in stream.choice(_MUCOSA))
     share = np.clip(0.5 + 0.75 * tone, 0, 1)[..., None]
     colors = pale + (deep - pale) * share
     colors = _with_vessels(stream, colors)
-    light = _falloff(stream) * _folds(stream, tone)
+    light = _falloff(stream) * _folds(stream, tone) * (1 + 0.09 * fine)
     colors = colors * light[..., None]
     side = stream.below(64)
     for spot in spots:
-        _add_polyp(colors, spot, light=light, side=side, grain=tone)
+        _add_polyp(colors, spot, light=light, side=side, grain=fine)
     _add_glare(stream, colors, count=stream.between(1, 4))
     grain = stream.octets(SIDE, SIDE, 1) / 255 - 0.5
     return (colors + 7.0 * grain) * _frame()[..., None]
@@ -68,16 +68,17 @@ def _folds(stream: Stream, warp: Field) -> Field:
         x, y = SIDE / 2 + away * cosine, SIDE / 2 + away * sine
         across = np.sqrt((X - x) * (X - x) + (Y - y) * (Y - y)) - (away + inward) + 7.0 * warp
         crest = np.maximum(1 - np.abs(across + 3.5) / 5.5, 0)
-        shadow = np.maximum(1 - np.abs(across - 3.0) / 8.0, 0)
+        shadow = np.maximum(1 - np.abs(across - 4.0) / 10.0, 0)
         light = light * (1 + 0.15 * crest * crest) * (1 - 0.33 * shadow * shadow)
     return light
 
 
 def _with_vessels(stream: Stream, colors: Field) -> Field:
-    thick = curves(stream, stream.between(2, 3), length=(50, 90), bend=22)
-    thin = curves(stream, stream.between(4, 7), length=(18, 42), bend=12)
-    dark = np.minimum(0.75 * thick + 0.45 * thin, 1.0)[..., None]
-    return colors * (1 - dark * np.array([0.20, 0.42, 0.36]))
+    lines = curves(stream, stream.between(5, 8), length=(20, 60), bend=14)
+    faint = np.clip(0.62 + 0.9 * smooth(stream, 16), 0, 1)
+    dark = (lines * faint)[..., None]
+    absorbed: Field = colors * (1 - dark * np.array([0.13, 0.32, 0.26]))
+    return absorbed
 
 
 def _add_polyp(colors: Field, spot: Spot, *, light: Field, side: int, grain: Field) -> None:
@@ -90,8 +91,8 @@ def _add_polyp(colors: Field, spot: Spot, *, light: Field, side: int, grain: Fie
     rim = np.clip(1 + spot.depth / 5.0, 0, 1)
     shadow = 1 - 0.34 * rim * rim * np.clip(0.75 - 0.5 * toward, 0, 1)
     lit = np.clip(0.35 + 0.65 * light[spot.window], 0.6, 1.1)
-    shade = lit * (0.74 + 0.28 * rise + 0.10 * np.clip(toward, -1, 1)) * (
-        1 + 0.07 * grain[spot.window]
+    shade = (
+        lit * (0.68 + 0.34 * rise + 0.12 * np.clip(toward, -1, 1)) * (1 + 0.16 * grain[spot.window])
     )
     body = np.array(COLORS[spot.color]) * shade[..., None]
     body = body + (_GLARE - body) * _highlight(spot, cosine, sine)[..., None]

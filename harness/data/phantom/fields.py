@@ -138,7 +138,7 @@ def _splat(x: Field, y: Field) -> Field:
 
 
 def _share(sixteenths: Field, upper: int) -> Field:
-    part = sixteenths - 16 * np.floor(sixteenths / 16)
+    part: Field = sixteenths - 16 * np.floor(sixteenths / 16)
     return part if upper else 16 - part
 
 

@@ -17,9 +17,9 @@ from harness.data.phantom.fields import SIDE, Field, X, Y, direction
 RADII = {"small": (5.0, 5.75), "medium": (8.0, 8.875), "large": (12.25, 13.25)}
 
 _LONG, _SHORT = 1.45, 0.69  # half axes of an oval of radius 1: 2.1 to 1
-_HALF_SIDE, _HOLLOW = 0.944, 0.12
+_HALF_SIDE, _HOLLOW = 0.915, 0.06
 # Greatest distance of an outline from its centre, per radius, with its waviness.
-REACH = {"circle": 1.04, "oval": 1.5, "square": 1.38}
+REACH = {"circle": 1.1, "oval": 1.5, "square": 1.36}
 # The window a lesion is painted in goes this far beyond its reach, for shadow and rim.
 MARGIN_PX = 9
 
@@ -74,7 +74,7 @@ def make_spot(lesion: Lesion, color: str, *, waves: tuple[Field, Field]) -> Spot
     rows, columns = (_span(centre, lesion.reach) for centre in (lesion.y, lesion.x))
     across, down = (X - lesion.x)[:, columns], (Y - lesion.y)[rows]
     across, down = np.broadcast_arrays(across, down)
-    bend = 0.14 * lesion.radius
+    bend = 0.2 * lesion.radius
     u, v = across + bend * waves[0][rows, columns], down + bend * waves[1][rows, columns]
     cosine, sine = direction(lesion.turn)
     depth = _DEPTHS[lesion.shape](cosine * u + sine * v, cosine * v - sine * u, lesion.radius)

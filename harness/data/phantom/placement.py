@@ -16,10 +16,10 @@ from harness.data.phantom.vocabulary import COUNTS, LOCATIONS, Traits
 
 CELL = SIDE // 3
 # Centres keep this far from the border of their cell, so that the word is beyond doubt.
-_INSET_PX = 6
+_INSET_PX = 5
 _EDGE_PX = 2.0
 # Between any two lesions; lesions of different groups keep the second where a group has many.
-_GAP_PX, _GROUP_GAP_PX = 3.0, 9.0
+_GAP_PX, _GROUP_GAP_PX = 3.0, 13.0
 _TRIES = 24
 
 
@@ -82,7 +82,7 @@ def _centre(stream: Stream, cell: int, reach: float) -> float:
     return stream.between(int(16 * low), max(int(16 * high), int(16 * low))) / 16
 
 
-def _offsets(stream: Stream, count: int, reach: float) -> list[tuple[float, float]]:
+def _offsets(stream: Stream, count: int, reach: float) -> list[tuple[float, ...]]:
     """Centres of a group's lesions around its own: on a ring, just not touching."""
     if count == 1:
         return [(0.0, 0.0)]
@@ -90,7 +90,7 @@ def _offsets(stream: Stream, count: int, reach: float) -> list[tuple[float, floa
     ring = (2 * reach + 2.0) / 1.4142
     first = stream.below(64)
     points = [direction(first + 64 * step // count) for step in range(count)]
-    return [tuple(int(16 * ring * part) / 16 for part in point) for point in points]  # type: ignore[misc]
+    return [tuple(int(16 * ring * part) / 16 for part in point) for point in points]
 
 
 def _is_visible(lesion: Lesion, modality: str) -> bool:

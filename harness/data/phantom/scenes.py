@@ -9,17 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.phantom.arrangement import (
-    DATASETS,
-    LOOKS,
-    SPLITS,
-    Address,
-    arrange,
-)
+from harness.data.phantom.arrangement import DATASETS, LOOKS, SPLITS, Address, arrange
 from harness.data.phantom.fields import pixels, smooth
 from harness.data.phantom.lesions import make_spot, mask_of
 from harness.data.phantom.looks import PAINT
 from harness.data.phantom.placement import Group
+from harness.data.phantom.vocabulary import RUNGS
 from harness.errors import DataError, choose
 
 
@@ -38,6 +33,15 @@ class Scene:
     def values(self) -> tuple[dict[str, str], ...]:
         """The attribute values of each group, by attribute name."""
         return tuple(group.traits.values(self.modality) for group in self.groups)
+
+    def named_at(self, prompt_type: str) -> tuple[str, ...]:
+        """The attributes that a prompt of a rung names in this scene.
+
+        Pairs keep silent about the location unless it decides: it would tell the two
+        apart whatever else the prompt says.
+        """
+        silent = {"location"} if self.decides not in (None, "location") else set()
+        return tuple(name for name in RUNGS[prompt_type] if name not in silent)
 
 
 def make_scene(dataset: str, split: str, index: int, *, seed: int = 0) -> Scene:

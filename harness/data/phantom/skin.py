@@ -13,13 +13,18 @@ from harness.data.phantom.fields import SIDE, Field, X, Y, cloudy, curves, smoot
 from harness.data.phantom.lesions import Spot
 
 COLORS = {
-    "white": (246.0, 240.0, 232.0),
-    "red": (196.0, 46.0, 44.0),
-    "brown": (132.0, 78.0, 42.0),
-    "black": (40.0, 32.0, 34.0),
+    "white": (234.0, 220.0, 208.0),
+    "red": (184.0, 56.0, 56.0),
+    "brown": (124.0, 78.0, 46.0),
+    "black": (42.0, 33.0, 34.0),
 }
+# How strongly a colour is mottled: dark blots in a white patch would read as another colour.
+_MOTTLED = {"white": 0.35, "red": 0.8, "brown": 1.0, "black": 1.0}
 # Skin tones of a scene, all dark enough for a white patch to be seen.
-_SKIN = ((214.0, 166.0, 138.0), (204.0, 154.0, 124.0), (190.0, 140.0, 108.0), (218.0, 172.0, 150.0))
+_SKIN = (
+    *((210.0, 162.0, 136.0), (198.0, 148.0, 120.0), (182.0, 132.0, 102.0)),
+    *((212.0, 160.0, 146.0), (206.0, 164.0, 128.0)),
+)
 _HAIR = np.array([46.0, 32.0, 26.0])
 
 
@@ -30,11 +35,11 @@ def clearance(x: float, y: float) -> float:
 
 def paint(stream: Stream, spots: Sequence[Spot]) -> Field:
     """The picture of a scene with melanomas at `spots`."""
-    pigment, fine = cloudy(stream, 48, 24, 12), smooth(stream, 3)
-    light = (1 + 0.10 * pigment + 0.045 * fine - 0.05 * _creases(stream)) * _vignette()
+    pigment, fine = cloudy(stream, 32, 16, 8), smooth(stream, 3)
+    light = (1 + 0.13 * pigment + 0.07 * fine - 0.06 * _creases(stream)) * _vignette()
     warmth = smooth(stream, 32)[..., None] * np.array([0.01, -0.05, -0.06])
     colors = np.array(stream.choice(_SKIN)) * light[..., None] * (1 + warmth)
-    mottle = cloudy(stream, 12, 6, 4)
+    mottle = cloudy(stream, 8, 4, 3)
     for spot in spots:
         _add_melanoma(colors, spot, mottle=mottle, light=light)
     colors = _with_hairs(stream, colors)
@@ -54,13 +59,16 @@ def _vignette() -> Field:
 
 def _add_melanoma(colors: Field, spot: Spot, *, mottle: Field, light: Field) -> None:
     """Blend one flat lesion into the skin: mottled inside, slightly darker in the middle."""
-    cover = np.clip(spot.depth / 2.4 + 0.5, 0, 1)
+    cover = np.clip(spot.depth / 3.6 + 0.5, 0, 1)
     cover = (cover * cover * (3 - 2 * cover))[..., None]
     core = np.clip(spot.depth / spot.lesion.radius, 0, 1)
-    shade = (1.08 - 0.16 * core + 0.20 * mottle[spot.window]) * light[spot.window]
-    body = np.array(COLORS[spot.color]) * np.clip(shade, 0.75, 1.25)[..., None]
-    halo = np.clip(1 + spot.depth / 6.0, 0, 1)
-    ground = colors[spot.window] * (1 - halo * halo * _FLUSH)[...]
+    shade = (0.12 - 0.26 * core + 0.46 * mottle[spot.window]) * _MOTTLED[spot.color]
+    body = (
+        np.array(COLORS[spot.color])
+        * np.clip((1 + shade) * light[spot.window], 0.68, 1.3)[..., None]
+    )
+    halo = np.clip(1 + spot.depth / 6.0, 0, 1)[..., None]
+    ground = colors[spot.window] * (1 - halo * halo * _FLUSH)
     colors[spot.window] = ground + (body - ground) * cover
 
 
@@ -73,5 +81,5 @@ def _with_hairs(stream: Stream, colors: Field) -> Field:
     count = stream.choice((0, 0, 1, 2, 3, 4))
     if count == 0:
         return colors
-    hairs = 0.62 * curves(stream, count, length=(60, 130), bend=26)[..., None]
+    hairs = 0.5 * curves(stream, count, length=(60, 130), bend=26)[..., None]
     return colors + (_HAIR - colors) * hairs

@@ -1,0 +1,69 @@
+"""Texts of strangers stay texts."""
+
+import html
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.report.escape import code, escaped, plain
+
+hostile = st.text(
+    st.sampled_from(list("ab1 _*`|<>&[]()!#~$\\-+.:/@w\n\r\t\x00\x1b\u202e\u2028é")), max_size=30
+)
+
+
+def shown(markdown):
+    """What a reader sees: backslash escapes and entities undone."""
+    return html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown))
+
+
+@given(hostile)
+def test_an_escaped_text_shows_the_same_characters_on_one_line(text):
+    result = escaped(text)
+
+    assert shown(result) == plain(text)
+    assert len(result.splitlines()) <= 1
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e]", result)
+
+
+@given(hostile)
+def test_no_markup_is_left(text):
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", escaped(text))
+
+    assert not re.search(r"[*`|<>~$]", bare)
+    assert not re.search(r"&(?!amp;|lt;|gt;|#58;|#46;|#64;)", bare)
+    assert "](" not in bare
+    assert "![" not in bare
+    assert "://" not in bare
+    assert "www." not in bare
+    assert not re.match(r"\s*([-+#\[]|\d+[.)]\s)", bare)
+
+
+@given(hostile)
+def test_a_code_span_is_one_span_in_one_table_cell(text):
+    result = code(text)
+
+    assert result.count("`") == 2
+    assert not re.search(r"(?<!\\)\|", result)
+    assert len(result.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kvasir_polyp", "kvasir_polyp"),
+        ("_emphasis_", r"\_emphasis\_"),
+        ("0.816 [0.775, 0.848]", "0.816 [0.775, 0.848]"),
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+        ("[x](javascript:alert(1))", r"\[x\](javascript:alert(1))"),
+        ("see [x](https://a.b)", r"see [x\](https&#58;//a.b)"),
+        ("# title", r"\# title"),
+        ("12. item", r"12\. item"),
+        ("a\nb", "a b"),
+        ("me@here", "me&#64;here"),
+    ],
+)
+def test_known_texts(text, expected):
+    assert escaped(text) == expected

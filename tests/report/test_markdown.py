@@ -1,0 +1,91 @@
+"""The Markdown summary: complete, aligned, escaped."""
+
+import re
+
+from harness.report.markdown import WIDTH, markdown
+
+
+def cells(line):
+    return [c.strip() for c in re.split(r"(?<!\\)\|", line.strip("|"))]
+
+
+def table_lines(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_the_page_fits_its_width_and_its_tables_line_up(summary):
+    text = markdown(summary, title="Paper")
+
+    assert max(map(len, text.splitlines())) <= WIDTH
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        lines = block.splitlines()
+        assert len({len(line) for line in lines}) == 1
+        assert len({len(cells(line)) for line in lines}) == 1
+        assert set("".join(cells(lines[1]))) <= set(":-")
+
+
+def test_the_page_says_what_was_measured(summary):
+    text = markdown(summary, title="Paper: four questions")
+
+    assert text.startswith("# Paper: four questions\n\n| model | id ")
+    assert r"| small | `small@1a2b` | `dice\|res:model\|thr:0.5\|empty:1\|gt:>127\|v:1` |" in text
+    assert "| kvasir_polyp   | test  | released | p6   | image" in text
+    assert "## small on kvasir_polyp (test, p6)" in text
+    assert "| -12.3 [-18.9, -7.0] |" in text
+    assert "- random_word color, random_word size: for these words only." in text
+    assert "## small away from its training data" in text
+    assert text.endswith("\n")
+
+
+def unwrapped(text):
+    return re.sub(r"\n  (?=\S)", " ", text)
+
+
+def test_the_two_confounds_stand_with_random_words_only(summary, summary_of):
+    without = summary_of({"probe": "swap", "perturbation": "swap_value"})
+
+    for text in ("out-of-vocabulary shock", "redundancy"):
+        assert text in unwrapped(markdown(summary))
+        assert text not in unwrapped(markdown(without))
+
+
+def test_the_papers_p0_is_told_from_an_empty_prompt(summary, summary_of):
+    caveat = '"trained and tested with empty text", is a different measurement'
+    without = summary_of({"probe": "swap", "perturbation": "swap_value"})
+
+    assert caveat in unwrapped(markdown(summary))
+    assert caveat not in unwrapped(markdown(without))
+    assert "Read it beside the control" in unwrapped(markdown(summary))
+    assert "Read it beside the control" not in unwrapped(markdown(without))
+
+
+def test_hostile_names_stay_names(summary_of):
+    bad = "x|y<script>alert(1)</script>\n# own heading\n- [a](http://b)"
+    text = markdown(
+        summary_of(
+            {"probe": "original", "model": bad, "model_id": bad, "dataset": bad, "signature": bad},
+            {"probe": bad, "attribute": bad, "model": bad, "model_id": bad, "dataset": bad,
+             "notes": [bad], "not_applicable": bad, "n_not_applicable": 1, "signature": bad},
+        ),
+        title=bad,
+    )  # fmt: skip
+
+    outside_code = re.sub(r"`[^`]*`", "", text)
+    assert "<script" not in outside_code
+    assert "](" not in re.sub(r"\\.", "", outside_code)
+    assert "http://" not in outside_code
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(headings) == 3
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({len(cells(line)) for line in block.splitlines()}) == 1
+
+
+def test_a_wrapped_line_never_starts_a_list(summary_of):
+    note = ("word " * 18) + "1. - + # 2) > = " * 12
+    text = markdown(summary_of({"probe": "original"}, {"probe": "swap", "notes": [note]}))
+
+    body = text[text.index("- swap:") :].split("\n\n")[0].splitlines()
+    assert len(body) > 1
+    for line in body[1:]:
+        assert line.startswith("  ")
+        assert not re.match(r"\s+([-+#>=]|\d+[.)])(\s|$)", line)
