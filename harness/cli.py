@@ -54,9 +54,6 @@ def main() -> None:
         _leave(problem, 5)
     except HarnessError as problem:
         _leave(problem, 2)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command again continues from here.", err=True)
-        sys.exit(130)
 
 
 def _leave(problem: HarnessError, code: int) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Times vary on shared machines and say nothing about correctness; fixed examples keep CI repeatable.
+# Times vary on shared machines and say nothing about correctness; fixed examples repeat.
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("house")
 

@@ -23,8 +23,7 @@ empties = st.sampled_from([0.0, 1.0])
 def counts(pairs):
     """Arrays (tp, n_pred, n_gt) of pairs of pixel sets."""
     return tuple(
-        np.array(c)
-        for c in zip(*((len(p & t), len(p), len(t)) for p, t in pairs), strict=True)
+        np.array(c) for c in zip(*((len(p & t), len(p), len(t)) for p, t in pairs), strict=True)
     )
 
 

@@ -48,7 +48,7 @@ def test_an_installed_copy_finds_what_ships(wheel, tmp_path):
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.startswith("4 ")
+    assert int(found.stdout.split()[0]) >= 4
 
 
 def test_the_wheel_holds_data_and_no_caches(wheel):

@@ -77,20 +77,25 @@ def run(
     with store.locked():
         _open(store, plan, chosen, sets, root=data_root, limit=limit)
         _warn_of_rungs(models, chosen, sets)
-        for name, file in models:
-            _evaluate(
-                store,
-                name,
-                file,
-                plan=plan,
-                suite=chosen,
-                root=data_root,
-                device=device,
-                dtype=dtype,
-                batch=batch,
-                random_weights=random_weights,
-                quiet=quiet,
-            )
+        try:
+            for name, file in models:
+                _evaluate(
+                    store,
+                    name,
+                    file,
+                    plan=plan,
+                    suite=chosen,
+                    root=data_root,
+                    device=device,
+                    dtype=dtype,
+                    batch=batch,
+                    random_weights=random_weights,
+                    quiet=quiet,
+                )
+        except KeyboardInterrupt:
+            store.update(status="interrupted")
+            typer.echo("Interrupted. The same command again continues from here.", err=True)
+            raise typer.Exit(130) from None
         failed = finish(store, quiet=quiet, as_json=as_json)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)

@@ -8,7 +8,7 @@ import re
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _MARKUP = re.compile(r"[\\`*|~$]|!(?=\[)|\](?=[(\[:])|^[\[#+-]")
-_NUMBERED = re.compile(r"^(\d+)([.)])")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
@@ -31,11 +31,16 @@ def escaped(text: str) -> str:
     return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
-def code(text: str) -> str:
-    """Text as a code span that may stand in a table.
+def code(text: str, *, in_table: bool = False) -> str:
+    r"""Text as a code span; a backtick becomes an apostrophe.
+
+    Args:
+        text: Any text.
+        in_table: Whether it stands in a table, where ``|`` must be escaped even in code.
 
     Example:
-        >>> code("m@1a2b")
-        '`m@1a2b`'
+        >>> print(code("a|b"), code("a|b", in_table=True))
+        `a|b` `a\|b`
     """
-    return "`" + plain(text).replace("`", "'").replace("|", r"\|") + "`"
+    shown = plain(text).replace("`", "'")
+    return "`" + (shown.replace("|", r"\|") if in_table else shown) + "`"

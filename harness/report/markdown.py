@@ -53,18 +53,10 @@ def markdown(summary: pl.DataFrame, *, title: str = "Audit of prompts") -> str:
 
 
 def _facts(summary: pl.DataFrame) -> Iterator[str]:
-    """Models, with what fixes the meaning of their numbers, and datasets."""
-    yield from _table(
-        ("model", "id", "signature"),
-        [
-            (escaped(name), code(model_id), code(signature))
-            for name, model_id, signature in summary.select("model", "model_id", "signature")
-            .unique()
-            .sort("model", "model_id")
-            .iter_rows()
-        ],
-        n_text=3,
-    )
+    """Models and datasets, and what fixes the meaning of the numbers."""
+    models = summary.select("model", "model_id").unique().sort("model", "model_id")
+    rows = [(escaped(name), code(model_id, in_table=True)) for name, model_id in models.iter_rows()]
+    yield from _table(("model", "id"), rows, n_text=2)
     yield ""
     columns = ("dataset", "split", "prompts", "prompt_type", "cluster_kind")
     datasets = summary.select(columns).unique().sort(columns).iter_rows()
@@ -73,6 +65,10 @@ def _facts(summary: pl.DataFrame) -> Iterator[str]:
         [tuple(map(escaped, row)) for row in datasets],
         n_text=5,
     )
+    yield ""
+    signed = summary.select("signature", "model").unique().sort("signature", "model")
+    for (signature,), models in signed.group_by("signature", maintain_order=True):
+        yield f"- {code(str(signature))} {escaped(', '.join(models['model']))}"
 
 
 def _section(section: Section) -> Iterator[str]:

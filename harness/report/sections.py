@@ -20,7 +20,7 @@ PROBE_HEADER = (
 )
 AWAY_HEADER = (
     "dataset",
-    *("change % [95 %]", "control %", "beyond control [95 %]", "Dice", "samples", "clusters"),
+    *("change % [95 %]", "control", "beyond it [95 %]", "Dice", "samples (clusters)"),
 )
 
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ def number(value: float | None, digits: int) -> str:
         >>> number(-0.001, 1), number(float("nan"), 1)
         ('0.0', '-')
     """
-    if value is None or math.isnan(value):
+    if value is None or not math.isfinite(value):
         return "-"
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
@@ -138,11 +138,11 @@ _LEFT_OUT = {
 def _facts(row: Row) -> list[str]:
     """What must be known beside a row: reasons, limits, and everything that was left out."""
     if not row["n_cases"]:
-        return [f"applies to no sample; {row['not_applicable']}"]
+        return [f"applies to no sample: {row['not_applicable']}"]
     facts = [row["reason"]] if row["reason"] else []
     facts += row["notes"]
     if row["n_not_applicable"]:
-        facts.append(f"not applicable to {row['not_applicable']}")
+        facts.append(f"not applicable to {row['n_not_applicable']}: {row['not_applicable']}")
     facts += [f"{row[count]} {text}" for count, text in _LEFT_OUT.items() if row[count]]
     if row["probe"] == ORIGINAL and row["originals_empty_share"] > 0:
         share = number(100 * row["originals_empty_share"], 1)
@@ -170,16 +170,27 @@ def _shared_notes(facts: Mapping[str, list[str]]) -> tuple[str, ...]:
 
 def _of_away(model: str, rows: list[Row]) -> Section:
     measured = [r for r in rows if r["in_distribution"]]
-    notes = _shared_notes({f"{r['dataset']} {r['prompt_type']}": _away_facts(r) for r in rows})
+    labels = _set_labels(rows)
+    notes = _shared_notes({x: _away_facts(r) for x, r in zip(labels, rows, strict=True)})
     controls = sorted({r["control"] for r in rows if r["control"]})
     return Section(
         title=f"{model} away from its training data",
         lead=_against(measured[0]) if measured else "",
         header=AWAY_HEADER,
-        rows=tuple(_away_cells(r) for r in rows) if measured else (),
+        rows=tuple(map(_away_cells, labels, rows)) if measured else (),
         n_text=1,
         notes=(*notes, *(f"The control is {name}, on the same sets." for name in controls)),
     )
+
+
+def _set_labels(rows: list[Row]) -> list[str]:
+    """The shortest names that tell the sets apart."""
+    keys = ("dataset", "split", "prompt_type", "prompts")
+    for n in range(1, len(keys) + 1):
+        labels = [" ".join(row[k] for k in keys[:n]) for row in rows]
+        if len(set(labels)) == len(rows):
+            break
+    return labels
 
 
 def _against(row: Row) -> str:
@@ -195,12 +206,12 @@ def _away_facts(row: Row) -> list[str]:
     return facts
 
 
-def _away_cells(row: Row) -> tuple[str, ...]:
+def _away_cells(label: str, row: Row) -> tuple[str, ...]:
     return (
-        f"{row['dataset']} {row['prompt_type']}",
+        label,
         interval(row, "relative_change", "_percent", 1),
         number(row["control_change_percent"], 1),
         interval(row, "beyond_control", "_percent", 1),
         number(row["dice"], 3),
-        *("-" if row[c] is None else str(row[c]) for c in ("n_samples", "n_clusters")),
+        "-" if row["n_samples"] is None else f"{row['n_samples']} ({row['n_clusters']})",
     )

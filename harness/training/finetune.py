@@ -252,15 +252,16 @@ def _own_interrupts() -> Iterator[None]:
 
 
 def _write_weights(model: LoadedModel, out: Path) -> str:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from harness.checkpoints import file_sha256
 
     state = model.adapter.module.state_dict()
     # Tied weights share memory, which safetensors refuses.
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, out / "new.tmp")
-    os.replace(out / "new.tmp", out / "model.safetensors")
-    return file_sha256(out / "model.safetensors")
+    own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    path = out / "model.safetensors"
+    _replace(path, save(own))
+    return file_sha256(path)
 
 
 def _write_card(
@@ -279,7 +280,7 @@ def _write_card(
     }
     given = {key: value for key, value in card.items() if value is not None}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
-    _replace(out / "card.yaml", text)
+    _replace(out / "card.yaml", text.encode())
 
 
 def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
@@ -308,11 +309,11 @@ def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Write a whole file or none."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     os.replace(temporary, path)

@@ -74,7 +74,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         self.val_dice = float("nan")
         self.best: dict[str, float] = {}
         # In a dictionary, so that they are no part of the module and stay on the CPU.
-        self._means = {name: MeanMetric() for name in ("train_loss", "val_loss", "val_dice")}
+        names = ("train_loss", "val_loss", "val_dice")
+        self._means = {name: MeanMetric(nan_strategy="disable") for name in names}
 
     @property
     def elapsed_s(self) -> float:
@@ -93,6 +94,9 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
 
     def training_step(self, indices: Tensor, _: int) -> Tensor:
         """The loss of one batch."""
+        # Dropout then draws the same in a continued training. A hook at the start of the epoch
+        # would not do: Lightning leaves it out for the first epoch after a restart.
+        torch.manual_seed(self._recipe.seed + self.global_step)
         batch = self._train_examples.training_batch(indices.tolist(), epoch=self.current_epoch)
         loss = segmentation_loss(*self._logits(batch), cross_entropy=self._recipe.cross_entropy)
         self._means["train_loss"].update(loss.detach().cpu(), len(indices))
@@ -117,9 +121,9 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
             mean.reset()
         if not all(map(math.isfinite, figures.values())):
             raise ModelError(
-                f"finetune: epoch {self.current_epoch}: the figures are {figures}. All must be "
-                f"finite. Lower the learning rate, which is {self._recipe.learning_rate}, and start "
-                "again in another folder."
+                f"finetune: epoch {self.current_epoch}: the figures are {figures}. "
+                "All must be finite. Lower the learning rate, which is "
+                f"{self._recipe.learning_rate}, and start again in another folder."
             )
         self.val_dice = figures["val_dice"]
         self.log_dict(figures, prog_bar=True)
@@ -165,10 +169,6 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
     def on_train_start(self) -> None:
         """Start the clock."""
         self._since = time.monotonic()
-
-    def on_train_epoch_start(self) -> None:
-        """Seed what the layers draw, so that a continued training draws the same."""
-        torch.manual_seed(self._recipe.seed + self.current_epoch)
 
 
 def image_dice(predicted: Tensor, target: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ Quirks that change results, kept on purpose:
   fan_in`` repairs it.
 - The tokenizer is CLIP's byte-pair vocabulary as open_clip carries it. It mends
   broken Unicode and HTML entities first; the published one does not.
+- A smaller `vocabulary_size` V folds the ids modulo V - 2 (a hashed embedding, for
+  small models: every word still has a token of its own or shares one by chance).
 
 Sources: T. Lüddecke, A. Ecker, CVPR 2022, arXiv 2112.10003; transformers'
 ``models/clipseg``.
@@ -50,7 +52,7 @@ from harness.errors import CardError
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-END_OF_TEXT = 49407
+VOCABULARY = 49408  # of CLIP's byte pairs; the last two are start and end of text
 
 
 class Settings(Strict):
@@ -69,6 +71,7 @@ class Settings(Strict):
     text_heads: int = Field(ge=1)
     context_length: int = Field(ge=2)
     projection_dim: int = Field(ge=1)
+    vocabulary_size: int = Field(default=VOCABULARY, ge=64, le=VOCABULARY)
     reduce_dim: int = Field(ge=2)
     extract_layers: tuple[int, ...] = Field(min_length=1)
     conditional_layer: int = Field(ge=0)
@@ -153,13 +156,13 @@ class ClipSeg:
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """N texts -> ids padded with end-of-text, and mask; ``(N, context_length)`` int64."""
-        length = self.settings.context_length
-        ids = torch.full((len(texts), length), END_OF_TEXT)
+        length, words = self.settings.context_length, self.settings.vocabulary_size - 2
+        ids = torch.full((len(texts), length), words + 1)
         mask = torch.zeros((len(texts), length), dtype=torch.int64)
         for row, text in enumerate(texts):
             body = self._tokenizer.encode(text)[: length - 2]
-            ids[row, 0] = END_OF_TEXT - 1
-            ids[row, 1 : len(body) + 1] = torch.tensor(body, dtype=torch.int64)
+            ids[row, 0] = words
+            ids[row, 1 : len(body) + 1] = torch.tensor(body, dtype=torch.int64) % words
             mask[row, : len(body) + 2] = 1
         return ids, mask
 
@@ -170,7 +173,7 @@ class ClipSeg:
         causal, so it cannot reach the vector.
         """
         device = device_of(self.module)
-        ends = (input_ids == END_OF_TEXT).int().argmax(dim=1)
+        ends = (input_ids == self.settings.vocabulary_size - 1).int().argmax(dim=1)
         needed = int(ends.max()) + 1 if len(ends) else 1
         output = self.module.clip.get_text_features(
             input_ids=input_ids[:, :needed].to(device),
@@ -251,7 +254,10 @@ def _configuration(settings: Settings) -> Any:
             "num_hidden_layers": settings.text_layers,
             "num_attention_heads": settings.text_heads,
             "max_position_embeddings": settings.context_length,
-            "eos_token_id": END_OF_TEXT,
+            "vocab_size": settings.vocabulary_size,
+            "bos_token_id": settings.vocabulary_size - 2,
+            "eos_token_id": settings.vocabulary_size - 1,
+            "pad_token_id": settings.vocabulary_size - 1,
         },
         vision_config={
             "hidden_size": settings.vision_hidden_size,

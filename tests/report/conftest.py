@@ -37,7 +37,11 @@ def rows():
     dice = {"dice": 0.8123, "dice_low": 0.79, "dice_high": 0.8345}
     yield one_row(probe="original", perturbation="original", **dice, originals_empty_share=0.05)
     yield one_row(probe="empty_prompt", perturbation="empty", **change(-12.34, -18.9, -7.05))
-    words = {"probe": "random_word", "perturbation": "random_word", "notes": ["for these words only"]}
+    words = {
+        "probe": "random_word",
+        "perturbation": "random_word",
+        "notes": ["for these words only"],
+    }
     yield one_row(attribute="color", **words, n_failed=3, **change(-0.04, -2.0, 1.96))
     yield one_row(attribute="size", **words, **change(1.5, NAN, NAN))
     skipped = {"n_not_applicable": 40, "not_applicable": "no opposite (33); attribute absent (7)"}

@@ -44,9 +44,7 @@ def test_undefined_figures_are_null_in_json(summary):
      (123456.789012345, "123456.789")],
 )  # fmt: skip
 def test_figures_have_ten_digits(summary_of, value, text):
-    line = next(
-        x for x in summary_json(summary_of({"dice": value})).splitlines() if '"dice"' in x
-    )
+    line = next(x for x in summary_json(summary_of({"dice": value})).splitlines() if '"dice"' in x)
 
     assert line.strip() == f'"dice": {text},'
 

@@ -28,7 +28,8 @@ def test_the_page_says_what_was_measured(summary):
     text = markdown(summary, title="Paper: four questions")
 
     assert text.startswith("# Paper: four questions\n\n| model | id ")
-    assert r"| small | `small@1a2b` | `dice\|res:model\|thr:0.5\|empty:1\|gt:>127\|v:1` |" in text
+    assert "| small | `small@1a2b` |" in text
+    assert "\n- `dice|res:model|thr:0.5|empty:1|gt:>127|v:1` small\n" in text
     assert "| kvasir_polyp   | test  | released | p6   | image" in text
     assert "## small on kvasir_polyp (test, p6)" in text
     assert "| -12.3 [-18.9, -7.0] |" in text

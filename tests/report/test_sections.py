@@ -30,7 +30,7 @@ def test_notes_name_the_rows_they_belong_to_once(summary):
         "random_word color, random_word size: for these words only.",
         "random_word color: 3 cases failed.",
         "antonym size: baseline too low.",
-        "antonym size: not applicable to no opposite (33); attribute absent (7).",
+        "antonym size: not applicable to 40: no opposite (33); attribute absent (7).",
         "antonym shape: applies to no sample: no opposite (33); attribute absent (7).",
     )
 
@@ -75,11 +75,10 @@ def test_the_other_datasets_have_a_table_beside_the_control(summary):
     assert away.title == "small away from its training data"
     assert away.lead == "Against the mean of kvasir_polyp/test p6: Dice 0.812 [0.790, 0.830]."
     assert away.rows == (
-        ("clinicdb_polyp p6", "-26.1 [-31.0, -20.0]", "-25.0", "-1.1 [-4.0, 2.0]", "0.600", "61",
-         "29"),
-    )  # fmt: skip
+        ("clinicdb_polyp", "-26.1 [-31.0, -20.0]", "-25.0", "-1.1 [-4.0, 2.0]", "0.600", "61 (29)"),
+    )
     assert away.notes == (
-        "clinicdb_polyp p6: 2 images left out that training sets also hold.",
+        "clinicdb_polyp: 2 images left out that training sets also hold.",
         "The control is blind, on the same sets.",
     )
 
@@ -91,7 +90,16 @@ def test_a_model_of_unknown_training_has_the_reason_and_no_table(summary_of):
     (section,) = sections(away)
 
     assert (section.lead, section.rows) == ("", ())
-    assert section.notes == (f"kvasir_polyp p6: {reason}.",)
+    assert section.notes == (f"kvasir_polyp: {reason}.",)
+
+
+def test_sets_away_are_named_as_far_as_needed(summary_of):
+    away = {"probe": "out_of_distribution", "in_distribution": "a/test p6"}
+    same = summary_of(away, away | {"prompt_type": "p1"})
+
+    (section,) = sections(same)
+
+    assert [r[0] for r in section.rows] == ["kvasir_polyp test p6", "kvasir_polyp test p1"]
 
 
 def test_two_models_of_one_name_are_told_apart_by_their_ids(summary_of):

@@ -43,9 +43,9 @@ def rows(run, quick_suite):
 
 def mean_dice(run, model_id, dataset, leave_out=()):
     """Mean over originals, from the counts."""
-    plan = run.plan.filter(
-        pl.col("dataset") == dataset, probe="original"
-    ).filter(~pl.col("image_id").is_in(list(leave_out)))
+    plan = run.plan.filter(pl.col("dataset") == dataset, probe="original").filter(
+        ~pl.col("image_id").is_in(list(leave_out))
+    )
     own = run.scores.filter(pl.col("model_id") == model_id).join(plan, on="case_id")
     return (2 * own["tp"] / (own["n_pred"] + own["n_gt"])).mean()
 

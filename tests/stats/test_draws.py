@@ -1,4 +1,4 @@
-"""Draws are the same on every machine, in every block size, for every figure over the same units."""
+"""Draws depend on seed and units, not on the block size or the figure they serve."""
 
 import numpy as np
 import pytest

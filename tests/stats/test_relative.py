@@ -202,7 +202,23 @@ def test_word_deviations_give_each_words_sum_and_cancel(run):
         for word, values in words.items():
             share = (mean(values) - middle) / len(indices[tuple(key)])
             expected[(key[0], key[1], word)] += share
-    found = {row[:3]: row[3] for row in means.words.select("cell", "cluster", "word", "dice").rows()}
+    found = {
+        row[:3]: row[3] for row in means.words.select("cell", "cluster", "word", "dice").rows()
+    }
     named = {key: value for key, value in expected.items() if key[2] > 0}
     for key in named.keys() | found.keys():
         assert found.get(key, 0.0) == pytest.approx(named.get(key, 0.0), abs=1e-12)
+
+
+def test_a_sample_without_any_dice_has_no_ratio_even_without_a_floor():
+    samples = pl.DataFrame(
+        {"cell": [0, 0], "cluster": [0, 1], "sample": [0, 1], "dice": [0.4, 0.3]}
+        | {"reference": [0.5, 0.0], "agreement": [1.0, 1.0], "original_empty": [0.0, 1.0]}
+        | {"dice_named": [None, None], "false_positive": [None, None]}
+    )
+
+    row = cell_means(samples, cluster_sums(samples), floor=0.0).row(0, named=True)
+
+    assert row["n_sample_ratios"] == 1
+    assert row["sample_ratio_percent"] == pytest.approx(-20)
+    assert row["originals_empty_share"] == 0.5

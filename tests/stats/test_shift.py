@@ -73,7 +73,11 @@ def subtract(first, second):
 
 
 def test_every_figure_agrees_with_a_plain_loop_over_the_same_draws():
-    sets = [make_set("out", 7, seed=1, mean=0.6), make_set("a", 6, seed=2), make_set("b", 9, seed=3)]
+    sets = [
+        make_set("out", 7, seed=1, mean=0.6),
+        make_set("a", 6, seed=2),
+        make_set("b", 9, seed=3),
+    ]
     ones = [np.ones(len(s.counts)) for s in sets]
 
     found = shift_intervals(sets[0], sets[1:], controls=[1])
@@ -116,7 +120,9 @@ def test_the_difference_from_the_control_is_paired():
 def test_a_model_equal_to_its_control_differs_by_exactly_nothing():
     one = make_set("out", 8, models=1, seed=1, mean=0.5)
     two = make_set("in", 8, models=1, seed=2)
-    doubled = [ShiftSet(s.draws, np.hstack([s.counts] * 2), np.hstack([s.sums] * 2)) for s in (one, two)]
+    doubled = [
+        ShiftSet(s.draws, np.hstack([s.counts] * 2), np.hstack([s.sums] * 2)) for s in (one, two)
+    ]
 
     found = shift_intervals(doubled[0], doubled[1:], controls=[1])
 
@@ -156,9 +162,7 @@ def test_a_set_of_one_cluster_leaves_no_limits():
 
 
 def test_no_training_set_is_refused():
-    message = (
-        "shift: no set of the training data. At least one is needed. Name its reason instead."
-    )
+    message = "shift: no set of the training data. At least one is needed. Name its reason instead."
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
         shift_intervals(make_set("out", 3), [])
 

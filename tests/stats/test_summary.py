@@ -36,9 +36,7 @@ def run(synthetic):
 
 @pytest.fixture(scope="module")
 def summary(run, quick_suite):
-    return summarise(
-        **run.arguments, suite=quick_suite(), cluster_kinds={"inside": "patient"}
-    )
+    return summarise(**run.arguments, suite=quick_suite(), cluster_kinds={"inside": "patient"})
 
 
 def with_scores(run, change):
@@ -115,6 +113,25 @@ def test_words_are_resampled_from_ten_on(synthetic, quick_suite, summary):
     assert (many["n_words"], many["resampled"], many["notes"]) == (10, "words x clusters", [])
     assert (few["n_words"], few["resampled"]) == (9, "clusters")
     assert few["notes"] == ["for these words only"]
+
+
+@pytest.mark.parametrize(("n_words", "alike"), [(9, True), (10, False)])
+def test_fewer_words_are_a_mean_and_not_a_sample(synthetic, quick_suite, n_words, alike):
+    """Without their names, words are repeats: the mean is the same, only clusters are drawn."""
+    run = synthetic(n_words=n_words)
+    nameless = dataclasses.replace(
+        run, plan=run.plan.with_columns(word=pl.lit(None, dtype=pl.String))
+    )
+
+    named, repeats = (
+        row(summarise(**r.arguments, suite=quick_suite()), probe="random_word", attribute="size")
+        for r in (run, nameless)
+    )
+
+    same = pytest.approx(named["relative_change_percent"], rel=1e-9)
+    assert repeats["relative_change_percent"] == same
+    limit = "relative_change_low_percent"
+    assert (repeats[limit] == pytest.approx(named[limit], rel=1e-9)) is alike
 
 
 def test_the_order_of_rows_changes_nothing(run, quick_suite, summary):
@@ -224,9 +241,7 @@ def test_a_model_that_does_not_hear_changes_by_exactly_nothing(run, quick_suite)
         tp_original="n_pred", n_pred_original="n_pred"
     )
 
-    out = summarise(
-        **with_scores(run, lambda s: deaf.select(s.columns)), suite=quick_suite()
-    )
+    out = summarise(**with_scores(run, lambda s: deaf.select(s.columns)), suite=quick_suite())
 
     probes = out.filter(~pl.col("probe").is_in(["original", "out_of_distribution"]))
     changes = [c for c in out.columns if c.startswith(("relative_change", "change_"))]
@@ -322,7 +337,11 @@ def test_what_does_not_apply_is_counted_with_its_reasons(run, quick_suite):
     never = row(out, probe="swap", attribute="shape")
     assert never["n_not_applicable"] == 40
     assert never["not_applicable"] == "no opposite (33); attribute absent (7)"
-    assert (never["reason"], never["n_cases"], never["prompts"]) == ("not applicable", 0, "released")
+    assert (never["reason"], never["n_cases"], never["prompts"]) == (
+        "not applicable",
+        0,
+        "released",
+    )
     assert math.isnan(never["dice"])
     assert row(out, probe="swap", attribute="color")["n_not_applicable"] == 0
 
@@ -339,9 +358,7 @@ def test_named_targets_and_false_positives_stand_beside(run, quick_suite):
     tp_named = pl.when(is_named).then(
         pl.when(pl.col("case_id") == named[0]).then(0).otherwise("n_pred")
     )
-    scores = run.scores.with_columns(
-        tp_named=tp_named, n_named=pl.when(is_named).then("n_pred")
-    )
+    scores = run.scores.with_columns(tp_named=tp_named, n_named=pl.when(is_named).then("n_pred"))
 
     out = summarise(**run.arguments | {"plan": plan, "scores": scores}, suite=quick_suite())
 

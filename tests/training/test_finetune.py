@@ -215,7 +215,8 @@ def test_a_folder_holds_one_training(card, root, tmp_path):
 
     message = (
         f"{tmp_path / 'out' / 'training.json'}: another training was begun here: its "
-        "'recipe.batch_size' is 4, this one's 5. A folder holds one training. Choose another --out, or delete the folder."
+        "'recipe.batch_size' is 4, this one's 5. A folder holds one training. "
+        "Choose another --out, or delete the folder."
     )
     with pytest.raises(RunError, match="^" + re.escape(message)):
         train(card, root, tmp_path / "out", max_epochs=1, batch_size=5)
@@ -260,9 +261,7 @@ def test_it_stops_after_its_minutes_and_when_nothing_improves(card, root, tmp_pa
 
 
 def test_losses_that_are_not_finite_end_the_training(card, root, tmp_path):
-    with pytest.raises(
-        ModelError, match=r"finetune: epoch 0: the figures are .*nan.* All must be"
-    ):
+    with pytest.raises(ModelError, match=r"finetune: epoch 0: the figures are .*nan.* All must be"):
         train(card, root, tmp_path / "out", learning_rate=1e30)
 
 

@@ -4,7 +4,8 @@ Conventions: fields are ``(96, 96)`` float64, axes (row, column). IEEE 754 fixes
 result of + - * / and sqrt for each element, and a sum of integers below 2**53 is
 exact in any order; nothing else is used on the way to a pixel: no exp, no sin, no
 float sums, whose last bit depends on the library, the vector width and fused
-multiply-adds.
+multiply-adds. No matrix products either: a BLAS that spreads these small ones over
+several threads is many times slower than one thread.
 """
 
 from functools import cache
@@ -23,22 +24,21 @@ X: Field = Y.T
 
 
 @cache
-def _spline(spacing: int) -> Field:
-    """Cubic B-spline weights from a lattice to the pixels, ``(96, 96/spacing + 3)``.
+def _spline(spacing: int) -> tuple[NDArray[np.int64], Field]:
+    """Cubic B-spline: the first of each pixel's four lattice points, and their weights.
 
-    Multiplied by ``6 spacing**3`` they are integers, so that products are exact.
+    The weights, ``(4, 96)``, are multiplied by ``6 spacing**3``: integers, so that
+    products are exact.
     """
-    weights = np.zeros((SIDE, SIDE // spacing + 3))
-    for pixel in range(SIDE):
-        cell, k = divmod(pixel, spacing)
-        n = spacing
-        weights[pixel, cell : cell + 4] = (
-            (n - k) ** 3,
-            3 * k**3 - 6 * k**2 * n + 4 * n**3,
-            -3 * k**3 + 3 * k**2 * n + 3 * k * n**2 + n**3,
-            k**3,
-        )
-    return weights
+    first, k = np.divmod(np.arange(SIDE), spacing)
+    n = spacing
+    weights = (
+        (n - k) ** 3,
+        3 * k**3 - 6 * k**2 * n + 4 * n**3,
+        -3 * k**3 + 3 * k**2 * n + 3 * k * n**2 + n**3,
+        k**3,
+    )
+    return first.astype(np.int64), np.array(weights, dtype=np.float64)
 
 
 def smooth(stream: Stream, spacing: int) -> Field:
@@ -48,10 +48,12 @@ def smooth(stream: Stream, spacing: int) -> Field:
         stream: Where its lattice is drawn from.
         spacing: Distance of the lattice's points in px; divides 96, at most 48.
     """
-    weights = _spline(spacing)
-    lattice = stream.octets(weights.shape[1], weights.shape[1])
-    scale = 127.5 * 36.0 * float(spacing) ** 6
-    return (weights @ lattice @ weights.T) / scale - 1.0
+    first, weights = _spline(spacing)
+    points = SIDE // spacing + 3
+    lattice = stream.octets(points, points)
+    down = sum(w[:, None] * lattice[first + step] for step, w in enumerate(weights))
+    both: Field = sum(w * np.take(down, first + step, axis=1) for step, w in enumerate(weights))
+    return both / (127.5 * 36.0 * float(spacing) ** 6) - 1.0
 
 
 def cloudy(stream: Stream, *spacings: int) -> Field:
@@ -63,16 +65,6 @@ def cloudy(stream: Stream, *spacings: int) -> Field:
     return total
 
 
-@cache
-def _band(taps: tuple[int, ...]) -> Field:
-    """The matrix of a convolution with integer taps; the borders are repeated."""
-    matrix = np.zeros((SIDE, SIDE))
-    for row in range(SIDE):
-        for offset, tap in enumerate(taps):
-            matrix[row, min(max(row + offset - len(taps) // 2, 0), SIDE - 1)] += tap
-    return matrix
-
-
 def blurred(field: Field, *, down: tuple[int, ...], across: tuple[int, ...]) -> Field:
     """Separable convolution of integers with integer taps, divided by the taps' sum.
 
@@ -81,7 +73,19 @@ def blurred(field: Field, *, down: tuple[int, ...], across: tuple[int, ...]) -> 
         down: Odd number of taps along the rows' axis; ``(1,)`` leaves it.
         across: The same along the columns' axis.
     """
-    return (_band(down) @ field @ _band(across).T) / float(sum(down) * sum(across))
+    sideways = _convolved(field, across)
+    both = _convolved(sideways.swapaxes(-1, -2), down).swapaxes(-1, -2)
+    return both / float(sum(down) * sum(across))
+
+
+def _convolved(field: Field, taps: tuple[int, ...]) -> Field:
+    """Convolution along the last axis; the borders are repeated."""
+    half = len(taps) // 2
+    padded = field[..., np.clip(np.arange(-half, SIDE + half), 0, SIDE - 1)]
+    total = np.zeros_like(field)
+    for first, tap in enumerate(taps):
+        total += tap * padded[..., first : first + SIDE]
+    return total
 
 
 def direction(turn: int) -> tuple[float, float]:

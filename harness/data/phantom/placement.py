@@ -18,8 +18,9 @@ CELL = SIDE // 3
 # Centres keep this far from the border of their cell, so that the word is beyond doubt.
 _INSET_PX = 5
 _EDGE_PX = 2.0
-# Between any two lesions; lesions of different groups keep the second where a group has many.
-_GAP_PX, _GROUP_GAP_PX = 3.0, 13.0
+# Between lesions of different groups; the second keeps a lesion from being counted among
+# the many that look like it.
+_GAP_PX, _GROUP_GAP_PX = 3.0, 17.0
 _TRIES = 24
 
 
@@ -39,10 +40,9 @@ def place(stream: Stream, traits: Sequence[Traits], *, modality: str) -> list[Gr
         traits: What the groups are, locations included, in order of placing.
         modality: Decides what of the frame is visible.
     """
-    gap = _GROUP_GAP_PX if any(t.number != "one" for t in traits) else _GAP_PX
     placed: list[Group] = []
     for wanted in traits:
-        group = _place_one(stream, wanted, placed, modality=modality, gap=gap)
+        group = _place_one(stream, wanted, placed, modality=modality)
         if group is None:
             return None
         placed.append(group)
@@ -50,14 +50,14 @@ def place(stream: Stream, traits: Sequence[Traits], *, modality: str) -> list[Gr
 
 
 def _place_one(
-    stream: Stream, traits: Traits, others: Sequence[Group], *, modality: str, gap: float
+    stream: Stream, traits: Traits, others: Sequence[Group], *, modality: str
 ) -> Group | None:
     low, high = RADII[traits.size]
     radius = stream.between(int(16 * low), int(16 * high)) / 16
     for _ in range(_TRIES):
         lesions = _candidate(stream, traits, radius)
         if all(_is_visible(lesion, modality) for lesion in lesions) and not any(
-            _touch(lesion, other, gap)
+            _touch(lesion, other, _gap(traits, group.traits))
             for group in others
             for other in group.lesions
             for lesion in lesions
@@ -97,6 +97,11 @@ def _is_visible(lesion: Lesion, modality: str) -> bool:
     reach = lesion.reach + _EDGE_PX
     inside = reach <= lesion.x <= SIDE - reach and reach <= lesion.y <= SIDE - reach
     return inside and CLEARANCE[modality](lesion.x, lesion.y) >= reach
+
+
+def _gap(one: Traits, other: Traits) -> float:
+    alike = (one.size, one.color, one.shape) == (other.size, other.color, other.shape)
+    return _GROUP_GAP_PX if alike and "many" in (one.number, other.number) else _GAP_PX
 
 
 def _touch(one: Lesion, other: Lesion, gap: float) -> bool:

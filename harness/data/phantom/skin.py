@@ -26,6 +26,8 @@ _SKIN = (
     *((212.0, 160.0, 146.0), (206.0, 164.0, 128.0)),
 )
 _HAIR = np.array([46.0, 32.0, 26.0])
+# Skin around a lesion is a little redder.
+_FLUSH = np.array([0.0, 0.07, 0.06])
 
 
 def clearance(x: float, y: float) -> float:
@@ -63,17 +65,11 @@ def _add_melanoma(colors: Field, spot: Spot, *, mottle: Field, light: Field) -> 
     cover = (cover * cover * (3 - 2 * cover))[..., None]
     core = np.clip(spot.depth / spot.lesion.radius, 0, 1)
     shade = (0.12 - 0.26 * core + 0.46 * mottle[spot.window]) * _MOTTLED[spot.color]
-    body = (
-        np.array(COLORS[spot.color])
-        * np.clip((1 + shade) * light[spot.window], 0.68, 1.3)[..., None]
-    )
+    shade = np.clip((1 + shade) * light[spot.window], 0.68, 1.3)[..., None]
+    body = np.array(COLORS[spot.color]) * shade
     halo = np.clip(1 + spot.depth / 6.0, 0, 1)[..., None]
     ground = colors[spot.window] * (1 - halo * halo * _FLUSH)
     colors[spot.window] = ground + (body - ground) * cover
-
-
-# Skin around a lesion is a little redder.
-_FLUSH = np.array([0.0, 0.07, 0.06])
 
 
 def _with_hairs(stream: Stream, colors: Field) -> Field:
