@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from harness.engine.features import select
-from harness.engine.local import Pictures, Worker
+from harness.engine.local import Worker
 from harness.engine.plain import forward
 from harness.engine.shards import cut, distinct_texts
+from harness.engine.tally import Pictures
 from harness.models import LoadedModel
 from harness.plan import PLAN_SCHEMA
 from harness.suites import Metric
@@ -143,7 +144,7 @@ def _engine(
                 str(n): np.zeros(size, dtype=np.bool_)
                 for n, size in zip(numbers, sizes, strict=True)
             }
-            worker.run(shard, Pictures(pixels, sizes, {}, truths))
+            worker.run(shard, Pictures(pixels, sizes, truths))
 
     return _clock(model, work)
 

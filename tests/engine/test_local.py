@@ -57,7 +57,9 @@ def test_engine_equals_plain_loop_on_every_probe(engine, photo_root, kind, resol
     assert joined["n_near"].sum() < 0.001 * joined["n_pred"].sum()
 
 
-def test_named_targets_are_counted(engine, photo_root, photo_rows):
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_named_targets_are_counted(engine, photo_root, photo_rows, batch_size):
+    """With batches of one, a twin's prompt is decoded before its own original."""
     rows, write = photo_rows
     folder = photo_root / "kvasir_polyp"
     (folder / "masks" / "twin.png").write_bytes((folder / "masks" / "test_0.png").read_bytes())
@@ -69,7 +71,7 @@ def test_named_targets_are_counted(engine, photo_root, photo_rows):
     rows.append(rows[0] | {"mask_name": "twin.png", "prompts": prompts})
     write()
 
-    store, plan, model = engine(suite="antonym_swap")
+    store, plan, model = engine(suite="antonym_swap", batch_size=batch_size)
 
     joined = compare(store, plan, model, photo_root, Metric())
     named = plan.cases.filter(pl.col("named_sample_id").is_not_null())
