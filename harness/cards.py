@@ -92,6 +92,9 @@ class DatasetCard(Strict):
     source: str
     licence: str
     private: bool = True
+    generated: bool = Field(
+        default=False, description="Made by harness.data.phantom where its folder is missing."
+    )
     splits: list[str]
     prompt_type: PromptType
     layout: Layout = Layout()
@@ -140,6 +143,11 @@ class ModelCard(Strict):
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
     control: bool = False
+    uses: list[str] | None = Field(
+        default=None, description="Attributes the model is known to use, measured."
+    )
+    training: dict[str, Any] | None = Field(default=None, description="How it was trained.")
+    figures: dict[str, Any] | None = Field(default=None, description="What was measured of it.")
     notes: str | None = None
 
     @field_validator("name")
@@ -203,8 +211,8 @@ def load_model_card(name_or_path: str | Path) -> ResolvedCard:
     """Read a model card by its name or path, and fill in what it extends.
 
     ``extends: clipseg`` takes every key from that card; keys given here replace
-    them (`settings` key by key). `weights`, `checkpoint`, `trained_on` and
-    `prompt_type` are facts of one file of weights and are never inherited.
+    them (`settings` key by key). What is true of one file of weights alone
+    (`_OWN_FACTS`) is never inherited.
 
     Raises:
         CardError: No such card, a circle of `extends`, or a broken schema.
@@ -229,7 +237,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
     return known[name]
 
 
-_OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type")
+_OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type", "uses", "training", "figures")
 
 
 def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:

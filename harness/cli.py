@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import bench, check, finetune, listing, peek, plan, run, score
+from harness.commands import bench, check, demo, finetune, listing, peek, phantom, plan, run, score
 from harness.errors import HarnessError, NothingSelectedError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
@@ -28,6 +29,7 @@ app.command("peek")(peek.peek)
 app.command("score")(score.score)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
+app.command("phantom")(phantom.phantom)
 app.command("ls")(listing.ls)
 
 

@@ -70,8 +70,8 @@ class Statistics(Strict):
 class Suite(Strict):
     """A declarative suite: datasets, probes, metric and statistics.
 
-    `includes` names other suites by name; their datasets and probes come first.
-    An included suite may not include another one.
+    `includes` names other suites by name; their probes come first. Their datasets are
+    taken where this suite lists none. An included suite may not include another one.
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -149,8 +149,9 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
         parts.append(part)
     datasets: dict[tuple[str, str, str | None], DatasetEntry] = {}
     probes: dict[str, Probe] = {}
-    for part in [*parts, suite]:
+    for part in [suite] if suite.datasets else parts:
         datasets |= {(d.name, d.split, d.prompt_type): d for d in part.datasets}
+    for part in [*parts, suite]:
         for probe in part.probes:
             if probes.setdefault(probe.name, probe) != probe:
                 raise SuiteError(

@@ -3,15 +3,16 @@
 Conventions: names given with commas or by repeating the option mean the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from harness.cards import DatasetCard
     from harness.plan import PlannedSet
-    from harness.suites import Suite
+    from harness.suites import DatasetEntry, Suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
 DataRoot = Annotated[
@@ -25,7 +26,10 @@ DataRoot = Annotated[
 ]
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--datasets", help="Names or card files: a,b or repeated. [default: the suite's]"),
+    typer.Option(
+        "--datasets",
+        help="NAME, NAME/SPLIT or card file: a,b or repeated. [default: the suite's]",
+    ),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", help="Annotation file to use. [default: the suite's]")
@@ -64,14 +68,14 @@ def select_suite(
     A dataset that the suite does not list is added with the suite's defaults.
     """
     from harness.errors import UsageError
-    from harness.suites import DatasetEntry, Suite, load_suite
+    from harness.suites import Suite, load_suite
 
     suite = load_suite(name)
     entries = list(suite.datasets)
     chosen = split_names(datasets)
     if chosen:
-        listed = {entry.name: entry for entry in suite.datasets}
-        entries = [listed.get(wanted, DatasetEntry(name=wanted)) for wanted in chosen]
+        listed = {entry.name: entry for entry in reversed(suite.datasets)}
+        entries = [_entry(wanted, listed) for wanted in chosen]
     overrides = {
         key: value for key, value in (("split", split), ("prompt_type", prompt_type)) if value
     }
@@ -85,6 +89,16 @@ def select_suite(
         raise UsageError(
             f"suite {suite.name!r} with these options: {problem}. Correct the options."
         ) from None
+
+
+def _entry(wanted: str, listed: "dict[str, DatasetEntry]") -> "DatasetEntry":
+    """``name``, ``name/split`` or the path of a card; what the suite says of it is kept."""
+    from harness.suites import DatasetEntry
+
+    is_file = wanted.endswith((".yaml", ".yml"))
+    name, _, split = (wanted, "", "") if is_file else wanted.partition("/")
+    entry = listed.get(name, DatasetEntry(name=name))
+    return entry.model_copy(update={"split": split}) if split else entry
 
 
 def read_sets(
@@ -107,12 +121,24 @@ def read_sets(
     sets = []
     for entry in suite.datasets:
         card = load_dataset_card(entry.name)
+        if card.generated:
+            with counting(f"painting {card.name}", quiet=quiet) as tick:
+                _generate(card, root, entry.split, tick)
         with counting(f"reading {card.name}/{entry.split}", quiet=quiet) as tick:
             samples = load_samples(card, root, entry.split, pictures=pictures, tick=tick)
         kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
         chosen = [sample for sample in samples if sample.image in kept]
         sets.append(PlannedSet(entry, card, root, chosen, samples))
     return sets
+
+
+def _generate(card: "DatasetCard", root: Path, split: str, tick: "Callable[[], None]") -> None:
+    """Write a generated set, unless something of that name is there."""
+    from harness.data.phantom import write_phantom
+
+    annotations = root / card.name / "anns" / f"{split}.json"
+    if not annotations.is_file():
+        write_phantom(card.name, root, tick=tick)
 
 
 def _first(samples: Sequence[object], limit: int) -> list[Path]:

@@ -115,7 +115,7 @@ def _print(summary: "pl.DataFrame", store: "RunStore") -> None:
 
     from harness.report.table import tables
 
-    console = Console()
+    console = Console(width=None if Console().is_terminal else 110)
     for table in tables(summary):
         console.print(table)
     counts = store.manifest["counts"]

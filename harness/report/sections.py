@@ -117,13 +117,20 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
     return (
         row["probe"],
         row["attribute"] or "whole prompt",
-        interval(row, "relative_change", "_percent", 1),
+        _change(row),
         number(row["change_points"], 1),
         number(row["agreement"], 3),
         str(row["n_samples"]),
         str(row["n_clusters"]),
         str(row["n_not_applicable"]),
     )
+
+
+def _change(row: Row) -> str:
+    """The figure, or in its place why there is none."""
+    if not row["n_cases"]:
+        return "not applicable"
+    return str(row["reason"] or interval(row, "relative_change", "_percent", 1))
 
 
 _LEFT_OUT = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def tables(summary: pl.DataFrame) -> "Iterator[Group]":
-    """One renderable a section: title, lead, table, notes.
+    """One renderable a section: title, lead, table; its notes stand in the Markdown file.
 
     Args:
         summary: Of `harness.stats.summary.summarise`.
@@ -33,9 +33,12 @@ def _renderable(section: Section) -> "Group":
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for place, name in enumerate(section.header):
-        table.add_column(name, justify="left" if place < section.n_text else "right")
+        is_text = place < section.n_text
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     for row in section.rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
     parts = [Text(plain(section.title), style="bold cyan"), Text(plain(section.lead))]
-    notes = [Text(f"  {plain(note)}", style="dim") for note in section.notes]
+    count = len(section.notes)
+    told = f"  {count} notes on this table, and why a figure is missing: summary.md"
+    notes = [Text(told, style="dim")] if count else []
     return Group(*parts, table, *notes, Text(""))

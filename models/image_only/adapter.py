@@ -21,11 +21,23 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Settings(Strict):
-    """`encoder` is a name of segmentation_models_pytorch; `input_size` is the side in pixels."""
+    """The architecture.
+
+    `encoder` is a name of segmentation_models_pytorch, `input_size` the side in pixels,
+    `decoder_channels` the widths of a U-Net's decoder, deepest first; the library's when None.
+    """
 
     architecture: Literal["unet", "unetplusplus", "deeplabv3plus", "fpn"] = "unet"
     encoder: str = "resnet18"
+    decoder_channels: tuple[int, ...] | None = None
     input_size: int = Field(default=352, ge=32, multiple_of=32)
+
+
+def _decoder(settings: Settings) -> dict[str, Any]:
+    """Keywords of the decoder; without widths of its own the library's defaults hold."""
+    if settings.decoder_channels is None:
+        return {}
+    return {"decoder_channels": settings.decoder_channels}
 
 
 class ImageFeatures(NamedTuple):
@@ -53,7 +65,11 @@ class ImageOnly:
         self.settings = read_settings(Settings, settings)
         self.input_size = (self.settings.input_size, self.settings.input_size)
         self.module: torch.nn.Module = smp.create_model(
-            self.settings.architecture, self.settings.encoder, encoder_weights=None, classes=1
+            self.settings.architecture,
+            self.settings.encoder,
+            encoder_weights=None,
+            classes=1,
+            **_decoder(self.settings),
         )
         if weights is not None:
             load_into(self.module, weights)

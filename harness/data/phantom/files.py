@@ -3,8 +3,9 @@
 Conventions: ``<root>/<data set>/{anns/<split>.json, images/<split>/, masks/<split>/}``
 beside ``phantom.json``, which says what the folder was made from. Pictures are PNG.
 A mask's name is its sample's id: ``0007-b.png`` is the second group of scene 7, and in
-pairs the deciding attribute is the folder, ``size/0003-a.png``. Boxes are first and
-last column and row, ``[x0, y0, x1, y1]``, both included.
+pairs the deciding attribute is the folder, ``size/0003-a.png``. The pairs of one
+attribute are a split of their own (``anns/size.json``), with the pictures of ``test``.
+Boxes are first and last column and row, ``[x0, y0, x1, y1]``, both included.
 """
 
 import hashlib
@@ -119,7 +120,8 @@ def _is_current(folder: Path, content: Mapping[str, Any]) -> bool:
 
 def _is_complete(folder: Path, split: str) -> bool:
     rows = json.loads((folder / "anns" / f"{split}.json").read_text(encoding="utf-8"))
-    images, masks = folder / "images" / split, folder / "masks" / split
+    pictures = "test" if split in DECIDING else split
+    images, masks = folder / "images" / pictures, folder / "masks" / pictures
     return all((images / r["img_name"]).is_file() for r in rows) and all(
         (masks / r["mask_name"]).is_file() for r in rows
     )
@@ -162,9 +164,18 @@ def _write_split(
             rows.append(row)
         if tick is not None:
             tick()
-    path = folder / "anns" / f"{split}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    _write_rows(folder, split, rows)
+    if split == "test":
+        for attribute in DECIDING:
+            _write_rows(folder, attribute, [r for r in rows if r.get("decides") == attribute])
+
+
+def _write_rows(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
+    """Annotations of a split; of the scenes that one attribute decides, where there are any."""
+    if rows:
+        path = folder / "anns" / f"{split}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _save(values: NDArray[np.uint8], path: Path) -> None:

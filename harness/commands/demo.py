@@ -1,0 +1,78 @@
+"""``demo``: the whole audit on scenes and models that ship, where the answer is known."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import Quiet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    limit: Annotated[
+        int, typer.Option("--limit", min=2, help="Scenes per data set; 20 are needed to tell.")
+    ] = 24,
+    quiet: Quiet = False,
+) -> None:
+    """Audit the small models that ship on generated scenes, in about a minute."""
+    import polars as pl
+
+    from harness.commands.run import run
+
+    started = time.monotonic()
+    run(
+        "demo",
+        model=shipped_models(),
+        data_root=out.with_name(f"{out.name}-data"),
+        out=out,
+        limit=limit,
+        quiet=True,
+    )
+    if not quiet:
+        show(pl.read_parquet(out / "summary.parquet"))
+        typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
+        typer.echo("  summary.md     every probe, with intervals and what did not apply")
+        typer.echo("  summary.json   the same for programs; plan.parquet, scores/: every case")
+
+
+def shipped_models() -> list[str]:
+    """Models that ship with weights and were trained on generated scenes alone; controls last."""
+    from harness.cards import load_dataset_card, load_model_card, model_names
+
+    cards = {name: load_model_card(name).card for name in model_names()}
+    chosen = [
+        (card.control, name)
+        for name, card in cards.items()
+        if card.checkpoint is not None
+        and card.trained_on
+        and all(load_dataset_card(dataset).generated for dataset in card.trained_on)
+    ]
+    return [name for _, name in sorted(chosen)]
+
+
+def show(summary: "pl.DataFrame") -> None:
+    """Print the table of deciding attributes and a sentence per model."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.report.calibration import sentences, table
+
+    console = Console(width=None if Console().is_terminal else 150)
+    header, rows = table(summary)
+    title = "Change of Dice in % [95 %] when the one word that decides becomes its opposite"
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for place, name in enumerate(header):
+        shown.add_column(name, justify="right" if place else "left")
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console.print(shown)
+    console.print()
+    for line in sentences(summary):
+        console.print(Text(line))
+    console.print()

@@ -1,0 +1,115 @@
+"""What models do where one attribute alone decides: the instrument's own check, in words.
+
+A split that bears an attribute's name holds scenes in which this attribute alone tells
+two targets apart. There the opposite word names the other target: a model that uses
+the word loses nearly all its Dice with the first one, a model that does not loses nothing.
+
+Conventions: changes are percent of Dice with 95 % limits. *Listens* means limits wholly
+below `MOVED`, *does not listen* limits wholly within +/- `UNMOVED`; anything else is
+left open. These are readings of intervals, not verdicts with error rates.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from harness.report.sections import interval
+
+MOVED, UNMOVED = -10.0, 3.0
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One model where one attribute decides."""
+
+    model: str
+    attribute: str
+    change: str
+    low: float
+    high: float
+    reason: str | None
+
+    @property
+    def kind(self) -> str:
+        """``listens``, ``does not listen`` or ``unclear``."""
+        if self.reason is not None or not math.isfinite(self.low + self.high):
+            return "unclear"
+        if self.high < MOVED:
+            return "listens"
+        return "does not listen" if max(abs(self.low), abs(self.high)) <= UNMOVED else "unclear"
+
+
+def readings(summary: pl.DataFrame) -> list[Reading]:
+    """Every (model, attribute) of a run's deciding splits, under the opposite word."""
+    rows = summary.filter(
+        pl.col("perturbation") == "antonym",
+        pl.col("attribute") == pl.col("split"),
+        pl.col("n_samples") > 0,
+    )
+    return [
+        Reading(
+            model=row["model"],
+            attribute=row["attribute"],
+            change=interval(row, "relative_change", "_percent", 1),
+            low=row["relative_change_low_percent"],
+            high=row["relative_change_high_percent"],
+            reason=row["reason"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def sentence(model: str, found: Sequence[Reading]) -> str:
+    """One sentence in plain English about one model."""
+    by_kind: dict[str, list[str]] = {}
+    for reading in found:
+        by_kind.setdefault(reading.kind, []).append(reading.attribute)
+    parts = []
+    if heard := by_kind.get("listens"):
+        parts.append(f"listens to {_listed(heard)}: the opposite word moves its mask away")
+    if deaf := by_kind.get("does not listen"):
+        none = "nothing" if len(deaf) == len(found) else _listed(deaf)
+        parts.append(
+            "listens to nothing: whichever word changes, its masks score the same"
+            if none == "nothing"
+            else f"does not listen to {none}"
+        )
+    if unclear := by_kind.get("unclear"):
+        parts.append(f"{_listed(unclear)}: cannot tell from so few scenes")
+    return f"{model} {'; '.join(parts)}."
+
+
+def sentences(summary: pl.DataFrame) -> list[str]:
+    """One sentence per model, in the order of the summary."""
+    found = readings(summary)
+    models = list(dict.fromkeys(reading.model for reading in found))
+    return [sentence(model, [r for r in found if r.model == model]) for model in models]
+
+
+def table(summary: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a model a row, a deciding attribute a column, and original Dice."""
+    found = readings(summary)
+    attributes = list(dict.fromkeys(reading.attribute for reading in found))
+    cells = {(r.model, r.attribute): r.change for r in found}
+    originals = summary.filter(pl.col("probe") == "original", pl.col("split") == "test")
+    dice = {(r["model"], r["dataset"]): r["dice"] for r in originals.iter_rows(named=True)}
+    sets = list(dict.fromkeys(dataset for _, dataset in dice))
+    rows = [
+        [
+            model,
+            *(cells.get((model, attribute), "-") for attribute in attributes),
+            *(f"{dice[model, name]:.3f}" if (model, name) in dice else "-" for name in sets),
+        ]
+        for model in dict.fromkeys(reading.model for reading in found)
+    ]
+    return ["model", *attributes, *(f"Dice {name}" for name in sets)], rows
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

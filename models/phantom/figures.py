@@ -1,0 +1,92 @@
+"""What is measured of a small model: Dice on each set, and who decides on pairs.
+
+Conventions: Dice is the mean over samples of the frozen test streams at P6, masks cut
+at the card's threshold; changes are ``100 (other - own) / own`` of mean Dice, where
+*other* is Dice with the sample's own mask when the prompt is the other target's.
+Figures are rounded to 3 digits (Dice) and 1 (percent): a last bit does not show.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.data.images import read_image, read_mask
+from harness.data.phantom import DATASETS, write_phantom
+from harness.engine.counts import binarise
+from harness.models import LoadedModel, load_model
+
+Scores = dict[str, list[tuple[float, float]]]
+
+
+def measure(name: str, weights: Path, root: Path) -> dict[str, Any]:
+    """The figures of a model's card.
+
+    Args:
+        name: The model.
+        weights: Its weights.
+        root: Where the phantom sets are written, if they are not there yet.
+    """
+    model = load_model(Path(__file__).with_name(f"{name}.yaml"), checkpoint=weights, device="cpu")
+    dice: dict[str, float] = {}
+    pairs: dict[str, dict[str, float]] = {}
+    for dataset in DATASETS:
+        scores = _scores(model, write_phantom(dataset, root))
+        own = [pair[0] for several in scores.values() for pair in several]
+        dice[dataset] = round(float(np.mean(own)), 3)
+        if dataset == "phantom_pairs":
+            pairs = {attribute: _change(several) for attribute, several in scores.items()}
+    return {"dice": dice, "pairs": pairs}
+
+
+def _change(several: list[tuple[float, float]]) -> dict[str, float]:
+    own, other = np.mean(several, axis=0)
+    return {
+        "dice": round(float(own), 3),
+        "dice_other_prompt": round(float(other), 3),
+        "change_percent": round(100 * float(other - own) / float(own), 1),
+    }
+
+
+def _scores(model: LoadedModel, folder: Path) -> Scores:
+    """By deciding attribute: Dice with the own prompt, and with the other targets'."""
+    found: Scores = {}
+    for rows in _images(folder):
+        predicted = _masks(model, folder, rows)
+        for index, row in enumerate(rows):
+            truth = read_mask(folder / "masks" / "test" / row["mask_name"])
+            each = [_dice(mask, truth) for mask in predicted]
+            others = [d for k, d in enumerate(each) if k != index] or [each[index]]
+            found.setdefault(row.get("decides", "none"), []).append(
+                (each[index], float(np.mean(others)))
+            )
+    return found
+
+
+def _images(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    rows = json.loads((folder / "anns" / "test.json").read_text(encoding="utf-8"))
+    by_image: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_image.setdefault(row["img_name"], []).append(row)
+    yield from by_image.values()
+
+
+def _masks(model: LoadedModel, folder: Path, rows: list[dict[str, Any]]) -> list[NDArray[np.bool_]]:
+    """The mask for each row's P6 prompt on their common image."""
+    adapter = model.adapter
+    pixels = adapter.preprocess(read_image(folder / "images" / "test" / rows[0]["img_name"]))
+    texts = [row["prompts"]["p6"] for row in rows]
+    with torch.inference_mode():
+        features = adapter.encode_images(pixels[None])
+        many = type(features)(*(leaf.repeat_interleave(len(texts), 0) for leaf in features))
+        logits = adapter.decode(many, adapter.encode_texts(texts))
+    return list(binarise(logits, model.card.threshold).numpy())
+
+
+def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    size = int(predicted.sum()) + int(truth.sum())
+    return 1.0 if size == 0 else 2 * int((predicted & truth).sum()) / size
