@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test test-slow lint types schemas lock clean
+.PHONY: setup demo test test-slow lint types schemas phantom-models calibration lock clean
 
 setup: $(STAMP)
 
@@ -14,6 +14,9 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $(STAMP)
+
+demo: setup
+	$(BIN)/vlsm-harness demo
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2
@@ -34,6 +37,16 @@ schemas: setup
 	$(BIN)/python -m harness.schemas
 
 # Versions that are known to work together; no host is named in it.
+# Trains the small models anew from the generator; about half an hour on two cores.
+phantom-models: setup
+	$(BIN)/python models/phantom/make.py phantom-clipseg-crowd
+	$(BIN)/python models/phantom/make.py phantom-clipseg-solo
+	$(BIN)/python models/phantom/make.py phantom-image-only-crowd
+
+# reports/calibration.md and the contact sheets, from the shipped models.
+calibration: setup
+	$(BIN)/python reports/calibrate.py
+
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url \
 		--extra dev --output-file requirements.lock pyproject.toml

@@ -1,8 +1,8 @@
 """The nouns of the harness: frozen records without behaviour of their own.
 
 Conventions: character offsets count Unicode code points from 0, ends are
-exclusive; prompt types are ``p0`` (empty) to ``p9``; paths are absolute once a
-sample has been read.
+exclusive; prompt types are ``p0`` (empty) to ``p9``; a sample's paths begin with the
+data root they were read from.
 """
 
 from collections.abc import Mapping

@@ -36,13 +36,14 @@ SCORE_SCHEMA = pl.Schema(
         "width": pl.Int32,
         "status": pl.String,
         "error": pl.String,
+        "iou": pl.Float64,
         "hausdorff_px": pl.Float64,
     }
 )
 DONE, FAILED = "done", "failed"
 
 # What fixes the counts of a model bit for bit; a run holds one value of each.
-FIXED = ("device", "precision", "batch_size")
+FIXED = ("device", "precision", "batch_size", "pairs_per_shard")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class RunStore:
                     "start again with --fresh."
                 )
         (self.folder / "scores").mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "plan.parquet").is_file():
+        if not before:
             write_parquet(self.folder / "plan.parquet", plan.cases)
             write_parquet(self.folder / "not_applicable.parquet", plan.not_applicable)
         lock = suite.model_dump(mode="json", exclude_none=True)

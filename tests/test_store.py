@@ -126,6 +126,15 @@ def test_scores_of_two_models_stand_side_by_side(store):
     assert store.settled_shards("n-1") == {0}
 
 
+def test_a_plan_without_a_manifest_is_written_anew(store, planned):
+    """A process killed between the two must not leave another command its plan."""
+    store, _, _ = store
+    (store.folder / "run.json").unlink()
+    suite, _, smaller = planned("empty_prompt", limit=1)
+    store.open(smaller, suite, data_sha256="d")
+    assert store.plan_cases().equals(smaller.cases)
+
+
 def test_a_half_written_part_is_not_seen(store):
     store, _, _ = store
     store.write_part("m", 0, frame(score(1)))

@@ -60,10 +60,10 @@ def _show(dataset: str, sample: str, rows: list[dict[str, object]]) -> None:
     console.print(Text(f"{dataset}/{sample}", style="bold"))
     for row in rows:
         if row["probe"] == "original":
-            console.print(Text(f"  original: {row['prompt']}"))
+            console.print(Text(f"  original: {row['prompt']}"), soft_wrap=True)
             continue
         name = f"{row['probe']}" + (f" ({row['attribute']})" if row["attribute"] else "")
-        console.print(Text(f"  {name}: ").append_text(_difference(row)))
+        console.print(Text(f"  {name}: ").append_text(_difference(row)), soft_wrap=True)
 
 
 def _difference(row: dict[str, object]) -> "Text":

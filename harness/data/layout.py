@@ -174,8 +174,8 @@ def load_samples(
             dataset=card.name,
             split=split,
             sample_id=row.mask_name,
-            image=inside(folder / images, row.image_name, where=row.where),
-            mask=inside(folder / masks, row.mask_name, where=row.where),
+            image=_below(folder / images, row.image_name, where=row.where),
+            mask=_below(folder / masks, row.mask_name, where=row.where),
             image_id=row.image_name,
             cluster_id=row.image_name,
             prompts=row.prompts,
@@ -250,6 +250,12 @@ def fingerprint(samples: Iterable[Sample]) -> str:
             digest.update(f"{sample.dataset}/{sample.split}/{sample.sample_id}\n".encode())
             digest.update(sample.image_id.encode() + mask)
     return digest.hexdigest()
+
+
+def _below(folder: Path, name: str, *, where: str) -> Path:
+    """The path as the data root has it: a dataset's folder may itself be a link."""
+    inside(folder, name, where=where)
+    return folder / name
 
 
 def _split_folder(setting: str | dict[str, str], split: str) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.engine.counts import area, binarise, hausdorff_px, overlap, resize_mask
 from harness.engine.shards import Shard
+from harness.metrics import EMPTY_SCORES, iou
 from harness.models import LoadedModel
 from harness.store import DONE, FAILED, SCORE_SCHEMA
 from harness.suites import Metric
@@ -160,10 +161,10 @@ class Tally:
             "width": self._sizes[:, 1],
             "status": np.where(failed, FAILED, DONE),
             "error": [self._errors.get(case) for case in range(n)],
+            "iou": self._iou(failed),
             "hausdorff_px": self._hausdorff,
         }
         blank = pl.lit(None)
-        distances = pl.col("hausdorff_px")
         return (
             pl.DataFrame(columns)
             .with_columns(
@@ -175,10 +176,18 @@ class Tally:
                 for name in ("height", "width")
             )
             .with_columns(
-                distances if "hausdorff" in self._metric.columns else blank.alias("hausdorff_px")
+                blank.alias(column)
+                for name, column in (("iou", "iou"), ("hausdorff", "hausdorff_px"))
+                if name not in self._metric.columns
             )
             .select(SCORE_SCHEMA.names())
             .cast(SCORE_SCHEMA)
+        )
+
+    def _iou(self, failed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        tp, n_pred, n_gt = np.where(failed[:, None], 0, self._counts[:, :3]).T
+        return np.where(
+            failed, math.nan, iou(tp, n_pred, n_gt, empty=EMPTY_SCORES[self._metric.empty])
         )
 
 

@@ -119,6 +119,13 @@ def test_a_link_that_leaves_the_root_is_refused(photo_root, photo_rows, kvasir, 
     refused(kvasir, photo_root, DataError, "row 0: the path 'test_0.png' leaves the folder")
 
 
+def test_a_dataset_may_lie_elsewhere_behind_a_link(photo_root, kvasir, tmp_path):
+    (photo_root / "kvasir_polyp").rename(tmp_path / "elsewhere")
+    (photo_root / "kvasir_polyp").symlink_to(tmp_path / "elsewhere")
+    samples = load_samples(kvasir, photo_root, "test")
+    assert all(s.image.is_relative_to(photo_root) and s.image.is_file() for s in samples)
+
+
 def test_an_unreadable_image_is_named(photo_root, kvasir):
     path = photo_root / "kvasir_polyp" / "images" / "test_0.png"
     path.write_bytes(path.read_bytes()[:100])

@@ -5,7 +5,7 @@ import re
 import polars as pl
 import pytest
 import torch
-from torchmetrics.functional.classification import binary_stat_scores
+from torchmetrics.functional.classification import binary_jaccard_index, binary_stat_scores
 
 from harness.engine.counts import area, overlap
 from harness.engine.local import execute
@@ -184,6 +184,23 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path, photo_root, planne
 def test_other_errors_of_a_model_are_not_swallowed(engine):
     with pytest.raises(RuntimeError, match=re.escape("a fault of the model")):
         engine(fault="a fault of the model")
+
+
+def test_iou_agrees_with_torchmetrics_on_the_counts(engine):
+    store, _, _ = engine(suite="empty_prompt", metric=Metric(columns=["iou"]))
+    scores = store.scores()
+    tp, fp, fn = (
+        torch.tensor(scores[a].to_numpy()) - (torch.tensor(scores[b].to_numpy()) if b else 0)
+        for a, b in (("tp", None), ("n_pred", "tp"), ("n_gt", "tp"))
+    )
+    for row in range(len(scores)):
+        mask = torch.cat([torch.ones(int(n)) for n in (tp[row], fp[row], fn[row])])
+        predicted = torch.cat([torch.ones(int(tp[row] + fp[row])), torch.zeros(int(fn[row]))])
+        truth = mask.clone()
+        truth[int(tp[row]) : int(tp[row] + fp[row])] = 0
+        expected = binary_jaccard_index(predicted, truth.int())
+        assert scores["iou"][row] == pytest.approx(float(expected))
+    assert scores["hausdorff_px"].is_null().all()
 
 
 def test_hausdorff_distance_comes_from_torchmetrics(engine):
