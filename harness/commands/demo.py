@@ -63,16 +63,15 @@ def show(summary: "pl.DataFrame") -> None:
 
     from harness.report.calibration import sentences, table
 
-    console = Console(width=None if Console().is_terminal else 150)
+    console = Console(width=None if Console().is_terminal else 100)
     header, rows = table(summary)
     title = "Change of Dice in % [95 %] when the one word that decides becomes its opposite"
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    shown = Table(box=None, padding=(0, 2, 0, 0))
     for place, name in enumerate(header):
-        shown.add_column(name, justify="right" if place else "left")
+        shown.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
-    console.print(shown)
-    console.print()
+    console.print(Text(title, style="bold"), shown, "", sep="\n")
     for line in sentences(summary):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     console.print()

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from harness.report.sections import interval
+from harness.report.sections import interval, number
 
 MOVED, UNMOVED = -10.0, 3.0
 Row = dict[str, Any]
@@ -79,7 +79,7 @@ def sentence(model: str, found: Sequence[Reading]) -> str:
             else f"does not listen to {none}"
         )
     if unclear := by_kind.get("unclear"):
-        parts.append(f"{_listed(unclear)}: cannot tell from so few scenes")
+        parts.append(f"{_listed(unclear)}: too uncertain, or too small a change, to say")
     return f"{model} {'; '.join(parts)}."
 
 
@@ -91,22 +91,15 @@ def sentences(summary: pl.DataFrame) -> list[str]:
 
 
 def table(summary: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a model a row, a deciding attribute a column, and original Dice."""
+    """Header and rows: a model a column; a deciding attribute a row, then Dice on whole sets."""
     found = readings(summary)
-    attributes = list(dict.fromkeys(reading.attribute for reading in found))
-    cells = {(r.model, r.attribute): r.change for r in found}
+    models = list(dict.fromkeys(reading.model for reading in found))
+    cells = {(r.attribute, r.model): r.change for r in found}
     originals = summary.filter(pl.col("probe") == "original", pl.col("split") == "test")
-    dice = {(r["model"], r["dataset"]): r["dice"] for r in originals.iter_rows(named=True)}
-    sets = list(dict.fromkeys(dataset for _, dataset in dice))
-    rows = [
-        [
-            model,
-            *(cells.get((model, attribute), "-") for attribute in attributes),
-            *(f"{dice[model, name]:.3f}" if (model, name) in dice else "-" for name in sets),
-        ]
-        for model in dict.fromkeys(reading.model for reading in found)
-    ]
-    return ["model", *attributes, *(f"Dice {name}" for name in sets)], rows
+    for row in originals.iter_rows(named=True):
+        cells[f"Dice on {row['dataset']}", row["model"]] = number(row["dice"], 3)
+    names = dict.fromkeys(name for name, _ in cells)
+    return ["", *models], [[name, *(cells.get((name, m), "-") for m in models)] for name in names]
 
 
 def _listed(names: Sequence[str]) -> str:

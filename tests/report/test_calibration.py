@@ -53,7 +53,7 @@ def test_the_sentence_names_what_is_heard_and_what_is_not(summary_of):
     )
     assert sentences(summary) == [
         "small listens to size and color: the opposite word moves its mask away; "
-        "does not listen to shape; number: cannot tell from so few scenes."
+        "does not listen to shape; number: too uncertain, or too small a change, to say."
     ]
 
 
@@ -64,12 +64,12 @@ def test_a_model_that_hears_nothing_is_told_so(summary_of):
     )
 
 
-def test_the_table_has_a_column_for_each_deciding_attribute(summary_of):
+def test_the_table_has_a_row_for_each_deciding_attribute(summary_of):
     header, rows = table(
         summary_of(
             {"probe": "original", "dataset": "phantom_crowd", "dice": 0.861},
             deciding("size", -80.0, -90.0, -70.0),
         )
     )
-    assert header == ["model", "size", "Dice phantom_crowd"]
-    assert rows == [["small", "-80.0 [-90.0, -70.0]", "0.861"]]
+    assert header == ["", "small"]
+    assert rows == [["size", "-80.0 [-90.0, -70.0]"], ["Dice on phantom_crowd", "0.861"]]

@@ -1,0 +1,52 @@
+"""The demo runs everything that ships, and says what it found in words."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return CliRunner().invoke(app, ["demo", "--limit", "2", "--out", str(out)]), out
+
+
+def test_the_demo_ends_with_a_table_a_sentence_per_model_and_the_files(demo):
+    result, out = demo
+    assert result.exit_code == 0, result.output
+    for model in ("phantom-clipseg-crowd", "phantom-clipseg-solo", "phantom-image-only-crowd"):
+        assert any(line.startswith(f"{model} ") for line in result.output.splitlines())
+    assert "phantom-image-only-crowd listens to nothing: whichever word changes" in result.output
+    assert "Dice on phantom_crowd" in result.output
+    for name in ("summary.md", "summary.json"):
+        assert name in result.output
+        assert (out / name).is_file()
+
+
+def test_the_demo_is_an_ordinary_run(demo):
+    _, out = demo
+    manifest = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert manifest["status"] == "complete"
+    assert [m["control"] for m in manifest["models"]] == [False, False, True]
+
+
+def test_the_control_does_not_move_at_all(demo):
+    _, out = demo
+    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["rows"]
+    mine = [r for r in rows if r["model"] == "phantom-image-only-crowd" and r["n_cases"]]
+    moved = [r for r in mine if r["agreement"] not in (None, 1.0)]
+    assert len(mine) > 50
+    assert moved == []
+
+
+def test_phantom_writes_sets_and_sheets(tmp_path):
+    arguments = ["phantom", "--data-root", str(tmp_path), "--sheets", str(tmp_path / "sheets")]
+    result = CliRunner().invoke(app, [*arguments, "--train", "3", "-q"])
+    assert result.exit_code == 0, result.output
+    for name in ("phantom_solo", "phantom_crowd", "phantom_pairs"):
+        assert (tmp_path / name / "anns" / "train.json").is_file()
+        assert (tmp_path / "sheets" / f"{name}.png").stat().st_size > 10_000
+    assert (tmp_path / "phantom_pairs" / "anns" / "size.json").is_file()
