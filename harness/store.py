@@ -176,7 +176,7 @@ class RunStore:
         paths = sorted((self.folder / "scores").glob("part-*.parquet"))
         if not paths:
             return pl.DataFrame(schema=SCORE_SCHEMA)
-        rows = pl.concat([pl.read_parquet(path).cast(SCORE_SCHEMA) for path in paths])
+        rows = pl.concat([_with_all_columns(pl.read_parquet(path)) for path in paths])
         rows = rows.unique(maintain_order=True)
         done = rows.filter(pl.col("status") == DONE)
         doubled = done.filter(pl.struct("model_id", "case_id").is_duplicated())
@@ -220,6 +220,13 @@ class RunStore:
             number += 1
         shutil.move(self.folder, aside)
         return aside
+
+
+def _with_all_columns(part: pl.DataFrame) -> pl.DataFrame:
+    """A part as this version writes it; an earlier one did not have every optional column."""
+    missing = [name for name in SCORE_SCHEMA if name not in part.columns]
+    blank = part.with_columns(pl.lit(None).alias(name) for name in missing)
+    return blank.select(SCORE_SCHEMA.names()).cast(SCORE_SCHEMA)
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:

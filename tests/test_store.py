@@ -118,6 +118,13 @@ def test_two_unequal_successes_are_an_error(store):
     refused(store.scores, "case 1 of m has two unequal scores. A case has one score per model.")
 
 
+def test_a_part_of_an_earlier_version_lacks_optional_columns(store):
+    store, _, _ = store
+    old = frame(score(1)).drop("iou", "hausdorff_px")
+    old.write_parquet(store.folder / "scores" / "part-m-000000-0.parquet")
+    assert store.scores().select("tp", "iou").row(0) == (3, None)
+
+
 def test_scores_of_two_models_stand_side_by_side(store):
     store, _, _ = store
     store.write_part("m", 0, frame(score(1)))
