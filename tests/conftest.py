@@ -132,3 +132,9 @@ def planned(photo_root: Path):
         return chosen, sets, build_plan(chosen, sets)
 
     return plan
+
+
+@pytest.fixture
+def write_photos():
+    """`write_photo_dataset`, for tests that want more than one split."""
+    return write_photo_dataset

@@ -1,5 +1,7 @@
 """``finetune``: train a wrapped model on a dataset with the reference's recipe."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +63,7 @@ def finetune(
             seed=seed,
         ),
         device=device,
+        report=None if sys.stderr.isatty() else _line,
     )
     if as_json:
         typer.echo(json.dumps(dict(done.figures), indent=1))
@@ -69,3 +72,9 @@ def finetune(
     for key, value in done.figures.items():
         if isinstance(value, int | float | str):
             typer.echo(f"  {key}: {value}")
+
+
+def _line(figures: Mapping[str, float]) -> None:
+    """One plain line an epoch, where there is no terminal for a bar."""
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    typer.echo(shown, err=True)
