@@ -160,9 +160,12 @@ def test_doubled_cases_are_refused(planned):
 
 
 def test_a_dataset_the_suite_does_not_list_is_added():
-    suite = select_suite("paper", datasets=["kvasir_polyp", "mine.yaml,busi"])
+    chosen = ["kvasir_polyp", "folder/mine.yaml,busi/train", "phantom_pairs/size", "cvc300_polyp"]
+    suite = select_suite("paper", datasets=chosen)
     assert [(d.name, d.split) for d in suite.datasets] == [
         ("kvasir_polyp", "test"),
-        ("mine.yaml", "test"),
-        ("busi", "test"),
+        ("folder/mine.yaml", "test"),
+        ("busi", "train"),
+        ("phantom_pairs", "size"),
+        ("cvc300_polyp", "recovered_test"),
     ]
