@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from harness.cards import PromptType, Strict
 from harness.errors import SuiteError, choose
 from harness.files import Document, read_yaml, shipped, validate
-from harness.prompts.perturbations import PERTURBATIONS
+from harness.prompts.perturbations import PERTURBATIONS, load_outside
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
@@ -123,6 +123,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
         path = shipped("suites") / f"{name_or_path}.yaml"
     document = read_yaml(path, error=SuiteError)
     suite = validate(document, Suite, error=SuiteError)
+    if any(probe.perturbation not in PERTURBATIONS for probe in suite.probes):
+        load_outside()  # imports other packages' code, so only where a name is asked for
     for index, probe in enumerate(suite.probes):
         choose(
             probe.perturbation,

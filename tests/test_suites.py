@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from harness import suites
 from harness.errors import SuiteError
 from harness.schemas import schemas
 from harness.suites import load_suite, suite_names
@@ -33,6 +34,21 @@ def test_a_suite_of_ones_own_is_read(tmp_path):
     suite = load_suite(write(tmp_path, GOOD))
     assert [probe.name for probe in suite.probes] == ["gone"]
     assert suite.words == 10
+
+
+def test_a_perturbation_of_another_package_is_looked_for(tmp_path, monkeypatch):
+    """Entry points are read only when a suite names what does not ship."""
+    asked = []
+
+    def load():
+        asked.append(1)
+        monkeypatch.setitem(suites.PERTURBATIONS, "theirs", suites.PERTURBATIONS["empty"])
+
+    monkeypatch.setattr(suites, "load_outside", load)
+    load_suite(write(tmp_path, GOOD))
+    assert asked == []
+    suite = load_suite(write(tmp_path, GOOD.replace("empty}", "theirs}")))
+    assert (asked, suite.probes[0].perturbation) == ([1], "theirs")
 
 
 def test_paper_runs_the_four(tmp_path):
