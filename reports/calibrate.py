@@ -13,11 +13,12 @@ import polars as pl
 from harness import __version__
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
+from harness.commands.options import select_suite
 from harness.commands.phantom import phantom
-from harness.commands.run import run
+from harness.commands.run import audit
+from harness.commands.score import finish
 from harness.report.calibration import sentences
 from harness.report.sections import interval, number
-from harness.store import RunStore
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
@@ -26,9 +27,12 @@ BUILD = HERE.parent / "build"
 def main() -> None:
     """Run, then write ``calibration.md`` and ``phantom/*.png`` beside this file."""
     out = BUILD / "calibration"
-    run("demo", model=shipped_models(), data_root=BUILD / "phantom", out=out, quiet=True)
+    models = [(name, None) for name in shipped_models()]
+    store = audit(select_suite("demo"), models, root=BUILD / "phantom", out=out)
+    with store.locked():
+        finish(store, quiet=True)
     phantom(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
-    text = page(pl.read_parquet(out / "summary.parquet"), RunStore(out).manifest)
+    text = page(pl.read_parquet(out / "summary.parquet"), store.manifest)
     (HERE / "calibration.md").write_text(text, encoding="utf-8")
 
 

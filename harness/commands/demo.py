@@ -22,17 +22,21 @@ def demo(
     """Audit the small models that ship on generated scenes, in about a minute."""
     import polars as pl
 
-    from harness.commands.run import run
+    from harness.commands.options import select_suite
+    from harness.commands.run import audit
+    from harness.commands.score import finish
 
     started = time.monotonic()
-    run(
-        "demo",
-        model=shipped_models(),
-        data_root=out.with_name(f"{out.name}-data"),
+    store = audit(
+        select_suite("demo"),
+        [(name, None) for name in shipped_models()],
+        root=out.with_name(f"{out.name}-data"),
         out=out,
         limit=limit,
-        quiet=True,
+        quiet=quiet,
     )
+    with store.locked():
+        finish(store, quiet=True)
     if not quiet:
         show(pl.read_parquet(out / "summary.parquet"))
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")

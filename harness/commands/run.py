@@ -1,5 +1,6 @@
 """``run``: a suite, some models, a run directory."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from harness.plan import Plan, PlannedSet
     from harness.store import RunStore
     from harness.suites import Suite
+
+# Name or path of a card, and the checkpoint to fill it with.
+Models = list[tuple[str, Path | None]]
 
 # Above this share of failed cases a run counts as incomplete.
 TOLERATED_FAILURES = 0.01
@@ -60,51 +64,77 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.commands.options import read_sets, select_suite
+    from harness.commands.options import select_suite
     from harness.commands.score import finish
-    from harness.plan import build_plan
-    from harness.store import RunStore
 
-    chosen = select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed)
-    models = _model_arguments(model, checkpoint)
-    batch = _batch_size(batch_size)
-    sets = read_sets(chosen, data_root, limit=limit, quiet=quiet)
-    plan = build_plan(chosen, sets)
-    folder = out or Path("runs") / f"{chosen.name}-{plan.sha256[:8]}"
-    store = RunStore(folder)
-    if fresh and (aside := store.set_aside()):
-        typer.echo(f"the earlier run was moved to {aside}", err=True)
+    store = audit(
+        select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed),
+        _model_arguments(model, checkpoint),
+        root=data_root,
+        out=out,
+        limit=limit,
+        fresh=fresh,
+        conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights),
+        quiet=quiet,
+    )
     with store.locked():
-        _open(store, plan, chosen, sets, root=data_root, limit=limit)
-        _warn_of_rungs(models, chosen, sets)
-        try:
-            for name, file in models:
-                _evaluate(
-                    store,
-                    name,
-                    file,
-                    plan=plan,
-                    suite=chosen,
-                    root=data_root,
-                    device=device,
-                    dtype=dtype,
-                    batch=batch,
-                    random_weights=random_weights,
-                    quiet=quiet,
-                )
-        except KeyboardInterrupt:
-            store.update(status="interrupted")
-            typer.echo("Interrupted. The same command again continues from here.", err=True)
-            raise typer.Exit(130) from None
         failed = finish(store, quiet=quiet, as_json=as_json)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 
 
-def _model_arguments(values: list[str], checkpoint: Path | None) -> list[tuple[str, Path | None]]:
+@dataclass(frozen=True)
+class Conditions:
+    """How models are loaded and run; a batch size of None is the device's default."""
+
+    device: str = "auto"
+    dtype: str = "float32"
+    batch_size: int | None = None
+    random_weights: bool = False
+
+
+def audit(
+    suite: "Suite",
+    models: "Models",
+    *,
+    root: Path,
+    out: Path | None,
+    limit: int | None = None,
+    fresh: bool = False,
+    conditions: Conditions = Conditions(),
+    quiet: bool = False,
+) -> "RunStore":
+    """Plan a suite and evaluate every case that has no score yet, with progress bars.
+
+    Returns:
+        The run; it is not summarised yet.
+    """
+    from harness.commands.options import read_sets
+    from harness.plan import build_plan
+    from harness.store import RunStore
+
+    sets = read_sets(suite, root, limit=limit, quiet=quiet)
+    plan = build_plan(suite, sets)
+    store = RunStore(out or Path("runs") / f"{suite.name}-{plan.sha256[:8]}")
+    if fresh and (aside := store.set_aside()):
+        typer.echo(f"the earlier run was moved to {aside}", err=True)
+    with store.locked():
+        _open(store, plan, suite, sets, root=root, limit=limit)
+        _warn_of_rungs(models, suite, sets)
+        try:
+            for model in models:
+                _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
+        except KeyboardInterrupt:
+            store.update(status="interrupted")
+            typer.echo("Interrupted. The same command again continues from here.", err=True)
+            raise typer.Exit(130) from None
+    return store
+
+
+def _model_arguments(values: list[str], checkpoint: Path | None) -> "Models":
     from harness.errors import UsageError
 
-    models = []
+    models: Models = []
     for value in values:
         name, _, file = value.partition("=")
         models.append((name, Path(file) if file else None))
@@ -156,9 +186,7 @@ def _open(
     )
 
 
-def _warn_of_rungs(
-    models: list[tuple[str, Path | None]], suite: "Suite", sets: "list[PlannedSet]"
-) -> None:
+def _warn_of_rungs(models: "Models", suite: "Suite", sets: "list[PlannedSet]") -> None:
     from harness.cards import load_model_card
 
     for name, _ in models:
@@ -174,16 +202,12 @@ def _warn_of_rungs(
 
 def _evaluate(
     store: "RunStore",
-    name: str,
-    file: Path | None,
-    *,
+    name_and_file: tuple[str, Path | None],
     plan: "Plan",
     suite: "Suite",
+    *,
     root: Path,
-    device: str,
-    dtype: str,
-    batch: int | None,
-    random_weights: bool,
+    conditions: Conditions,
     quiet: bool,
 ) -> None:
     from harness.commands.progress import progress
@@ -192,10 +216,15 @@ def _evaluate(
     from harness.engine.shards import cut, distinct_texts
     from harness.models import load_model
 
+    name, file = name_and_file
     model = load_model(
-        name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
+        name,
+        checkpoint=file,
+        device=conditions.device,
+        dtype=conditions.dtype,
+        random_weights=conditions.random_weights,
     )
-    size = batch or DEFAULT_BATCH.get(model.device.type, 32)
+    size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
     settled = store.settled_shards(model.model_id)
     shards = cut(plan.cases, distinct_texts(plan.cases))
