@@ -5,8 +5,9 @@ two targets apart. There the opposite word names the other target: a model that 
 the word loses nearly all its Dice with the first one, a model that does not loses nothing.
 
 Conventions: changes are percent of Dice with 95 % limits. *Listens* means limits wholly
-below `MOVED`, *does not listen* limits wholly within +/- `UNMOVED`; anything else is
-left open. These are readings of intervals, not verdicts with error rates.
+below `MOVED`, *does not listen* limits wholly within +/- `UNMOVED`; anything else, too few
+clusters for a verdict and too low a baseline are left open. These are readings of
+intervals, not verdicts with error rates.
 """
 
 import math
@@ -31,12 +32,12 @@ class Reading:
     change: str
     low: float
     high: float
-    reason: str | None
+    enough: bool
 
     @property
     def kind(self) -> str:
         """``listens``, ``does not listen`` or ``unclear``."""
-        if self.reason is not None or not math.isfinite(self.low + self.high):
+        if not self.enough or not math.isfinite(self.low + self.high):
             return "unclear"
         if self.high < MOVED:
             return "listens"
@@ -57,7 +58,7 @@ def readings(summary: pl.DataFrame) -> list[Reading]:
             change=interval(row, "relative_change", "_percent", 1),
             low=row["relative_change_low_percent"],
             high=row["relative_change_high_percent"],
-            reason=row["reason"],
+            enough=bool(row["verdict_allowed"]),
         )
         for row in rows.iter_rows(named=True)
     ]
@@ -79,7 +80,8 @@ def sentence(model: str, found: Sequence[Reading]) -> str:
             else f"does not listen to {none}"
         )
     if unclear := by_kind.get("unclear"):
-        parts.append(f"{_listed(unclear)}: too uncertain, or too small a change, to say")
+        why = "too few scenes, or a change neither small nor large"
+        parts.append(f"cannot be judged on {_listed(unclear)} ({why})")
     return f"{model} {'; '.join(parts)}."
 
 

@@ -19,7 +19,8 @@ def test_the_demo_ends_with_a_table_a_sentence_per_model_and_the_files(demo):
     assert result.exit_code == 0, result.output
     for model in ("phantom-clipseg-crowd", "phantom-clipseg-solo", "phantom-image-only-crowd"):
         assert any(line.startswith(f"{model} ") for line in result.output.splitlines())
-    assert "phantom-image-only-crowd listens to nothing: whichever word changes" in result.output
+    # Two scenes a set allow no verdict, whatever the figures look like.
+    assert result.output.count("cannot be judged on color, location, number, shape and size") == 3
     assert "Dice on phantom_crowd" in result.output
     for name in ("summary.md", "summary.json"):
         assert name in result.output

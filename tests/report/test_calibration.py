@@ -34,8 +34,8 @@ def test_a_reading_follows_its_interval(summary_of, percent, low, high, kind):
     assert reading.kind == kind
 
 
-def test_a_low_baseline_is_never_a_finding(summary_of):
-    row = deciding("size", -80.0, -90.0, -70.0, reason="baseline too low")
+def test_what_allows_no_verdict_is_never_a_finding(summary_of):
+    row = deciding("size", -80.0, -90.0, -70.0, verdict_allowed=False)
     assert readings(summary_of(row))[0].kind == "unclear"
 
 
@@ -53,7 +53,8 @@ def test_the_sentence_names_what_is_heard_and_what_is_not(summary_of):
     )
     assert sentences(summary) == [
         "small listens to size and color: the opposite word moves its mask away; "
-        "does not listen to shape; number: too uncertain, or too small a change, to say."
+        "does not listen to shape; cannot be judged on number "
+        "(too few scenes, or a change neither small nor large)."
     ]
 
 
