@@ -1,8 +1,7 @@
 """What a suite file may say, and how it is read.
 
-Conventions: a suite is pure data. Margins are percent of the original Dice
-(relative) and positive; seeds are non-negative integers. Names of built-in
-suites are the stems of ``suites/*.yaml``.
+Conventions: a suite is pure data. Seeds are non-negative integers. Names of
+built-in suites are the stems of ``suites/*.yaml``.
 """
 
 from pathlib import Path
@@ -31,13 +30,6 @@ class DatasetEntry(Strict):
     prompts: Literal["released"] = "released"
 
 
-class Expectation(Strict):
-    """What the author of a suite expects of a probe (CheckList's three kinds)."""
-
-    kind: Literal["invariance", "direction", "minimum"]
-    margin_percent: float | None = Field(default=None, gt=0)
-
-
 class Probe(Strict):
     """One perturbation, applied to some attributes, some number of times."""
 
@@ -45,7 +37,6 @@ class Probe(Strict):
     perturbation: str
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
-    expect: Expectation | None = None
 
 
 class Metric(Strict):
@@ -61,8 +52,6 @@ class Statistics(Strict):
 
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
-    margin_percent: float = Field(default=2.0, gt=0)
-    preserved_margin_percent: float = Field(default=3.0, gt=0)
     minimum_clusters: int = Field(default=20, ge=2)
     dice_floor: float = Field(default=0.10, ge=0, lt=1)
 

@@ -7,7 +7,7 @@ The settings are those of one tried recipe; they were not searched over.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -225,8 +225,3 @@ def _optimiser(adapter: Any, course: Course) -> tuple[Any, Any]:
         return warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / course.steps)))
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-
-
-def texts_of(material: Material) -> Sequence[str]:
-    """Every distinct prompt of a course."""
-    return sorted({text for several in material.texts for text in several})
