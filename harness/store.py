@@ -43,7 +43,7 @@ SCORE_SCHEMA = pl.Schema(
 DONE, FAILED = "done", "failed"
 
 # What fixes the counts of a model bit for bit; a run holds one value of each.
-FIXED = ("device", "precision", "batch_size", "pairs_per_shard")
+FIXED = ("device", "precision", "batch_size", "shard_size")
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,13 @@ class RunStore:
         attempt = sum(1 for _ in folder.glob(f"part-{model_id}-{shard:06d}-*.parquet"))
         write_parquet(folder / f"part-{model_id}-{shard:06d}-{attempt}.parquet", scores)
 
-    def settled_shards(self, model_id: str) -> set[int]:
-        """Shards of a model of which every case succeeded; the others are (re)tried."""
-        settled = set()
+    def settled_shards(self, model_id: str) -> dict[int, int]:
+        """Shards of which every case succeeded, with their cases; the others are (re)tried."""
+        settled = {}
         for path in sorted((self.folder / "scores").glob(f"part-{model_id}-*.parquet")):
             status = pl.read_parquet(path, columns=["status"])["status"]
             if (status == DONE).all():
-                settled.add(int(path.stem.split("-")[-2]))
+                settled[int(path.stem.split("-")[-2])] = len(status)
         return settled
 
     def scores(self) -> pl.DataFrame:
@@ -212,9 +212,17 @@ class RunStore:
             yield
 
     def set_aside(self) -> Path | None:
-        """Move an existing run out of the way (``--fresh``); nothing is deleted."""
+        """Move an existing run out of the way (``--fresh``); nothing is deleted.
+
+        Raises:
+            RunError: Another process works on this run.
+        """
         if not self.folder.exists():
             return None
+        with self.locked():
+            return self._moved()
+
+    def _moved(self) -> Path:
         number = 1
         while (aside := self.folder.with_name(f"{self.folder.name}.old{number}")).exists():
             number += 1

@@ -98,10 +98,10 @@ def test_a_model_keeps_its_device_precision_and_batch_size(store):
 def test_a_success_beats_an_error(store):
     store, _, _ = store
     store.write_part("m", 0, frame(score(1, FAILED, error="no"), score(2)))
-    assert store.settled_shards("m") == set()
+    assert store.settled_shards("m") == {}
     store.write_part("m", 0, frame(score(1), score(2)))
 
-    assert store.settled_shards("m") == {0}
+    assert store.settled_shards("m") == {0: 2}
     assert store.scores()["status"].to_list() == [DONE, DONE]
 
 
@@ -130,7 +130,7 @@ def test_scores_of_two_models_stand_side_by_side(store):
     store.write_part("m", 0, frame(score(1)))
     store.write_part("n-1", 0, frame(score(1, model_id="n-1", tp=9)))
     assert store.scores()["tp"].to_list() == [3, 9]
-    assert store.settled_shards("n-1") == {0}
+    assert store.settled_shards("n-1") == {0: 1}
 
 
 def test_a_plan_without_a_manifest_is_written_anew(store, planned):
@@ -155,6 +155,13 @@ def test_one_process_at_a_time(store):
         refused(store.locked().__enter__, "another process works on this run.")
     with store.locked():
         assert (store.folder / ".lock").exists()
+
+
+def test_fresh_does_not_move_a_run_another_process_writes(store):
+    store, _, _ = store
+    with store.locked():
+        refused(store.set_aside, "another process works on this run.")
+    assert store.folder.exists()
 
 
 def test_fresh_moves_a_run_aside_and_deletes_nothing(store):

@@ -52,7 +52,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
     """The model's line in ``run.json``."""
     import torch
 
-    from harness.engine.shards import PAIRS_PER_SHARD
+    from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
 
     return {
         "model_id": model.model_id,
@@ -66,7 +66,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "device": model.device.type,
         "precision": model.precision,
         "batch_size": batch_size,
-        "pairs_per_shard": PAIRS_PER_SHARD,
+        "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
             "device_name": _device_name(model),
             "threads": torch.get_num_threads(),

@@ -213,7 +213,7 @@ def _evaluate(
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
-    from harness.engine.shards import cut, distinct_texts
+    from harness.engine.shards import distinct_texts
     from harness.models import load_model
 
     name, file = name_and_file
@@ -226,9 +226,7 @@ def _evaluate(
     )
     size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
-    settled = store.settled_shards(model.model_id)
-    shards = cut(plan.cases, distinct_texts(plan.cases))
-    done = sum(shard.cases.height for shard in shards if shard.index in settled)
+    done = sum(store.settled_shards(model.model_id).values())
     if done and not quiet:
         typer.echo(
             f"{model.model_id}: continues, {done} of {plan.cases.height} cases are there.", err=True

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 # Enough pairs that the last, partly filled batch of a shard costs little; few enough that
 # a killed process loses seconds (CLIPSeg on a CPU: about 15 s).
 PAIRS_PER_SHARD = 1024
+# A suite with few prompts an image must not hold a thousand pictures at once.
+IMAGES_PER_SHARD = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def image_groups(cases: pl.DataFrame) -> pl.DataFrame:
 
 
 def cut(cases: pl.DataFrame, texts: Sequence[str]) -> Iterator[Shard]:
-    """Shards of about `PAIRS_PER_SHARD` cases, in order."""
+    """Shards of about `PAIRS_PER_SHARD` cases, at most `IMAGES_PER_SHARD` images, in order."""
     grouped = image_groups(cases)
     sizes = grouped.group_by("group", maintain_order=True).len()["len"].to_numpy()
     text_index = pl.DataFrame(
@@ -65,7 +67,8 @@ def cut(cases: pl.DataFrame, texts: Sequence[str]) -> Iterator[Shard]:
     filled = 0
     for group, size in enumerate(sizes):
         filled += int(size)
-        if filled >= PAIRS_PER_SHARD or group == len(sizes) - 1:
+        is_full = filled >= PAIRS_PER_SHARD or group + 1 - first_group >= IMAGES_PER_SHARD
+        if is_full or group == len(sizes) - 1:
             rows = grouped.slice(start, filled)
             yield _shard(shard, rows, first_group)
             start, first_group, shard, filled = start + filled, group + 1, shard + 1, 0

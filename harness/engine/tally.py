@@ -76,7 +76,8 @@ class Tally:
         for first, masks in self._masks_of(start, logits):
             for pair in range(first, first + len(masks)):
                 if pair in self._originals:
-                    self._kept[pair] = masks[pair - first]
+                    # A view would keep its whole batch in memory until the shard is done.
+                    self._kept[pair] = masks[pair - first].clone()
             self._count(first, masks)
 
     def _masks_of(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -30,6 +30,14 @@ def test_a_shard_holds_whole_images(shards):
         assert set(shard.cases["image"]) == set(shard.images)
 
 
+def test_few_prompts_an_image_do_not_fill_a_shard_with_pictures(planned, monkeypatch):
+    monkeypatch.setattr("harness.engine.shards.IMAGES_PER_SHARD", 4)
+    _, _, plan = planned("empty_prompt")
+    parts = list(cut(plan.cases, distinct_texts(plan.cases)))
+    assert [len(part.images) for part in parts] == [4, 2]
+    assert sum(part.cases.height for part in parts) == plan.cases.height
+
+
 def test_pairs_say_what_their_cases_say(shards):
     _, texts, cut_ = shards
     for shard in cut_:
