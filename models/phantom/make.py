@@ -43,17 +43,17 @@ COURSES = {
         SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10
     ),
     "phantom-biomedclipseg-crowd": Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10),
-    "phantom-biomedclipseg-solo": Course(SOLO, steps=1500, text_steps=900, nonsense_percent=10),
+    "phantom-biomedclipseg-solo": Course(SOLO, steps=1200, text_steps=900, nonsense_percent=10),
     "phantom-biomedclipseg-d-crowd": Course(
         CROWD,
-        steps=2400,
+        steps=1800,
         text_steps=900,
         nonsense_percent=10,
         decoder_from="phantom-clipseg-crowd",
     ),
     "phantom-biomedclipseg-d-solo": Course(
         SOLO,
-        steps=1500,
+        steps=800,
         text_steps=900,
         nonsense_percent=10,
         decoder_from="phantom-clipseg-solo",
