@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from harness.cards import PromptType, Strict
 from harness.errors import SuiteError, choose
+from harness.expectations import Correction, Expectation, Margins
 from harness.files import Document, read_yaml, shipped, validate
 from harness.prompts.perturbations import PERTURBATIONS, load_outside
 
@@ -40,6 +41,9 @@ class Probe(Strict):
     perturbation: str
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    expect: list[Expectation] | None = Field(
+        default=None, description="What must hold; by the perturbation's meaning when left out."
+    )
 
 
 class Metric(Strict):
@@ -51,12 +55,16 @@ class Metric(Strict):
 
 
 class Statistics(Strict):
-    """Settings of the intervals."""
+    """Settings of the intervals and verdicts."""
 
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
     minimum_clusters: int = Field(default=20, ge=2)
     dice_floor: float = Field(default=0.10, ge=0, lt=1)
+    margins: Margins = Field(default=Margins(), description="Of invariance, percent of Dice.")
+    correction: Correction = Field(
+        default="holm", description="For many tests of one kind on one model and dataset."
+    )
 
 
 class Suite(Strict):
