@@ -46,7 +46,7 @@ def finish(
 ) -> float:
     """Summarise a run, write and print the result; returns the share of failed cases."""
     from harness.report.files import write_summary
-    from harness.stats.summary import summarise
+    from harness.stats.assessment import summarise
     from harness.suites import Suite
 
     content = store.suite().model_dump()

@@ -5,6 +5,7 @@ Conventions: a name ends in its unit: ``_percent`` of the reference Dice, ``_poi
 suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_low90`` and
 ``_high90`` its 90 % limits. Counts begin with ``n_``.
 
+- ``word_error``: the words' part of a standard error, 0 where words are fixed.
 - ``smallest_effect``: the true change that data like these would show in 4 of 5 studies.
 - ``worst_change``: of the mean over samples of the lowest Dice among a sample's variants, of
   which there are ``worst_of`` on average; more variants make it lower.
@@ -59,6 +60,7 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     ),
     **dict.fromkeys(("attribute", "perturbation", "meaning", "expected_mask"), pl.String),
     **_with_limits("relative_change", "_percent", _RELATIVE),
+    "relative_change_word_error_percent": pl.Float64,
     "relative_change_clusters_percent": pl.Float64,
     **_with_limits("change", "_points"),
     **_with_limits("dice", ""),

@@ -24,8 +24,8 @@ class Evidence:
         split: Annotation file.
         probe: Name in the suite.
         attribute: That is changed.
-        state: *heard* when the mask follows the word (with named targets: onto the named one),
-            *unheard* when Dice is equivalent and the mask stays, else *unclear*.
+        state: *heard* when the mask is shown to move, with named targets: onto the named one;
+            *unheard* when Dice is shown equivalent and the mask to stay; else *unclear*.
         reason: One sentence in plain English.
         change: Relative change of Dice in percent, with 95 % limits.
         agreement: Between the masks before and after, with 95 % limits.
@@ -37,8 +37,9 @@ class Evidence:
         text_shift: How far the text embedding moves, in units of the distance between two
             prompts of the set; NaN where the model shows no embedding.
         truncated_share: Share of cases whose edit was cut off before the model saw it.
-        p_heard: Adjusted p-value of being heard.
-        p_unheard: p-value of being unheard.
+        blocked: Why nothing may be concluded, a sentence; empty where it may.
+        p_heard: p-value of being heard, Holm-adjusted over the verdict's evidence.
+        p_unheard: p-value of being unheard; a conjunction, so that it needs no adjustment.
         n_clusters: Behind the change.
         n_named: Samples with a named target.
     """
@@ -55,6 +56,7 @@ class Evidence:
     random_word_change: float = math.nan
     text_shift: float = math.nan
     truncated_share: float = math.nan
+    blocked: str = ""
     p_heard: float = math.nan
     p_unheard: float = math.nan
     n_clusters: int = 0
@@ -72,7 +74,7 @@ class LanguageVerdict:
         prompts: Source of the prompts.
         prompt_type: Rung of the originals.
         language: The first half of the verdict.
-        steadiness: The second half: whether what keeps the meaning keeps the mask.
+        steadiness: The second half: whether what keeps the meaning keeps the Dice.
         reason: One sentence for both.
         named_targets: Whether a changed prompt's own target is known.
         heard: Attributes that the mask follows.

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.expectations import Correction, Figure, Kind, Margins
+from harness.stats.significance import TestName
 
 Outcome = Literal["holds", "fails", "inconclusive"]
-TestName = Literal["equivalence", "difference", "superiority", "non-inferiority", "none"]
 
 VERDICTS_VERSION = 1
 """Raised whenever a field of a record changes its name or meaning."""
@@ -67,6 +67,8 @@ class Verdict:
             above it, an inconclusive invariance holds from it on. Corrected like the verdict.
         smallest_effect: The smallest true change that data like these would show in 4 of 5
             studies (80 % power, two-sided 5 %), in the unit of the figure.
+        unseen_share: Where no variant lost more than half of its Dice: the share of clusters that
+            may do so and yet be absent from data like these (5 %); NaN where one did.
         n_samples: Behind the figure.
         n_clusters: Behind the figure.
         for_these_words_only: Words were too few to speak of others.
@@ -101,6 +103,7 @@ class Verdict:
     standard_error: float = math.nan
     flips_at: float = math.nan
     smallest_effect: float = math.nan
+    unseen_share: float = math.nan
     n_samples: int = 0
     n_clusters: int = 0
     for_these_words_only: bool = False
@@ -141,7 +144,7 @@ def from_record(record: Mapping[str, Any]) -> Verdict:
     """The verdict of a record that was read from a run directory."""
     known = {k: v for k, v in record.items() if k in Verdict.__slots__}
     figures = ("p_value", "p_adjusted", "estimate", "low", "high", "low90", "high90")
-    figures += ("standard_error", "flips_at", "smallest_effect")
+    figures += ("standard_error", "flips_at", "smallest_effect", "unseen_share")
     known |= {k: math.nan for k in figures if known.get(k) is None}
     ends = {"accepted_low": -math.inf, "accepted_high": math.inf}
     known |= {k: v for k, v in ends.items() if known.get(k) is None}

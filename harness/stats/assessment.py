@@ -1,0 +1,145 @@
+"""Everything that the statistics say of a run: its summary and its verdicts.
+
+Conventions: see `harness.stats.columns` for the summary, `harness.stats.verdicts` and
+`harness.stats.language` for the records. Equal plans and scores give equal assessments.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from harness.metrics import EMPTY_SCORES
+from harness.stats.facts import ModelFacts
+from harness.stats.intervals import cell_intervals
+from harness.stats.judge import judged
+from harness.stats.language import LanguageVerdict
+from harness.stats.listening import language_verdicts
+from harness.stats.pairs import CELL_KEYS, paired
+from harness.stats.phrases import expectation_text
+from harness.stats.reduce import reduced
+from harness.stats.summary import cell_rows, completed, with_facts
+from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
+from harness.suites import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is said of a run.
+
+    Attributes:
+        summary: One row a (model, dataset, split, prompts, prompt type, probe, attribute).
+        verdicts: One an expectation on a row.
+        language: One a (model, dataset, prompts, prompt type).
+        signature: What fixes the meaning of the verdicts.
+    """
+
+    summary: pl.DataFrame
+    verdicts: tuple[Verdict, ...]
+    language: tuple[LanguageVerdict, ...]
+    signature: str
+
+    def records(self) -> dict[str, Any]:
+        """The content of ``verdicts.json``."""
+        return {
+            "version": VERDICTS_VERSION,
+            "signature": self.signature,
+            "language": [verdict.record() for verdict in self.language],
+            "expectations": [verdict.record() for verdict in self.verdicts],
+        }
+
+
+def assess(
+    plan: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
+    *,
+    models: Sequence[ModelFacts],
+    not_applicable: pl.DataFrame,
+    suite: Suite,
+    cluster_kinds: Mapping[str, str] | None = None,
+    edits: pl.DataFrame | None = None,
+) -> Assessment:
+    """Assess a run, finished or not, however large.
+
+    Args:
+        plan: Cases, as in the run directory.
+        scores: Scores, as in the run directory; rows of other models are ignored.
+        models: The models to summarise.
+        not_applicable: What made no variant, with reasons.
+        suite: Its metric, statistics and expectations are used.
+        cluster_kinds: What a dataset's clusters are: ``patient``, ``sequence``,
+            ``sequence (estimated)``, ``image (assumed independent)``.
+        edits: Of `harness.stats.edits.edit_figures`, where the models' texts are known.
+
+    Returns:
+        Summary and verdicts. The summary has `SUMMARY_SCHEMA`, sorted by its keys; its probe
+        ``original`` holds Dice of the original prompts, ``out_of_distribution`` the change away
+        from the sets of training, if the suite asks for it.
+
+    Raises:
+        RunError: A case is scored twice for one model, or counts are impossible.
+    """
+    settings = suite.statistics
+    models = list({m.model_id: m for m in models}.values())
+    empty = EMPTY_SCORES[suite.metric.empty]
+    pairs = paired(plan, scores, models=models, empty=empty, floor=settings.dice_floor)
+    left = reduced(pairs)
+    solved = cell_intervals(
+        left.units,
+        left.words,
+        cells=pairs.cells,
+        units=pairs.plan.units,
+        words=pairs.plan.words,
+        count=settings.draws,
+        seed=settings.seed,
+    )
+    kinds = cluster_kinds or {}
+    rows = _with_edits(cell_rows(pairs, left, solved, settings=settings), edits)
+    named = with_facts(rows, models, suite, kinds)
+    verdicts = judged(named, solved, suite=suite)
+    summary = completed(
+        _with_verdicts(rows, verdicts),
+        pairs,
+        left,
+        models=models,
+        not_applicable=not_applicable,
+        suite=suite,
+        kinds=kinds,
+    )
+    return Assessment(
+        summary=summary,
+        verdicts=tuple(verdicts),
+        language=tuple(language_verdicts(named, solved, verdicts, settings=settings)),
+        signature=signature(
+            settings.margins,
+            settings.correction,
+            clusters=settings.minimum_clusters,
+            draws=settings.draws,
+        ),
+    )
+
+
+def summarise(
+    plan: pl.DataFrame | pl.LazyFrame, scores: pl.DataFrame | pl.LazyFrame, **arguments: Any
+) -> pl.DataFrame:
+    """The summary alone; arguments as of `assess`."""
+    return assess(plan, scores, **arguments).summary
+
+
+def _with_edits(rows: pl.DataFrame, edits: pl.DataFrame | None) -> pl.DataFrame:
+    figures = ("text_shift", "truncated_share")
+    if edits is None:
+        return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in figures)
+    return rows.join(edits, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
+
+
+def _with_verdicts(rows: pl.DataFrame, verdicts: Sequence[Verdict]) -> pl.DataFrame:
+    """The first verdict of each row beside its figures."""
+    schema = dict.fromkeys((*CELL_KEYS, "expectation", "verdict"), pl.String)
+    keys = [tuple(getattr(v, k) for k in CELL_KEYS) for v in verdicts]
+    texts = [(*k, expectation_text(v), v.verdict) for k, v in zip(keys, verdicts, strict=True)]
+    table = pl.DataFrame(texts, schema=schema, orient="row").unique(
+        CELL_KEYS, keep="first", maintain_order=True
+    )
+    return rows.join(table, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
