@@ -1,9 +1,10 @@
 """What is measured of a small model: Dice on each set, and who decides on pairs.
 
-Conventions: Dice is the mean over samples of the frozen test streams at P6, masks cut
-at the card's threshold; changes are ``100 (other - own) / own`` of mean Dice, where
-*other* is Dice with the sample's own mask when the prompt is the other target's.
-Figures are rounded to 3 digits (Dice) and 1 (percent): a last bit does not show.
+Conventions: Dice is the mean over samples of the frozen test streams at P6, logits
+resized to the scene (bilinear) and cut at the card's threshold; changes are
+``100 (other - own) / own`` of mean Dice, where *other* is Dice with the sample's own
+mask when the prompt is the other target's. Figures are rounded to 3 digits (Dice) and
+1 (percent): a last bit does not show.
 """
 
 import json
@@ -14,9 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from harness.data.images import read_image, read_mask
 from harness.data.phantom import DATASETS, write_phantom
+from harness.data.phantom.fields import SIDE
 from harness.engine.counts import binarise
 from harness.models import LoadedModel, load_model
 
@@ -84,7 +88,15 @@ def _masks(model: LoadedModel, folder: Path, rows: list[dict[str, Any]]) -> list
         features = adapter.encode_images(pixels[None])
         many = type(features)(*(leaf.repeat_interleave(len(texts), 0) for leaf in features))
         logits = adapter.decode(many, adapter.encode_texts(texts))
+        logits = resized(logits, (SIDE, SIDE))
     return list(binarise(logits, model.card.threshold).numpy())
+
+
+def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits ``(N, h, w)`` at another size, bilinear."""
+    if logits.shape[1:] == size:
+        return logits
+    return interpolate(logits[:, None], size=size, mode="bilinear").squeeze(1)
 
 
 def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
