@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.errors import CardError, CheckpointError, ModelError
 from harness.models import load_model
+from harness.training.finetune import Recipe, finetune
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + n) for n in range(26))]
 PIECES += [f"word{n}" for n in range(40)]
@@ -137,6 +138,35 @@ def test_the_built_in_card_says_where_the_vocabulary_is_to_be_put(tmp_path, sour
     for name in ("biomedclipseg", "biomedclipseg-d"):
         with pytest.raises(ModelError, match=re.escape(text)):
             load_model(name, checkpoint=tmp_path / "tuned.ckpt")
+
+
+def test_finetuning_starts_from_the_towers_and_trains_the_decoder_alone(
+    tmp_path, source, write_photos
+):
+    """As the reference did. The new card, elsewhere, still finds the vocabulary."""
+    _, folder = source
+    for split in ("train", "val"):
+        write_photos(tmp_path / "data", "kvasir_polyp", split=split, n=2)
+    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
+    places = f"weights: {{path: {folder / 'hub'}}}\ntokenizer: {{path: vocab.txt}}\n"
+    card = write_card(tmp_path, places + "trainable: decoder\n")
+    start = load_model(card, seed=42)
+    out = finetune(
+        card,
+        ["kvasir_polyp"],
+        out=tmp_path / "models" / "tuned",
+        data_root=tmp_path / "data",
+        recipe=Recipe(max_epochs=1, batch_size=2, seed=42),
+        device="cpu",
+        report=lambda figures: None,
+    )
+    tuned = load_model(out.card)
+
+    before, after = (m.adapter.module.state_dict() for m in (start, tuned))
+    changed = {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"decoder"}
+    assert tuned.notes == ()
+    assert tuned.card.tokenizer.path == str(tmp_path / "vocab.txt")
 
 
 def test_a_run_with_the_stand_in_says_so(tmp_path, photo_root):
