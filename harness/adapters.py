@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 from harness.cards import ResolvedCard, Weights
-from harness.checkpoints import file_sha256, weights_file
 from harness.errors import CheckpointError, ModelError, nearest
+from harness.weight_files import weights_sha256
 
 # Pickled weights are left on the hub: every repository of note also holds safetensors.
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -106,16 +106,15 @@ def resolve_weights(card: ResolvedCard) -> tuple[Path, str]:
 
 
 def checked_sha256(place: Path, *, expected: str | None) -> str:
-    """The hash of a file of weights (or of the one in a folder), compared with the card's.
+    """The hash of a model's weights, compared with the card's.
 
     Raises:
         CheckpointError: The file is missing, or its hash is another.
     """
-    file = weights_file(place)
-    found = file_sha256(file)
+    found = weights_sha256(place)
     if expected not in (None, found):
         raise CheckpointError(
-            f"{file}: the file's SHA-256 is {found}, the card says {expected}. "
+            f"{place}: the SHA-256 of the weights is {found}, the card says {expected}. "
             "They must be equal. Get the right file, or correct 'sha256' on the card."
         )
     return found

@@ -14,6 +14,7 @@ from harness.files import Document, read_yaml, shipped, validate
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
 PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
+StateKey = Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -143,6 +144,11 @@ class ModelCard(Strict):
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
     control: bool = False
+    recognised_by: list[StateKey] = Field(
+        default=[],
+        description="Keys of a state dict that only this architecture has, without a wrapper's "
+        "prefix: by them a checkpoint given to another card is told.",
+    )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."
     )
@@ -238,6 +244,8 @@ def _model_card_path(name_or_path: str | Path) -> Path:
 
 
 _OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type", "uses", "training", "figures")
+# A card that extends another has its keys; naming the one that lists them is enough.
+_NOT_INHERITED = (*_OWN_FACTS, "recognised_by")
 
 
 def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
@@ -255,7 +263,7 @@ def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, 
     if base_path.resolve() in seen:
         raise CardError(f"{where}: the card extends itself through {base_name!r}. Cut the circle.")
     base, adapter_folder = _extended(read_yaml(base_path), seen=(*seen, base_path.resolve()))
-    merged = {key: value for key, value in base.items() if key not in _OWN_FACTS}
+    merged = {key: value for key, value in base.items() if key not in _NOT_INHERITED}
     settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
     merged |= data
     if settings:

@@ -348,7 +348,7 @@ def _digest(
 ) -> str:
     """Hash of what decides the numbers; where a file of weights lies does not."""
     content = {
-        "card": card.model_dump(mode="json", exclude={"weights", "checkpoint"}),
+        "card": card.model_dump(mode="json", exclude={"weights", "checkpoint", "recognised_by"}),
         "weights": weights,
         "sources": sources,
         "precision": dtype,
