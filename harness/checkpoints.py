@@ -195,14 +195,20 @@ def _prefix(wanted: Iterable[str], tensors: Mapping[str, torch.Tensor]) -> str:
     return max(matches, key=lambda prefix: (matches[prefix], -len(prefix)))
 
 
-def load_into(module: torch.nn.Module, path: Path) -> None:
+def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
     """Fill `module` with the weights of a file or folder, strictly.
+
+    Args:
+        module: The model, or the part of one.
+        path: The file or folder.
+        part: What `module` is called in the file's model (``decoder``): only what
+            stands under that name is read.
 
     Raises:
         CheckpointError: The file cannot be read safely, does not fit, or holds
             numbers that are not finite.
     """
-    tensors = fit(module, read_tensors(path), where=str(path))
+    tensors = fit(module, read_tensors(path, under=part), where=str(path))
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(
