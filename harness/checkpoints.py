@@ -20,7 +20,7 @@ from harness.errors import CheckpointError
 from harness.likeness import likeness
 from harness.weight_files import file_sha256, weight_files, weights_sha256
 
-__all__ = ["file_sha256", "fit", "load_into", "read_tensors", "weights_sha256"]
+__all__ = ["file_sha256", "fill", "fit", "load_into", "read_tensors", "weights_sha256"]
 
 _PREFIX_DEPTH = 4
 # A safetensors file begins with the length of its header, which is a JSON object.
@@ -141,7 +141,8 @@ def fit(
     A wrapper's prefix (``net.``, ``module.``, ``model.clipseg.`` ...) is taken
     off: of all prefixes in the file the one that matches most keys. Buffers the
     module does not save (such as ``position_ids``, which older libraries saved)
-    are left out.
+    are left out. Batch norm's counters of training steps, which files from before
+    torch 0.4.1 lack and no result depends on, stay as they are.
 
     Args:
         module: The model that is to hold the tensors.
@@ -162,6 +163,8 @@ def fit(
         for key, value in tensors.items()
         if key.removeprefix(prefix) not in unsaved
     }
+    counters = (key for key in wanted if key.endswith(".num_batches_tracked"))
+    given |= {key: wanted[key] for key in counters if key not in given}
     missing = [repr(key) for key in wanted if key not in given]
     unexpected = [repr(key[:120]) for key in given if key not in wanted]
     shapes = [
@@ -208,11 +211,20 @@ def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
         CheckpointError: The file cannot be read safely, does not fit, or holds
             numbers that are not finite.
     """
-    tensors = fit(module, read_tensors(path, under=part), where=str(path))
-    for key, value in tensors.items():
+    fill(module, read_tensors(path, under=part), where=str(path))
+
+
+def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Fill `module` with `tensors`, strictly; `where` names their file in messages.
+
+    Raises:
+        CheckpointError: They do not fit, or hold numbers that are not finite.
+    """
+    fitted = fit(module, tensors, where=where)
+    for key, value in fitted.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(
-                f"{path}: the tensor {key!r} holds numbers that are not finite. Every weight must "
+                f"{where}: the tensor {key!r} holds numbers that are not finite. Every weight must "
                 "be finite. The training diverged or the file is damaged: use another checkpoint."
             )
-    module.load_state_dict(tensors, strict=True)
+    module.load_state_dict(fitted, strict=True)

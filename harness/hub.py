@@ -76,18 +76,20 @@ def _cause(problem: Exception, place: Weights) -> _Cause:
         case errors.LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
             return _Cause(f"HF_HUB_OFFLINE forbids the network, and {_absent(place)}", _copy(place))
         case errors.LocalEntryNotFoundError():
-            return _Cause(f"no hub can be reached, and {_absent(place)}", _copy(place))
+            why = f"no answer from the hub: {_said(problem.__cause__ or problem)}"
+            return _Cause(f"{why}; and {_absent(place)}", _copy(place))
         case OSError(errno=errno.ENOSPC):
             return _Cause(
                 "the disk is full",
                 f"The cache {constants.HF_HUB_CACHE} needs room for it. Free some, or set HF_HOME "
                 "to a folder on another disk.",
             )
-    reason = (str(problem).splitlines() or [""])[0][:200]
-    return _Cause(
-        f"{type(problem).__name__}: {reason}",
-        "The repository must be reachable or in the hub's cache.",
-    )
+    return _Cause(_said(problem), "The repository must be reachable or in the hub's cache.")
+
+
+def _said(problem: BaseException) -> str:
+    """The class and the first line of an error of another library."""
+    return f"{type(problem).__name__}: {(str(problem).splitlines() or [''])[0][:160]}"
 
 
 def _cache_folder(place: Weights) -> Path:

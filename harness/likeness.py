@@ -35,10 +35,12 @@ def _endings(key: str) -> Iterable[str]:
 
 
 def likeness(keys: Iterable[str]) -> str:
-    """A sentence that names the model of the keys, or nothing."""
-    found = shares(keys, fingerprints())
-    best = max(found.values(), default=0.0)
-    if best < ENOUGH:
-        return ""
-    names = " or ".join(repr(name) for name, share in sorted(found.items()) if share == best)
-    return f"Its keys look like the model {names}. "
+    """A sentence that names the model of the keys, or nothing.
+
+    Of lists that are covered equally the longest tells most.
+    """
+    known = fingerprints()
+    found = {name: share for name, share in shares(keys, known).items() if share >= ENOUGH}
+    best = max(((share, len(known[name])) for name, share in found.items()), default=None)
+    names = [repr(name) for name, share in found.items() if (share, len(known[name])) == best]
+    return f"Its keys look like the model {' or '.join(sorted(names))}. " if names else ""
