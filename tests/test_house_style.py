@@ -19,9 +19,14 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LAYERS = ["errors", "records", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
 LAYERS += [
     "plan",
+    "pickles",
     "archives",
+    "weight_files",
+    "likeness",
     "checkpoints",
+    "hub",
     "adapters",
+    "precision",
     "models",
     "tokenizers",
     "store",
