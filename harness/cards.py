@@ -105,7 +105,7 @@ class DatasetCard(Strict):
 
 
 class Weights(Strict):
-    """Where pretrained weights lie: a hub id or a path beside the card, never both."""
+    """Where files of a pretrained model lie: a hub id or a path beside the card, never both."""
 
     hub: str | None = None
     revision: str | None = None
@@ -136,6 +136,12 @@ class ModelCard(Strict):
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
     settings: dict[str, Any] = {}
     weights: Weights | None = None
+    further_weights: dict[str, Weights] = Field(
+        default={}, description="More pretrained files, by the adapter's names for them."
+    )
+    tokenizer: Weights | None = Field(
+        default=None, description="The vocabulary's file, where none lies beside the weights."
+    )
     checkpoint: Checkpoint | None = None
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
@@ -237,7 +243,16 @@ def _model_card_path(name_or_path: str | Path) -> Path:
     return known[name]
 
 
-_OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type", "uses", "training", "figures")
+_OWN_FACTS = (
+    "weights",
+    "further_weights",
+    "checkpoint",
+    "trained_on",
+    "prompt_type",
+    "uses",
+    "training",
+    "figures",
+)
 
 
 def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
@@ -256,6 +271,10 @@ def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, 
         raise CardError(f"{where}: the card extends itself through {base_name!r}. Cut the circle.")
     base, adapter_folder = _extended(read_yaml(base_path), seen=(*seen, base_path.resolve()))
     merged = {key: value for key, value in base.items() if key not in _OWN_FACTS}
+    place = merged.get("tokenizer")
+    if isinstance(place, dict) and isinstance(place.get("path"), str):
+        # It is inherited, and a relative path starts at the card that wrote it.
+        merged["tokenizer"] = {**place, "path": str(base_path.resolve().parent / place["path"])}
     settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
     merged |= data
     if settings:

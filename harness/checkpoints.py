@@ -21,7 +21,13 @@ from harness.archives import is_archive, read_archive
 from harness.errors import CheckpointError
 
 # What a folder in hub format may hold, best first.
-_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "model.ckpt")
+FOLDER_FILES = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+    "model.ckpt",
+)
 _PREFIX_DEPTH = 4
 
 
@@ -45,12 +51,12 @@ def weights_file(path: Path) -> Path:
             f"{path}: no such file or folder. A file of weights (.safetensors, .ckpt, .pt, .pth, "
             ".bin) or a folder with 'model.safetensors' is needed. Check the path."
         )
-    for name in _FOLDER_FILES:
+    for name in FOLDER_FILES:
         if (path / name).is_file():
             return path / name
     found = ", ".join(sorted(repr(p.name) for p in path.iterdir())[:8]) or "nothing"
     raise CheckpointError(
-        f"{path}: the folder holds {found}. One of {', '.join(map(repr, _FOLDER_FILES))} is "
+        f"{path}: the folder holds {found}. One of {', '.join(map(repr, FOLDER_FILES))} is "
         "needed. Merge shards or save the model as one safetensors file."
     )
 
@@ -178,14 +184,40 @@ def _first(keys: list[str], kind: str, *, quote: bool) -> str:
     )
 
 
-def load_into(module: torch.nn.Module, path: Path) -> None:
+def _under(
+    part: str, tensors: Mapping[str, torch.Tensor], *, where: Path
+) -> dict[str, torch.Tensor]:
+    """What stands under a part's name, whatever stands before it (``net.decoder.``)."""
+    found = {}
+    for key, value in tensors.items():
+        _, name, rest = f".{key}".partition(f".{part}.")
+        if name:
+            found[rest] = value
+    if not found:
+        raise CheckpointError(
+            f"{where}: no key lies under {part!r}; the first is {next(iter(tensors))!r}. The file "
+            "must be of a model with that part. Give another file."
+        )
+    return found
+
+
+def load_into(module: torch.nn.Module, path: Path, *, part: str | None = None) -> None:
     """Fill `module` with the weights of a file or folder, strictly.
+
+    Args:
+        module: The model, or the part of one.
+        path: The file or folder.
+        part: What `module` is called in the file's model (``decoder``): only what
+            stands under that name is read.
 
     Raises:
         CheckpointError: The file cannot be read safely, does not fit, or holds
             numbers that are not finite.
     """
-    tensors = fit(module, read_tensors(path), where=str(path))
+    tensors = read_tensors(path)
+    if part is not None:
+        tensors = _under(part, tensors, where=path)
+    tensors = fit(module, tensors, where=str(path))
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(

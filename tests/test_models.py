@@ -222,10 +222,11 @@ def test_a_hub_out_of_reach_says_what_to_do(folder, monkeypatch):
 
     text = (
         "weights.hub: 'someone/black' cannot be had (ConnectionError: no route). The repository "
-        "must be reachable or in the hub's cache. Download its 'model.safetensors' and "
-        "'config.json' elsewhere into a folder FOLDER, and write a card with `extends: "
-        f"{folder / 'card.yaml'}` and `weights: {{path: FOLDER}}`; or give a finetuned file with "
-        "--checkpoint, which needs no pretrained weights."
+        "must be reachable or in the hub's cache. Download its file of weights "
+        "('model.safetensors' or as the repository calls it) and its '.json' files elsewhere into "
+        f"a folder FOLDER, and write a card with `extends: {folder / 'card.yaml'}` and `weights: "
+        "{path: FOLDER}`; or give a finetuned file with --checkpoint, which needs no pretrained "
+        "weights."
     )
     refused(ModelError, text, folder)
 

@@ -205,6 +205,8 @@ def _evaluate(
         dtype=conditions.dtype,
         random_weights=conditions.random_weights,
     )
+    for note in model.notes:
+        typer.echo(f"note: {model.model_id}: {note.text}", err=True)
     size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
     done = sum(store.settled_shards(model.model_id).values())

@@ -35,6 +35,12 @@ CROWD = {"phantom_crowd": 4000, "phantom_pairs": 4000}
 COURSES = {
     "phantom-clipseg-crowd": Course(CROWD, steps=2400),
     "phantom-clipseg-solo": Course({"phantom_solo": 4000}, steps=1500),
+    "phantom-cris-crowd": Course(
+        CROWD, steps=1800, images=12, learning_rate=2e-3, nonsense_percent=10
+    ),
+    "phantom-cris-solo": Course(
+        {"phantom_solo": 4000}, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10
+    ),
     "phantom-image-only-crowd": Course(CROWD, steps=500, text_steps=0, learning_rate=3e-3),
 }
 # An attribute is claimed when exchanging its value costs at least so much Dice, in percent.
