@@ -27,6 +27,7 @@ __all__ = ["CHECKS", "CheckResult", "Outcome", "check_model"]
 _LOGITS = ("preprocess", "logits", "finite")
 
 CHECKS: dict[str, Check] = {
+    "notes": Check(state.notes),
     "preprocess": Check(inputs.preprocess),
     "tokens": Check(inputs.tokens),
     "tokenizer": Check(inputs.tokenizer, ("tokens",)),

@@ -13,6 +13,12 @@ from harness.engine.features import bytes_per_row
 from harness.models import PartlyTrainable
 
 
+def notes(subject: Subject) -> Found:
+    """What the adapter itself says that whoever uses its numbers should know."""
+    texts = [note.text for note in subject.model.notes]
+    return finding(" ".join(texts)) if texts else holds("notes: the adapter has none.")
+
+
 def features(subject: Subject) -> Found:
     """Every leaf is a tensor with leading axis N and one trailing shape, whatever N and text."""
     if not subject.is_staged:
