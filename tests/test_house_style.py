@@ -16,24 +16,12 @@ ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
-LAYERS += [
-    "plan",
-    "pickles",
-    "archives",
-    "weight_files",
-    "likeness",
-    "checkpoints",
-    "hub",
-    "adapters",
-    "precision",
-    "models",
-    "tokenizers",
-    "store",
-    "engine",
-    "training",
-]
-LAYERS += ["stats", "gate", "hunt", "report", "leaderboard", "commands", "cli", "__main__"]
+LAYERS = """
+    errors records files cards metrics prompts data suites schemas plan
+    pickles archives weight_files likeness checkpoints hub adapters precision models
+    pretrained tokenizers store engine contract training
+    stats gate hunt report leaderboard commands cli __main__
+""".split()
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
