@@ -59,13 +59,14 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
         "split": pl.String,
         "probe": pl.String,
         "attribute": pl.String,
+        "prompts": pl.String,
         "prompt_type": pl.String,
         "reason": pl.String,
         "n_samples": pl.UInt32,
     }
 )
 
-# (dataset, split, probe, attribute, prompt type, reason) -> samples it is true of.
+# (dataset, split, probe, attribute, prompts, prompt type, reason) -> samples it is true of.
 Skipped = dict[tuple[str | None, ...], set[str]]
 
 
@@ -196,6 +197,8 @@ def _originals(
     prompts = sample.prompts.get(planned.prompt_type, ())
     if not prompts:
         reason = f"the row has no {planned.prompt_type} prompt"
+        if planned.entry.prompts == "corrected":
+            reason += " that its mask bears out"
         _skip(skipped, planned, "original", sample, NotApplicable(reason))
     for prompt in prompts:
         row = {
@@ -334,8 +337,9 @@ def _skip(
     skipped: Skipped, planned: PlannedSet, probe: str, sample: Sample, made: NotApplicable
 ) -> None:
     """Count a sample once per reason, however many of its prompts have it."""
-    entry = (planned.entry.split, probe, made.attribute, planned.prompt_type, made.reason)
-    skipped.setdefault((planned.card.name, *entry), set()).add(sample.sample_id)
+    source = (planned.card.name, planned.entry.split)
+    entry = (probe, made.attribute, planned.entry.prompts, planned.prompt_type, made.reason)
+    skipped.setdefault((*source, *entry), set()).add(sample.sample_id)
 
 
 def _canonical(content: Any) -> bytes:

@@ -145,7 +145,10 @@ class RunStore:
     def not_applicable(self) -> pl.DataFrame:
         """What did not apply, counted by reason."""
         path = self.folder / "not_applicable.parquet"
-        return pl.read_parquet(path).cast(NOT_APPLICABLE_SCHEMA)
+        found = pl.read_parquet(path)
+        if "prompts" not in found.columns:  # an earlier version knew the released ones alone
+            found = found.with_columns(prompts=pl.lit("released"))
+        return found.select(NOT_APPLICABLE_SCHEMA.names()).cast(NOT_APPLICABLE_SCHEMA)
 
     def suite(self) -> Suite:
         """The resolved suite of the run."""

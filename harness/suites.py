@@ -27,7 +27,15 @@ class DatasetEntry(Strict):
     prompt_type: PromptType | None = Field(
         default=None, description="Rung of the ladder; the dataset card's own when left out."
     )
-    prompts: Literal["released"] = "released"
+    prompts: Literal["released", "corrected"] = Field(
+        default="released",
+        description="'corrected' writes number, size and location anew from the masks.",
+    )
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells entries apart: the same set may stand in a suite in several forms."""
+        return self.name, self.split, self.prompt_type or "", self.prompts
 
 
 class Probe(Strict):
@@ -83,7 +91,7 @@ class Suite(Strict):
     def _names_once(self) -> "Suite":
         for kind, names in (
             ("probe", [p.name for p in self.probes]),
-            ("dataset", [f"{d.name}/{d.split}/{d.prompt_type}" for d in self.datasets]),
+            ("dataset", ["/".join(map(str, d.key)) for d in self.datasets]),
         ):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
@@ -138,10 +146,10 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
                 "Includes go one level deep. Name its parts here instead."
             )
         parts.append(part)
-    datasets: dict[tuple[str, str, str | None], DatasetEntry] = {}
+    datasets: dict[tuple[str, ...], DatasetEntry] = {}
     probes: dict[str, Probe] = {}
     for part in [suite] if suite.datasets else parts:
-        datasets |= {(d.name, d.split, d.prompt_type): d for d in part.datasets}
+        datasets |= {d.key: d for d in part.datasets}
     for part in [*parts, suite]:
         for probe in part.probes:
             if probes.setdefault(probe.name, probe) != probe:

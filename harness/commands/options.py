@@ -38,6 +38,10 @@ PromptRung = Annotated[
     str | None,
     typer.Option("--prompt-type", help="p0 ... p9. [default: the suite's, else the dataset's]"),
 ]
+PromptSource = Annotated[
+    str | None,
+    typer.Option("--prompts", help="released or corrected (by the masks). [default: the suite's]"),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many images per dataset.")
 ]
@@ -61,6 +65,7 @@ def select_suite(
     datasets: Sequence[str] | None = None,
     split: str | None = None,
     prompt_type: str | None = None,
+    prompts: str | None = None,
     seed: int | None = None,
 ) -> "Suite":
     """Load a suite and put the command line's choices in place of its own.
@@ -76,9 +81,8 @@ def select_suite(
     if chosen:
         listed = {entry.name: entry for entry in reversed(suite.datasets)}
         entries = [_entry(wanted, listed) for wanted in chosen]
-    overrides = {
-        key: value for key, value in (("split", split), ("prompt_type", prompt_type)) if value
-    }
+    asked = {"split": split, "prompt_type": prompt_type, "prompts": prompts}
+    overrides = {key: value for key, value in asked.items() if value}
     content = suite.model_dump() | {
         "datasets": [entry.model_dump() | overrides for entry in entries],
         **({} if seed is None else {"seed": seed}),
@@ -125,7 +129,9 @@ def read_sets(
             with counting(f"painting {card.name}", quiet=quiet) as tick:
                 _generate(card, root, entry.split, tick)
         with counting(f"reading {card.name}/{entry.split}", quiet=quiet) as tick:
-            samples = load_samples(card, root, entry.split, pictures=pictures, tick=tick)
+            samples = load_samples(
+                card, root, entry.split, pictures=pictures, prompts=entry.prompts, tick=tick
+            )
         kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
         chosen = [sample for sample in samples if sample.image in kept]
         sets.append(PlannedSet(entry, card, root, chosen, samples))

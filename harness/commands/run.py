@@ -13,6 +13,7 @@ from harness.commands.options import (
     Device,
     Limit,
     PromptRung,
+    PromptSource,
     Quiet,
     Seed,
     Split,
@@ -46,6 +47,7 @@ def run(
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
+    prompts: PromptSource = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
     ] = None,
@@ -68,7 +70,14 @@ def run(
     from harness.commands.score import finish
 
     store = audit(
-        select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed),
+        select_suite(
+            suite,
+            datasets=datasets,
+            split=split,
+            prompt_type=prompt_type,
+            prompts=prompts,
+            seed=seed,
+        ),
         _model_arguments(model, checkpoint),
         root=data_root,
         out=out,

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.data.clusters import assign_clusters
+from harness.data.corrected import correct
 from harness.data.images import content_id, mask_size, read_image
 from harness.errors import DataError, PromptError, choose
 from harness.files import inside
@@ -146,6 +147,7 @@ def load_samples(
     split: str,
     *,
     pictures: bool = True,
+    prompts: str = "released",
     tick: Callable[[], None] = lambda: None,
 ) -> list[Sample]:
     """Read one split: annotation rows joined with their pictures, masks and clusters.
@@ -159,7 +161,8 @@ def load_samples(
         split: Name of the annotation file without its ending.
         pictures: False reads the texts alone; images then count as distinct and
             independent by their names.
-        tick: Called once per distinct picture, for a progress bar.
+        prompts: ``released``, or ``corrected``: see `harness.data.corrected`, which reads masks.
+        tick: Called once per distinct picture (and mask to correct by), for a progress bar.
 
     Raises:
         DataError: A picture or mask is missing, unreadable, of unequal size, or
@@ -182,7 +185,8 @@ def load_samples(
         )
         for row in rows.values()
     }
-    return _look_at(card, samples, tick) if pictures else list(samples.values())
+    found = _look_at(card, samples, tick) if pictures else list(samples.values())
+    return correct(card, found, tick=tick) if prompts == "corrected" else found
 
 
 def _look_at(

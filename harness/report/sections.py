@@ -98,13 +98,19 @@ def _of_dataset(model: str, rows: list[Row]) -> Section:
         f"{original['n_clusters']} clusters ({first['cluster_kind']})."
     )
     return Section(
-        title=f"{model} on {first['dataset']} ({first['split']}, {first['prompt_type']})",
+        title=f"{model} on {first['dataset']} ({_which(first)})",
         lead=lead,
         header=PROBE_HEADER,
         rows=tuple(_probe_cells(r) for r in probes),
         n_text=2,
         notes=_shared_notes({_label(r): _facts(r) for r in rows}),
     )
+
+
+def _which(row: Row) -> str:
+    """Split and prompts; the released ones go without saying."""
+    source = [] if row["prompts"] == "released" else [f"{row['prompts']} prompts"]
+    return ", ".join([row["split"], row["prompt_type"], *source])
 
 
 def _label(row: Row) -> str:

@@ -80,7 +80,7 @@ def summarise(
     if suite.out_of_distribution:
         away = rows_away(pairs, nested.samples, models=models, settings=settings)
         parts.append(_from_rows(away))
-    parts.append(_with_nothing(plan, not_applicable, pairs))
+    parts.append(_with_nothing(not_applicable, pairs))
     whole = _with_not_applicable(pl.concat(parts), not_applicable)
     whole = _with_facts(whole, models, suite, cluster_kinds or {})
     return whole.sort(CELL_KEYS, nulls_last=False)
@@ -169,14 +169,11 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def _with_nothing(plan: pl.DataFrame, not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
+def _with_nothing(not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
     """Rows of the cells that have no case at all: they are counted, not dropped."""
-    sets = plan.select("dataset", "split", "prompt_type", "prompts").unique()
     cells = (
-        not_applicable.select("dataset", "split", "prompt_type", "probe", "attribute")
+        not_applicable.select(CELL_KEYS[1:])
         .unique()
-        .join(sets, on=["dataset", "split", "prompt_type"], how="left")
-        .with_columns(pl.col("prompts").fill_null("released"))
         .join(pairs.cells.select("model_id").unique(), how="cross")
         .join(pairs.cells, on=CELL_KEYS, how="anti", nulls_equal=True)
     )
@@ -192,7 +189,7 @@ def _with_nothing(plan: pl.DataFrame, not_applicable: pl.DataFrame, pairs: Pairs
 
 
 def _with_not_applicable(rows: pl.DataFrame, not_applicable: pl.DataFrame) -> pl.DataFrame:
-    keys = ["dataset", "split", "prompt_type", "probe", "attribute"]
+    keys = list(CELL_KEYS[1:])
     counted = (
         not_applicable.group_by(*keys, "reason")
         .agg(pl.col("n_samples").sum().cast(pl.Int64))

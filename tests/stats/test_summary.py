@@ -321,9 +321,9 @@ def test_undefined_dice_is_counted_when_empty_masks_have_none(run, quick_suite):
 def test_what_does_not_apply_is_counted_with_its_reasons(run, quick_suite):
     skipped = pl.DataFrame(
         [
-            ("inside", "test", "swap", "size", "p6", "one value only", 2),
-            ("inside", "test", "swap", "shape", "p6", "attribute absent", 7),
-            ("inside", "test", "swap", "shape", "p6", "no opposite", 33),
+            ("inside", "test", "swap", "size", "released", "p6", "one value only", 2),
+            ("inside", "test", "swap", "shape", "released", "p6", "attribute absent", 7),
+            ("inside", "test", "swap", "shape", "released", "p6", "no opposite", 33),
         ],
         schema=NOT_APPLICABLE_SCHEMA,
         orient="row",
