@@ -150,6 +150,16 @@ class RunStore:
             found = found.with_columns(prompts=pl.lit("released"))
         return found.select(NOT_APPLICABLE_SCHEMA.names()).cast(NOT_APPLICABLE_SCHEMA)
 
+    def texts(self) -> pl.DataFrame:
+        """How the plan's texts reach each model: its table of `harness.engine.texts`, if any."""
+        parts = [
+            pl.read_parquet(path).with_columns(model_id=pl.lit(path.stem))
+            for path in sorted((self.folder / "texts").glob("*.parquet"))
+        ]
+        # An earlier version wrote a row per text and nothing about edits.
+        whole = [part for part in parts if "edit_survives" in part.columns]
+        return pl.concat(whole) if whole else pl.DataFrame()
+
     def suite(self) -> Suite:
         """The resolved suite of the run."""
         text = (self.folder / "suite.lock.yaml").read_text(encoding="utf-8")

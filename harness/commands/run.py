@@ -222,7 +222,6 @@ def _evaluate(
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
-    from harness.engine.shards import distinct_texts
     from harness.models import load_model
 
     name, file = name_and_file
@@ -235,6 +234,7 @@ def _evaluate(
     )
     size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
+    write_texts(store, model, plan.cases, quiet=quiet)
     done = sum(store.settled_shards(model.model_id).values())
     if done and not quiet:
         typer.echo(
@@ -250,7 +250,6 @@ def _evaluate(
             advance=go,
             halved=lambda n: _say_halved(store, model, n),
         )
-    write_texts(store, model, distinct_texts(plan.cases))
 
 
 def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:

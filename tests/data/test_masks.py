@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from harness.cards import load_dataset_card
 from harness.data.images import read_mask
 from harness.data.masks import SIZES, components, describe, number_word, size_word
 from harness.prompts.grammar import load_grammar
@@ -106,7 +105,7 @@ def test_components_partition_the_mask_in_reading_order(mask):
 
 @given(masks)
 def test_height_and_width_are_treated_alike(mask):
-    """Turned over its diagonal, a mask has its places turned over: the released script's did not."""
+    """Turned over its diagonal, a mask has its places turned over; not so with the slip."""
     here, there = describe(mask), describe(mask.T)
     if here is None:
         assert there is None
