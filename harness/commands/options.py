@@ -3,7 +3,7 @@
 Conventions: names given with commas or by repeating the option mean the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,27 +110,27 @@ def read_sets(
     root: Path,
     *,
     limit: int | None = None,
-    pictures: bool = True,
+    pictures: bool | None = True,
     quiet: bool = False,
 ) -> "list[PlannedSet]":
     """Read the samples of every dataset of a suite, with a progress bar.
 
-    `limit` keeps the first images of each dataset, with all their samples.
+    `limit` keeps the first images of each dataset, with all their samples. `pictures` is
+    None to look at them where the dataset has a folder of them.
     """
     from harness.cards import load_dataset_card
     from harness.commands.progress import counting
-    from harness.data import load_samples
+    from harness.data import has_pictures, load_samples
     from harness.plan import PlannedSet
 
     sets = []
     for entry in suite.datasets:
         card = load_dataset_card(entry.name)
-        if card.generated:
-            with counting(f"painting {card.name}", quiet=quiet) as tick:
-                _generate(card, root, entry.split, tick)
+        generate_missing(card, root, entry.split, quiet=quiet)
+        look = has_pictures(card, root, entry.split) if pictures is None else pictures
         with counting(f"reading {card.name}/{entry.split}", quiet=quiet) as tick:
             samples = load_samples(
-                card, root, entry.split, pictures=pictures, prompts=entry.prompts, tick=tick
+                card, root, entry.split, pictures=look, prompts=entry.prompts, tick=tick
             )
         kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
         chosen = [sample for sample in samples if sample.image in kept]
@@ -138,13 +138,15 @@ def read_sets(
     return sets
 
 
-def _generate(card: "DatasetCard", root: Path, split: str, tick: "Callable[[], None]") -> None:
-    """Write a generated set, unless something of that name is there."""
+def generate_missing(card: "DatasetCard", root: Path, split: str, *, quiet: bool = False) -> None:
+    """Write a generated set, unless something of that name is there or it is a real one."""
+    from harness.commands.progress import counting
     from harness.data.phantom import write_phantom
 
     annotations = root / card.name / "anns" / f"{split}.json"
-    if not annotations.is_file():
-        write_phantom(card.name, root, tick=tick)
+    if card.generated and not annotations.is_file():
+        with counting(f"painting {card.name}", quiet=quiet) as tick:
+            write_phantom(card.name, root, tick=tick)
 
 
 def _first(samples: Sequence[object], limit: int) -> list[Path]:

@@ -89,6 +89,12 @@ def describe(mask: NDArray[np.bool_]) -> MaskWords | None:
     )
 
 
+def middle_cell(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Row and column of the grid cell of the middle of the box around a whole mask, not empty."""
+    ys, xs = np.nonzero(mask)
+    return _cell_of_middle(Component(ys, xs, *mask.shape))
+
+
 def components(mask: NDArray[np.bool_]) -> list[Component]:
     """The connected components of a mask, in the order in which a reader meets them."""
     from scipy import ndimage
