@@ -11,7 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from harness.cards import DatasetCard
+    from harness.data.table_variants import TableTexts
     from harness.plan import PlannedSet
+    from harness.records import Sample
     from harness.suites import DatasetEntry, Suite
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
@@ -40,7 +42,9 @@ PromptRung = Annotated[
 ]
 PromptSource = Annotated[
     str | None,
-    typer.Option("--prompts", help="released or corrected (by the masks). [default: the suite's]"),
+    typer.Option(
+        "--prompts", help="released, corrected (by the masks) or table. [default: the suite's]"
+    ),
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many images per dataset.")
@@ -88,7 +92,7 @@ def select_suite(
         **({} if seed is None else {"seed": seed}),
     }
     try:
-        return Suite.model_validate(content)
+        return Suite.model_validate(content).placed(suite.folder)
     except ValueError as problem:
         raise UsageError(
             f"suite {suite.name!r} with these options: {problem}. Correct the options."
@@ -132,10 +136,30 @@ def read_sets(
             samples = load_samples(
                 card, root, entry.split, pictures=look, prompts=entry.prompts, tick=tick
             )
+        samples, tables = _from_tables(suite, entry, card, root, samples)
         kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
         chosen = [sample for sample in samples if sample.image in kept]
-        sets.append(PlannedSet(entry, card, root, chosen, samples))
+        sets.append(PlannedSet(entry, card, root, chosen, samples, tables))
     return sets
+
+
+def _from_tables(
+    suite: "Suite",
+    entry: "DatasetEntry",
+    card: "DatasetCard",
+    root: Path,
+    samples: "list[Sample]",
+) -> "tuple[list[Sample], TableTexts | None]":
+    """What the suite's tables say of a dataset; with their originals where the suite asks."""
+    from harness.data.table_variants import gather, with_originals
+
+    own = [t for t in suite.tables if (t.dataset, t.split) == (card.name, entry.split)]
+    where = f"suite {suite.name!r}"
+    tables = gather(own, samples, data_root=root, suite_folder=suite.folder, where=where)
+    if entry.prompts == "table":
+        rung = entry.prompt_type or card.prompt_type
+        samples = with_originals(card, samples, tables, prompt_type=rung)
+    return samples, tables
 
 
 def generate_missing(card: "DatasetCard", root: Path, split: str, *, quiet: bool = False) -> None:
