@@ -61,9 +61,7 @@ COURSES = {
     ],
     "phantom-cris-solo": [
         Course(SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10),
-        Course(
-            SOLO, steps=600, images=12, learning_rate=1e-3, text_steps=0, nonsense_percent=10
-        ),
+        Course(SOLO, steps=600, images=12, learning_rate=1e-3, text_steps=0, nonsense_percent=10),
     ],
     "phantom-biomedclipseg-crowd": [
         Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10),
