@@ -166,8 +166,8 @@ def _pretrained(card: ResolvedCard) -> Files:
         raise ModelError(
             f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
             f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
-            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random weights "
-            "where only the speed matters."
+            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
+            "weights where only the speed matters."
         )
     places = {"weights": card.card.weights} | {
         f"further_weights.{name}": place for name, place in card.card.further_weights.items()
