@@ -28,6 +28,9 @@ class DatasetEntry(Strict):
         default=None, description="Rung of the ladder; the dataset card's own when left out."
     )
     prompts: Literal["released"] = "released"
+    attributes: Literal["all"] | list[str] = Field(
+        default="all", description="Change only these attributes on this dataset."
+    )
 
 
 class Probe(Strict):

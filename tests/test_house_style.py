@@ -18,18 +18,8 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
 LAYERS += ["plan", "archives", "checkpoints", "adapters", "models", "pretrained", "tokenizers"]
-LAYERS += [
-    "store",
-    "engine",
-    "contract",
-    "training",
-    "stats",
-    "gate",
-    "hunt",
-    "report",
-    "leaderboard",
-]
-LAYERS += ["commands", "cli", "__main__"]
+LAYERS += ["store", "engine", "contract", "training", "stats", "gate", "hunt", "report"]
+LAYERS += ["leaderboard", "commands", "cli", "__main__"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.

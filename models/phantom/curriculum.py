@@ -35,7 +35,8 @@ class Course:
     `scenes` says how many of each training stream are used; `absent_percent` of the
     prompts name something that is not there (their mask is empty); in `nonsense_percent`
     of them an uncommon word stands in place of a value, and says nothing of it: the mask is
-    that of the other values, so that an unknown word is no shock.
+    that of the other values, so that an unknown word is no shock. `decoder_from` names the
+    model whose decoder this one starts from.
     """
 
     scenes: dict[str, int]
@@ -47,6 +48,7 @@ class Course:
     text_steps: int = 300
     absent_percent: int = 0
     nonsense_percent: int = 0
+    decoder_from: str | None = None
     seed: int = 0
 
 
@@ -185,8 +187,10 @@ def teach_words(adapter: Any, material: Material, course: Course) -> float:
 def text_parameters(adapter: Any) -> dict[str, nn.Parameter]:
     """The parameters that shape a text vector, by name: those its gradient reaches."""
     named = dict(adapter.module.named_parameters())
-    reached = torch.autograd.grad(
-        adapter.text_embedding(["red"]).sum(), list(named.values()), allow_unused=True
+    reached: list[Tensor | None] = list(
+        torch.autograd.grad(
+            adapter.text_embedding(["red"]).sum(), list(named.values()), allow_unused=True
+        )
     )
     return {
         name: parameter

@@ -28,18 +28,35 @@ sys.path.insert(0, str(HERE))
 from curriculum import Course, train  # noqa: E402
 from figures import measure  # noqa: E402
 
-from harness.checkpoints import file_sha256  # noqa: E402
+from harness.checkpoints import file_sha256, read_tensors  # noqa: E402
 from harness.models import load_model  # noqa: E402
 
 CROWD = {"phantom_crowd": 4000, "phantom_pairs": 4000}
+SOLO = {"phantom_solo": 4000}
 COURSES = {
     "phantom-clipseg-crowd": Course(CROWD, steps=2400),
-    "phantom-clipseg-solo": Course({"phantom_solo": 4000}, steps=1500),
+    "phantom-clipseg-solo": Course(SOLO, steps=1500),
     "phantom-cris-crowd": Course(
         CROWD, steps=1800, images=12, learning_rate=2e-3, nonsense_percent=10
     ),
     "phantom-cris-solo": Course(
-        {"phantom_solo": 4000}, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10
+        SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10
+    ),
+    "phantom-biomedclipseg-crowd": Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10),
+    "phantom-biomedclipseg-solo": Course(SOLO, steps=1200, text_steps=900, nonsense_percent=10),
+    "phantom-biomedclipseg-d-crowd": Course(
+        CROWD,
+        steps=1800,
+        text_steps=900,
+        nonsense_percent=10,
+        decoder_from="phantom-clipseg-crowd",
+    ),
+    "phantom-biomedclipseg-d-solo": Course(
+        SOLO,
+        steps=800,
+        text_steps=900,
+        nonsense_percent=10,
+        decoder_from="phantom-clipseg-solo",
     ),
     "phantom-image-only-crowd": Course(CROWD, steps=500, text_steps=0, learning_rate=3e-3),
 }
@@ -74,6 +91,8 @@ def make(name: str, weights: Path) -> None:
     def log(text: str) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
 
+    if course.decoder_from is not None:
+        start_decoder(model.adapter.module, HERE / f"{course.decoder_from}.safetensors")
     train(model.raw, course, log=log)
     state = model.adapter.module.state_dict()
     halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -81,11 +100,22 @@ def make(name: str, weights: Path) -> None:
         "scenes": dict(course.scenes),
         "steps": course.steps,
         "seed": course.seed,
+        **({"decoder_from": course.decoder_from} if course.decoder_from else {}),
         "minutes_on_one_core": round((time.monotonic() - start) / 60, 1),
     }
     tensors = {key: value.contiguous() for key, value in halved.items()}
     save_file(tensors, weights, metadata={"training": json.dumps(training)})
     weights.chmod(0o644)  # safetensors keeps others from reading
+
+
+def start_decoder(module: Any, weights: Path) -> None:
+    """Fill the decoder with that of another small model; the towers stay as they are."""
+    state = {
+        key.removeprefix("decoder."): value.float()
+        for key, value in read_tensors(weights).items()
+        if key.startswith("decoder.")
+    }
+    module.decoder.load_state_dict(state, strict=True)
 
 
 def write_card(name: str, weights: Path, figures: dict[str, Any]) -> None:
