@@ -340,7 +340,7 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
 
 def _digest(card: ModelCard, files: Files, sources: str, dtype: str, seed: int | None) -> str:
     """Hash of what decides the numbers; where a file lies does not."""
-    places = {"weights", "checkpoint", "further_weights", "tokenizer"}
+    places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
     content = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,

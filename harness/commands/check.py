@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.commands.options import AsJson, DataRoot, Datasets, DataType, Device, Quiet, Split
+from harness.commands.options import (
+    AsJson,
+    DataRoot,
+    Datasets,
+    DataType,
+    Device,
+    PromptSource,
+    Quiet,
+    Split,
+)
 
 
 def check(
@@ -20,6 +29,11 @@ def check(
     data_root: DataRoot = Path("data"),
     datasets: Datasets = None,
     split: Split = None,
+    prompts: PromptSource = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=1, help="Report prompts of more CLIP tokens: 77 for CLIP."),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", help="CARD or CARD=CHECKPOINT whose contract is checked; repeat."),
@@ -48,11 +62,12 @@ def check(
 ) -> None:
     """Check a suite, the cards it names, and every row of its data; or a model's contract."""
     from harness.commands.contract import Trial, exit_code, show, try_model
-    from harness.commands.options import model_arguments
+    from harness.commands.options import model_arguments, select_suite
 
     content: dict[str, Any] = {}
     if suite is not None or not model:
-        content = _suite(suite or "paper", data_root, datasets=datasets, split=split, quiet=quiet)
+        chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
+        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=quiet or as_json)
         if not as_json:
             _show_suite(content)
     trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
@@ -68,14 +83,18 @@ def check(
 
 
 def _suite(
-    name: str, root: Path, *, datasets: list[str] | None, split: str | None, quiet: bool
+    chosen: Any, root: Path, *, tokens: int | None, quiet: bool, silent: bool
 ) -> dict[str, Any]:
-    """Read every row, picture and mask of a suite's data, and count them."""
-    from harness.commands.options import read_sets, select_suite
+    """Read every row, picture and mask of a suite's data, and count them and their defects."""
+    from harness.commands.defects import content, data_check, show
+    from harness.commands.options import read_sets
     from harness.plan import build_plan
 
-    chosen = select_suite(name, datasets=datasets, split=split)
-    sets = read_sets(chosen, root, quiet=quiet)
+    # Defects first: what stops the reading may be among them.
+    inspected = data_check(chosen, root, tokens=tokens, quiet=quiet)
+    if not silent:
+        show(inspected)
+    sets = read_sets(chosen, root, pictures=None, quiet=quiet)
     made = build_plan(chosen, sets)
     rows = [
         {
@@ -89,7 +108,8 @@ def _suite(
         }
         for planned in sets
     ]
-    return {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    found = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    return found | {"data": content(inspected)}
 
 
 def _show_suite(content: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from harness.commands.options import (
     Limit,
     Models,
     PromptRung,
+    PromptSource,
     Quiet,
     Seed,
     Split,
@@ -44,6 +45,7 @@ def run(
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
+    prompts: PromptSource = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
     ] = None,
@@ -66,7 +68,14 @@ def run(
     from harness.commands.score import finish
 
     store = audit(
-        select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed),
+        select_suite(
+            suite,
+            datasets=datasets,
+            split=split,
+            prompt_type=prompt_type,
+            prompts=prompts,
+            seed=seed,
+        ),
         model_arguments(model, checkpoint),
         root=data_root,
         out=out,
@@ -194,7 +203,6 @@ def _evaluate(
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
-    from harness.engine.shards import distinct_texts
     from harness.models import load_model
 
     name, file = name_and_file
@@ -209,6 +217,7 @@ def _evaluate(
         typer.echo(f"note: {model.model_id}: {note.text}", err=True)
     size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
+    write_texts(store, model, plan.cases, quiet=quiet)
     done = sum(store.settled_shards(model.model_id).values())
     if done and not quiet:
         typer.echo(
@@ -224,7 +233,6 @@ def _evaluate(
             advance=go,
             halved=lambda n: _say_halved(store, model, n),
         )
-    write_texts(store, model, distinct_texts(plan.cases))
 
 
 def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
