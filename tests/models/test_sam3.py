@@ -50,6 +50,7 @@ TINY = {
     },
     "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 2},
 }
+THREE_LEVELS = {"scale_factors": [2.0, 1.0, 0.5]}
 TEXTS = ["one small pink round polyp, located in top left of the image", "polyp", ""]
 
 
@@ -320,6 +321,10 @@ def test_a_folder_that_lacks_keys_is_refused(hub, tmp_path):
     [
         ({"output": "boxes"}, "settings.output: found 'boxes'. Input should be 'instances' or"),
         ({"score_threshold": 1.5}, "settings.score_threshold: found 1.5. Input should be less"),
+        (
+            {"config": TINY | {"vision_config": TINY["vision_config"] | THREE_LEVELS}},
+            "settings.config.vision_config.scale_factors: found [2.0, 1.0, 0.5]. This adapter",
+        ),
         (
             {"config": {"visoin_config": {}}},
             "settings.config: unknown setting 'visoin_config'. Did",

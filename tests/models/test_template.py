@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cards import load_model_card
 from harness.cli import main
+from harness.commands.demo import shipped_models
 from harness.contract import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +60,17 @@ def test_the_template_is_what_the_page_shows():
     for name in ("network.py", "adapter.py"):
         text = (ROOT / "models" / "template" / name).read_text(encoding="utf-8")
         assert text == shown[f"my_model/{name}"]
+
+
+def test_the_template_is_listed_as_one_and_never_audited_by_itself():
+    card = load_model_card("template").card
+    assert card.title.startswith("Template to copy (")
+    assert card.weights is None
+    assert card.checkpoint is None
+    assert "template" not in shipped_models()
+    shown = dict(blocks())["my_model/card.yaml"].splitlines()
+    text = (ROOT / "models" / "template" / "card.yaml").read_text(encoding="utf-8")
+    assert text.splitlines()[2:] == shown[2:]
 
 
 def test_following_the_page_passes_check(level):
