@@ -175,13 +175,24 @@ def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
     known = {a for planned in sets for a in planned.card.grammar.attributes}
-    for probe in suite.probes:
-        for name in [] if probe.attributes == "all" else probe.attributes:
-            if name not in known:
-                names = ", ".join(map(repr, sorted(known)))
+    asked = [
+        (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
+    ]
+    asked += [
+        (
+            f"dataset {p.card.name!r}: its card does not have",
+            p.entry.attributes,
+            set(p.card.grammar.attributes),
+        )
+        for p in sets
+    ]
+    for where, wanted, there in asked:
+        for name in [] if wanted == "all" else wanted:
+            if name not in there:
+                names = ", ".join(map(repr, sorted(there)))
                 raise SuiteError(
-                    f"suite {suite.name!r}: probe {probe.name!r}: no dataset of this run has the "
-                    f"attribute {name!r}.{nearest(name, known)} Known attributes: {names}."
+                    f"suite {suite.name!r}: {where} the "
+                    f"attribute {name!r}.{nearest(name, there)} Known attributes: {names}."
                 )
 
 
@@ -321,10 +332,11 @@ def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
         return [None]
     if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
         return [None]
-    named = grammar.attributes(cell.prompt.prompt_type)
-    if cell.probe.attributes == "all":
-        return named
-    return [a for a in cell.probe.attributes if a in grammar.card.attributes]
+    here, probed = cell.planned.entry.attributes, cell.probe.attributes
+    named: Iterable[str] = grammar.attributes(cell.prompt.prompt_type)
+    if probed != "all":
+        named = [a for a in probed if a in grammar.card.attributes]
+    return named if here == "all" else [a for a in named if a in here]
 
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:

@@ -37,6 +37,9 @@ class DatasetEntry(Strict):
         description="'corrected' writes number, size and location anew from the masks; 'table' "
         "takes the originals of the suite's tables.",
     )
+    attributes: Literal["all"] | list[str] = Field(
+        default="all", description="Change only these attributes on this dataset."
+    )
 
     @property
     def key(self) -> tuple[str, ...]:

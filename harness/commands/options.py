@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.records import Sample
     from harness.suites import DatasetEntry, Suite
 
+# Name or path of a card, and the checkpoint to fill it with.
+Models = list[tuple[str, Path | None]]
+
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
 DataRoot = Annotated[
     Path,
@@ -61,6 +64,24 @@ DataType = Annotated[
 def split_names(values: Sequence[str] | None) -> list[str]:
     """``["a,b", "c"]`` -> ``["a", "b", "c"]``."""
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+    """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
+    from harness.errors import UsageError
+
+    models: Models = []
+    for value in values:
+        name, _, file = value.partition("=")
+        models.append((name, Path(file) if file else None))
+    if checkpoint is not None:
+        if len(models) != 1 or models[0][1] is not None:
+            raise UsageError(
+                f"--checkpoint: given with {len(models)} models. It goes with exactly one --model "
+                "without its own. Write --model CARD=CHECKPOINT for each instead."
+            )
+        models = [(models[0][0], checkpoint)]
+    return models
 
 
 def select_suite(

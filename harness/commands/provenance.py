@@ -62,6 +62,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "card": model.card.model_dump(mode="json", exclude_none=True),
         "weights_sha256": model.weights_sha256,
         "random_weights": model.random_weights,
+        "notes": [note.text for note in model.notes],
         "threshold": model.card.threshold,
         "trained_on": list(model.card.trained_on),
         "control": model.card.control,

@@ -27,10 +27,8 @@ Quirks that change results, kept on purpose:
 - Built from scratch, transformers draws the decoder's linear layers and the
   transposed convolution from N(0, 1), which drowns the text: ``initialisation:
   fan_in`` repairs it.
-- The tokenizer is CLIP's byte-pair vocabulary as open_clip carries it. It mends
-  broken Unicode and HTML entities first; the published one does not.
-- A smaller `vocabulary_size` V folds the ids modulo V - 2 (a hashed embedding, for
-  small models: every word still has a token of its own or shares one by chance).
+- The tokenizer is CLIP's, built without a hub; a smaller `vocabulary_size` folds its
+  ids (`harness.tokenizers`).
 
 Sources: T. Lüddecke, A. Ecker, CVPR 2022, arXiv 2112.10003; transformers'
 ``models/clipseg``.
@@ -38,7 +36,6 @@ Sources: T. Lüddecke, A. Ecker, CVPR 2022, arXiv 2112.10003; transformers'
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -50,9 +47,9 @@ from harness.cards import Strict
 from harness.checkpoints import load_into
 from harness.errors import CardError
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
+from harness.tokenizers import CLIP_VOCABULARY, ClipTokenizer
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-VOCABULARY = 49408  # of CLIP's byte pairs; the last two are start and end of text
 
 
 class Settings(Strict):
@@ -71,7 +68,7 @@ class Settings(Strict):
     text_heads: int = Field(ge=1)
     context_length: int = Field(ge=2)
     projection_dim: int = Field(ge=1)
-    vocabulary_size: int = Field(default=VOCABULARY, ge=64, le=VOCABULARY)
+    vocabulary_size: int = Field(default=CLIP_VOCABULARY, ge=64, le=CLIP_VOCABULARY)
     reduce_dim: int = Field(ge=2)
     extract_layers: tuple[int, ...] = Field(min_length=1)
     conditional_layer: int = Field(ge=0)
@@ -132,6 +129,10 @@ class ClipSeg:
 
         self.settings = read_settings(Settings, settings)
         self.input_size = (self.settings.input_size, self.settings.input_size)
+        self._tokenizer = ClipTokenizer(
+            context_length=self.settings.context_length,
+            vocabulary_size=self.settings.vocabulary_size,
+        )
         self.module: Any = CLIPSegForImageSegmentation(_configuration(self.settings))
         if self.settings.initialisation == "fan_in":
             _initialise(self.module, self.settings)
@@ -139,32 +140,17 @@ class ClipSeg:
             _check_configuration(weights, self.module.config)
             load_into(self.module, weights)
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        return SimpleTokenizer(context_length=self.settings.context_length)
-
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
         return standardise(image, self.input_size, mean=_MEAN, std=_STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""
-        counts = tuple(len(self._tokenizer.encode(text)) + 2 for text in texts)
-        return TokenCounts(counts, tuple(n > self.settings.context_length for n in counts))
+        return self._tokenizer.count(texts)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """N texts -> ids padded with end-of-text, and mask; ``(N, context_length)`` int64."""
-        length, words = self.settings.context_length, self.settings.vocabulary_size - 2
-        ids = torch.full((len(texts), length), words + 1)
-        mask = torch.zeros((len(texts), length), dtype=torch.int64)
-        for row, text in enumerate(texts):
-            body = self._tokenizer.encode(text)[: length - 2]
-            ids[row, 0] = words
-            ids[row, 1 : len(body) + 1] = torch.tensor(body, dtype=torch.int64) % words
-            mask[row, : len(body) + 2] = 1
-        return ids, mask
+        return self._tokenizer(texts)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Ids and mask ``(N, L)`` -> the text vectors, at the length that matters.
@@ -173,7 +159,7 @@ class ClipSeg:
         causal, so it cannot reach the vector.
         """
         device = device_of(self.module)
-        ends = (input_ids == self.settings.vocabulary_size - 1).int().argmax(dim=1)
+        ends = (input_ids == self._tokenizer.end).int().argmax(dim=1)
         needed = int(ends.max()) + 1 if len(ends) else 1
         output = self.module.clip.get_text_features(
             input_ids=input_ids[:, :needed].to(device),

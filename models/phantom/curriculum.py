@@ -9,25 +9,38 @@ import math
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from figures import resized
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.data.phantom import lessons, make_scene
+from harness.data.phantom.fields import SIDE
+from harness.data.phantom.lessons import Lesson, meant
+from harness.data.phantom.scenes import Scene
+from harness.data.phantom.vocabulary import DECIDING, describe
+from harness.models import EmbedsText
+from harness.prompts.words import draw_words, uncommon_words
 
 LESSONS_PER_SCENE = 12
+# The suites replace values by the first ten words of seed 0; training sees none of these.
+TESTED_WORDS = 40
 
 
 @dataclass(frozen=True)
 class Course:
     """What a model is trained on and for how long.
 
-    `scenes` says how many of each training stream are used; `absent_percent` of the
-    prompts name something that is not there (their mask is empty).
+    `scenes` says how many of each training stream are used, `deciding` how many further pairs
+    in which an attribute decides alone; `absent_percent` of the
+    prompts name something that is not there (their mask is empty); in `nonsense_percent`
+    of them an uncommon word stands in place of a value, and says nothing of it: the mask is
+    that of the other values, so that an unknown word is no shock. `decoder_from` names the
+    model whose decoder this one starts from.
     """
 
     scenes: dict[str, int]
@@ -38,7 +51,17 @@ class Course:
     text_rate: float = 0.3
     text_steps: int = 300
     absent_percent: int = 0
+    nonsense_percent: int = 0
+    decoder_from: str | None = None
+    deciding: dict[str, int] = field(default_factory=dict)
     seed: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What a card says of it: scenes, steps, seed, and what is not as usual."""
+        usual = Course(self.scenes, self.steps)
+        names = ("absent_percent", "nonsense_percent", "decoder_from", "deciding")
+        unusual = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
+        return {"scenes": dict(self.scenes), "steps": self.steps, "seed": self.seed, **unusual}
 
 
 class Material(NamedTuple):
@@ -52,10 +75,12 @@ class Material(NamedTuple):
 
 def render(course: Course) -> Material:
     """Generate the scenes of a course, one process per core, one thread each."""
+    chosen = [(name, range(count)) for name, count in course.scenes.items()]
+    chosen += [("phantom_pairs", _further_pairs(course, name)) for name in course.deciding]
     jobs = [
-        (name, start, min(start + 100, count), course.absent_percent)
-        for name, count in course.scenes.items()
-        for start in range(0, count, 100)
+        (name, indices[start : start + 100], course)
+        for name, indices in chosen
+        for start in range(0, len(indices), 100)
     ]
     with ProcessPoolExecutor() as pool:
         parts = list(pool.map(_render, jobs))
@@ -67,17 +92,44 @@ def render(course: Course) -> Material:
     )
 
 
-def _render(job: tuple[str, int, int, int]) -> Material:
-    name, start, stop, absent = job
+def _further_pairs(course: Course, attribute: str) -> range:
+    """Numbers of pairs behind those of `scenes` in which `attribute` decides."""
+    first = course.scenes.get("phantom_pairs", 0)
+    first += (DECIDING.index(attribute) - first) % len(DECIDING)
+    return range(first, first + course.deciding[attribute] * len(DECIDING), len(DECIDING))
+
+
+def _render(job: tuple[str, range, Course]) -> Material:
+    name, indices, course = job
     pixels, texts, values, masks = [], [], [], []
-    for index in range(start, stop):
+    for index in indices:
         scene = make_scene(name, "train", index)
-        taught = list(lessons(scene, count=LESSONS_PER_SCENE, absent_percent=absent))
+        taught = list(_taught(scene, course))
         pixels.append(scene.pixels)
         texts.append([lesson.text for lesson in taught])
         values.append([lesson.values for lesson in taught])
         masks.append(np.packbits([lesson.mask for lesson in taught], axis=-1))
     return Material(np.stack(pixels), texts, values, np.stack(masks))
+
+
+def _taught(scene: Scene, course: Course) -> Iterator[Lesson]:
+    """The scene's lessons, some of them with a word of no meaning in place of a value."""
+    words = nonsense()
+    chooser = random.Random(f"{course.seed} {scene.address}")
+    for lesson in lessons(scene, count=LESSONS_PER_SCENE, absent_percent=course.absent_percent):
+        lost = chooser.choice(sorted(lesson.values))
+        if chooser.randrange(100) < course.nonsense_percent and lost != "class":
+            kept = {name: value for name, value in lesson.values.items() if name != lost}
+            text = describe(lesson.values | {lost: chooser.choice(words)})
+            yield Lesson(text, kept, meant(scene, kept))
+        else:
+            yield lesson
+
+
+def nonsense() -> list[str]:
+    """Uncommon words to train with: none that a shipped suite draws with its own seed."""
+    tested = set(draw_words(TESTED_WORDS, 0))
+    return [word for word in uncommon_words() if word not in tested]
 
 
 class Batch(NamedTuple):
@@ -91,9 +143,8 @@ class Batch(NamedTuple):
 def batches(material: Material, adapter: Any, course: Course) -> Iterator[Batch]:
     """Seeded batches without end of scenes with K of their prompts."""
     rng = np.random.default_rng([course.seed, 1])
-    pixels = torch.stack([adapter.preprocess(image) for image in material.pixels])
     while True:
-        order = rng.permutation(len(pixels))
+        order = rng.permutation(len(material.pixels))
         for start in range(0, len(order) - course.images + 1, course.images):
             rows = order[start : start + course.images]
             picked = [rng.permutation(LESSONS_PER_SCENE)[: course.prompts] for _ in rows]
@@ -102,7 +153,8 @@ def batches(material: Material, adapter: Any, course: Course) -> Iterator[Batch]
             ]
             packed = np.stack([material.masks[r][ks] for r, ks in zip(rows, picked, strict=True)])
             masks = torch.from_numpy(np.unpackbits(packed, axis=-1)).flatten(0, 1).float()
-            yield Batch(pixels[torch.from_numpy(rows)], texts, masks)
+            pixels = torch.stack([adapter.preprocess(material.pixels[row]) for row in rows])
+            yield Batch(pixels, texts, masks)
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -120,13 +172,10 @@ def teach_words(adapter: Any, material: Material, course: Course) -> float:
     Throw-away linear heads read each attribute, or that it is absent, off the text
     vector. Words of no meaning are mixed in and count as absent.
     """
-    from harness.prompts.words import draw_words
-
     heads, classes = _heads(adapter, material)
-    text = adapter.module.clip.text_model, adapter.module.clip.text_projection
-    weights = [p for part in (*text, heads) for p in part.parameters()]
+    weights = [*text_parameters(adapter).values(), *heads.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=1e-3, betas=(0.9, 0.98))
-    nonsense = draw_words(400, 7)
+    words = nonsense()
     chooser = random.Random(course.seed)
     right = 0.0
     for _ in range(course.text_steps):
@@ -138,7 +187,7 @@ def teach_words(adapter: Any, material: Material, course: Course) -> float:
             said, values = material.texts[scene][lesson], dict(material.values[scene][lesson])
             if chooser.random() < 0.15:
                 lost = chooser.choice(list(values))
-                said = said.replace(values.pop(lost), chooser.choice(nonsense), 1)
+                said = said.replace(values.pop(lost), chooser.choice(words), 1)
             texts.append(said)
             for name, known in classes.items():
                 labels[name].append(known.get(values.get(name, ""), 0))
@@ -154,6 +203,21 @@ def teach_words(adapter: Any, material: Material, course: Course) -> float:
         hits = [(logits[n].argmax(1) == targets[n]).float().mean() for n in classes]
         right = float(torch.stack(hits).mean())
     return right
+
+
+def text_parameters(adapter: Any) -> dict[str, nn.Parameter]:
+    """The parameters that shape a text vector, by name: those its gradient reaches."""
+    named = dict(adapter.module.named_parameters())
+    reached: list[Tensor | None] = list(
+        torch.autograd.grad(
+            adapter.text_embedding(["red"]).sum(), list(named.values()), allow_unused=True
+        )
+    )
+    return {
+        name: parameter
+        for (name, parameter), gradient in zip(named.items(), reached, strict=True)
+        if gradient is not None
+    }
 
 
 def _heads(adapter: Any, material: Material) -> tuple[nn.ModuleDict, dict[str, dict[str, int]]]:
@@ -188,7 +252,7 @@ def train(adapter: Any, course: Course, *, log: Any = print) -> dict[str, float]
         features = adapter.encode_images(batch.pixels)
         many = type(features)(*(leaf.repeat_interleave(course.prompts, 0) for leaf in features))
         logits = adapter.decode(many, adapter.encode_texts(batch.texts))
-        value = segmentation_loss(logits, batch.masks)
+        value = segmentation_loss(resized(logits, (SIDE, SIDE)), batch.masks)
         optimiser.zero_grad()
         torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(adapter.module.parameters(), 1.0)
@@ -205,8 +269,9 @@ def train(adapter: Any, course: Course, *, log: Any = print) -> dict[str, float]
 def _optimiser(adapter: Any, course: Course) -> tuple[Any, Any]:
     """AdamW with a slower text tower, warm-up of 100 steps, cosine down to 3 %."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    taught = text_parameters(adapter) if isinstance(adapter, EmbedsText) else {}
     for name, parameter in adapter.module.named_parameters():
-        key = ("text" in name and course.text_steps > 0, parameter.ndim > 1)
+        key = (name in taught, parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
     optimiser = torch.optim.AdamW(
         [

@@ -1,6 +1,5 @@
 """CLIPSeg in stages is CLIPSeg, quirk for quirk."""
 
-import hashlib
 import json
 import re
 
@@ -58,55 +57,26 @@ def write_card(folder, *, extra="", **settings):
     return path
 
 
-def weight(key, shape):
-    """Numbers drawn from a parameter's name: the rule of the golden reference outputs."""
-    seed = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)
-    z = np.random.RandomState(seed).standard_normal(shape)
-    if len(shape) < 2:
-        z = 0.05 * z + float(len(shape) == 1 and key.endswith(".weight"))
-    elif "patch_embedding" in key or "embedding" not in key:
-        z = z - z.mean(axis=tuple(range(1, len(shape))), keepdims=True)
-        z = z * (1.4 if len(shape) == 4 else 1.0) / np.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(z, dtype=np.float32).reshape(shape))
-
-
-def named_state(module, prefix=""):
-    state = module.state_dict()
-    return {prefix + key: weight(f"net.clipseg.{key}", value.shape) for key, value in state.items()}
-
-
-def picture(side):
-    """A gradient with an ellipse and noise: image 1 of the golden reference outputs."""
-    y, x = np.mgrid[0:side, 0:side]
-    cx, cy, rx, ry = (percent * side // 100 for percent in (62, 45, 18, 13))
-    inside = ((x - cx) * ry) ** 2 + ((y - cy) * rx) ** 2 <= (rx * ry) ** 2
-    base = [120 + 80 * x // side, 60 + 50 * y // side, 50 + 20 * (x + y) // side]
-    noise = np.random.RandomState(11).randint(0, 12, (side, side, 3))
-    image = np.stack(base, -1) + inside[..., None] * np.array([40, 25, 35]) + noise
-    return image.astype(np.uint8)
-
-
-def pairs(features, rows):
-    return type(features)(*(leaf[rows] for leaf in features))
+PREFIX = "net.clipseg."
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, golden):
     model = load_model(write_card(tmp_path_factory.mktemp("tiny")), random_weights=True)
-    model.adapter.module.load_state_dict(named_state(model.adapter.module))
+    golden.fill(model.adapter.module, prefix=PREFIX)
     return model
 
 
 @pytest.mark.parametrize("name", RELATIVES)
-def test_stages_equal_the_full_forward(tmp_path, name):
+def test_stages_equal_the_full_forward(tmp_path, golden, name):
     model = load_model(write_card(tmp_path, **RELATIVES[name]), random_weights=True)
-    model.adapter.module.load_state_dict(named_state(model.adapter.module))
-    pixels = torch.stack([model.adapter.preprocess(picture(48 + n)) for n in range(2)])
+    golden.fill(model.adapter.module, prefix=PREFIX)
+    pixels = torch.stack([model.adapter.preprocess(golden.picture(48 + n)) for n in range(2)])
     rows, columns = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([0, 1, 2, 3, 0])
 
     with torch.inference_mode():
-        images = pairs(model.adapter.encode_images(pixels), rows)
-        texts = pairs(model.adapter.encode_texts(TEXTS), columns)
+        images = golden.rows(model.adapter.encode_images(pixels), rows)
+        texts = golden.rows(model.adapter.encode_texts(TEXTS), columns)
         staged = model.adapter.decode(images, texts)
         full = model.raw.predict(pixels[rows], [TEXTS[c] for c in columns])
 
@@ -116,9 +86,9 @@ def test_stages_equal_the_full_forward(tmp_path, name):
     assert {len(leaf) for leaf in images} == {len(leaf) for leaf in texts} == {5}
 
 
-def test_numbers_of_a_small_model_stay(tiny):
+def test_numbers_of_a_small_model_stay(tiny, golden):
     """Fixed by the names of the weights; written down once, from transformers' full forward."""
-    pixels = tiny.adapter.preprocess(picture(48))[None]
+    pixels = tiny.adapter.preprocess(golden.picture(48))[None]
     with torch.inference_mode():
         images = tiny.adapter.encode_images(pixels)
         logits = tiny.adapter.decode(images, tiny.adapter.encode_texts([POLYP]))
@@ -127,33 +97,28 @@ def test_numbers_of_a_small_model_stay(tiny):
     assert tiny.raw.text_embedding([POLYP])[0, :4].tolist() == pytest.approx(GOLDEN_TEXT, abs=2e-5)
 
 
-def test_full_size_equals_the_reference(shared_reference):
+def test_full_size_equals_the_reference(shared_reference, golden):
     """Keys, tokens, text vectors and logits of the reference's own CLIPSeg at 352 pixels."""
     folder = shared_reference / "golden"
-    golden = np.load(folder / "public" / "clipseg.npz")
-    keys = json.loads((folder / "clipseg" / "keys.json").read_text())
+    reference = np.load(folder / "public" / "clipseg.npz")
     model = load_model("clipseg", random_weights=True)
-    state = named_state(model.adapter.module, prefix="net.clipseg.")
-    assert {key: list(value.shape) for key, value in state.items()} == {
-        key: value["shape"] for key, value in keys.items()
-    }
-    model.adapter.module.load_state_dict(
-        {key.removeprefix("net.clipseg."): value for key, value in state.items()}
-    )
+    module = model.adapter.module
+    assert golden.shapes(module, prefix=PREFIX) == golden.keys(folder / "clipseg" / "keys.json")
+    golden.fill(module, prefix=PREFIX)
     texts = [POLYP, "one large pink circle polyp, located in left of the image"]
     ids, mask = model.raw.tokenize(texts)
-    assert np.array_equal(ids, golden["input_ids_eot"])
-    assert np.array_equal(mask, golden["attention_mask_eot"])
+    assert np.array_equal(ids, reference["input_ids_eot"])
+    assert np.array_equal(mask, reference["attention_mask_eot"])
 
     with torch.inference_mode():
-        images = model.adapter.encode_images(model.adapter.preprocess(picture(352))[None])
+        images = model.adapter.encode_images(model.adapter.preprocess(golden.picture(352))[None])
         words = model.adapter.encode_texts(texts)
-        logits = model.adapter.decode(pairs(images, torch.tensor([0, 0])), words).numpy()
+        logits = model.adapter.decode(golden.rows(images, torch.tensor([0, 0])), words).numpy()
 
     for ours, theirs in (
-        (words.embedding.numpy(), golden["text_embed_eot"]),
-        (logits[:, ::7, ::7], golden["logits_sub_eot"]),
-        (logits[0], golden["logits_full_0_eot"]),
+        (words.embedding.numpy(), reference["text_embed_eot"]),
+        (logits[:, ::7, ::7], reference["logits_sub_eot"]),
+        (logits[0], reference["logits_full_0_eot"]),
     ):
         assert np.abs(ours - theirs).max() <= 5e-5
 
@@ -254,9 +219,9 @@ def test_fan_in_lets_the_text_through(tmp_path):
     assert share_of_text("fan_in") > 2 * share_of_text("published")
 
 
-def test_a_hub_folder_and_a_reference_checkpoint_are_loaded(tmp_path, tiny):
+def test_a_hub_folder_and_a_reference_checkpoint_are_loaded(tmp_path, tiny, golden):
     state = {k: v.contiguous() for k, v in tiny.adapter.module.state_dict().items()}
-    pixels = tiny.adapter.preprocess(picture(48))[None]
+    pixels = tiny.adapter.preprocess(golden.picture(48))[None]
     with torch.inference_mode():
         expected = tiny.raw.predict(pixels, [POLYP])
     hub = tmp_path / "hub"
