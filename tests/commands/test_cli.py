@@ -166,15 +166,6 @@ def test_plan_prints_tables(call):
     assert re.search(r"plan [0-9a-f]{64}", out)
 
 
-def test_peek_shows_the_words_that_change(call, photo_root):
-    for path in (photo_root / "kvasir_polyp" / "images").iterdir():
-        path.unlink()
-    code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "-n", "1")
-    assert code == 0
-    assert "original: one small pink round polyp" in out
-    assert "[-small-]{+large+}" in out
-
-
 def test_check_counts_what_it_read(call):
     code, out, _ = call("check", "--datasets", "kvasir_polyp")
     assert code == 0
