@@ -79,8 +79,7 @@ def plan(
         if changes is not None:
             plan_diff.show(changes)
         else:
-            n_texts = made.cases["prompt"].n_unique()
-            _print(made.cases.height, n_texts, counts, made.not_applicable)
+            _print(made, counts)
         typer.echo(f"plan {made.sha256}")
 
 
@@ -97,14 +96,21 @@ def _write(out: Path, made: "Plan") -> None:
     write_parquet(out / "not_applicable.parquet", made.not_applicable)
 
 
-def _print(n_cases: int, n_texts: int, counts: "pl.DataFrame", skipped: "pl.DataFrame") -> None:
+def _print(made: "Plan", counts: "pl.DataFrame") -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(table(counts, title=f"{n_cases} cases, {n_texts} distinct texts"))
-    if skipped.height:
-        shown = skipped.select("dataset", "probe", "attribute", "n_samples", "reason")
+    n_texts = made.cases["prompt"].n_unique()
+    console.print(table(counts, title=f"{made.cases.height} cases, {n_texts} distinct texts"))
+    if made.not_applicable.height:
+        shown = made.not_applicable.select("dataset", "probe", "attribute", "n_samples", "reason")
         console.print(table(shown, title="does not apply"))
+    for source in made.sources.get("tables", ()):
+        if source["unmatched"]:
+            typer.echo(
+                f"{source['file']}: {source['unmatched']} of {source['rows']} rows name no image "
+                f"of {source['dataset']}/{source['split']}."
+            )
 
 
 def table(frame: "pl.DataFrame", *, title: str) -> "Table":

@@ -68,6 +68,15 @@ def test_edits_behind_the_token_limit_are_reported_as_such(call, run_arguments, 
     assert summary.filter(pl.col("attribute") == "size")["n_cut_away"].sum() == 0
 
 
+def test_a_run_on_corrected_prompts_says_so(call, run_arguments, tmp_path):
+    code, out, _ = call(*run_arguments("--prompts", "corrected"))
+    assert code == 0
+    assert "toy on kvasir_polyp (test, p6, corrected prompts)" in out
+    summary = pl.read_parquet(tmp_path / "run" / "summary.parquet")
+    assert set(summary["prompts"]) == {"corrected"}
+    assert pl.read_parquet(tmp_path / "run" / "not_applicable.parquet")["prompts"].unique().item()
+
+
 def test_json_is_the_summary(call, run_arguments, tmp_path):
     _, out, _ = call(*run_arguments("--json", "-q"))
     assert json.loads(out) == json.loads((tmp_path / "run" / "summary.json").read_text())
