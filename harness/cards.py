@@ -102,6 +102,12 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     grammar: Grammar
+    from_mask: list[Literal["number", "size", "location"]] = Field(
+        default=[], description="Attributes that the released prompts took from the mask."
+    )
+    plural: dict[str, str] = Field(
+        default={}, description="Class word of one -> of several, where prompts agree in number."
+    )
     defects: list[str] = []
 
 
