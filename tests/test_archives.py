@@ -369,7 +369,7 @@ def test_tensors_that_cannot_be_are_refused(tmp_path, parts, text):
     assert len(str(caught.value)) < len(str(path)) + 300
 
 
-@pytest.mark.parametrize("n", [80, 1_000_000])
+@pytest.mark.parametrize("n", [80, 400_000])
 @pytest.mark.parametrize("nest", [b"2\x86", b"\x85"])
 def test_keys_nested_without_end_neither_hang_nor_crash(tmp_path, nest, n):
     """Python's own reader hashes such a key: 2**80 steps, or the end of the process."""
@@ -402,14 +402,14 @@ def split_legacy(whole):
 
 
 def test_what_is_held_is_bounded_by_the_file(tmp_path):
-    """A megabyte of the smallest objects, and a storage that claims more than is there."""
+    """A third of a megabyte of the smallest objects, and a storage that claims more than is there."""
     tracemalloc.start()
     try:
-        refused(archive(tmp_path / "a.ckpt", b"]" * 1_000_000 + b"."), "holds no tensors")
+        refused(archive(tmp_path / "a.ckpt", b"]" * 300_000 + b"."), "holds no tensors")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 100e6
+    assert peak < 40e6
 
     good = legacy({"a": torch.ones(4)}, tmp_path / "good.pt").read_bytes()
     claimed = good[:-24] + (2**50).to_bytes(8, "little") + good[-16:]

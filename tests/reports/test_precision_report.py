@@ -1,27 +1,20 @@
 """Mixed precision moves Dice by no more than is stated, on real scenes with models that ship."""
 
-import importlib.util
-from pathlib import Path
-
 import polars as pl
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-DATASETS = ["phantom_crowd", "phantom_pairs/size", "phantom_pairs/color"]
+DATASETS = ["phantom_crowd", "phantom_pairs/color"]
 
 
 @pytest.fixture(scope="module")
-def report():
-    spec = importlib.util.spec_from_file_location("precision_report", ROOT / "reports/precision.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def report(script):
+    return script("precision")
 
 
 @pytest.fixture(scope="module")
 def measured(report, tmp_path_factory):
     root = tmp_path_factory.mktemp("precision")
-    store = report.measure("cpu", 3, suite="antonym_swap", datasets=DATASETS, root=root)
+    store = report.measure("cpu", 2, suite="antonym_swap", datasets=DATASETS, root=root)
     return report.differences(report.scored(store)), report.page(store)
 
 
