@@ -135,10 +135,13 @@ def test_the_state_is_found_under_its_usual_names(tmp_path, key):
     assert list(read_tensors(tmp_path / "a.pth")) == list(STATE)
 
 
-def train_once(module):
+def trained(module):
+    """An optimizer with what a step leaves in it; a real step would compile for seconds."""
+    module(torch.ones(2, 3))
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
-    module(torch.ones(2, 3)).sum().backward()
-    optimizer.step()
+    for parameter in module.parameters():
+        state = {"step": torch.tensor(1.0), "exp_avg": torch.ones_like(parameter)}
+        optimizer.state[parameter] = state
     return optimizer
 
 
@@ -146,7 +149,7 @@ def train_once(module):
 def test_the_layout_of_the_published_cris_file(tmp_path, old):
     """A dictionary of DataParallel's state beside optimizer, scheduler and best score."""
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    optimizer = train_once(module)
+    optimizer = trained(module)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [35], 0.1)
     content = {
         "epoch": 50,
@@ -180,7 +183,7 @@ def test_the_layout_of_a_lightning_checkpoint(tmp_path, old):
         "state_dict": OrderedDict((f"net.{k}", v) for k, v in module.state_dict().items()),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"current": {"ready": 8}}}},
         "callbacks": {"ModelCheckpoint{'monitor': 'val/dice'}": {"best": torch.tensor(0.9)}},
-        "optimizer_states": [train_once(module).state_dict()],
+        "optimizer_states": [trained(module).state_dict()],
         "lr_schedulers": [{"best": 0.1}],
         "hparams_name": "kwargs",
         "hyper_parameters": {
