@@ -135,10 +135,13 @@ def test_the_state_is_found_under_its_usual_names(tmp_path, key):
     assert list(read_tensors(tmp_path / "a.pth")) == list(STATE)
 
 
-def train_once(module):
+def trained(module):
+    """An optimizer with what a step leaves in it; a real step would compile for seconds."""
+    module(torch.ones(2, 3))
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
-    module(torch.ones(2, 3)).sum().backward()
-    optimizer.step()
+    for parameter in module.parameters():
+        state = {"step": torch.tensor(1.0), "exp_avg": torch.ones_like(parameter)}
+        optimizer.state[parameter] = state
     return optimizer
 
 
@@ -146,7 +149,7 @@ def train_once(module):
 def test_the_layout_of_the_published_cris_file(tmp_path, old):
     """A dictionary of DataParallel's state beside optimizer, scheduler and best score."""
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    optimizer = train_once(module)
+    optimizer = trained(module)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [35], 0.1)
     content = {
         "epoch": 50,
@@ -180,7 +183,7 @@ def test_the_layout_of_a_lightning_checkpoint(tmp_path, old):
         "state_dict": OrderedDict((f"net.{k}", v) for k, v in module.state_dict().items()),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"current": {"ready": 8}}}},
         "callbacks": {"ModelCheckpoint{'monitor': 'val/dice'}": {"best": torch.tensor(0.9)}},
-        "optimizer_states": [train_once(module).state_dict()],
+        "optimizer_states": [trained(module).state_dict()],
         "lr_schedulers": [{"best": 0.1}],
         "hparams_name": "kwargs",
         "hyper_parameters": {
@@ -369,7 +372,7 @@ def test_tensors_that_cannot_be_are_refused(tmp_path, parts, text):
     assert len(str(caught.value)) < len(str(path)) + 300
 
 
-@pytest.mark.parametrize("n", [80, 1_000_000])
+@pytest.mark.parametrize("n", [80, 400_000])
 @pytest.mark.parametrize("nest", [b"2\x86", b"\x85"])
 def test_keys_nested_without_end_neither_hang_nor_crash(tmp_path, nest, n):
     """Python's own reader hashes such a key: 2**80 steps, or the end of the process."""
@@ -402,14 +405,14 @@ def split_legacy(whole):
 
 
 def test_what_is_held_is_bounded_by_the_file(tmp_path):
-    """A megabyte of the smallest objects, and a storage that claims more than is there."""
+    """A third of a megabyte of the smallest objects, and a storage that claims more than is there."""
     tracemalloc.start()
     try:
-        refused(archive(tmp_path / "a.ckpt", b"]" * 1_000_000 + b"."), "holds no tensors")
+        refused(archive(tmp_path / "a.ckpt", b"]" * 300_000 + b"."), "holds no tensors")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 100e6
+    assert peak < 40e6
 
     good = legacy({"a": torch.ones(4)}, tmp_path / "good.pt").read_bytes()
     claimed = good[:-24] + (2**50).to_bytes(8, "little") + good[-16:]

@@ -53,6 +53,43 @@ def test_files_that_are_no_checkpoints_say_so(tmp_path):
     refused(tmp_path / "absent.pt", "no such file or folder")
 
 
+def headed(header, *, length=None, body=b"\0" * 8):
+    """A safetensors file with a header of one's own."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (length if length is not None else len(text)).to_bytes(8, "little") + text + body
+
+
+def entry(shape, offsets, dtype="F32"):
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        headed(entry([2], [0, 8]), length=2**60),
+        headed(entry([2], [0, 8]), length=90_000_000),
+        headed(b"{" + b"[" * 100_000),
+        headed(b'{"a":' * 50_000),
+        headed(entry([2**40], [0, 8])),
+        headed(entry([2**62, 4], [0, 8])),
+        headed(entry([-1], [0, 8])),
+        headed(entry([2], [0, 2**50])),
+        headed(entry([2], [8, 0])),
+        headed(entry([1], [4, 8])),
+        headed(entry([2], [0, 8], dtype="EVIL")),
+        headed(entry([2], [0, 8]) | {"b": entry([2], [0, 8])["a"]}),
+        headed(entry([2], [0, 8]), body=b""),
+    ],
+)
+def test_hostile_safetensors_are_refused(tmp_path, content):
+    (tmp_path / "a.safetensors").write_bytes(content)
+    refused(tmp_path / "a.safetensors", "not a whole safetensors file (")
+    assert len(content) < 1_000_000
+    # The same header, told the truth, is read: it is the content that is refused.
+    (tmp_path / "good.safetensors").write_bytes(headed(entry([2], [0, 8])))
+    assert read_tensors(tmp_path / "good.safetensors")["a"].tolist() == [0, 0]
+
+
 def test_a_file_that_cannot_be_read_says_so(tmp_path, monkeypatch):
     save_file(dict(STATE), tmp_path / "a.safetensors")
 

@@ -57,7 +57,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tabl
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 DataType = Annotated[
-    str, typer.Option("--dtype", help="float32, bfloat16 or float16 (mixed precision).")
+    str,
+    typer.Option(
+        "--dtype",
+        help="auto (float32 on a CPU, mixed on CUDA), float32, mixed, bfloat16 or float16.",
+    ),
 ]
 
 

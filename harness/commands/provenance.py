@@ -55,6 +55,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
     import torch
 
     from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
+    from harness.precision import device_name
 
     return {
         "model_id": model.model_id,
@@ -71,18 +72,10 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
-            "device_name": _device_name(model),
+            "device_name": device_name(model.device),
             "threads": torch.get_num_threads(),
         },
     }
-
-
-def _device_name(model: "LoadedModel") -> str:
-    import torch
-
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return platform.processor() or platform.machine()
 
 
 def write_texts(

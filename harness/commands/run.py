@@ -52,7 +52,7 @@ def run(
     limit: Limit = None,
     seed: Seed = None,
     device: Device = "auto",
-    dtype: DataType = "float32",
+    dtype: DataType = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
@@ -95,7 +95,7 @@ class Conditions:
     """How models are loaded and run; a batch size of None is the device's default."""
 
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
 
