@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,11 +25,13 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.cards import ResolvedCard, Weights
-from harness.checkpoints import FOLDER_FILES, file_sha256, weights_file
 from harness.errors import CardError, CheckpointError, ModelError, nearest
+from harness.hub import fetch
+from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
 # Pickled weights are left on the hub where the repository also holds safetensors.
-_HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+_SETTINGS = ("*.json", "*.txt", "*.model")
+_HUB_FILES = ("*.safetensors", *_SETTINGS)
 _TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 
 
@@ -139,7 +141,8 @@ def find_files(
         vocabulary = _tokenizer(card, beside=found.checkpoint or found.arguments["weights"])
     arguments, hashes = {**found.arguments, "tokenizer": vocabulary}, found.further_sha256
     if vocabulary is not None:
-        hashes = {**hashes, "tokenizer": _equal_sha256(vocabulary, place.sha256)}
+        digest = _equal_sha256(vocabulary, file_sha256(vocabulary), place.sha256)
+        hashes = {**hashes, "tokenizer": digest}
     return found._replace(arguments=arguments, further_sha256=hashes)
 
 
@@ -159,19 +162,17 @@ def _weights(card: ResolvedCard, checkpoint: str | Path | None) -> Files:
 
 def _pretrained(card: ResolvedCard) -> Files:
     if card.card.weights is None:
+        advice = f"{card.card.obtain} Or give" if card.card.obtain else "Give"
         raise ModelError(
             f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
-            f"A model needs numbers. Give a finetuned file ({card.card.name}=FILE or --checkpoint "
-            "FILE), finetune one with `vlsm-harness finetune`, or ask for random weights where "
-            "only the speed matters."
+            f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
+            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
+            "weights where only the speed matters."
         )
     places = {"weights": card.card.weights} | {
         f"further_weights.{name}": place for name, place in card.card.further_weights.items()
     }
-    found = {
-        key: card.folder / place.path if place.path else _weights_of_hub(key, places, card.path)
-        for key, place in places.items()
-    }
+    found = {key: _located(key, places, card) for key in places}
     hashes = {key: checked_sha256(found[key], expected=places[key].sha256) for key in places}
     arguments: dict[str, Any] = {"weights": found["weights"]}
     if card.card.further_weights:
@@ -179,6 +180,13 @@ def _pretrained(card: ResolvedCard) -> Files:
             name: found[f"further_weights.{name}"] for name in card.card.further_weights
         }
     return Files(arguments, None, hashes.pop("weights"), hashes)
+
+
+def _located(key: str, places: Mapping[str, Weights], card: ResolvedCard) -> Path:
+    """The local file or folder of one of the card's places."""
+    place = places[key]
+    folder = card.folder / place.path if place.path else _weights_of_hub(key, places, card.path)
+    return folder / place.file if place.file else folder
 
 
 def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path:
@@ -196,8 +204,9 @@ def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path:
         f"weights; or write a card with `extends: {card.path}` and `tokenizer: {{path: FILE}}`. "
         "With another vocabulary the model would read other words than it was trained on."
     )
-    where = f"{card.path}: tokenizer.hub"
-    return _vocabulary(_from_hub(place, _TOKENIZER_FILES, where=where, advice=advice))
+    files = (place.file,) if place.file else _TOKENIZER_FILES
+    folder = fetch(place, files, where=f"{card.path}: tokenizer.hub", advice=advice)
+    return _vocabulary(folder / place.file if place.file else folder)
 
 
 def _vocabulary(place: Path) -> Path:
@@ -213,20 +222,19 @@ def _vocabulary(place: Path) -> Path:
 
 
 def checked_sha256(place: Path, *, expected: str | None) -> str:
-    """The hash of a file of weights (or of the one in a folder), compared with the card's.
+    """The hash of a model's weights, compared with the card's.
 
     Raises:
         CheckpointError: The file is missing, or its hash is another.
     """
-    return _equal_sha256(weights_file(place), expected)
+    return _equal_sha256(place, weights_sha256(place), expected)
 
 
-def _equal_sha256(file: Path, expected: str | None) -> str:
-    found = file_sha256(file)
+def _equal_sha256(place: Path, found: str, expected: str | None) -> str:
     if expected not in (None, found):
         raise CheckpointError(
-            f"{file}: the file's SHA-256 is {found}, the card says {expected}. "
-            "They must be equal. Get the right file, or correct 'sha256' on the card."
+            f"{place}: its SHA-256 is {found}, the card says {expected}. They "
+            "must be equal. Get the right file, or correct 'sha256' on the card."
         )
     return found
 
@@ -240,35 +248,19 @@ def _weights_of_hub(key: str, places: Mapping[str, Weights], path: Path) -> Path
         "weights."
     )
     place, where = places[key], f"{path}: {key}.hub"
-    folder = _from_hub(place, _HUB_FILES, where=where, advice=advice)
+    if place.file is not None:
+        return fetch(place, (place.file, *_SETTINGS), where=where, advice=advice)
+    folder = fetch(place, _HUB_FILES, where=where, advice=advice)
     if any((folder / name).is_file() for name in FOLDER_FILES):
         return folder
     # Pickles are read without executing them, but only where there is nothing better.
-    return _from_hub(place, (*_HUB_FILES, *FOLDER_FILES), where=where, advice=advice)
+    return fetch(place, (*_HUB_FILES, *FOLDER_FILES), where=where, advice=advice)
 
 
 def _nested(key: str, value: str) -> str:
     """``("a.b", "x")`` -> ``a: {b: x}``, as a card writes it."""
     head, _, rest = key.partition(".")
     return f"{head}: {{{_nested(rest, value)}}}" if rest else f"{head}: {value}"
-
-
-def _from_hub(place: Weights, files: Sequence[str], *, where: str, advice: str) -> Path:
-    """A snapshot of some of the repository's files in the hub's cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-
-    assert place.hub is not None, "a card gives 'hub' or 'path'"
-    try:
-        return Path(
-            snapshot_download(place.hub, revision=place.revision, allow_patterns=list(files))
-        )
-    except (OSError, EntryNotFoundError, HFValidationError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
-        raise ModelError(
-            f"{where}: {place.hub!r} cannot be had ({type(problem).__name__}: {reason}). The "
-            f"repository must be reachable or in the hub's cache. {advice}"
-        ) from None
 
 
 def build(kind: type, card: ResolvedCard, files: Files, *, seed: int) -> Any:

@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import pydantic
@@ -40,14 +40,13 @@ from PIL import Image
 from harness.adapters import Files, adapter_class, build, find_files
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.checkpoints import load_into
-from harness.errors import CardError, ModelError, choose
+from harness.errors import CardError, ModelError
 from harness.files import Document, validate
+from harness.precision import Precision, choose_device, choose_precision, computing
 
 Picture = NDArray[np.uint8] | Image.Image
 Features = tuple[torch.Tensor, ...]
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)
-Precision = Literal["float32", "bfloat16", "float16"]
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TokenCounts(NamedTuple):
@@ -234,10 +233,8 @@ class LoadedModel:
     notes: tuple[Note, ...] = ()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The context in which the model computes; nothing for float32."""
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+        """The context in which the model computes."""
+        return computing(self.device, self.precision)
 
 
 def load_model(
@@ -245,7 +242,7 @@ def load_model(
     checkpoint: str | Path | None = None,
     device: str = "auto",
     *,
-    dtype: str = "float32",
+    dtype: str = "auto",
     random_weights: bool = False,
     seed: int = 0,
 ) -> LoadedModel:
@@ -258,7 +255,8 @@ def load_model(
         name_or_card: Name of a built-in model, path of a card or of its folder.
         checkpoint: A finetuned file; the card's own when None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: Precision of the computation; float16 and bfloat16 are mixed.
+        dtype: Precision of the computation: ``auto``, ``float32``, ``bfloat16``,
+            ``float16`` or ``mixed``; see `harness.precision`.
         random_weights: Fill with random numbers from `seed`, for speed and
             plumbing; the seed enters the model's id.
         seed: Seed of the random numbers.
@@ -270,8 +268,8 @@ def load_model(
         CheckpointError: A file of weights is missing, unsafe, or does not fit.
     """
     card = name_or_card if isinstance(name_or_card, ResolvedCard) else load_model_card(name_or_card)
-    choose(dtype, _DTYPES, kind="dtype", where=f"model {card.card.name!r}", error=ModelError)
-    place = _device(device)
+    place = choose_device(device)
+    precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
     kind, sources = adapter_class(card)
     files = find_files(card, checkpoint, random_weights=random_weights)
     raw = build(kind, card, files, seed=seed)
@@ -280,7 +278,7 @@ def load_model(
     if files.checkpoint is not None:
         load_into(adapter.module, files.checkpoint)
     adapter.module.eval().to(place)
-    digest = _digest(card.card, files, sources, dtype, seed if random_weights else None)
+    digest = _digest(card.card, files, sources, precision, seed if random_weights else None)
     tag = f"-random{seed}" if random_weights else ""
     return LoadedModel(
         card=card.card,
@@ -289,30 +287,11 @@ def load_model(
         raw=raw,
         model_id=f"{card.card.name}{tag}@{digest[:12]}",
         device=place,
-        precision=cast(Precision, dtype),
+        precision=precision,
         weights_sha256=files.sha256,
         random_weights=random_weights,
         notes=notes,
     )
-
-
-def _device(name: str) -> torch.device:
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if available else "cpu")
-    choose(
-        name.partition(":")[0],
-        ["auto", "cpu", "cuda"],
-        kind="device",
-        where="device",
-        error=ModelError,
-    )
-    if name.startswith("cuda") and not available:
-        raise ModelError(
-            f"device: {name!r} was asked for, and torch sees no CUDA device. Give --device cpu, or "
-            "install a CUDA build of torch on a machine that has one (`vlsm-harness doctor`)."
-        )
-    return torch.device(name)
 
 
 def _notes(raw: Any, card: ResolvedCard, *, random_weights: bool) -> tuple[Note, ...]:
@@ -338,15 +317,15 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
     )
 
 
-def _digest(card: ModelCard, files: Files, sources: str, dtype: str, seed: int | None) -> str:
+def _digest(card: ModelCard, files: Files, sources: str, precision: str, seed: int | None) -> str:
     """Hash of what decides the numbers; where a file lies does not."""
-    places = {"weights", "checkpoint", "further_weights", "tokenizer"}
+    places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
     content = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,
         **files.further_sha256,
         "sources": sources,
-        "precision": dtype,
+        "precision": precision,
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -17,13 +17,20 @@ import numpy as np
 import polars as pl
 
 from harness.cards import DatasetCard
+from harness.data.table_variants import TableTexts, refuse_unknown, table_variants
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
 from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import PERTURBATIONS, Context, Sampled, variants_of
+from harness.prompts.perturbations import (
+    PERTURBATIONS,
+    Context,
+    Outcome,
+    Sampled,
+    variants_of,
+)
 from harness.prompts.words import draw_words, words_sha256
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suites import DatasetEntry, Probe, Suite
+from harness.suites import TABLE, DatasetEntry, Probe, Suite
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -59,13 +66,14 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
         "split": pl.String,
         "probe": pl.String,
         "attribute": pl.String,
+        "prompts": pl.String,
         "prompt_type": pl.String,
         "reason": pl.String,
         "n_samples": pl.UInt32,
     }
 )
 
-# (dataset, split, probe, attribute, prompt type, reason) -> samples it is true of.
+# (dataset, split, probe, attribute, prompts, prompt type, reason) -> samples it is true of.
 Skipped = dict[tuple[str | None, ...], set[str]]
 
 
@@ -74,7 +82,7 @@ class PlannedSet:
     """The samples of one dataset of a suite.
 
     `samples` are those to evaluate, `all_samples` the whole split: a dataset's
-    value sets do not depend on ``--limit``.
+    value sets do not depend on ``--limit``. `tables` are the suite's for this dataset.
     """
 
     entry: DatasetEntry
@@ -82,6 +90,7 @@ class PlannedSet:
     root: Path
     samples: Sequence[Sample]
     all_samples: Sequence[Sample]
+    tables: TableTexts | None = None
 
     @property
     def prompt_type(self) -> str:
@@ -124,6 +133,8 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     lexicon = load_lexicon(suite.lexicon)
     words = draw_words(suite.words, suite.seed)
     _check_attributes(suite, sets)
+    asked = [p.name for p in suite.probes if p.perturbation == TABLE]
+    refuse_unknown(asked, [p.tables for p in sets], where=f"suite {suite.name!r}")
     skipped: Skipped = {}
     rows: list[dict[str, Any]] = []
     for planned in sets:
@@ -149,7 +160,8 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         "word_list_sha256": words_sha256(),
         "seed": suite.seed,
     }
-    return Plan(cases, not_applicable, sources)
+    tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
+    return Plan(cases, not_applicable, sources | ({"tables": tables} if tables else {}))
 
 
 def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
@@ -207,6 +219,8 @@ def _originals(
     prompts = sample.prompts.get(planned.prompt_type, ())
     if not prompts:
         reason = f"the row has no {planned.prompt_type} prompt"
+        if planned.entry.prompts == "corrected":
+            reason += " that its mask bears out"
         _skip(skipped, planned, "original", sample, NotApplicable(reason))
     for prompt in prompts:
         row = {
@@ -284,18 +298,10 @@ def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
 def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
     for attribute in _attributes(cell, context.grammar):
         seen = {cell.prompt.text}
         repeat = 0
-        for made in variants_of(
-            perturbation,
-            cell.prompt,
-            attribute=attribute,
-            context=context,
-            rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
-            repeats=cell.probe.repeats,
-        ):
+        for made in _made(cell, attribute, context):
             if isinstance(made, NotApplicable):
                 _skip(skipped, cell.planned, cell.probe.name, cell.sample, made)
             elif made.text not in seen:
@@ -304,7 +310,26 @@ def _variants(
                 repeat += 1
 
 
+def _made(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """What the probe makes of the prompt: by rule, or by what the suite's tables hold."""
+    if cell.probe.perturbation == TABLE:
+        return table_variants(
+            cell.planned.tables, cell.probe.name, cell.sample.sample_id, cell.prompt
+        )
+    perturbation = PERTURBATIONS[cell.probe.perturbation]
+    return variants_of(
+        perturbation,
+        cell.prompt,
+        attribute=attribute,
+        context=context,
+        rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
+        repeats=cell.probe.repeats,
+    )
+
+
 def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
+    if cell.probe.perturbation == TABLE:
+        return [None]
     if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
         return [None]
     here, probed = cell.planned.entry.attributes, cell.probe.attributes
@@ -315,8 +340,8 @@ def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
 
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
-    expected, named = perturbation.expected_mask, None
+    meaning, expected = cell.probe.effect
+    named = None
     if expected is ExpectedMask.NAMED:
         named = targets.get((cell.sample.image_id, made.text))
         named = None if named == cell.sample.sample_id else named
@@ -326,7 +351,7 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
     } | {
         "probe": cell.probe.name,
         "perturbation": cell.probe.perturbation,
-        "meaning": perturbation.meaning.value,
+        "meaning": meaning.value,
         "expected_mask": expected.value,
         "named_sample_id": named,
         "attribute": made.attribute,
@@ -346,8 +371,9 @@ def _skip(
     skipped: Skipped, planned: PlannedSet, probe: str, sample: Sample, made: NotApplicable
 ) -> None:
     """Count a sample once per reason, however many of its prompts have it."""
-    entry = (planned.entry.split, probe, made.attribute, planned.prompt_type, made.reason)
-    skipped.setdefault((planned.card.name, *entry), set()).add(sample.sample_id)
+    source = (planned.card.name, planned.entry.split)
+    entry = (probe, made.attribute, planned.entry.prompts, planned.prompt_type, made.reason)
+    skipped.setdefault((*source, *entry), set()).add(sample.sample_id)
 
 
 def _canonical(content: Any) -> bytes:

@@ -7,17 +7,22 @@ built-in suites are the stems of ``suites/*.yaml``.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from harness.cards import PromptType, Strict
+from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
 from harness.expectations import Correction, Expectation, Margins
 from harness.files import Document, read_yaml, shipped, validate
 from harness.prompts.perturbations import PERTURBATIONS, load_outside
+from harness.records import ExpectedMask, Meaning
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
 Column = Literal["iou", "hausdorff"]
+
+TABLE = "table"
+"""The perturbation of probes whose variants stand in the suite's tables."""
 
 
 class DatasetEntry(Strict):
@@ -28,22 +33,58 @@ class DatasetEntry(Strict):
     prompt_type: PromptType | None = Field(
         default=None, description="Rung of the ladder; the dataset card's own when left out."
     )
-    prompts: Literal["released"] = "released"
+    prompts: Literal["released", "corrected", "table"] = Field(
+        default="released",
+        description="'corrected' writes number, size and location anew from the masks; 'table' "
+        "takes the originals of the suite's tables.",
+    )
     attributes: Literal["all"] | list[str] = Field(
         default="all", description="Change only these attributes on this dataset."
     )
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells entries apart: the same set may stand in a suite in several forms."""
+        return self.name, self.split, self.prompt_type or "", self.prompts
+
+
+# After rules of the harness each says so itself; after a table it follows from the meaning.
+_RIGHT_AFTER = {Meaning.PRESERVED: ExpectedMask.OWN, Meaning.CHANGED: ExpectedMask.NAMED}
+
 
 class Probe(Strict):
-    """One perturbation, applied to some attributes, some number of times."""
+    """One perturbation, applied to some attributes, some number of times.
+
+    The perturbation ``table`` takes its variants, as many as there are, from the rows of
+    the suite's tables that bear the probe's name; `meaning` says what they do.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     perturbation: str
+    meaning: Literal["preserved", "removed", "destroyed", "changed"] | None = None
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     expect: list[Expectation] | None = Field(
         default=None, description="What must hold; by the perturbation's meaning when left out."
     )
+
+    @property
+    def effect(self) -> tuple[Meaning, ExpectedMask]:
+        """What the probe does to the meaning, and which mask is right after it."""
+        if self.meaning is None:
+            rule = PERTURBATIONS[self.perturbation]
+            return rule.meaning, rule.expected_mask
+        meaning = Meaning(self.meaning)
+        return meaning, _RIGHT_AFTER.get(meaning, ExpectedMask.UNDEFINED)
+
+    @model_validator(mode="after")
+    def _meaning_of_tables(self) -> "Probe":
+        if (self.perturbation == TABLE) == (self.meaning is None):
+            raise ValueError(
+                f"'meaning' is given with the perturbation {TABLE!r}, and only there: other "
+                "perturbations know what they do"
+            )
+        return self
 
 
 class Metric(Strict):
@@ -79,6 +120,9 @@ class Suite(Strict):
     includes: list[str] = []
     datasets: list[DatasetEntry] = []
     probes: list[Probe] = []
+    tables: list[TableEntry] = Field(
+        default=[], description="Prompts that others perturbed, for probes of the kind 'table'."
+    )
     words: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=10, description="How many random words every sample sees."
     )
@@ -89,12 +133,30 @@ class Suite(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     metric: Metric = Metric()
     statistics: Statistics = Statistics()
+    _folder: Path | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        # Where a suite's file lies is no part of what it says.
+        return isinstance(other, Suite) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]  # it holds lists
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the suite's file lies, if it came from one: no part of what the suite says."""
+        return self._folder
+
+    def placed(self, folder: Path | None) -> "Suite":
+        """The same suite, lying in a folder."""
+        found = self.model_copy()
+        found._folder = folder
+        return found
 
     @model_validator(mode="after")
     def _names_once(self) -> "Suite":
         for kind, names in (
             ("probe", [p.name for p in self.probes]),
-            ("dataset", [f"{d.name}/{d.split}/{d.prompt_type}" for d in self.datasets]),
+            ("dataset", ["/".join(map(str, d.key)) for d in self.datasets]),
         ):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
@@ -123,16 +185,16 @@ def load_suite(name_or_path: str | Path) -> Suite:
         path = shipped("suites") / f"{name_or_path}.yaml"
     document = read_yaml(path, error=SuiteError)
     suite = validate(document, Suite, error=SuiteError)
-    if any(probe.perturbation not in PERTURBATIONS for probe in suite.probes):
+    if any(probe.perturbation not in {*PERTURBATIONS, TABLE} for probe in suite.probes):
         load_outside()  # imports other packages' code, so only where a name is asked for
     for index, probe in enumerate(suite.probes):
         choose(
             probe.perturbation,
-            PERTURBATIONS,
+            {*PERTURBATIONS, TABLE},
             kind="perturbation",
             where=document.where(("probes", index, "perturbation")),
         )
-    return _with_includes(suite, document)
+    return _with_includes(suite, document).placed(path.parent)
 
 
 def _with_includes(suite: Suite, document: Document) -> Suite:
@@ -149,10 +211,10 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
                 "Includes go one level deep. Name its parts here instead."
             )
         parts.append(part)
-    datasets: dict[tuple[str, str, str | None], DatasetEntry] = {}
+    datasets: dict[tuple[str, ...], DatasetEntry] = {}
     probes: dict[str, Probe] = {}
     for part in [suite] if suite.datasets else parts:
-        datasets |= {(d.name, d.split, d.prompt_type): d for d in part.datasets}
+        datasets |= {d.key: d for d in part.datasets}
     for part in [*parts, suite]:
         for probe in part.probes:
             if probes.setdefault(probe.name, probe) != probe:
@@ -165,6 +227,7 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
             "includes": [],
             "datasets": list(datasets.values()),
             "probes": list(probes.values()),
+            "tables": [table for p in [*parts, suite] for table in p.tables],
             "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
         }
     )

@@ -1,5 +1,7 @@
 """Files that a card names besides its weights: parts from elsewhere, and the vocabulary."""
 
+import hashlib
+import json
 import re
 
 import pytest
@@ -8,7 +10,7 @@ from safetensors.torch import save_file
 
 from harness.cards import load_model_card
 from harness.checkpoints import file_sha256, load_into
-from harness.errors import CheckpointError, ModelError, UsageError
+from harness.errors import CardError, CheckpointError, ModelError, UsageError
 from harness.models import Noted, load_model
 from harness.training.finetune import finetune
 
@@ -111,7 +113,7 @@ def test_hashes_on_the_card_are_compared(folder):
     save_parts(folder)
     wrong = "0" * 64
     right = file_sha256(folder / "vocab.txt")
-    text = f"vocab.txt: the file's SHA-256 is {right}, the card says {wrong}. They must be equal."
+    text = f"vocab.txt: its SHA-256 is {right}, the card says {wrong}. They must be equal."
     vocabulary = f"tokenizer: {{path: vocab.txt, sha256: '{wrong}'}}\n"
     refused(CheckpointError, text, write_card(folder, LOCAL + vocabulary))
     head = f"further_weights: {{head: {{path: whole, sha256: '{wrong}'}}}}\n"
@@ -235,8 +237,61 @@ def test_an_inherited_vocabulary_lies_where_its_own_card_says(folder):
 def test_a_part_that_is_not_there_says_so(tmp_path):
     save_file({"net.neck.weight": torch.ones(1, 2)}, tmp_path / "a.safetensors")
     text = (
-        f"{tmp_path / 'a.safetensors'}: no key lies under 'head'; the first is "
-        "'net.neck.weight'. The file must be of a model with that part. Give another file."
+        f"{tmp_path / 'a.safetensors'}: no tensor lies under 'head'; the file has 1 keys, first "
+        "'net.neck.weight'. A model with that part is needed. Give another file."
     )
     with pytest.raises(CheckpointError, match=re.escape(text)):
         load_into(torch.nn.Linear(2, 1), tmp_path / "a.safetensors", part="head")
+
+
+def test_one_file_of_a_repository_with_several_may_be_named(folder, monkeypatch):
+    body, _ = save_parts(folder)
+    torch.save({"head.weight": torch.ones(1)}, folder / "towers" / "another.pth")
+    asked = []
+
+    def snapshot_download(repository, *, revision, allow_patterns):
+        asked.append(allow_patterns)
+        return str(folder / "towers")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    local = "weights: {path: towers, file: open_clip_model.safetensors}\n"
+    remote = local.replace("path: towers", "hub: someone/towers")
+    head = "further_weights: {head: {path: whole}}\nsettings: {published: false}\n"
+    for places in (local, remote):
+        model = load_model(write_card(folder, places + head))
+        assert model.raw.given[0] == folder / "towers" / "open_clip_model.safetensors"
+        assert torch.equal(model.adapter.module["body"].weight, body["weight"])
+    assert asked == [["open_clip_model.safetensors", "*.json", "*.txt", "*.model"]]
+
+    text = "weights.file: found '../vocab.txt'. a file's name stays inside the repository or folder"
+    refused(CardError, text, write_card(folder, "weights: {path: towers, file: ../vocab.txt}\n"))
+    text = f"{folder / 'towers' / 'no.bin'}: no such file or folder. A file of weights"
+    refused(CheckpointError, text, write_card(folder, "weights: {path: towers, file: no.bin}\n"))
+
+
+def test_a_model_in_shards_is_loaded_and_named(folder):
+    """The hash on the card is that of the shards, in the order of their names."""
+    first, second = (
+        {"body.weight": torch.ones(2, 2)},
+        {
+            "body.bias": torch.ones(2),
+            "head.weight": torch.ones(1, 2),
+            "head.bias": torch.zeros(1),
+        },
+    )
+    (folder / "shards").mkdir()
+    names = {"model-00001-of-00002.safetensors": first, "model-00002-of-00002.safetensors": second}
+    for name, state in names.items():
+        save_file(state, folder / "shards" / name)
+    index = {"weight_map": {key: name for name, state in names.items() for key in state}}
+    (folder / "shards" / "model.safetensors.index.json").write_text(json.dumps(index))
+    lines = "".join(f"{file_sha256(folder / 'shards' / name)}  {name}\n" for name in sorted(names))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+
+    card = write_card(folder, f"weights: {{path: shards, sha256: {digest}}}\n", adapter="Plain")
+    model = load_model(card)
+
+    assert model.weights_sha256 == digest
+    assert torch.equal(model.adapter.module["head"].weight, torch.ones(1, 2))
+    card = write_card(folder, f"weights: {{path: shards, sha256: '{'0' * 64}'}}\n", adapter="Plain")
+    refused(CheckpointError, f"{folder / 'shards'}: its SHA-256 is {digest}, the card says 0", card)

@@ -321,7 +321,7 @@ def test_hashes_on_the_card_are_checked(folder):
     bad = "0" * 64
     for key in ("checkpoint", "weights"):
         write_card(folder, **{key: f"{{path: a.safetensors, sha256: '{bad}'}}"})
-        text = f"a.safetensors: the file's SHA-256 is {good}, the card says {bad}. They must be eq"
+        text = f"a.safetensors: its SHA-256 is {good}, the card says {bad}. They"
         refused(CheckpointError, text, folder)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import AsJson, Device
+from harness.commands.options import AsJson, DataType, Device
 
 
 def bench(
@@ -20,16 +20,19 @@ def bench(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     blocks: Annotated[int, typer.Option("--blocks", min=1)] = 3,
     device: Device = "auto",
+    dtype: DataType = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure encode, decode, engine and plain loop in one process, interleaved."""
+    """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
     import json
 
     from harness.commands.progress import progress
     from harness.engine.bench import bench as measure
     from harness.models import load_model
 
-    loaded = load_model(model, checkpoint=checkpoint, device=device, random_weights=random_weights)
+    loaded = load_model(
+        model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights
+    )
     with progress("bench", 3 * blocks, unit="blocks", quiet=as_json) as advance:
         found = measure(
             loaded,

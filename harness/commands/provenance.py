@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from harness.models import LoadedModel
     from harness.store import RunStore
 
@@ -53,6 +55,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
     import torch
 
     from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
+    from harness.precision import device_name
 
     return {
         "model_id": model.model_id,
@@ -69,31 +72,28 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
-            "device_name": _device_name(model),
+            "device_name": device_name(model.device),
             "threads": torch.get_num_threads(),
         },
     }
 
 
-def _device_name(model: "LoadedModel") -> str:
-    import torch
-
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return platform.processor() or platform.machine()
-
-
-def write_texts(store: "RunStore", model: "LoadedModel", texts: list[str]) -> None:
-    """``texts/<model_id>.parquet``: tokens of every text, and whether it was cut."""
+def write_texts(
+    store: "RunStore", model: "LoadedModel", cases: "pl.DataFrame", *, quiet: bool
+) -> None:
+    """``texts/<model_id>.parquet``: tokens of every text, and what becomes of its edits."""
     import polars as pl
 
+    from harness.commands.progress import progress
+    from harness.engine.embeddings import STORED_SCHEMA, with_shifts
+    from harness.engine.texts import text_table
     from harness.store import write_parquet
 
-    counts = model.adapter.count_tokens(texts)
-    folder = store.folder / "texts"
-    folder.mkdir(exist_ok=True)
-    frame = pl.DataFrame(
-        {"text": texts, "n_tokens": list(counts.n_tokens), "truncated": list(counts.truncated)},
-        schema={"text": pl.String, "n_tokens": pl.Int32, "truncated": pl.Boolean},
-    )
-    write_parquet(folder / f"{model.model_id}.parquet", frame)
+    path = store.folder / "texts" / f"{model.model_id}.parquet"
+    if path.is_file() and pl.read_parquet_schema(path) == STORED_SCHEMA:
+        return  # plan and model are those of the run
+    path.parent.mkdir(exist_ok=True)
+    n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
+    with progress(f"tokens of {model.model_id}", n_texts, unit="texts", quiet=quiet) as advance:
+        texts = text_table(model, cases, advance=advance)
+        write_parquet(path, with_shifts(texts, model, cases))

@@ -4,7 +4,9 @@ Conventions: times are seconds of wall clock, medians over interleaved blocks, a
 one process at the same number of threads, since machines drift. *Ideal* is
 ``N_images t_image + N_texts t_text + N_cases t_decode``, each the minimum over batch
 sizes. *Plain* is the unmodified full forward per case at its best batch size and
-full text length, timed on a sample of the cases and scaled up.
+full text length, timed on a sample of the cases and scaled up. Memory is MiB: on CUDA
+the most that the engine held on the device, on a CPU the most that the process has
+held so far, libraries and plain loop included.
 """
 
 import itertools
@@ -25,6 +27,7 @@ from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Pictures
 from harness.models import LoadedModel
 from harness.plan import PLAN_SCHEMA
+from harness.precision import device_name, watched_memory
 from harness.suites import Metric
 
 BATCHES = (1, 4, 8, 16, 32)
@@ -36,6 +39,8 @@ class Bench:
 
     model_id: str
     device: str
+    device_name: str
+    precision: str
     threads: int
     n_images: int
     n_texts: int
@@ -50,6 +55,10 @@ class Bench:
     plain_s: float
     plain_over_engine: float
     engine_over_ideal: float
+    images_per_s: float
+    texts_per_s: float
+    cases_per_s: float
+    peak_memory_mib: float
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -79,9 +88,11 @@ def bench(
     """
     images = _pictures(model, n_images)
     engine_times, plain_times, parts = [], [], []
+    memory: list[float] = []
     sizes = [b for b in BATCHES if b <= max(1, plain_cases)]
     for _ in range(blocks):
-        engine_times.append(_engine(model, images, prompts, batch_size))
+        with watched_memory(model.device, memory):
+            engine_times.append(_engine(model, images, prompts, batch_size))
         tick()
         plain_times.append(min(_plain(model, images, prompts, size, plain_cases) for size in sizes))
         tick()
@@ -94,6 +105,8 @@ def bench(
     return Bench(
         model_id=model.model_id,
         device=str(model.device),
+        device_name=device_name(model.device),
+        precision=model.precision,
         threads=torch.get_num_threads(),
         n_images=n_images,
         n_texts=len(prompts),
@@ -108,6 +121,10 @@ def bench(
         plain_s=plain_case_s * n_cases,
         plain_over_engine=plain_case_s * n_cases / engine_s,
         engine_over_ideal=engine_s / ideal_s,
+        images_per_s=1 / image_s,
+        texts_per_s=1 / text_s,
+        cases_per_s=n_cases / engine_s,
+        peak_memory_mib=max(memory),
     )
 
 
@@ -201,7 +218,7 @@ def _parts(
     adapter = model.adapter
     pixels = torch.stack([adapter.preprocess(image) for image in images[:8]]).to(model.device)
     texts = list(prompts)
-    with torch.inference_mode():
+    with torch.inference_mode(), model.autocast():
         image_features = adapter.encode_images(pixels[:1])
         text_features = adapter.encode_texts(texts[:1])
     best = [float("inf")] * 3
@@ -214,7 +231,7 @@ def _parts(
         works.append((1, lambda n=size: adapter.encode_texts(_cycle(texts, n))))  # type: ignore[misc]
         works.append((2, lambda f=repeated: adapter.decode(*f)))  # type: ignore[misc]
         for kind, work in works:
-            with torch.inference_mode():
+            with torch.inference_mode(), model.autocast():
                 best[kind] = min(best[kind], _clock(model, work) / size)
     return best[0], best[1], best[2]
 

@@ -144,9 +144,7 @@ class Worker:
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
-        # TF32 convolutions would lift float32 logits out of the model's noise floor.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact, self.model.autocast():
+        with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
             tally = Tally(shard, pictures, self.metric, self.model)
             for start in range(0, len(shard.pairs), self.batch_size):

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from harness.metrics import EMPTY_SCORES
+from harness.stats.edits import text_shifts
 from harness.stats.facts import ModelFacts
 from harness.stats.intervals import cell_intervals
 from harness.stats.judge import judged
@@ -58,7 +59,7 @@ def assess(
     not_applicable: pl.DataFrame,
     suite: Suite,
     cluster_kinds: Mapping[str, str] | None = None,
-    edits: pl.DataFrame | None = None,
+    texts: pl.DataFrame | None = None,
 ) -> Assessment:
     """Assess a run, finished or not, however large.
 
@@ -70,7 +71,8 @@ def assess(
         suite: Its metric, statistics and expectations are used.
         cluster_kinds: What a dataset's clusters are: ``patient``, ``sequence``,
             ``sequence (estimated)``, ``image (assumed independent)``.
-        edits: Of `harness.stats.edits.edit_figures`, where the models' texts are known.
+        texts: How texts reach each model, as in the run directory; cases whose edits a
+            model's token limit cuts away are counted and left out of every figure.
 
     Returns:
         Summary and verdicts. The summary has `SUMMARY_SCHEMA`, sorted by its keys; its probe
@@ -83,7 +85,7 @@ def assess(
     settings = suite.statistics
     models = list({m.model_id: m for m in models}.values())
     empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = paired(plan, scores, models=models, empty=empty, floor=settings.dice_floor)
+    pairs = paired(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
     left = reduced(pairs)
     solved = cell_intervals(
         left.units,
@@ -95,7 +97,7 @@ def assess(
         seed=settings.seed,
     )
     kinds = cluster_kinds or {}
-    rows = _with_edits(cell_rows(pairs, left, solved, settings=settings), edits)
+    rows = _with_shifts(cell_rows(pairs, left, solved, settings=settings), plan, texts)
     named = with_facts(rows, models, suite, kinds)
     verdicts = judged(named, solved, suite=suite)
     summary = completed(
@@ -127,11 +129,13 @@ def summarise(
     return assess(plan, scores, **arguments).summary
 
 
-def _with_edits(rows: pl.DataFrame, edits: pl.DataFrame | None) -> pl.DataFrame:
-    figures = ("text_shift", "truncated_share")
-    if edits is None:
-        return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in figures)
-    return rows.join(edits, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
+def _with_shifts(
+    rows: pl.DataFrame, plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None
+) -> pl.DataFrame:
+    shifts = text_shifts(plan, texts)
+    if shifts is None:
+        return rows.with_columns(text_shift=pl.lit(None, pl.Float64))
+    return rows.join(shifts, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _with_verdicts(rows: pl.DataFrame, verdicts: Sequence[Verdict]) -> pl.DataFrame:

@@ -18,8 +18,7 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
 - ``variance_*``: share of the variance of single changes that words, images and prompt
   indices account for; what is left is theirs jointly, and chance.
 - ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
-- ``text_shift``: how far the text embedding moves, in units of the distance between two
-  prompts. ``truncated_share``: share of variants whose edit the model never saw.
+- ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
 - ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
@@ -81,9 +80,9 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "wilcoxon_p": pl.Float64,
     "sign_flip_p": pl.Float64,
     "text_shift": pl.Float64,
-    "truncated_share": pl.Float64,
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
+    **_counts("cut_away", "same_tokens"),
     **_counts("samples_agreement", "samples_named", "clusters_named"),
     **_counts("samples_false_positive", "shared_images"),
     "not_applicable": pl.String,

@@ -60,7 +60,8 @@ def shares(values: Floats, factors: Sequence[NDArray[np.intp]]) -> list[float]:
         A share for each factor, NaN for one with a single level, or where nothing varies.
 
     Example:
-        >>> shares(np.array([0.0, 1, 0, 1]), [np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])])
+        >>> images, words = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+        >>> [round(x, 6) for x in shares(np.array([0.0, 1.0, 0.0, 1.0]), [images, words])]
         [0.0, 1.0]
     """
     used = [f for f in factors if f.max(initial=0) > 0]

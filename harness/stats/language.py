@@ -36,7 +36,6 @@ class Evidence:
             language use and the shock of an unknown word at once.
         text_shift: How far the text embedding moves, in units of the distance between two
             prompts of the set; NaN where the model shows no embedding.
-        truncated_share: Share of cases whose edit was cut off before the model saw it.
         blocked: Why nothing may be concluded, a sentence; empty where it may.
         p_heard: p-value of being heard, Holm-adjusted over the verdict's evidence.
         p_unheard: p-value of being unheard; a conjunction, so that it needs no adjustment.
@@ -55,7 +54,6 @@ class Evidence:
     decisive_change: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     random_word_change: float = math.nan
     text_shift: float = math.nan
-    truncated_share: float = math.nan
     blocked: str = ""
     p_heard: float = math.nan
     p_unheard: float = math.nan

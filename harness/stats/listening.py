@@ -44,8 +44,6 @@ from harness.suites import Statistics
 
 STAYS = 0.95
 """Mean agreement from which on a mask counts as staying where it was."""
-MOST_TRUNCATED = 0.2
-"""Share of edits cut off by the tokenizer above which nothing is concluded."""
 
 Row = Mapping[str, Any]
 _GROUP = ("model_id", "dataset", "prompts", "prompt_type")
@@ -135,7 +133,6 @@ def _one(
         decisive_change=_limits(decisive),
         random_word_change=math.nan if random is None else random,
         text_shift=_number(row["text_shift"]),
-        truncated_share=_number(row["truncated_share"]),
         blocked=blocked,
         p_heard=heard,
         p_unheard=unheard,
@@ -155,13 +152,7 @@ def _p_heard(change: Estimate, agreement: Estimate, gain: Estimate | None, margi
 
 
 def _blocked(row: Row, settings: Statistics, *, named: bool) -> str:
-    share = _number(row["truncated_share"])
-    if share > MOST_TRUNCATED:
-        return (
-            f"No verdict: {100 * share:.0f} % of the edits lie beyond the model's longest text "
-            "and never reach it."
-        )
-    if named and not row["n_samples_named"]:
+    if named and not row["n_samples_named"] and not row["reason"]:
         return "No verdict: the changed prompts describe no known target here."
     return blocked_because(
         row["reason"] or "",

@@ -3,9 +3,9 @@
 Conventions: one row is one (model, case) that was planned. A *cell* is one row of
 the summary: model, dataset, split, prompts, prompt type, probe, attribute; cells are
 numbered in the order of these keys. Scores are fractions in [0, 1]; a null score is
-unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost`` and
-``undefined`` say which. Cases come in chunks of whole clusters, so that memory does not
-grow with their number.
+unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``,
+``undefined`` and ``cut_away`` say which. Cases come in chunks of whole clusters, so that
+memory does not grow with their number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,10 @@ CATASTROPHE = -0.5
 
 _CHUNK = 500_000
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
+_FLAG_SCHEMA = {
+    **{"model_id": pl.String, "case_id": pl.UInt64},
+    **dict.fromkeys(("cut_away", "same_tokens"), pl.Boolean),
+}
 _ORDER = ("cell", "sample", "prompt_index", "word", "repeat", "case_id")
 
 
@@ -35,6 +39,7 @@ class Pairs:
     Attributes:
         plan: The plan in numbers.
         scores: As in the run directory.
+        flags: ``model_id, case_id, cut_away, same_tokens`` of the cases with either.
         model_ids: Those to summarise, in order.
         cells: ``cell``, `CELL_KEYS` and what the plan says of them, in order.
         empty: Dice where both masks are empty.
@@ -43,6 +48,7 @@ class Pairs:
 
     plan: CodedPlan
     scores: pl.DataFrame | pl.LazyFrame
+    flags: pl.DataFrame
     model_ids: tuple[str, ...]
     cells: pl.DataFrame
     empty: float
@@ -56,11 +62,14 @@ class Pairs:
         """
         ends = _ends(self.plan.cases["cluster"].to_numpy(), rows)
         for number, model_id in enumerate(self.model_ids):
-            scores = code_scores(self.scores, model_id)
-            joined = self.plan.cases.join(
-                scores, on="case_id", how="left", maintain_order="left"
-            ).with_columns(cell=pl.col("plan_cell") + number * self.plan.cells.height)
-            del scores
+            joined = self.plan.cases
+            flags = self.flags.filter(pl.col("model_id") == model_id).drop("model_id")
+            for beside in (code_scores(self.scores, model_id), flags):
+                joined = joined.join(beside, on="case_id", how="left", maintain_order="left")
+            joined = joined.with_columns(
+                pl.col("cut_away", "same_tokens").fill_null(False),
+                cell=pl.col("plan_cell") + number * self.plan.cells.height,
+            )
             for start, stop in zip([0, *ends[:-1]], ends, strict=True):
                 chunk = joined.slice(start, stop - start)
                 yield _with_original(_scored(chunk, self.empty), self.floor).sort(_ORDER)
@@ -73,6 +82,7 @@ def paired(
     models: Sequence[ModelFacts],
     empty: float,
     floor: float,
+    texts: pl.DataFrame | None = None,
 ) -> Pairs:
     """Number the plan, and make ready to put scores beside it.
 
@@ -82,6 +92,7 @@ def paired(
         models: Those to summarise.
         empty: Dice where both masks are empty.
         floor: Originals with a lower Dice have no relative change of their own.
+        texts: How texts reach each model, where that is known.
     """
     coded = code_plan(plan)
     ids = tuple(sorted({m.model_id for m in models}))
@@ -92,7 +103,19 @@ def paired(
         .with_row_index("cell")
         .select("cell", *CELL_KEYS, "perturbation", "meaning", "expected_mask", "n_cases")
     )
-    return Pairs(coded, scores, ids, cells, empty, floor)
+    return Pairs(coded, scores, _flagged(plan, texts), ids, cells, empty, floor)
+
+
+def _flagged(plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
+    """Cases whose edits a model's token limit cuts away, or that leave its tokens alone."""
+    cut, same = pl.col("edit_survives").not_().fill_null(False), pl.col("same_tokens")
+    same = same.fill_null(False)
+    flagged = texts.filter(cut | same) if texts is not None and texts.height else None
+    if flagged is None or flagged.is_empty():
+        return pl.DataFrame(schema=_FLAG_SCHEMA)
+    keyed = plan.lazy().select("case_id", text="prompt", original_text="original_prompt")
+    joined = keyed.join(flagged.lazy(), on=["text", "original_text"])
+    return joined.select("model_id", "case_id", cut_away=cut, same_tokens=same).collect()
 
 
 def _ends(clusters: np.ndarray, rows: int) -> list[int]:
@@ -135,8 +158,10 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
     done = pl.col("failed").not_().fill_null(False)
     whole = pl.col("original_failed").not_().fill_null(False)
     both = pl.col("dice").is_not_null() & pl.col("reference").is_not_null()
-    named = both & pl.col("dice_named").is_not_null()
-    judged = both & (pl.col("reference") >= floor) & (pl.col("reference") > 0) & ~is_original
+    # What never reached the model says nothing of it.
+    seen = both & ~pl.col("cut_away")
+    named = seen & pl.col("dice_named").is_not_null()
+    judged = seen & (pl.col("reference") >= floor) & (pl.col("reference") > 0) & ~is_original
     lost = (pl.col("dice") / pl.col("reference") - 1 < CATASTROPHE).cast(pl.Float64)
     return joined.with_columns(
         missing=pl.col("failed").is_null(),
@@ -144,12 +169,12 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
         original_lost=done & ~whole,
         undefined=done & whole & ~both,
         both_empty=pl.col("both_empty").fill_null(False) & ~is_original,
-        dice=pl.when(both).then("dice"),
-        reference=pl.when(both).then("reference"),
-        agreement=pl.when(~is_original).then("agreement"),
+        dice=pl.when(seen).then("dice"),
+        reference=pl.when(seen).then("reference"),
+        agreement=pl.when(~is_original & ~pl.col("cut_away")).then("agreement"),
         dice_named=pl.when(named).then("dice_named"),
         own_named=pl.when(named).then("dice"),
         reference_named=pl.when(named).then("reference"),
         catastrophic=pl.when(judged).then(lost),
-        false_positive=pl.when("wants_empty").then("foreground"),
+        false_positive=pl.when("wants_empty", ~pl.col("cut_away")).then("foreground"),
     ).drop("original_case_id", "original_failed", "empty_prediction", "foreground", "wants_empty")

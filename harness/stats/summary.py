@@ -29,6 +29,9 @@ from harness.stats.power import degrees_of_freedom, smallest_effect
 from harness.stats.reduce import Reduced
 from harness.suites import Statistics, Suite
 
+CUT_AWAY = "edits cut away by the model's token limit"
+"""Reason of a probe none of whose edits reaches the model: it is not robust, it is not tested."""
+
 _NO_KIND = "kind not stated"
 
 
@@ -88,9 +91,7 @@ def completed(
     return with_facts(whole, models, suite, kinds).sort(CELL_KEYS, nulls_last=False)
 
 
-def _smallest(
-    rows: pl.DataFrame, relative: Solved, undefined: np.ndarray
-) -> dict[str, np.ndarray]:
+def _smallest(rows: pl.DataFrame, relative: Solved, undefined: np.ndarray) -> dict[str, np.ndarray]:
     """The smallest relative change that the data of each cell could show, in percent."""
     error = np.where(undefined, np.nan, relative.intervals.standard_error)
     words = relative.word_error
@@ -173,6 +174,8 @@ def _reason() -> pl.Expr:
         .then(pl.lit(TOO_LOW))
         .when(nothing & (pl.col("n_missing") == pl.col("n_cases")))
         .then(pl.lit("not scored yet"))
+        .when(nothing & (pl.col("n_cut_away") > 0))
+        .then(pl.lit(CUT_AWAY))
         .when(nothing & (pl.col("n_undefined") > 0))
         .then(pl.lit("Dice undefined: both masks empty"))
         .when(nothing)
@@ -197,12 +200,9 @@ def _plain(value: object) -> object:
 
 def _with_nothing(not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
     """Rows of the cells that have no case at all: they are counted, not dropped."""
-    sets = pairs.cells.select("dataset", "split", "prompt_type", "prompts").unique()
     cells = (
-        not_applicable.select("dataset", "split", "prompt_type", "probe", "attribute")
+        not_applicable.select(CELL_KEYS[1:])
         .unique()
-        .join(sets, on=["dataset", "split", "prompt_type"], how="left")
-        .with_columns(pl.col("prompts").fill_null("released"))
         .join(pairs.cells.select("model_id").unique(), how="cross")
         .join(pairs.cells, on=CELL_KEYS, how="anti", nulls_equal=True)
     )
@@ -218,7 +218,7 @@ def _with_nothing(not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
 
 
 def _with_not_applicable(rows: pl.DataFrame, not_applicable: pl.DataFrame) -> pl.DataFrame:
-    keys = ["dataset", "split", "prompt_type", "probe", "attribute"]
+    keys = list(CELL_KEYS[1:])
     counted = (
         not_applicable.group_by(*keys, "reason")
         .agg(pl.col("n_samples").sum().cast(pl.Int64))

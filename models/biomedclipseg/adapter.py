@@ -159,7 +159,8 @@ class BiomedClipSeg:
         Behind it all is padding, which the mask hides from every other token.
         """
         device = device_of(self.module)
-        needed = int(attention_mask.any(dim=0).sum()) if len(attention_mask) else 1
+        # The last column in use: a "[PAD]" that stands in a text leaves a gap before it.
+        needed = int(attention_mask.any(dim=0).nonzero().max()) + 1
         return TextFeatures(
             self.module.biomedclip.text(
                 input_ids[:, :needed].to(device), attention_mask[:, :needed].to(device)

@@ -129,6 +129,7 @@ def _decoder(settings: Settings) -> Any:
             vision_config={
                 "hidden_size": settings.vision_hidden_size,
                 "num_hidden_layers": settings.vision_layers,
+                "num_attention_heads": settings.vision_heads,
                 "image_size": settings.input_size,
                 "patch_size": settings.patch_size,
             },
