@@ -4,13 +4,17 @@ Conventions: see `harness.stats.columns` for the summary, `harness.stats.verdict
 `harness.stats.language` for the records. Equal plans and scores give equal assessments.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from harness.errors import RunError
 from harness.metrics import EMPTY_SCORES
+from harness.stats import language, verdicts
 from harness.stats.edits import text_shifts
 from harness.stats.facts import ModelFacts
 from harness.stats.intervals import cell_intervals
@@ -23,6 +27,8 @@ from harness.stats.reduce import reduced
 from harness.stats.summary import cell_rows, completed, with_facts
 from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
 from harness.suites import Suite
+
+VERDICTS = "verdicts.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,32 @@ class Assessment:
     verdicts: tuple[Verdict, ...]
     language: tuple[LanguageVerdict, ...]
     signature: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Assessment":
+        """The assessment of a run directory that was summarised.
+
+        Raises:
+            RunError: The directory has none, or one of another version.
+        """
+        path = folder / VERDICTS
+        if not path.is_file():
+            raise RunError(
+                f"{folder}: no {VERDICTS} here. A run directory with its verdicts is needed. "
+                "Summarise the run first: `vlsm-harness score RUN`."
+            )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("version") != VERDICTS_VERSION:
+            raise RunError(
+                f"{path}: version {content.get('version')!r}, this harness reads version "
+                f"{VERDICTS_VERSION}. Both must be one. Write it anew: `vlsm-harness score RUN`."
+            )
+        return cls(
+            summary=pl.read_parquet(folder / "summary.parquet"),
+            verdicts=tuple(map(verdicts.from_record, content["expectations"])),
+            language=tuple(map(language.from_record, content["language"])),
+            signature=content["signature"],
+        )
 
     def records(self) -> dict[str, Any]:
         """The content of ``verdicts.json``."""
@@ -99,9 +131,9 @@ def assess(
     kinds = cluster_kinds or {}
     rows = _with_shifts(cell_rows(pairs, left, solved, settings=settings), plan, texts)
     named = with_facts(rows, models, suite, kinds)
-    verdicts = judged(named, solved, suite=suite)
+    outcomes = judged(named, solved, suite=suite)
     summary = completed(
-        _with_verdicts(rows, verdicts),
+        _with_verdicts(rows, outcomes),
         pairs,
         left,
         models=models,
@@ -111,8 +143,8 @@ def assess(
     )
     return Assessment(
         summary=summary,
-        verdicts=tuple(verdicts),
-        language=tuple(language_verdicts(named, solved, verdicts, settings=settings)),
+        verdicts=tuple(outcomes),
+        language=tuple(language_verdicts(named, solved, outcomes, settings=settings)),
         signature=signature(
             settings.margins,
             settings.correction,
@@ -138,11 +170,12 @@ def _with_shifts(
     return rows.join(shifts, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
 
 
-def _with_verdicts(rows: pl.DataFrame, verdicts: Sequence[Verdict]) -> pl.DataFrame:
+def _with_verdicts(rows: pl.DataFrame, outcomes: Sequence[Verdict]) -> pl.DataFrame:
     """The first verdict of each row beside its figures."""
     schema = dict.fromkeys((*CELL_KEYS, "expectation", "verdict"), pl.String)
-    keys = [tuple(getattr(v, k) for k in CELL_KEYS) for v in verdicts]
-    texts = [(*k, expectation_text(v), v.verdict) for k, v in zip(keys, verdicts, strict=True)]
+    texts = [
+        (*(getattr(v, k) for k in CELL_KEYS), expectation_text(v), v.verdict) for v in outcomes
+    ]
     table = pl.DataFrame(texts, schema=schema, orient="row").unique(
         CELL_KEYS, keep="first", maintain_order=True
     )

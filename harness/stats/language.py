@@ -7,6 +7,7 @@ or *unmoved here*. Evidence is one record a (split, probe, attribute) of changed
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -105,6 +106,30 @@ class LanguageVerdict:
         """Plain values for JSON: what is not finite becomes None."""
         found: dict[str, Any] = _plain(asdict(self))
         return found
+
+
+def from_record(record: Mapping[str, Any]) -> LanguageVerdict:
+    """The verdict of a record that was read from a run directory."""
+    known = {k: v for k, v in record.items() if k in LanguageVerdict.__slots__}
+    known |= {k: tuple(known.get(k, ())) for k in _LISTS}
+    known["evidence"] = tuple(_evidence(one) for one in record.get("evidence", ()))
+    return LanguageVerdict(**known)
+
+
+_LISTS = ("heard", "unheard", "unclear", "blocking", "confounds")
+_TRIPLES = ("change", "agreement", "named_gain", "decisive_change")
+_FIGURES = ("random_word_change", "text_shift", "p_heard", "p_unheard")
+
+
+def _evidence(record: Mapping[str, Any]) -> Evidence:
+    known = {k: v for k, v in record.items() if k in Evidence.__slots__}
+    known |= {k: tuple(map(_number, known[k])) for k in _TRIPLES}
+    known |= {k: _number(known.get(k)) for k in _FIGURES}
+    return Evidence(**known)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _plain(value: Any) -> Any:

@@ -59,11 +59,11 @@ def evidence_sentence(evidence: Evidence, *, named: bool) -> str:
 def verdict_sentence(verdict: LanguageVerdict) -> str:
     """Both halves of a verdict with their reasons."""
     parts = {
-        "listening": f"listens to {_or_nothing(verdict.heard)}: its mask follows the word",
+        "listening": f"listens to {_or(verdict.heard, 'nothing')}: its mask follows the word",
         "deaf": "is deaf: whichever word changes, its mask stays",
-        "moved here": f"is moved by {_or_nothing(verdict.heard)} here",
+        "moved here": f"is moved by {_or(verdict.heard, 'nothing')} here",
         "unmoved here": "is unmoved here: whichever word changes, its mask stays",
-        "cannot tell": "cannot be judged on its use of words",
+        "cannot tell": f"cannot be judged on {_or(verdict.unclear, 'its use of words')}",
     }
     text = f"{verdict.model} on {verdict.dataset} {parts[verdict.language]}"
     if verdict.heard and verdict.unheard:
@@ -89,8 +89,8 @@ def _inner(sentence: str) -> str:
     return re.sub(r"^No verdict: ", "", sentence).rstrip(".")
 
 
-def _or_nothing(names: Sequence[str]) -> str:
-    return listed(names) if names else "nothing"
+def _or(names: Sequence[str], otherwise: str) -> str:
+    return listed(names) if names else otherwise
 
 
 def blocking_sentences(
