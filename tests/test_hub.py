@@ -171,7 +171,7 @@ def test_no_hub_can_be_reached(hub, monkeypatch):
     hub.server_close()
     refused(
         {"hub": "someone/good"},
-        "'someone/good' cannot be had (no answer from the hub: Connectrefused; and there is no ",
+        "'someone/good' cannot be had (no answer from the hub: Connect",
     )
 
 
