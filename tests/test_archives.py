@@ -405,7 +405,7 @@ def split_legacy(whole):
 
 
 def test_what_is_held_is_bounded_by_the_file(tmp_path):
-    """Many of the smallest objects, and a storage that claims more than is there."""
+    """A third of a megabyte of smallest objects, and a storage that claims more than there is."""
     tracemalloc.start()
     try:
         refused(archive(tmp_path / "a.ckpt", b"]" * 300_000 + b"."), "holds no tensors")

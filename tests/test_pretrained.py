@@ -122,6 +122,16 @@ def test_a_folder_is_read_back(folder):
     assert logging.is_progress_bar_enabled() == was_shown
 
 
+def test_a_folder_in_shards_is_read_whole(folder, tmp_path):
+    whole = read(folder)
+    whole.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+
+    state = read(tmp_path / "shards").state_dict()
+
+    assert all(torch.equal(state[key], value) for key, value in whole.state_dict().items())
+
+
 def test_a_folder_that_says_something_else_is_refused(folder):
     text = (
         f"settings.segmenter.mask_decoder_config.mlp_dim: found 31, {folder / 'config.json'} says "

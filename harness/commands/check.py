@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from harness.commands.options import (
     Quiet,
     Split,
 )
+
+if TYPE_CHECKING:
+    from harness.suites import Suite
 
 
 def check(
@@ -67,7 +70,8 @@ def check(
     content: dict[str, Any] = {}
     if suite is not None or not model:
         chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
-        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=quiet or as_json)
+        silent = quiet or as_json
+        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
         if not as_json:
             _show_suite(content)
     trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
@@ -83,17 +87,17 @@ def check(
 
 
 def _suite(
-    chosen: Any, root: Path, *, tokens: int | None, quiet: bool, silent: bool
+    chosen: "Suite", root: Path, *, tokens: int | None, quiet: bool, silent: bool
 ) -> dict[str, Any]:
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
-    from harness.commands.defects import content, data_check, show
+    from harness.commands import defects
     from harness.commands.options import read_sets
     from harness.plan import build_plan
 
     # Defects first: what stops the reading may be among them.
-    inspected = data_check(chosen, root, tokens=tokens, quiet=quiet)
+    inspected = defects.data_check(chosen, root, tokens=tokens, quiet=quiet)
     if not silent:
-        show(inspected)
+        defects.show(inspected)
     sets = read_sets(chosen, root, pictures=None, quiet=quiet)
     made = build_plan(chosen, sets)
     rows = [
@@ -108,8 +112,8 @@ def _suite(
         }
         for planned in sets
     ]
-    found = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
-    return found | {"data": content(inspected)}
+    counts = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    return counts | {"data": defects.content(inspected)}
 
 
 def _show_suite(content: dict[str, Any]) -> None:

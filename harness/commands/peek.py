@@ -1,8 +1,14 @@
-"""``peek``: original and variant side by side, no model and no pictures."""
+"""``peek``: original and variant side by side, no model and no pictures.
 
+Conventions: words that the variant lacks are struck out on the left, words that it brings
+stand on the right in green; the marks ``[-x-]`` and ``{+x+}`` say the same without colour.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +24,13 @@ from harness.commands.options import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
     from rich.text import Text
+
+    from harness.records import Edit
+
+Case = Mapping[str, Any]
 
 
 def peek(
@@ -32,54 +44,127 @@ def peek(
     n: Annotated[
         int, typer.Option("-n", min=1, help="Samples per dataset, spread over the split.")
     ] = 2,
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="Only these probes: a,b or repeated.")
+    ] = None,
+    variants: Annotated[
+        int, typer.Option("--variants", min=1, help="Shown per sample and attribute.")
+    ] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
-    import json
-
     from harness.commands.options import read_sets, select_suite
     from harness.plan import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
+    chosen = chosen.model_copy(update={"probes": _selected(chosen.probes, probe)})
     sets = [
         replace(found, samples=found.samples[:: max(1, len(found.samples) // n)][:n])
         for found in read_sets(chosen, data_root, pictures=False, quiet=True)
     ]
-    cases = build_plan(chosen, sets).cases
+    made = build_plan(chosen, sets)
     if as_json:
         keys = ["dataset", "sample_id", "probe", "attribute", "original_prompt", "prompt", "edits"]
-        typer.echo(json.dumps(cases.select(keys).to_dicts(), indent=1, ensure_ascii=False))
+        content = made.cases.select(keys).to_dicts()
+        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
         return
-    for (dataset, sample), rows in cases.group_by(["dataset", "sample_id"], maintain_order=True):
-        _show(str(dataset), str(sample), rows.to_dicts())
+    _show(made.cases, made.not_applicable, limit=variants)
 
 
-def _show(dataset: str, sample: str, rows: list[dict[str, object]]) -> None:
+def _selected(probes: list[Any], wanted: list[str] | None) -> list[Any]:
+    from harness.commands.options import split_names
+    from harness.errors import UsageError, choose
+
+    names = [p.name for p in probes]
+    chosen = [
+        choose(name, names, kind="probe", where="--probe", error=UsageError)
+        for name in split_names(wanted)
+    ]
+    return [p for p in probes if not chosen or p.name in chosen]
+
+
+def _show(cases: "pl.DataFrame", skipped: "pl.DataFrame", *, limit: int) -> None:
+    """A table for each dataset and probe, then what does not apply there."""
+    import polars as pl
     from rich.console import Console
     from rich.text import Text
 
-    console = Console()
-    console.print(Text(f"{dataset}/{sample}", style="bold"))
-    for row in rows:
-        if row["probe"] == "original":
-            console.print(Text(f"  original: {row['prompt']}"), soft_wrap=True)
-            continue
-        name = f"{row['probe']}" + (f" ({row['attribute']})" if row["attribute"] else "")
-        console.print(Text(f"  {name}: ").append_text(_difference(row)), soft_wrap=True)
+    from harness.report.escape import plain
+
+    console = Console(width=None if Console().is_terminal else 110)
+    for (dataset,), of_set in cases.group_by(["dataset"], maintain_order=True):
+        originals = of_set.filter(pl.col("probe") == "original")
+        console.print(Text(f"{plain(str(dataset))}: {originals.height} prompts", style="bold cyan"))
+        for row in originals.iter_rows(named=True):
+            console.print(Text(f"  {plain(row['sample_id'])}: {plain(row['prompt'])}"))
+        changed = of_set.filter(pl.col("probe") != "original")
+        for (probe,), rows in changed.group_by(["probe"], maintain_order=True):
+            first = rows.row(0, named=True)
+            title = f"{plain(str(probe))} ({first['perturbation']}; meaning {first['meaning']})"
+            console.print(Text(title, style="bold"))
+            console.print(_table(rows.to_dicts(), limit=limit))
+        for line in _not_applicable(skipped.filter(pl.col("dataset") == dataset)):
+            console.print(Text(line, style="dim"), soft_wrap=True)
+        console.print()
 
 
-def _difference(row: dict[str, object]) -> "Text":
-    """The original with removed text struck out and inserted text in green."""
-    import json
-
+def _table(rows: Sequence[Case], *, limit: int) -> "Table":
+    from rich.table import Table
     from rich.text import Text
 
-    original, text, at = str(row["original_prompt"]), Text(), 0
-    for start, end, old, new, _ in sorted(json.loads(str(row["edits"]))):
-        text.append(original[at:start])
-        text.append(f"[-{old}-]" if old else "", style="red strike")
-        text.append(f"{{+{new}+}}" if new else "", style="green")
-        at = end
-    return text.append(original[at:])
+    table = Table(box=None, pad_edge=True, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("changed", no_wrap=True)
+    table.add_column("original", ratio=1)
+    table.add_column("variant", ratio=1)
+    shown: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        key = (row["sample_id"], row["prompt_index"], row["attribute"])
+        shown[key] = shown.get(key, 0) + 1
+        if shown[key] <= limit:
+            table.add_row(Text(row["attribute"] or "prompt"), *sides(row))
+    more = sum(max(count - limit, 0) for count in shown.values())
+    if more:
+        table.add_row(Text("..."), Text(f"{more} more: --variants N shows them", style="dim"))
+    return table
+
+
+def sides(row: Case) -> tuple["Text", "Text"]:
+    """Both texts of a case, with the words that differ marked and coloured."""
+    from rich.text import Text
+
+    from harness.prompts.word_diff import word_edits
+
+    original, text = str(row["original_prompt"]), str(row["prompt"])
+    left, right = Text(), Text()
+    for kept, edit in _pieces(original, word_edits(original, text)):
+        left.append(_visible(kept))
+        right.append(_visible(kept))
+        if edit is not None:
+            left.append(f"[-{_visible(edit.old)}-]" if edit.old else "", style="red strike")
+            right.append(f"{{+{_visible(edit.new)}+}}" if edit.new else "", style="green")
+    return left, right
+
+
+def _pieces(original: str, edits: "tuple[Edit, ...]") -> "Iterator[tuple[str, Edit | None]]":
+    at = 0
+    for edit in edits:
+        yield original[at : edit.start], edit
+        at = edit.end
+    yield original[at:], None
+
+
+def _visible(text: str) -> str:
+    """Control characters as escapes: a table's text may hold them, and a terminal obeys them."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _not_applicable(skipped: "pl.DataFrame") -> list[str]:
+    from harness.report.escape import plain
+
+    return [
+        f"  does not apply: {' '.join(filter(None, (row['probe'], row['attribute'])))}: "
+        f"{plain(row['reason'])} ({row['n_samples']})"
+        for row in skipped.iter_rows(named=True)
+    ]

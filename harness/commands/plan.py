@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
+    from harness.plan import Plan
+
 
 def plan(
     suite: SuiteName,
@@ -33,7 +35,12 @@ def plan(
     limit: Limit = None,
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write plan.parquet to this folder.")
+        Path | None,
+        typer.Option("--out", "-o", help="Write the plan: a .parquet file, or a folder for it."),
+    ] = None,
+    diff: Annotated[
+        Path | None,
+        typer.Option("--diff", help="Show what changed against this plan (file, folder or run)."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -43,18 +50,18 @@ def plan(
 
     import polars as pl
 
+    from harness.commands import plan_diff
     from harness.commands.options import read_sets, select_suite
     from harness.plan import build_plan
-    from harness.store import write_parquet
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
     made = build_plan(chosen, read_sets(chosen, data_root, limit=limit, quiet=quiet))
+    # Read before anything is written: both may be the same file.
+    changes = None if diff is None else plan_diff.difference(plan_diff.read_plan(diff), made.cases)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_parquet(out / "plan.parquet", made.cases)
-        write_parquet(out / "not_applicable.parquet", made.not_applicable)
+        _write(out, made)
     counts = made.cases.group_by("dataset", "split", "probe", "attribute", maintain_order=True).agg(
         cases=pl.len(), texts=pl.col("prompt").n_unique(), samples=pl.col("sample_id").n_unique()
     )
@@ -65,29 +72,55 @@ def plan(
             "not_applicable": made.not_applicable.to_dicts(),
             "sources": dict(made.sources),
         }
+        if changes is not None:
+            content["diff"] = plan_diff.content(changes)
         typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
     elif not quiet:
-        _print(made.cases.height, made.cases["prompt"].n_unique(), counts, made.not_applicable)
+        if changes is not None:
+            plan_diff.show(changes)
+        else:
+            _print(made, counts)
         typer.echo(f"plan {made.sha256}")
 
 
-def _print(n_cases: int, n_texts: int, counts: "pl.DataFrame", skipped: "pl.DataFrame") -> None:
+def _write(out: Path, made: "Plan") -> None:
+    """The cases as one file, or as a folder together with what does not apply."""
+    from harness.store import write_parquet
+
+    if out.suffix == ".parquet":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(out, made.cases)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_parquet(out / "plan.parquet", made.cases)
+    write_parquet(out / "not_applicable.parquet", made.not_applicable)
+
+
+def _print(made: "Plan", counts: "pl.DataFrame") -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_table(counts, title=f"{n_cases} cases, {n_texts} distinct texts"))
-    if skipped.height:
-        shown = skipped.select("dataset", "probe", "attribute", "n_samples", "reason")
-        console.print(_table(shown, title="does not apply"))
+    n_texts = made.cases["prompt"].n_unique()
+    console.print(table(counts, title=f"{made.cases.height} cases, {n_texts} distinct texts"))
+    if made.not_applicable.height:
+        shown = made.not_applicable.select("dataset", "probe", "attribute", "n_samples", "reason")
+        console.print(table(shown, title="does not apply"))
+    for source in made.sources.get("tables", ()):
+        if source["unmatched"]:
+            typer.echo(
+                f"{source['file']}: {source['unmatched']} of {source['rows']} rows name no image "
+                f"of {source['dataset']}/{source['split']}."
+            )
 
 
-def _table(frame: "pl.DataFrame", *, title: str) -> "Table":
+def table(frame: "pl.DataFrame", *, title: str) -> "Table":
+    """A frame as a table for the terminal, figures to the right."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="left")
     for name, kind in frame.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left")
+        made.add_column(name, justify="right" if kind.is_numeric() else "left")
     for row in frame.iter_rows():
-        table.add_row(*(Text("" if value is None else str(value)) for value in row))
-    return table
+        made.add_row(*(Text("" if value is None else str(value)) for value in row))
+    return made

@@ -7,6 +7,7 @@ computed or executed, and sizes are limited before anything is unpacked.
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -47,7 +48,8 @@ def _of_frame(path: Path, frame: pl.DataFrame, columns: Sequence[str]) -> Cells:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as problem:
+    # Polars panics on some broken Parquet files, outside the family of its errors.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
         raise DataError(
             f"{path}: the table cannot be read ({problem}). A whole file is needed, of the kind "
             "that its ending says, as UTF-8 text for CSV. Export it again."
@@ -82,7 +84,7 @@ def _of_sheet(path: Path, sheet: Any, columns: Sequence[str]) -> Cells:
 
 
 _BROKEN_XLSX = (
-    *(zipfile.BadZipFile, ParseError, KeyError, ValueError, TypeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error, ParseError, KeyError, ValueError, TypeError, IndexError),
     *(AttributeError, EOFError, OSError, NotImplementedError),
 )
 

@@ -1,7 +1,7 @@
 """The edits that lead from one text to another, in whole words.
 
-Conventions: a word is a run of letters, digits and hyphens; blanks and every other
-character stand for themselves. Offsets are those of the original, as in every edit.
+Conventions: a word is a run of letters and digits, and so is a run of blanks; every other
+character stands for itself. Offsets are those of the original, as in every edit.
 """
 
 import re
@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 
 from harness.records import Edit
 
-_WORD = re.compile(r"[\w-]+|\s+|[^\w\s]")
+_WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 def word_edits(original: str, text: str) -> tuple[Edit, ...]:

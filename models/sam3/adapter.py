@@ -41,6 +41,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness.cards import Strict
+from harness.errors import CardError
 from harness.models import Picture, TokenCounts, device_of, read_settings
 from harness.pretrained import pretrained
 from harness.tokenizers import ClipTokenizer
@@ -90,6 +91,7 @@ class Sam3:
 
         self.settings = read_settings(Settings, settings)
         self.module = pretrained(Sam3Model, self.settings.config, weights=weights, key="config")
+        _check_levels(self.module.config.vision_config.scale_factors)
         side = int(self.module.config.image_size)
         self.input_size = (side, side)
         text = self.module.config.text_config
@@ -184,3 +186,12 @@ class Sam3:
         """The unmodified forward at full text length: what the stages are held to."""
         ids, mask = (tensor.to(pixels.device) for tensor in self.tokenize(texts))
         return self._logits(self.module(pixel_values=pixels, input_ids=ids, attention_mask=mask))
+
+
+def _check_levels(scale_factors: Sequence[float]) -> None:
+    """Features have three maps; the model leaves the last of four levels out."""
+    if len(scale_factors) != len(ImageFeatures._fields) + 1:
+        raise CardError(
+            f"settings.config.vision_config.scale_factors: found {list(scale_factors)}. This "
+            "adapter keeps three of four levels. Give four, or change its ImageFeatures."
+        )

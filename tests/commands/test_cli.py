@@ -68,6 +68,15 @@ def test_edits_behind_the_token_limit_are_reported_as_such(call, run_arguments, 
     assert summary.filter(pl.col("attribute") == "size")["n_cut_away"].sum() == 0
 
 
+def test_a_run_on_corrected_prompts_says_so(call, run_arguments, tmp_path):
+    code, out, _ = call(*run_arguments("--prompts", "corrected"))
+    assert code == 0
+    assert "toy on kvasir_polyp (test, p6, corrected prompts)" in out
+    summary = pl.read_parquet(tmp_path / "run" / "summary.parquet")
+    assert set(summary["prompts"]) == {"corrected"}
+    assert pl.read_parquet(tmp_path / "run" / "not_applicable.parquet")["prompts"].unique().item()
+
+
 def test_json_is_the_summary(call, run_arguments, tmp_path):
     _, out, _ = call(*run_arguments("--json", "-q"))
     assert json.loads(out) == json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -164,15 +173,6 @@ def test_plan_prints_tables(call):
     assert code == 0
     assert "does not apply" in out
     assert re.search(r"plan [0-9a-f]{64}", out)
-
-
-def test_peek_shows_the_words_that_change(call, photo_root):
-    for path in (photo_root / "kvasir_polyp" / "images").iterdir():
-        path.unlink()
-    code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "-n", "1")
-    assert code == 0
-    assert "original: one small pink round polyp" in out
-    assert "[-small-]{+large+}" in out
 
 
 def test_check_counts_what_it_read(call):

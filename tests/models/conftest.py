@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from harness.engine.local import execute
+from harness.engine.plain import COUNTS, plain_scores
+from harness.store import RunStore
+
 
 class Golden:
     """Weights drawn from their names, the reference's pictures, and the shared files."""
@@ -85,3 +89,23 @@ class Golden:
 def golden():
     """The rules, for tests of every model."""
     return Golden
+
+
+@pytest.fixture
+def engine_is_plain(tmp_path, photo_root, planned):
+    """A function that runs a suite in the engine and in the plain loop, and compares counts."""
+
+    def compare(model, *, suite="random_word"):
+        chosen, _, plan = planned(suite, limit=1)
+        store = RunStore(tmp_path / "engine")
+        store.open(plan, chosen)
+        execute(store, model, root=photo_root, metric=chosen.metric, batch_size=16)
+        plain = plain_scores(plan.cases, model, root=photo_root, metric=chosen.metric)
+        joined = plain.join(store.scores(), on="case_id", suffix="_engine")
+        assert joined.height == plan.cases.height > 40
+        for count in COUNTS:
+            gap = (joined[count] - joined[f"{count}_engine"]).abs().fill_null(0)
+            assert (gap <= joined["n_near"]).all(), count
+        return joined
+
+    return compare

@@ -50,6 +50,7 @@ TINY = {
     },
     "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 2},
 }
+THREE_LEVELS = {"scale_factors": [2.0, 1.0, 0.5]}
 TEXTS = ["one small pink round polyp, located in top left of the image", "polyp", ""]
 
 
@@ -264,6 +265,12 @@ def test_it_keeps_the_contract(tiny, hub, tmp_path, output):
     assert "the context is 32 tokens" in next(r.sentence for r in found if r.name == "tokens")
 
 
+def test_the_engine_counts_what_the_plain_loop_counts(tiny, engine_is_plain):
+    counts = engine_is_plain(tiny)
+    # Changed words move the masks, so that equal counts say something.
+    assert counts["n_pred"].n_unique() > 5
+
+
 def test_the_hub_s_file_is_the_video_model_s(tiny, hub, pixels, tmp_path):
     """There the detector's keys carry a prefix, and a tracker stands beside them."""
     from transformers import Sam3VideoConfig
@@ -314,6 +321,10 @@ def test_a_folder_that_lacks_keys_is_refused(hub, tmp_path):
     [
         ({"output": "boxes"}, "settings.output: found 'boxes'. Input should be 'instances' or"),
         ({"score_threshold": 1.5}, "settings.score_threshold: found 1.5. Input should be less"),
+        (
+            {"config": TINY | {"vision_config": TINY["vision_config"] | THREE_LEVELS}},
+            "settings.config.vision_config.scale_factors: found [2.0, 1.0, 0.5]. This adapter",
+        ),
         (
             {"config": {"visoin_config": {}}},
             "settings.config: unknown setting 'visoin_config'. Did",
