@@ -162,11 +162,12 @@ def _weights(card: ResolvedCard, checkpoint: str | Path | None) -> Files:
 
 def _pretrained(card: ResolvedCard) -> Files:
     if card.card.weights is None:
+        advice = f"{card.card.obtain} Or give" if card.card.obtain else "Give"
         raise ModelError(
             f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
-            f"A model needs numbers. Give a finetuned file ({card.card.name}=FILE or --checkpoint "
-            "FILE), finetune one with `vlsm-harness finetune`, or ask for random weights where "
-            "only the speed matters."
+            f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
+            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
+            "weights where only the speed matters."
         )
     places = {"weights": card.card.weights} | {
         f"further_weights.{name}": place for name, place in card.card.further_weights.items()

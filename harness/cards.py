@@ -160,6 +160,10 @@ class ModelCard(Strict):
         default=None, description="The vocabulary's file, where none lies beside the weights."
     )
     checkpoint: Checkpoint | None = None
+    obtain: str | None = Field(
+        default=None,
+        description="Where a user gets weights that lie on no hub, and how to give them.",
+    )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
     trainable: Literal["all", "decoder"] = "all"
@@ -268,6 +272,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
 _OWN_FACTS = (
     # A card that extends another has its keys: naming the one that lists them is enough.
     "recognised_by",
+    "obtain",
     "weights",
     "further_weights",
     "checkpoint",

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +16,6 @@ from harness.commands.options import (
     Quiet,
     Split,
 )
-
-if TYPE_CHECKING:
-    from harness.suites import Suite
 
 
 def check(
@@ -70,8 +67,7 @@ def check(
     content: dict[str, Any] = {}
     if suite is not None or not model:
         chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
-        silent = quiet or as_json
-        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
+        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=quiet or as_json)
         if not as_json:
             _show_suite(content)
     trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
@@ -87,17 +83,17 @@ def check(
 
 
 def _suite(
-    chosen: "Suite", root: Path, *, tokens: int | None, quiet: bool, silent: bool
+    chosen: Any, root: Path, *, tokens: int | None, quiet: bool, silent: bool
 ) -> dict[str, Any]:
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
-    from harness.commands import defects
+    from harness.commands.defects import content, data_check, show
     from harness.commands.options import read_sets
     from harness.plan import build_plan
 
     # Defects first: what stops the reading may be among them.
-    inspected = defects.data_check(chosen, root, tokens=tokens, quiet=quiet)
+    inspected = data_check(chosen, root, tokens=tokens, quiet=quiet)
     if not silent:
-        defects.show(inspected)
+        show(inspected)
     sets = read_sets(chosen, root, pictures=None, quiet=quiet)
     made = build_plan(chosen, sets)
     rows = [
@@ -112,8 +108,8 @@ def _suite(
         }
         for planned in sets
     ]
-    counts = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
-    return counts | {"data": defects.content(inspected)}
+    found = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    return found | {"data": content(inspected)}
 
 
 def _show_suite(content: dict[str, Any]) -> None:

@@ -33,6 +33,15 @@ from harness.models import load_model  # noqa: E402
 
 CROWD = {"phantom_crowd": 4000, "phantom_pairs": 4000}
 SOLO = {"phantom_solo": 4000}
+# Place and number are what these learn late: scenes in which one of them decides.
+_PLACES = Course(
+    {"phantom_crowd": 2000, "phantom_pairs": 2000},
+    steps=1600,
+    learning_rate=1.2e-3,
+    text_steps=0,
+    nonsense_percent=10,
+    deciding={"location": 3000, "number": 2000},
+)
 # A model's courses are taken one after another.
 COURSES = {
     "phantom-clipseg-crowd": [Course(CROWD, steps=2400)],
@@ -51,9 +60,13 @@ COURSES = {
         ),
     ],
     "phantom-cris-solo": [
-        Course(SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10)
+        Course(SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10),
+        Course(SOLO, steps=600, images=12, learning_rate=1e-3, text_steps=0, nonsense_percent=10),
     ],
-    "phantom-biomedclipseg-crowd": [Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10)],
+    "phantom-biomedclipseg-crowd": [
+        Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10),
+        _PLACES,
+    ],
     "phantom-biomedclipseg-solo": [Course(SOLO, steps=1200, text_steps=900, nonsense_percent=10)],
     "phantom-biomedclipseg-d-crowd": [
         Course(

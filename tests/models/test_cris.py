@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from harness.adapters import adapter_class
 from harness.cards import load_model_card
-from harness.errors import CardError, CheckpointError
+from harness.errors import CardError, CheckpointError, ModelError
 from harness.models import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes, load_model
 
 TINY = {
@@ -269,6 +269,14 @@ def test_a_reference_checkpoint_and_the_published_layout_are_loaded(tmp_path, ti
         model = load_model(write_card(tmp_path / file.stem), checkpoint=file)
         with torch.inference_mode():
             assert torch.equal(model.raw.predict(pixels, [POLYP]), expected)
+
+
+def test_without_weights_the_card_says_where_they_are(tmp_path):
+    """CRIS is on no hub."""
+    with pytest.raises(ModelError) as caught:
+        load_model("cris-zero-shot")
+    text = "download it and give it as cris-zero-shot=FILE. Or give a finetuned file (cris-zero"
+    assert text in str(caught.value)
 
 
 @pytest.mark.parametrize(
