@@ -9,18 +9,26 @@ so that a plan means the same on every machine. The plan knows no model.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from harness.cards import DatasetCard
+from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
 from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import PERTURBATIONS, Context, Sampled, variants_of
+from harness.prompts.perturbations import (
+    PERTURBATIONS,
+    Context,
+    Perturbation,
+    Scope,
+    is_sampled,
+    variants_of,
+)
+from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
 from harness.suites import DatasetEntry, Probe, Suite
@@ -128,7 +136,8 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     rows: list[dict[str, Any]] = []
     for planned in sets:
         grammar = load_grammar(planned.card)
-        context = Context(grammar, lexicon, _value_sets(planned), words)
+        everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+        context = Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
         rows += _rows_of(suite, planned, context, skipped)
     if not rows:
         raise NothingSelectedError(
@@ -177,6 +186,7 @@ def _rows_of(
     suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     targets = _named_targets(planned)
+    rules = _rules(suite)
     by_image: dict[Path, list[Sample]] = {}
     for sample in planned.samples:
         by_image.setdefault(sample.image, []).append(sample)
@@ -184,10 +194,10 @@ def _rows_of(
         originals = [row for sample in samples for row in _originals(planned, sample, skipped)]
         yield from (row for row, _, _ in originals)
         for row, sample, prompt in originals:
-            for probe in suite.probes:
-                yield from _variants(
-                    _Cell(suite, planned, probe, sample, prompt, row), context, targets, skipped
-                )
+            for probe, rule in rules:
+                around = replace(context, sample=sample, rungs=tuple(probe.rungs) or PROMPT_TYPES)
+                cell = _Cell(suite, planned, probe, rule, sample, prompt, row)
+                yield from _variants(cell, around, targets, skipped)
 
 
 def _originals(
@@ -226,6 +236,17 @@ def _originals(
         yield {"case_id": case_id, "original_case_id": case_id, **row}, sample, prompt
 
 
+class _Ruled(NamedTuple):
+    """A probe and the perturbation it names."""
+
+    probe: Probe
+    rule: Perturbation
+
+
+def _rules(suite: Suite) -> list[_Ruled]:
+    return [_Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
+
+
 @dataclass(frozen=True)
 class _Cell:
     """One probe applied to one prompt of one sample."""
@@ -233,16 +254,20 @@ class _Cell:
     suite: Suite
     planned: PlannedSet
     probe: Probe
+    rule: Perturbation
     sample: Sample
     prompt: Prompt
     original: Mapping[str, Any]
 
-    def rng(self, attribute: str | None) -> np.random.Generator:
+    def rng(self, attribute: str | None) -> np.random.Generator | None:
+        """The cell's own source of chance; rules that draw for the whole dataset share one."""
+        if not is_sampled(self.rule) or (self.rule.per_attribute and not self._names(attribute)):
+            return None
         content = [
             self.suite.seed,
             self.planned.card.name,
             self.planned.entry.split,
-            self.sample.sample_id,
+            None if self.rule.scope is Scope.DATASET else self.sample.sample_id,
             self.probe.name,
             attribute,
             self.prompt.prompt_type,
@@ -250,6 +275,9 @@ class _Cell:
         ]
         entropy = int.from_bytes(hashlib.sha256(_canonical(content)).digest(), "little")
         return np.random.default_rng(np.random.SeedSequence(entropy))
+
+    def _names(self, attribute: str | None) -> bool:
+        return attribute is not None and self.prompt.span(attribute) is not None
 
 
 Targets = Mapping[tuple[str, str], str]
@@ -273,16 +301,15 @@ def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
 def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
     for attribute in _attributes(cell, context.grammar):
         seen = {cell.prompt.text}
         repeat = 0
         for made in variants_of(
-            perturbation,
+            cell.rule,
             cell.prompt,
             attribute=attribute,
             context=context,
-            rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
+            rng=cell.rng(attribute),
             repeats=cell.probe.repeats,
         ):
             if isinstance(made, NotApplicable):
@@ -294,7 +321,7 @@ def _variants(
 
 
 def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
-    if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
+    if not cell.rule.per_attribute:
         return [None]
     named = grammar.attributes(cell.prompt.prompt_type)
     if cell.probe.attributes == "all":
@@ -303,8 +330,7 @@ def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
 
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
-    expected, named = perturbation.expected_mask, None
+    expected, named = cell.rule.expected_mask, None
     if expected is ExpectedMask.NAMED:
         named = targets.get((cell.sample.image_id, made.text))
         named = None if named == cell.sample.sample_id else named
@@ -314,7 +340,7 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
     } | {
         "probe": cell.probe.name,
         "perturbation": cell.probe.perturbation,
-        "meaning": perturbation.meaning.value,
+        "meaning": cell.rule.meaning.value,
         "expected_mask": expected.value,
         "named_sample_id": named,
         "attribute": made.attribute,

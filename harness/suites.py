@@ -37,6 +37,9 @@ class Probe(Strict):
     perturbation: str
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    rungs: list[PromptType] = Field(
+        default=[], description="For prompt_type: which rungs of the ladder; all when empty."
+    )
 
 
 class Metric(Strict):
@@ -72,6 +75,10 @@ class Suite(Strict):
         default=10, description="How many random words every sample sees."
     )
     lexicon: Lexicon = "curated"
+    property_based: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0,
+        description="How many composed edits Hypothesis draws per prompt and kind of meaning.",
+    )
     out_of_distribution: bool = Field(
         default=False, description="Report Dice away from the sets a model was trained on."
     )
@@ -155,5 +162,6 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
             "datasets": list(datasets.values()),
             "probes": list(probes.values()),
             "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
+            "property_based": max(p.property_based for p in [*parts, suite]),
         }
     )
