@@ -7,22 +7,24 @@ so that a plan means the same on every machine. The plan knows no model.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from harness.cards import PROMPT_TYPES, DatasetCard
+from harness.canonical import canonical, edits_text, object_of, scalar
+from harness.cards import DatasetCard
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import (
     PERTURBATIONS,
     Context,
+    Outcome,
     Perturbation,
     Scope,
     is_sampled,
@@ -31,7 +33,7 @@ from harness.prompts.perturbations import (
 from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suites import DatasetEntry, Probe, Suite
+from harness.suites import COMPOSED, DatasetEntry, Probe, Suite
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -73,6 +75,9 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
     }
 )
 
+# What a case id is a hash of, in the order in which it is written.
+_CONTENT = sorted(PLAN_SCHEMA.keys() - {"case_id", "original_case_id"})
+
 # (dataset, split, probe, attribute, prompt type, reason) -> samples it is true of.
 Skipped = dict[tuple[str | None, ...], set[str]]
 
@@ -113,8 +118,8 @@ class Plan:
     def sha256(self) -> str:
         """Hash of everything in the plan."""
         digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
-        digest.update(_canonical(self.not_applicable.rows()))
-        digest.update(_canonical(dict(self.sources)))
+        digest.update(canonical(self.not_applicable.rows()))
+        digest.update(canonical(dict(self.sources)))
         return digest.hexdigest()
 
 
@@ -151,13 +156,15 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         schema=NOT_APPLICABLE_SCHEMA,
         orient="row",
     ).sort(pl.all())
-    sources = {
+    sources: dict[str, Any] = {
         "lexicon": lexicon.source,
         "lexicon_sha256": lexicon.sha256,
         "words": list(words),
         "word_list_sha256": words_sha256(),
         "seed": suite.seed,
     }
+    if suite.property_based:
+        sources["hypothesis"] = version("hypothesis")
     return Plan(cases, not_applicable, sources)
 
 
@@ -191,18 +198,26 @@ def _rows_of(
     for sample in planned.samples:
         by_image.setdefault(sample.image, []).append(sample)
     for samples in by_image.values():
-        originals = [row for sample in samples for row in _originals(planned, sample, skipped)]
-        yield from (row for row, _, _ in originals)
-        for row, sample, prompt in originals:
+        originals = [o for sample in samples for o in _originals(planned, sample, skipped)]
+        yield from (original.row for original in originals)
+        for original in originals:
+            around = replace(context, sample=original.sample)
             for probe, rule in rules:
-                around = replace(context, sample=sample, rungs=tuple(probe.rungs) or PROMPT_TYPES)
-                cell = _Cell(suite, planned, probe, rule, sample, prompt, row)
-                yield from _variants(cell, around, targets, skipped)
+                cell = _Cell(suite, planned, probe, rule, original)
+                ladder = replace(around, rungs=tuple(probe.rungs)) if probe.rungs else around
+                yield from _variants(cell, ladder, targets, skipped)
 
 
-def _originals(
-    planned: PlannedSet, sample: Sample, skipped: Skipped
-) -> Iterator[tuple[dict[str, Any], Sample, Prompt]]:
+class _Original(NamedTuple):
+    """One prompt of one sample, its row of the plan, and the row's values as JSON."""
+
+    sample: Sample
+    prompt: Prompt
+    row: dict[str, Any]
+    encoded: dict[str, str]
+
+
+def _originals(planned: PlannedSet, sample: Sample, skipped: Skipped) -> Iterator[_Original]:
     prompts = sample.prompts.get(planned.prompt_type, ())
     if not prompts:
         reason = f"the row has no {planned.prompt_type} prompt"
@@ -232,8 +247,10 @@ def _originals(
             "original_prompt": prompt.text,
             "edits": "[]",
         }
-        case_id = _case_id(row)
-        yield {"case_id": case_id, "original_case_id": case_id, **row}, sample, prompt
+        encoded = _encoded(row)
+        case_id = _case_id(encoded)
+        ids = {"case_id": case_id, "original_case_id": case_id}
+        yield _Original(sample, prompt, ids | row, encoded)
 
 
 class _Ruled(NamedTuple):
@@ -244,7 +261,21 @@ class _Ruled(NamedTuple):
 
 
 def _rules(suite: Suite) -> list[_Ruled]:
-    return [_Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
+    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning."""
+    rules = [_Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
+    if not suite.property_based:
+        return rules
+    from harness.prompts.strategies import Family, composed
+
+    families = [
+        Family(rule, None if probe.attributes == "all" else tuple(probe.attributes))
+        for probe, rule in rules
+    ]
+    for meaning in dict.fromkeys(family.rule.meaning for family in families):
+        name = f"{COMPOSED}{meaning.value}"
+        probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
+        rules.append(_Ruled(probe, composed(meaning, families)))
+    return rules
 
 
 @dataclass(frozen=True)
@@ -255,9 +286,7 @@ class _Cell:
     planned: PlannedSet
     probe: Probe
     rule: Perturbation
-    sample: Sample
-    prompt: Prompt
-    original: Mapping[str, Any]
+    original: _Original
 
     def rng(self, attribute: str | None) -> np.random.Generator | None:
         """The cell's own source of chance; rules that draw for the whole dataset share one."""
@@ -267,17 +296,17 @@ class _Cell:
             self.suite.seed,
             self.planned.card.name,
             self.planned.entry.split,
-            None if self.rule.scope is Scope.DATASET else self.sample.sample_id,
+            None if self.rule.scope is Scope.DATASET else self.original.sample.sample_id,
             self.probe.name,
             attribute,
-            self.prompt.prompt_type,
-            self.prompt.index,
+            self.original.prompt.prompt_type,
+            self.original.prompt.index,
         ]
-        entropy = int.from_bytes(hashlib.sha256(_canonical(content)).digest(), "little")
+        entropy = int.from_bytes(hashlib.sha256(canonical(content)).digest(), "little")
         return np.random.default_rng(np.random.SeedSequence(entropy))
 
     def _names(self, attribute: str | None) -> bool:
-        return attribute is not None and self.prompt.span(attribute) is not None
+        return attribute is not None and self.original.prompt.span(attribute) is not None
 
 
 Targets = Mapping[tuple[str, str], str]
@@ -301,46 +330,60 @@ def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
 def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
+    sample, prompt = cell.original.sample, cell.original.prompt
     for attribute in _attributes(cell, context.grammar):
-        seen = {cell.prompt.text}
+        seen = {prompt.text}
         repeat = 0
-        for made in variants_of(
-            cell.rule,
-            cell.prompt,
-            attribute=attribute,
-            context=context,
-            rng=cell.rng(attribute),
-            repeats=cell.probe.repeats,
-        ):
+        for made in _outcomes(cell, attribute, context):
             if isinstance(made, NotApplicable):
-                _skip(skipped, cell.planned, cell.probe.name, cell.sample, made)
+                _skip(skipped, cell.planned, cell.probe.name, sample, made)
             elif made.text not in seen:
                 seen.add(made.text)
                 yield _variant_row(cell, made, repeat, targets)
                 repeat += 1
 
 
+def _outcomes(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """What a probe makes of a prompt; where nothing else matters, once for all who share it."""
+    rule, prompt = cell.rule, cell.original.prompt
+    if rule.scope is not Scope.PROMPT or is_sampled(rule):
+        return variants_of(
+            rule,
+            prompt,
+            attribute=attribute,
+            context=context,
+            rng=cell.rng(attribute),
+            repeats=cell.probe.repeats,
+        )
+    return context.remember(
+        ("outcomes", rule, attribute, prompt.prompt_type, prompt.text),
+        lambda: tuple(variants_of(rule, prompt, attribute=attribute, context=context)),
+    )
+
+
 def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
     if not cell.rule.per_attribute:
         return [None]
-    named = grammar.attributes(cell.prompt.prompt_type)
+    named = grammar.attributes(cell.original.prompt.prompt_type)
     if cell.probe.attributes == "all":
         return named
     return [a for a in cell.probe.attributes if a in grammar.card.attributes]
 
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
+    meaning = made.meaning or cell.rule.meaning
     expected, named = cell.rule.expected_mask, None
+    if meaning is Meaning.PRESERVED:
+        expected = ExpectedMask.OWN
     if expected is ExpectedMask.NAMED:
-        named = targets.get((cell.sample.image_id, made.text))
-        named = None if named == cell.sample.sample_id else named
+        sample = cell.original.sample
+        named = targets.get((sample.image_id, made.text))
+        named = None if named == sample.sample_id else named
         expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
-    row = {
-        key: cell.original[key] for key in PLAN_SCHEMA if key not in ("case_id", "original_case_id")
-    } | {
+    own = {
         "probe": cell.probe.name,
         "perturbation": cell.probe.perturbation,
-        "meaning": cell.rule.meaning.value,
+        "meaning": meaning.value,
         "expected_mask": expected.value,
         "named_sample_id": named,
         "attribute": made.attribute,
@@ -348,12 +391,10 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
         "repeat": repeat,
         "word": made.word,
         "prompt": made.text,
-        "edits": json.dumps(
-            [[e.start, e.end, e.old, e.new, e.attribute] for e in made.edits], ensure_ascii=False
-        ),
+        "edits": edits_text(made.edits),
     }
-    ids = {"case_id": _case_id(row), "original_case_id": cell.original["case_id"]}
-    return ids | row
+    case_id = _case_id(cell.original.encoded | _encoded(own))
+    return cell.original.row | own | {"case_id": case_id}
 
 
 def _skip(
@@ -364,12 +405,13 @@ def _skip(
     skipped.setdefault((planned.card.name, *entry), set()).add(sample.sample_id)
 
 
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+def _case_id(encoded: Mapping[str, str]) -> int:
+    """The id of a row whose values are encoded (see `harness.canonical`)."""
+    return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
 
 
-def _case_id(row: Mapping[str, Any]) -> int:
-    return int.from_bytes(hashlib.sha256(_canonical(row)).digest()[:8], "little")
+def _encoded(row: Mapping[str, Any]) -> dict[str, str]:
+    return {key: scalar(value) for key, value in row.items()}
 
 
 def _refuse_collisions(cases: pl.DataFrame) -> None:

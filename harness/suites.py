@@ -18,6 +18,9 @@ Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
 Column = Literal["iou", "hausdorff"]
 
+# Probes that `property_based` adds are called so, with the kind of meaning.
+COMPOSED = "property_based_"
+
 
 class DatasetEntry(Strict):
     """One dataset of a suite: which split, and from which prompt type its prompts come."""
@@ -95,9 +98,13 @@ class Suite(Strict):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
                 raise ValueError(f"the {kind} {doubled[0]!r} stands twice; give each its own name")
-        reserved = {"original", "out_of_distribution"} & {p.name for p in self.probes}
+        reserved = [
+            p.name
+            for p in self.probes
+            if p.name in ("original", "out_of_distribution") or p.name.startswith(COMPOSED)
+        ]
         if reserved:
-            raise ValueError(f"the probe name {reserved.pop()!r} is reserved; choose another one")
+            raise ValueError(f"the probe name {reserved[0]!r} is reserved; choose another one")
         return self
 
 

@@ -16,7 +16,7 @@ ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
+LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
 LAYERS += ["plan", "archives", "checkpoints", "adapters", "models", "tokenizers", "store", "engine", "training"]
 LAYERS += ["stats", "gate", "hunt", "report", "leaderboard", "commands", "cli", "__main__"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")

@@ -10,6 +10,8 @@ from typing import NamedTuple
 _PHRASE = re.compile(
     r"(?P<before>(?:it is )?(?P<article>an? )?)(?P<head>.*?)(?P<after>[ -]shaped?)?", re.DOTALL
 )
+# Before a vowel's sound: "an eighty-year-old", but "a one-chamber view", "a uniform texture".
+_BARE_A = re.compile(r"\b([Aa]) (?=(?:[aei]|o(?!ne\b)|u(?!ni)))", re.ASCII)
 _ARTICLES = re.compile(r"\b(?:an?|the) ")
 
 
@@ -54,6 +56,16 @@ def article_of(noun: str) -> str:
         ('an ', 'a ')
     """
     return "an " if noun[:1] in tuple("aeiou") else "a "
+
+
+def with_right_articles(text: str) -> str:
+    """The text with "an" where "a" stands before a vowel's sound.
+
+    Example:
+        >>> with_right_articles("a oval of a eighty-year-old, in a one-chamber view")
+        'an oval of an eighty-year-old, in a one-chamber view'
+    """
+    return _BARE_A.sub(r"\1n ", text)
 
 
 def without_articles(text: str) -> str:

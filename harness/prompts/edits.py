@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from harness.errors import PromptError
 from harness.records import Edit
@@ -89,15 +89,27 @@ def word_edits(old: str, new: str) -> tuple[Edit, ...]:
 Edit(start=11, end=17, old=' polyp', new='', attribute=None))
     """
     before, after = _PIECES.findall(old), _PIECES.findall(new)
-    places = [0]
-    for piece in before:
-        places.append(places[-1] + len(piece))
-    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    head = _n_shared(before, after)
+    tail = _n_shared(before[head:][::-1], after[head:][::-1])
+    start = sum(map(len, before[:head]))
+    before, after = before[head : len(before) - tail], after[head : len(after) - tail]
+    if not before or not after:
+        removed = "".join(before)
+        return (Edit(start, start + len(removed), removed, "".join(after)),)
+    places = list(accumulate(map(len, before), initial=start))
+    # Blanks stand everywhere: to match words, they say nothing.
+    matcher = SequenceMatcher(str.isspace, before, after, autojunk=False)
     return tuple(
         Edit(places[a], places[b], "".join(before[a:b]), "".join(after[c:d]))
         for kind, a, b, c, d in matcher.get_opcodes()
         if kind != "equal"
     )
+
+
+def _n_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many pieces two texts have in common at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def lowered(words: str) -> str:

@@ -41,12 +41,13 @@ class PromptGrammar:
     """
 
     dataset: str
-    card: Grammar
-    templates: Mapping[str, tuple[Template, ...]]
-    paraphrases: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
-    orders: Mapping[tuple[str, int], tuple[Template, ...]] = field(default_factory=dict)
-    drops: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict)
-    negations: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict)
+    card: Grammar = field(repr=False)
+    templates: Mapping[str, tuple[Template, ...]] = field(repr=False)
+    paraphrases: Mapping[str, tuple[Template, ...]] = field(default_factory=dict, repr=False)
+    orders: Mapping[tuple[str, int], tuple[Template, ...]] = field(default_factory=dict, repr=False)
+    drops: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    negations: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    _attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     _known: dict[tuple[str, str | None, int], Prompt | None] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -62,8 +63,11 @@ class PromptGrammar:
         Raises:
             PromptError: The dataset has no such prompt type.
         """
-        richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
-        return tuple(dict.fromkeys(name for template in richest for name in template.attributes))
+        if prompt_type not in self._attributes:
+            richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
+            names = dict.fromkeys(name for template in richest for name in template.attributes)
+            self._attributes[prompt_type] = tuple(names)
+        return self._attributes[prompt_type]
 
     def parse(self, text: str, *, prompt_type: str | None = None, index: int = 0) -> Prompt:
         """Recover the attribute spans of a prompt from its text.

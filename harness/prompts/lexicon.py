@@ -56,12 +56,12 @@ class Lexicon:
 
     source: str
     sha256: str
-    entries: Mapping[str, Entries]
-    forms: Forms
-    strangers: Strangers
-    sentences: tuple[str, ...]
-    real_words: frozenset[str]
-    thesaurus: Thesaurus | None = None
+    entries: Mapping[str, Entries] = field(repr=False)
+    forms: Forms = field(repr=False)
+    strangers: Strangers = field(repr=False)
+    sentences: tuple[str, ...] = field(repr=False)
+    real_words: frozenset[str] = field(repr=False)
+    thesaurus: Thesaurus | None = field(default=None, repr=False)
     _canonical: dict[tuple[str, str], frozenset[str]] = field(
         default_factory=dict, compare=False, repr=False
     )

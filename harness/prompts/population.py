@@ -4,7 +4,7 @@ Conventions: a population is read-only; what it draws depends on its samples and
 seed alone. Two prompts *clash* when they say the same or belong to the same image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,7 +38,9 @@ class Population:
                 self._by_image.setdefault(sample.image_id, []).append(sample)
         return self._by_image.get(image_id, ())
 
-    def partner(self, sample: Sample, prompt: Prompt, *, seed: int) -> Prompt | None:
+    def partner(
+        self, sample: Sample, prompt: Prompt, *, seed: int, meaning: Callable[[Prompt], Hashable]
+    ) -> Prompt | None:
         """The prompt that another image's sample lends to this one.
 
         All samples together lend and borrow once: the partners of a seed are a
@@ -48,13 +50,16 @@ class Population:
             sample: The borrower.
             prompt: Its own prompt; prompts of a list borrow from the same place of others.
             seed: Which derangement.
+            meaning: What a prompt says; partners with the same meaning clash.
         """
         key = (prompt.index, seed)
         if key not in self._drawn:
-            self._drawn[key] = self._draw(*key)
+            self._drawn[key] = self._draw(prompt.index, seed, meaning)
         return self._drawn[key].get(sample.sample_id)
 
-    def _draw(self, index: int, seed: int) -> Mapping[str, Prompt]:
+    def _draw(
+        self, index: int, seed: int, meaning: Callable[[Prompt], Hashable]
+    ) -> Mapping[str, Prompt]:
         named = [
             (sample, prompt)
             for sample in self.samples
@@ -62,7 +67,7 @@ class Population:
             if prompt.index == index
         ]
         partners = derange(
-            [prompt.text for _, prompt in named],
+            [meaning(prompt) for _, prompt in named],
             [sample.image_id for sample, _ in named],
             np.random.default_rng(seed),
         )
@@ -74,27 +79,27 @@ class Population:
 
 
 def derange(
-    texts: Sequence[str], images: Sequence[str], rng: np.random.Generator
+    meanings: Sequence[Hashable], images: Sequence[str], rng: np.random.Generator
 ) -> list[int | None]:
-    """A permutation in which nobody's partner has their own text or their own image.
+    """A permutation in which nobody's partner says the same or has the same image.
 
     A uniform permutation is repaired by exchanges and then mixed by random exchanges
     that keep it a derangement; of that chain the uniform distribution is stationary.
     Where every prompt clashes with fewer than half of the others, repair always succeeds.
 
     Args:
-        texts: One per prompt.
+        meanings: One per prompt.
         images: One per prompt.
         rng: Source of chance.
 
     Returns:
         The partner of each; None for those who are left with one who clashes.
     """
-    n = len(texts)
+    n = len(meanings)
     partners = [int(p) for p in rng.permutation(n)]
 
     def clash(a: int, b: int) -> bool:
-        return texts[a] == texts[b] or images[a] == images[b]
+        return meanings[a] == meanings[b] or images[a] == images[b]
 
     def exchange(a: int, b: int) -> bool:
         if clash(a, partners[b]) or clash(b, partners[a]):

@@ -11,7 +11,7 @@ limited; the patterns hold at most two free slots and cannot explode.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.prompts.grammar import PromptGrammar
@@ -34,9 +34,7 @@ class Reader:
 
     grammar: PromptGrammar
     lexicon: Lexicon
-    _patterns: dict[Template, re.Pattern[str]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
     _others: dict[tuple[str, int], tuple[Template, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -44,6 +42,10 @@ class Reader:
     def meaning(self, prompt: Prompt) -> Reading:
         """What an original says."""
         return {s.attribute: self.lexicon.canonical(s.attribute, s.value) for s in prompt.spans}
+
+    def key(self, prompt: Prompt) -> Hashable:
+        """Equal for originals that say the same, whatever their words."""
+        return frozenset(self.meaning(prompt).items())
 
     def readings(self, text: str, prompt: Prompt) -> Iterator[Reading]:
         """Every way in which a text can be read as a sentence of the original's rung."""
@@ -64,7 +66,7 @@ class Reader:
             >>> from harness.prompts.lexicon import load_lexicon
             >>> grammar = load_grammar("kvasir_polyp")
             >>> reader = Reader(grammar, load_lexicon())
-            >>> reader.says_the_same("A WHITE, circular polyp.", grammar.parse("white round polyp"))
+            >>> reader.says_the_same("A WHITE circular polyp.", grammar.parse("white round polyp"))
             True
         """
         return self.says(text, prompt, self.meaning(prompt))
@@ -90,9 +92,10 @@ class Reader:
                 yield compile_template(source, rules, where=f"paraphrases.{rung}")
 
     def _pattern(self, template: Template) -> re.Pattern[str]:
-        if template not in self._patterns:
-            self._patterns[template] = re.compile(self._source(template))
-        return self._patterns[template]
+        found = self._patterns.get(template.source)
+        if found is None:
+            found = self._patterns[template.source] = re.compile(self._source(template))
+        return found
 
     def _source(self, template: Template) -> str:
         parts = []

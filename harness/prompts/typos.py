@@ -34,7 +34,7 @@ def typos_of(word: str) -> tuple[str, ...]:
 
     Example:
         >>> [typo for typo in typos_of("polyp") if len(typo) < 5]
-        ['plyp', 'poly', 'polp', 'poyp']
+        ['plyp', 'polp', 'poly', 'poyp']
     """
     if len(word) < SHORTEST:
         return ()

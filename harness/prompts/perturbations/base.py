@@ -19,6 +19,9 @@ from harness.prompts.context import Context, Form, Scope
 from harness.prompts.edits import apply_edits, word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
+# After so many draws that say nothing new, there is nothing new.
+VAIN_DRAWS = 20
+
 Outcome: TypeAlias = Variant | NotApplicable
 Item = TypeVar("Item")
 
@@ -253,6 +256,11 @@ def replaced(prompt: Prompt, span: Span, new: str, *, word: str | None = None) -
     text = prompt.text[: span.start] + new + prompt.text[span.end :]
     edits = (Edit(span.start, span.end, span.value, new, span.attribute),)
     return Variant(text, edits, prompt.prompt_type, span.attribute, word)
+
+
+def with_class(prompt: Prompt, span: Span, noun: str) -> Variant:
+    """The variant with another class word, by a rule that is not asked about an attribute."""
+    return edited(prompt, [Edit(span.start, span.end, span.value, noun, span.attribute)])
 
 
 def rewritten(prompt: Prompt, text: str, *, attribute: str | None = None) -> Variant:

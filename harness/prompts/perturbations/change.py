@@ -12,6 +12,7 @@ import numpy as np
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.lexicon import like
 from harness.prompts.perturbations.base import (
+    VAIN_DRAWS,
     Lottery,
     Outcome,
     Rule,
@@ -22,6 +23,7 @@ from harness.prompts.perturbations.base import (
     replaced,
     rewritten,
     still_fits,
+    with_class,
 )
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
@@ -111,15 +113,29 @@ def _borrowed(
 ) -> Iterator[Outcome]:
     """One derangement of the whole split per repeat: everybody's prompt is lent once."""
     seen = {prompt.text}
-    for seed in rng.integers(2**63, size=repeats).tolist():
-        partner = None
-        if context.sample is not None:
-            partner = context.population.partner(context.sample, prompt, seed=seed)
+    for seed in rng.integers(2**63, size=VAIN_DRAWS + repeats).tolist():
+        if len(seen) > repeats or context.sample is None:
+            break
+        partner = context.population.partner(
+            context.sample, prompt, seed=seed, meaning=context.reader.key
+        )
         if partner is not None and partner.text not in seen:
             seen.add(partner.text)
-            yield rewritten(prompt, partner.text)
+            yield _lent(prompt, partner)
     if len(seen) == 1:
         yield NotApplicable("too few prompts of other images say something else")
+
+
+def _lent(prompt: Prompt, partner: Prompt) -> Variant:
+    """The partner's text; in the same sentence, value by value."""
+    if partner.template != prompt.template:
+        return rewritten(prompt, partner.text)
+    edits = [
+        Edit(own.start, own.end, own.value, other.value, own.attribute)
+        for own, other in zip(prompt.spans, partner.spans, strict=True)
+        if own.value != other.value
+    ]
+    return edited(prompt, edits)
 
 
 def _wrong_class(
@@ -136,7 +152,7 @@ def _wrong_class(
     own = [value for value in other_values(span, context) if not is_denial(value)]
 
     def make(value: str) -> Variant | None:
-        variant = replaced(prompt, span, value)
+        variant = with_class(prompt, span, value)
         return variant if not own or still_fits(variant, prompt, context) else None
 
     return drawn(

@@ -21,8 +21,8 @@ from harness.prompts.perturbations.base import (
     edited,
     is_denial,
     named,
-    replaced,
     rewritten,
+    with_class,
 )
 from harness.prompts.perturbations.change import as_nouns, no_class, other_values
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span
@@ -93,28 +93,32 @@ def _absent(
     span = prompt.span("class")
     if span is None or is_denial(span.value):
         return [no_class(span)]
-    pool = _unseen_classes(prompt, span, context) or as_nouns(
+    pool = _unseen_classes(span, context) or as_nouns(
         context.lexicon.strangers.things, span, context
     )
     return drawn(
         pool,
-        lambda value: replaced(prompt, span, value),
+        lambda value: with_class(prompt, span, value),
         rng=rng,
         repeats=repeats,
         otherwise=NotApplicable("nothing is known that the image does not show"),
     )
 
 
-def _unseen_classes(prompt: Prompt, span: Span, context: Context) -> list[str]:
-    """Classes of the dataset that are not in the image, where all of its targets are known."""
+def _unseen_classes(span: Span, context: Context) -> list[str]:
+    """Classes of the dataset that nothing said of the image names, where all is known of it."""
     if not context.population.complete or context.sample is None:
         return []
     mean = context.lexicon.canonical
-    shown = {
-        mean("class", other.values.get("class", ""))
+    spoken = {
+        item
         for sample in context.population.of_image(context.sample.image_id)
-        for other in sample.prompts.get(prompt.prompt_type, ())
+        for prompts in sample.prompts.values()
+        for other in prompts
+        for value in other.values.values()
+        for item in value.split(SEPARATOR)
     }
+    shown = {mean("class", item) for item in spoken}
     return [v for v in other_values(span, context) if mean("class", v) not in shown]
 
 

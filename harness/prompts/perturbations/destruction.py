@@ -14,6 +14,7 @@ from harness.prompts.context import Context, Form
 from harness.prompts.edits import begin_like
 from harness.prompts.lexicon import like
 from harness.prompts.perturbations.base import (
+    VAIN_DRAWS,
     Lottery,
     Outcome,
     Rule,
@@ -26,10 +27,6 @@ from harness.prompts.perturbations.base import (
 from harness.prompts.tokens import chunk_places
 from harness.prompts.words import uncommon_words
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
-
-# Two words have one other order, ten have millions: after so many draws that say nothing
-# new, there is none.
-_VAIN = 20
 
 
 def _words(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
@@ -59,7 +56,7 @@ def _words_everywhere(prompt: Prompt, attribute: str | None, context: Context) -
             for place, span in enumerate(prompt.spans)
         ]
         made = edited(prompt, [edit for edit in edits if edit.old != edit.new])
-        yield Variant(made.text, made.edits, prompt.prompt_type, None, word)
+        yield Variant(made.text, made.edits, prompt.prompt_type, word=word)
 
 
 def _random_prompt(
@@ -116,7 +113,7 @@ def _shuffled(
     places = chunk_places(prompt.text)
     words = [prompt.text[start:end] for start, end in places]
     seen, found, vain = {prompt.text}, 0, 0
-    while found < repeats and vain < _VAIN and len(set(words)) > 1:
+    while found < repeats and vain < VAIN_DRAWS and len(set(words)) > 1:
         order = rng.permutation(len(words)).tolist()
         edits = [
             Edit(start, end, words[place], words[source])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from harness.prompts.context import Context, Form, Scope
+from harness.prompts.edits import begin_like
 from harness.prompts.perturbations.base import (
     Lottery,
     Outcome,
@@ -54,7 +55,14 @@ def _rungs(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[
                 continue
             seen.add(other.text)
             made = rewritten(prompt, other.text)
-            yield Variant(made.text, made.edits, rung)
+            meaning = Meaning.PRESERVED if _adds(other, prompt, context) else None
+            yield Variant(made.text, made.edits, rung, meaning=meaning)
+
+
+def _adds(other: Prompt, prompt: Prompt, context: Context) -> bool:
+    """Whether another rung says all that the original says, and only adds to it."""
+    meaning = context.reader.meaning
+    return meaning(prompt).items() <= meaning(other).items()
 
 
 def _class_alone(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
@@ -62,12 +70,11 @@ def _class_alone(prompt: Prompt, attribute: str | None, context: Context) -> Ite
     if span is None:
         yield NotApplicable("the prompt names no class")
         return
-    around = (
-        Edit(0, span.start, prompt.text[: span.start], ""),
-        Edit(span.end, len(prompt.text), prompt.text[span.end :], ""),
-    )
-    edits = [edit for edit in around if edit.old]
-    yield edited(prompt, edits) if edits else NotApplicable("the prompt is already its class word")
+    text = begin_like(span.value, prompt.text)
+    if text == prompt.text:
+        yield NotApplicable("the prompt is already its class word")
+    else:
+        yield rewritten(prompt, text)
 
 
 def _beginnings(

@@ -7,12 +7,14 @@ is still the sample's own.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from harness.prompts.context import Context, Form
-from harness.prompts.dressing import undress
+from harness.prompts.dressing import undress, with_right_articles
 from harness.prompts.edits import begin_like
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import like
@@ -21,8 +23,6 @@ from harness.prompts.tokens import word_places
 from harness.prompts.typos import keeps_distance, typos_of
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
-# "a eighty-year-old": vowel sounds of the number words and shapes of the prompts.
-_BARE_A = re.compile(r"\b([Aa]) (?=(?:[aeio]|un(?!i))(?!ne\b))")
 _LIST_OF_FINDINGS = re.compile(r" are(?= present)")
 
 
@@ -34,8 +34,13 @@ def _typos(
     repeats: int,
 ) -> Iterable[Outcome]:
     text, known = prompt.text, _known_words(context)
+    words = [(a, b, typos_of(text[a:b])) for a, b in word_places(text)]
+    ends = list(accumulate(len(typos) for _, _, typos in words))
 
-    def make(edit: Edit) -> Variant | None:
+    def make(index: int) -> Variant | None:
+        word = bisect_right(ends, index)
+        a, b, typos = words[word]
+        edit = Edit(a, b, text[a:b], typos[index - ends[word]])
         if edit.new.lower() in known:
             return None
         span = next((s for s in prompt.spans if s.start <= edit.start < s.end), None)
@@ -44,7 +49,7 @@ def _typos(
         return edited(prompt, [edit])
 
     return drawn(
-        [Edit(a, b, text[a:b], typo) for a, b in word_places(text) for typo in typos_of(text[a:b])],
+        range(ends[-1] if ends else 0),
         make,
         rng=rng,
         repeats=repeats,
@@ -112,7 +117,7 @@ def _repairs(prompt: Prompt, attribute: str | None, context: Context) -> Iterabl
         text = text[: edit.start] + edit.new + text[edit.end :]
     for wrong, right in context.lexicon.forms.repairs:
         text = re.sub(rf"\b{re.escape(wrong)}\b", right, text)
-    text = begin_like(_BARE_A.sub(r"\1n ", text), prompt.text)
+    text = begin_like(with_right_articles(text), prompt.text)
     if text == prompt.text:
         yield NotApplicable("articles and numbers of the prompt are right")
     elif context.reader.says_the_same(text, prompt):

@@ -12,7 +12,7 @@ import numpy as np
 from harness.prompts.context import Context, Form
 from harness.prompts.perturbations.base import Lottery, Outcome, Rule, drawn, edited
 from harness.prompts.tokens import chunk_places, word_places
-from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt
+from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
 
 
 def _cases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
@@ -32,25 +32,32 @@ def _cases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[
             if change(place, word) != word
         ]
         made = edited(prompt, edits)
-        if made.text not in seen:
+        if made.text not in seen and context.reader.says_the_same(made.text, prompt):
             seen.add(made.text)
             yield made
     if len(seen) == 1:
-        yield NotApplicable("the prompt has no letters")
+        yield NotApplicable("no letter of the prompt has another case that is read the same")
 
 
 def _marks(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
     """Another end of the sentence, other marks for its commas, quotes around it."""
+    found = [edited(prompt, edits) for edits in _other_marks(prompt)]
+    fitting = [made for made in found if context.reader.says_the_same(made.text, prompt)]
+    yield from fitting
+    if not fitting:
+        yield NotApplicable("no other marks of the prompt are read with the same meaning")
+
+
+def _other_marks(prompt: Prompt) -> Iterator[list[Edit]]:
     end = len(prompt.text.rstrip())
     stop = prompt.text[:end].endswith(".")
     start = end - stop
-    yield edited(prompt, [Edit(start, end, prompt.text[start:end], "" if stop else ".")])
-    for mark in ("!", "..."):
-        yield edited(prompt, [Edit(start, end, prompt.text[start:end], mark)])
+    for mark in ("" if stop else ".", "!", "..."):
+        yield [Edit(start, end, prompt.text[start:end], mark)]
     commas = list(_free_commas(prompt))
     for mark in ("", ";", " -") if commas else ():
-        yield edited(prompt, [Edit(place, place + 1, ",", mark) for place in commas])
-    yield edited(prompt, [Edit(0, 0, "", '"'), Edit(end, end, "", '"')])
+        yield [Edit(place, place + 1, ",", mark) for place in commas]
+    yield [Edit(0, 0, "", '"'), Edit(end, end, "", '"')]
 
 
 def _free_commas(prompt: Prompt) -> Iterator[int]:
@@ -71,12 +78,18 @@ def _blanks(
     text = prompt.text
     places = chunk_places(text)
     gaps = [(a[1], b[0]) for a, b in pairwise(places)]
-    pool = [Edit(a, b, text[a:b], new) for a, b in gaps for new in ("  ", "\t", "\n")]
-    pool += [Edit(0, 0, "", " "), Edit(len(text), len(text), "", " ")]
-    pool += [Edit(place, place, "", " ") for place in _free_commas(prompt)]
+    pool = [(a, b, new) for a, b in gaps for new in ("  ", "\t", "\n") if text[a:b] != new]
+    pool += [(0, 0, " "), (len(text), len(text), " ")]
+    pool += [(place, place, " ") for place in _free_commas(prompt)]
+
+    def make(place: tuple[int, int, str]) -> Variant | None:
+        start, end, new = place
+        made = edited(prompt, [Edit(start, end, text[start:end], new)])
+        return made if context.reader.says_the_same(made.text, prompt) else None
+
     return drawn(
-        [edit for edit in pool if edit.new != edit.old],
-        lambda edit: edited(prompt, [edit]),
+        pool,
+        make,
         rng=rng,
         repeats=repeats,
         otherwise=NotApplicable("the prompt has no place for a blank"),

@@ -7,6 +7,7 @@ attribute; what could not be read is left out. The right mask is still the sampl
 from collections.abc import Iterable
 
 from harness.prompts.context import Context, Form
+from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
 from harness.prompts.phrases import write_as
@@ -47,16 +48,22 @@ def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Ite
     values = {span.attribute: plain(span.attribute, span.value) for span in prompt.spans}
     templates = context.grammar.paraphrases.get(prompt.prompt_type, ())
     texts = [write_as(template, prompt, values) for template in templates]
-    found = _the_same(prompt, texts, context)
+    found = _the_same(prompt, [text and with_right_articles(text) for text in texts], context)
     yield from found
     if not found:
         yield NotApplicable(f"the grammar knows no other sentence for this {prompt.prompt_type}")
 
 
 def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
-    """Movable phrases in every other order, and lists of values the other way round."""
-    templates = context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
-    texts = [write_as(template, prompt, prompt.values) for template in templates]
+    """Movable phrases in every other order, and lists of values the other way round.
+
+    A dressed value ("it is round") stays in its place, as odd as it stands there.
+    """
+    plain = context.lexicon.plain
+    texts: list[str | None] = []
+    if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
+        templates = context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+        texts = [write_as(template, prompt, prompt.values) for template in templates]
     for span in prompt.spans:
         if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
             turned = SEPARATOR.join(reversed(span.value.split(SEPARATOR)))
