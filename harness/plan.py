@@ -22,7 +22,6 @@ from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import (
-    PERTURBATIONS,
     Context,
     Outcome,
     Perturbation,
@@ -33,7 +32,7 @@ from harness.prompts.perturbations import (
 from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suites import COMPOSED, DatasetEntry, Probe, Suite
+from harness.suites import DatasetEntry, Probe, Suite, rules_of
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -193,7 +192,7 @@ def _rows_of(
     suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     targets = _named_targets(planned)
-    rules = _rules(suite)
+    rules = rules_of(suite)
     by_image: dict[Path, list[Sample]] = {}
     for sample in planned.samples:
         by_image.setdefault(sample.image, []).append(sample)
@@ -251,31 +250,6 @@ def _originals(planned: PlannedSet, sample: Sample, skipped: Skipped) -> Iterato
         case_id = _case_id(encoded)
         ids = {"case_id": case_id, "original_case_id": case_id}
         yield _Original(sample, prompt, ids | row, encoded)
-
-
-class _Ruled(NamedTuple):
-    """A probe and the perturbation it names."""
-
-    probe: Probe
-    rule: Perturbation
-
-
-def _rules(suite: Suite) -> list[_Ruled]:
-    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning."""
-    rules = [_Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
-    if not suite.property_based:
-        return rules
-    from harness.prompts.strategies import Family, composed
-
-    families = [
-        Family(rule, None if probe.attributes == "all" else tuple(probe.attributes))
-        for probe, rule in rules
-    ]
-    for meaning in dict.fromkeys(family.rule.meaning for family in families):
-        name = f"{COMPOSED}{meaning.value}"
-        probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
-        rules.append(_Ruled(probe, composed(meaning, families)))
-    return rules
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ built-in suites are the stems of ``suites/*.yaml``.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from harness.cards import PromptType, Strict
 from harness.errors import SuiteError, choose
 from harness.files import Document, read_yaml, shipped, validate
-from harness.prompts.perturbations import PERTURBATIONS, load_outside
+from harness.prompts.perturbations import PERTURBATIONS, Perturbation, load_outside
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
@@ -106,6 +106,31 @@ class Suite(Strict):
         if reserved:
             raise ValueError(f"the probe name {reserved[0]!r} is reserved; choose another one")
         return self
+
+
+class Ruled(NamedTuple):
+    """A probe and the perturbation it names."""
+
+    probe: Probe
+    rule: Perturbation
+
+
+def rules_of(suite: Suite) -> list[Ruled]:
+    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning."""
+    rules = [Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
+    if not suite.property_based:
+        return rules
+    from harness.prompts.strategies import Family, composed
+
+    families = [
+        Family(rule, None if probe.attributes == "all" else tuple(probe.attributes))
+        for probe, rule in rules
+    ]
+    for meaning in dict.fromkeys(family.rule.meaning for family in families):
+        name = f"{COMPOSED}{meaning.value}"
+        probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
+        rules.append(Ruled(probe, composed(meaning, families)))
+    return rules
 
 
 def suite_names() -> list[str]:

@@ -54,6 +54,11 @@ class Atom(NamedTuple):
     rule: Perturbation
     variant: Variant
 
+    @property
+    def meaning(self) -> Meaning:
+        """What it does to the meaning: the variant's own word counts more than the rule's."""
+        return self.variant.meaning or self.rule.meaning
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -76,7 +81,7 @@ class Composition:
     @property
     def meaning(self) -> Meaning:
         """What the strongest part does to the meaning."""
-        return max((a.rule.meaning for a in self.atoms), key=_STRENGTH.index, default=_STRENGTH[0])
+        return max((a.meaning for a in self.atoms), key=_STRENGTH.index, default=_STRENGTH[0])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,6 +168,7 @@ def compositions(
     families: Iterable[Family],
     *,
     most: int = MOST_EDITS,
+    meaning: Meaning | None = None,
 ) -> st.SearchStrategy[Composition]:
     """Up to `most` variants of the families made together, shrinking towards none.
 
@@ -171,8 +177,13 @@ def compositions(
         context: What the perturbations may look at.
         families: Which perturbations.
         most: How many at most.
+        meaning: Only variants that do this to the meaning; all when None.
     """
-    atoms = atoms_of(prompt, context, families)
+    atoms = [
+        atom
+        for atom in atoms_of(prompt, context, families)
+        if meaning is None or atom.meaning is meaning
+    ]
     if not atoms:
         return st.just(Composition(prompt))
     chosen = st.lists(one_of_few(atoms), max_size=most)
@@ -257,9 +268,8 @@ def composed(meaning: Meaning, families: Sequence[Family]) -> Lottery:
         rng: np.random.Generator,
         repeats: int,
     ) -> Iterator[Outcome]:
-        found = draw_once(
-            compositions(prompt, context, own), repeats, fixed_seed=int(rng.integers(2**63))
-        )
+        strategy = compositions(prompt, context, own, meaning=meaning)
+        found = draw_once(strategy, repeats, fixed_seed=int(rng.integers(2**63)))
         yield from (composition.variant for composition in found)
         if not found:
             names = ", ".join(family.rule.name for family in own)
