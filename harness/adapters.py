@@ -1,4 +1,9 @@
-"""Finds the class that wraps a model, and the files of weights its card names.
+"""Finds the class that wraps a model and the files its card names, and builds it.
+
+A card may name three kinds of files besides a finetuned checkpoint: pretrained
+`weights`, `further_weights` (parts that come from elsewhere, by the adapter's names
+for them) and the `tokenizer`'s vocabulary. A checkpoint fills the whole model, so
+that with one only the vocabulary is looked for.
 
 Conventions: an adapter is ``adapter.py:Class`` beside its card or
 ``package.module:Class``. A file beside a card is loaded under a private package
@@ -10,16 +15,24 @@ start at the card's folder. Hashes are lower-case hexadecimal SHA-256.
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
 
 from harness.cards import ResolvedCard, Weights
-from harness.checkpoints import file_sha256, weights_file
-from harness.errors import CheckpointError, ModelError, nearest
+from harness.errors import CardError, CheckpointError, ModelError, nearest
+from harness.hub import fetch
+from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
-# Pickled weights are left on the hub: every repository of note also holds safetensors.
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+# Pickled weights are left on the hub where the repository also holds safetensors.
+_SETTINGS = ("*.json", "*.txt", "*.model")
+_HUB_FILES = ("*.safetensors", *_SETTINGS)
+_TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 
 
 def adapter_class(card: ResolvedCard) -> tuple[type, str]:
@@ -92,53 +105,182 @@ def _member(module: ModuleType, name: str, *, where: str) -> type:
     )
 
 
-def resolve_weights(card: ResolvedCard) -> tuple[Path, str]:
-    """The local file or folder of the card's pretrained weights, and its file's hash.
+class Files(NamedTuple):
+    """What fills a model.
+
+    `arguments` are the keywords that the adapter's constructor gets besides the
+    settings: ``weights`` always, ``further_weights`` and ``tokenizer`` where the card
+    names such files. `sha256` is the hash of the main file of weights,
+    `further_sha256` holds the others'.
+    """
+
+    arguments: Mapping[str, Any]
+    checkpoint: Path | None = None
+    sha256: str | None = None
+    further_sha256: Mapping[str, str] = {}
+
+
+def find_files(
+    card: ResolvedCard, checkpoint: str | Path | None, *, random_weights: bool = False
+) -> Files:
+    """The checkpoint given, else the card's, else its pretrained weights; and the vocabulary.
+
+    Random weights need none of them, so that no hub is asked; a vocabulary that lies on
+    this machine is used all the same.
 
     Raises:
-        ModelError: The hub repository cannot be had.
-        CheckpointError: The file is missing or is not the one the card means.
+        ModelError: The card names nothing, or a hub repository cannot be had.
+        CheckpointError: A file is missing or is not the one the card means.
     """
-    weights = card.card.weights
-    assert weights is not None, "the caller asks only where the card names weights"
-    place = card.folder / weights.path if weights.path else _from_hub(weights, card.path)
-    return place, checked_sha256(place, expected=weights.sha256)
+    found = Files({"weights": None}) if random_weights else _weights(card, checkpoint)
+    place = card.card.tokenizer
+    if place is None:
+        return found
+    vocabulary = None
+    if place.path is not None or not random_weights:
+        vocabulary = _tokenizer(card, beside=found.checkpoint or found.arguments["weights"])
+    arguments, hashes = {**found.arguments, "tokenizer": vocabulary}, found.further_sha256
+    if vocabulary is not None:
+        digest = _equal_sha256(vocabulary, file_sha256(vocabulary), place.sha256)
+        hashes = {**hashes, "tokenizer": digest}
+    return found._replace(arguments=arguments, further_sha256=hashes)
+
+
+def _weights(card: ResolvedCard, checkpoint: str | Path | None) -> Files:
+    own = card.card.checkpoint
+    if checkpoint is not None:
+        path, expected = Path(checkpoint), None
+    elif own is not None:
+        path, expected = card.folder / own.path, own.sha256
+    else:
+        return _pretrained(card)
+    arguments: dict[str, Any] = {"weights": None}
+    if card.card.further_weights:
+        arguments["further_weights"] = {}
+    return Files(arguments, path, checked_sha256(path, expected=expected))
+
+
+def _pretrained(card: ResolvedCard) -> Files:
+    if card.card.weights is None:
+        advice = f"{card.card.obtain} Or give" if card.card.obtain else "Give"
+        raise ModelError(
+            f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
+            f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
+            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
+            "weights where only the speed matters."
+        )
+    places = {"weights": card.card.weights} | {
+        f"further_weights.{name}": place for name, place in card.card.further_weights.items()
+    }
+    found = {key: _located(key, places, card) for key in places}
+    hashes = {key: checked_sha256(found[key], expected=places[key].sha256) for key in places}
+    arguments: dict[str, Any] = {"weights": found["weights"]}
+    if card.card.further_weights:
+        arguments["further_weights"] = {
+            name: found[f"further_weights.{name}"] for name in card.card.further_weights
+        }
+    return Files(arguments, None, hashes.pop("weights"), hashes)
+
+
+def _located(key: str, places: Mapping[str, Weights], card: ResolvedCard) -> Path:
+    """The local file or folder of one of the card's places."""
+    place = places[key]
+    folder = card.folder / place.path if place.path else _weights_of_hub(key, places, card.path)
+    return folder / place.file if place.file else folder
+
+
+def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path:
+    """The vocabulary's file: at the card's path, else beside the weights, else from the hub."""
+    place = card.card.tokenizer
+    assert place is not None, "the caller asks only where the card names a tokenizer"
+    if place.path is not None:
+        return _vocabulary(card.folder / place.path)
+    if beside is not None:
+        folder = beside if beside.is_dir() else beside.parent
+        if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            return _vocabulary(folder)
+    advice = (
+        "Download its 'vocab.txt' or 'tokenizer.json' elsewhere and put it beside the file of "
+        f"weights; or write a card with `extends: {card.path}` and `tokenizer: {{path: FILE}}`. "
+        "With another vocabulary the model would read other words than it was trained on."
+    )
+    files = (place.file,) if place.file else _TOKENIZER_FILES
+    folder = fetch(place, files, where=f"{card.path}: tokenizer.hub", advice=advice)
+    return _vocabulary(folder / place.file if place.file else folder)
+
+
+def _vocabulary(place: Path) -> Path:
+    if place.is_file():
+        return place
+    for name in _TOKENIZER_FILES:
+        if (place / name).is_file():
+            return place / name
+    raise ModelError(
+        f"{place}: there is no vocabulary. A file, or a folder with one of "
+        f"{', '.join(map(repr, _TOKENIZER_FILES))}, is needed. Correct 'tokenizer' on the card."
+    )
 
 
 def checked_sha256(place: Path, *, expected: str | None) -> str:
-    """The hash of a file of weights (or of the one in a folder), compared with the card's.
+    """The hash of a model's weights, compared with the card's.
 
     Raises:
         CheckpointError: The file is missing, or its hash is another.
     """
-    file = weights_file(place)
-    found = file_sha256(file)
+    return _equal_sha256(place, weights_sha256(place), expected)
+
+
+def _equal_sha256(place: Path, found: str, expected: str | None) -> str:
     if expected not in (None, found):
         raise CheckpointError(
-            f"{file}: the file's SHA-256 is {found}, the card says {expected}. "
-            "They must be equal. Get the right file, or correct 'sha256' on the card."
+            f"{place}: its SHA-256 is {found}, the card says {expected}. They "
+            "must be equal. Get the right file, or correct 'sha256' on the card."
         )
     return found
 
 
-def _from_hub(weights: Weights, path: Path) -> Path:
-    """A snapshot of the repository in the hub's cache; only weights, settings and vocabulary."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+def _weights_of_hub(key: str, places: Mapping[str, Weights], path: Path) -> Path:
+    keys = ", ".join(f"`{_nested(other, '{path: FOLDER}')}`" for other in places)
+    advice = (
+        "Download its file of weights ('model.safetensors' or as the repository calls it) and its "
+        f"'.json' files elsewhere into a folder FOLDER, and write a card with `extends: {path}` "
+        f"and {keys}; or give a finetuned file with --checkpoint, which needs no pretrained "
+        "weights."
+    )
+    place, where = places[key], f"{path}: {key}.hub"
+    if place.file is not None:
+        return fetch(place, (place.file, *_SETTINGS), where=where, advice=advice)
+    folder = fetch(place, _HUB_FILES, where=where, advice=advice)
+    if any((folder / name).is_file() for name in FOLDER_FILES):
+        return folder
+    # Pickles are read without executing them, but only where there is nothing better.
+    return fetch(place, (*_HUB_FILES, *FOLDER_FILES), where=where, advice=advice)
 
-    assert weights.hub is not None, "a card gives 'hub' or 'path'"
+
+def _nested(key: str, value: str) -> str:
+    """``("a.b", "x")`` -> ``a: {b: x}``, as a card writes it."""
+    head, _, rest = key.partition(".")
+    return f"{head}: {{{_nested(rest, value)}}}" if rest else f"{head}: {value}"
+
+
+def build(kind: type, card: ResolvedCard, files: Files, *, seed: int) -> Any:
+    """Construct the adapter; its random numbers neither depend on nor move the global generator.
+
+    Raises:
+        ModelError: The constructor does not take what the card names.
+        CardError: The settings are wrong.
+    """
     try:
-        return Path(
-            snapshot_download(
-                weights.hub, revision=weights.revision, allow_patterns=list(_HUB_FILES)
-            )
-        )
-    except (OSError, EntryNotFoundError, HFValidationError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+        inspect.signature(kind).bind(card.card.settings, **files.arguments)
+    except TypeError as problem:
         raise ModelError(
-            f"{path}: weights.hub: {weights.hub!r} cannot be had ({type(problem).__name__}: "
-            f"{reason}). The repository must be reachable or in the hub's cache. Download its "
-            "'model.safetensors' and 'config.json' elsewhere into a folder FOLDER, and write a "
-            f"card with `extends: {path}` and `weights: {{path: FOLDER}}`; or give a finetuned "
-            "file with --checkpoint, which needs no pretrained weights."
+            f"{card.path}: the adapter {kind.__name__!r} cannot be built from this card "
+            f"({problem}). Its constructor takes the settings and {', '.join(files.arguments)}. "
+            "Correct the adapter, or take the key off the card."
         ) from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return kind(card.card.settings, **files.arguments)
+        except CardError as problem:
+            raise CardError(f"{card.path}: {problem}") from None

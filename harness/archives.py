@@ -1,31 +1,32 @@
-"""Reads torch's zip archives without executing what is pickled in them.
+"""Reads the two formats of ``torch.save`` without executing what is pickled in them.
 
-A ``.ckpt`` of Lightning holds, beside its tensors, pickled objects: the
-reference's carry MONAI losses, ``functools.partial`` and optimizers. The pickle
-is run on a machine that knows tensors and plain containers only; every other
-global name becomes `Inert`, an object whose construction, call, state and items
-do nothing. No name in the file is ever imported.
+A ``.ckpt`` of Lightning holds, beside its tensors, pickled objects: the reference's
+carry MONAI losses, ``functools.partial`` and optimizers. `harness.pickles` reads them
+as data; of what they would call, the functions that rebuild tensors have a meaning
+here and nothing else has. No name in the file is ever imported.
 
 Conventions: tensors are described first and read when asked for, so optimizer
 states cost nothing. What is allocated is bounded by the size of the file.
 
-Sources: the format is that of ``torch.save`` since torch 1.6 (``<root>/data.pkl``
-and ``<root>/data/<key>``, stored without compression).
+Sources: torch's ``serialization.py``. Since torch 1.6 a file is a zip archive of
+``<root>/data.pkl`` and ``<root>/data/<key>``, stored without compression; before,
+five pickles (magic number, version, system, content, keys of the storages) with the
+numbers behind them, each storage after its count as a 64-bit integer.
 """
 
+import contextlib
 import io
 import math
-import pickle
-import pickletools
-import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from harness.errors import CheckpointError
+from harness.pickles import DAMAGE, Name, Unknown, read_pickle
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -39,116 +40,118 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# Extensions and out-of-band buffers reach outside the file; BYTEARRAY8 allocates before it reads.
-_REFUSED_OPCODES = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER", "BYTEARRAY8"}
-_DAMAGE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    RuntimeError,
-)
+_MAGIC = 0x1950A86A20F9469CFC6C
+# Checkpoints describe a thousand tensors in half a megabyte; the reader's values take sixty
+# times the bytes that describe them.
+PICKLE_LIMIT = 32 << 20
+_MOST_AXES = 64
+_STATE_KEYS = ("state_dict", "model_state_dict", "model")
 
 
-class Inert:
-    """Stands in for every object the reader does not know; all it is told is forgotten."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Self:
-        """An object of no content."""
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __call__(self, *_: Any, **__: Any) -> "Inert":
-        """A further object of no content: calls do nothing."""
-        return Inert()
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, item: Any) -> None:
-        """Forget one item of a pickled list."""
-
-    def extend(self, items: Any) -> None:
-        """Forget several items of a pickled list."""
-
-    def add(self, item: Any) -> None:
-        """Forget one item of a pickled set."""
-
-
-class _Dict(dict[Any, Any]):
-    """In place of OrderedDict: keeps items, forgets attributes (state dicts pickle `_metadata`)."""
-
-    def __init__(self, *_: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
+@dataclass(frozen=True)
 class _Storage:
-    """A block of numbers of the archive, not read yet."""
+    """A block of numbers of the file, not read yet."""
 
-    def __init__(self, key: str, dtype: torch.dtype) -> None:
-        self.key, self.dtype = key, dtype
+    key: str
+    dtype: torch.dtype
 
 
+@dataclass(frozen=True)
 class _Tensor:
-    """A tensor of the archive, not read yet."""
+    """A tensor of the file, not read yet; its parts are as the file gives them."""
 
-    def __init__(
-        self, storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any
-    ):
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
-
-    def __setstate__(self, state: Any) -> None: ...
+    storage: Any
+    offset: Any
+    size: Any
+    stride: Any
 
 
-class _Parameter:
-    """In place of the function that wraps a tensor as a parameter: gives the tensor back."""
-
-    def __new__(cls, data: Any = None, *_: Any) -> Any:
-        return data
-
-    # Defined on every stand-in, so that a pickle cannot set attributes of the class itself.
-    def __setstate__(self, state: Any) -> None: ...
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+    return _Tensor(storage, offset, size, stride)
 
 
-_KNOWN: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _Dict,
-    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    ("torch._utils", "_rebuild_tensor"): _Tensor,
-    ("torch._utils", "_rebuild_parameter"): _Parameter,
-    **{("torch", name): type(name, (Inert,), {"dtype": dtype}) for name, dtype in _DTYPES.items()},
+def _parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _dictionary(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+def _from_type(function: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """A tensor that carries attributes of its own, which are forgotten."""
+    known = isinstance(function, Name) and (function.module, function.name) in _TENSORS
+    return _TENSORS[function.module, function.name](*arguments) if known else Unknown()
+
+
+_TENSORS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+}
+_BUILDERS = {
+    **_TENSORS,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+    ("collections", "OrderedDict"): _dictionary,
+    ("collections", "defaultdict"): _dictionary,
 }
 
 
-class _Reader(pickle.Unpickler):
-    """A pickle machine that imports nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _KNOWN.get((module, name), Inert)
-
-    def persistent_load(self, pid: Any) -> Any:
-        match pid:
-            case ("storage", type() as kind, str() as key, *_) if "dtype" in vars(kind):
-                return _Storage(key, vars(kind)["dtype"])
-        return Inert()
+def _persistent(pid: Any) -> _Storage | Unknown:
+    match pid:
+        case ("storage", Name("torch", kind), str() as key, _, _, *view) if kind in _DTYPES:
+            # Before torch 0.4 a storage could be a view of another one.
+            return _Storage(key, _DTYPES[kind]) if view in ([], [None]) else Unknown()
+    return Unknown()
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the file starts like a zip archive."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+def _unpickle(stream: io.BytesIO) -> Any:
+    return read_pickle(stream, builders=_BUILDERS, persistent=_persistent)
 
 
-def read_archive(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a model saved by ``torch.save`` or Lightning, on the CPU.
+class Archive:
+    """The tensors of a file, by key; `get_tensor` reads one."""
+
+    def __init__(
+        self, described: Mapping[str, _Tensor], read_block: Callable[[_Storage], bytearray]
+    ) -> None:
+        self._described, self._read_block = described, read_block
+        self._blocks: dict[str, bytearray] = {}
+
+    def keys(self) -> Iterable[str]:
+        """In the order of the file."""
+        return self._described.keys()
+
+    def get_tensor(self, key: str) -> torch.Tensor:
+        """One tensor, on the CPU; tensors that share numbers in the file share them here."""
+        described = self._described[key]
+        storage = described.storage
+        if not isinstance(storage, _Storage):
+            raise ValueError("a tensor without numbers")
+        if storage.key not in self._blocks:
+            self._blocks[storage.key] = self._read_block(storage)
+        block = self._blocks[storage.key]
+        offset, size, stride = described.offset, described.size, described.stride
+        _check_extent(offset, size, stride, available=len(block) // storage.dtype.itemsize)
+        if math.prod(size) == 0:
+            return torch.empty(size, dtype=storage.dtype)
+        return torch.frombuffer(block, dtype=storage.dtype).as_strided(size, stride, offset)
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file that begins so is a zip archive."""
+    return head.startswith(b"PK\x03\x04")
+
+
+def is_legacy(head: bytes) -> bool:
+    """Whether a file that begins so was written by torch before 1.6."""
+    return head.startswith(b"\x80") and _MAGIC.to_bytes(10, "little") in head[:24]
+
+
+@contextlib.contextmanager
+def open_zip(path: Path) -> Iterator[Archive]:
+    """The tensors of a model saved by ``torch.save`` or Lightning.
 
     They are looked for under ``state_dict``, ``model_state_dict`` and ``model``,
     then at the top.
@@ -157,16 +160,84 @@ def read_archive(path: Path) -> dict[str, torch.Tensor]:
         CheckpointError: The archive is cut short, damaged, compressed, a
             TorchScript program, or holds no tensor.
     """
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        root = _root(archive, path)
+        if archive.getinfo(f"{root}data.pkl").file_size > PICKLE_LIMIT:
+            raise _too_much(path)
+        content = _unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
+        yield Archive(
+            _state(content, path),
+            lambda storage: bytearray(archive.read(f"{root}data/{storage.key}")),
+        )
+
+
+@contextlib.contextmanager
+def open_legacy(path: Path) -> Iterator[Archive]:
+    """The tensors of a file that torch wrote before 1.6; the same places are looked at.
+
+    Raises:
+        CheckpointError: The file is cut short, damaged, or holds no tensor.
+    """
+    with _readable(path), path.open("rb") as file:
+        stream = io.BytesIO(file.read(PICKLE_LIMIT))
+        if _unpickle(stream) != _MAGIC or _unpickle(stream) != 1001:
+            raise ValueError("the numbers at its head are not torch's")
+        system = _unpickle(stream)
+        if not isinstance(system, dict) or system.get("little_endian") is not True:
+            raise _big_endian(path)
+        storages: dict[str, _Storage] = {}
+        content = read_pickle(stream, builders=_BUILDERS, persistent=_noting(storages))
+        places = _places(_unpickle(stream), storages, start=stream.tell(), path=path)
+
+        def read_block(storage: _Storage) -> bytearray:
+            start, length = places[storage.key]
+            file.seek(start)
+            return bytearray(file.read(length))
+
+        yield Archive(_state(content, path), read_block)
+
+
+def _noting(storages: dict[str, _Storage]) -> Callable[[Any], _Storage | Unknown]:
+    """`_persistent`, which also notes every storage by its key."""
+
+    def persistent(pid: Any) -> _Storage | Unknown:
+        found = _persistent(pid)
+        if isinstance(found, _Storage):
+            storages[found.key] = found
+        return found
+
+    return persistent
+
+
+def _places(
+    keys: Any, storages: Mapping[str, _Storage], *, start: int, path: Path
+) -> dict[str, tuple[int, int]]:
+    """Where the numbers of each storage lie in an old file: first byte and length."""
+    end, places = path.stat().st_size, {}
+    if not isinstance(keys, list):
+        raise ValueError("no list of storages")
+    with path.open("rb") as file:
+        for key in keys:
+            file.seek(start)
+            count = int.from_bytes(file.read(8), "little")
+            length = count * storages[key].dtype.itemsize
+            if start + 8 + length > end:
+                raise ValueError(f"a storage of {count} numbers ends behind the file")
+            places[key] = (start + 8, length)
+            start += 8 + length
+    return places
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged file causes into one error."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            root = _root(archive, path)
-            content = _unpickle(archive.read(f"{root}data.pkl"), path)
-            described = _state(content, path)
-            blocks: dict[str, bytearray] = {}
-            return {k: _materialise(t, archive, root, blocks) for k, t in described.items()}
-    except _DAMAGE as problem:
+        yield
+    except (*DAMAGE, zipfile.BadZipFile, RuntimeError, NotImplementedError, MemoryError) as problem:
+        # A hostile file decides what stands in the message, and how long it is.
+        reason = " ".join(str(problem)[:120].split())
         raise CheckpointError(
-            f"{path}: the archive is damaged or cut short ({type(problem).__name__}: {problem}). "
+            f"{path}: the file is damaged or cut short ({type(problem).__name__}: {reason}). "
             "A whole file written by torch.save or Lightning is needed. Copy it again."
         ) from None
 
@@ -187,68 +258,75 @@ def _root(archive: zipfile.ZipFile, path: Path) -> str:
     names = [e.filename for e in entries]
     roots = [n.removesuffix("data.pkl") for n in names if n.endswith("data.pkl")]
     if len(roots) != 1 or f"{roots[0]}constants.pkl" in names:
-        kind = "a TorchScript program" if roots else "no 'data.pkl'"
+        kinds = {0: "no 'data.pkl'", 1: "a TorchScript program"}
+        kind = kinds.get(len(roots), f"{len(roots)} entries named 'data.pkl'")
         raise CheckpointError(
             f"{path}: the archive holds {kind}. A checkpoint of tensors is needed. "
             "Save the model's state_dict() with torch.save or safetensors."
         )
     if f"{roots[0]}byteorder" in names and archive.read(f"{roots[0]}byteorder") != b"little":
-        raise CheckpointError(
-            f"{path}: the numbers are stored big-endian. Little-endian files are read. "
-            "Save the model again on a little-endian machine."
-        )
+        raise _big_endian(path)
     return roots[0]
 
 
-def _unpickle(data: bytes, path: Path) -> Any:
-    """Run the pickle after its opcodes were checked for what allocates or reaches outside."""
-    for opcode, argument, _ in pickletools.genops(data):
-        huge = "PUT" in opcode.name and isinstance(argument, int) and argument > len(data)
-        if opcode.name in _REFUSED_OPCODES or huge:
-            raise CheckpointError(
-                f"{path}: the pickle uses the opcode {opcode.name}, which no checkpoint needs. "
-                "Tensors and plain containers are read. Save the state_dict() alone."
-            )
-    return _Reader(io.BytesIO(data)).load()
+def _big_endian(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: the numbers are stored big-endian. Little-endian files are read. "
+        "Save the model again on a little-endian machine."
+    )
+
+
+def _too_much(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: its pickle is longer than {PICKLE_LIMIT >> 20} MiB. Tensors lie beside "
+        "the pickle, which only describes them. Save the model's state_dict() alone."
+    )
 
 
 def _state(content: Any, path: Path) -> dict[str, _Tensor]:
     if isinstance(content, dict):
-        inner = [content.get(key) for key in ("state_dict", "model_state_dict", "model")]
+        inner = [content.get(key) for key in _STATE_KEYS]
         for mapping in [*(m for m in inner if isinstance(m, dict)), content]:
-            found = {
-                k: v for k, v in mapping.items() if isinstance(k, str) and isinstance(v, _Tensor)
-            }
+            _check_kinds(mapping, path)
+            found = {k: v for k, v in mapping.items() if isinstance(v, _Tensor)}
             if found:
                 return found
     raise CheckpointError(
-        f"{path}: the archive holds no tensors under 'state_dict' or at its top. "
-        "A model's state_dict is needed. Save the model, not only its settings."
+        f"{path}: the file holds no tensors under 'state_dict' or at its top{_whole(content)}. "
+        "A model's state_dict is needed. Save the model's state_dict(), not only its settings or "
+        "the whole object."
     )
 
 
-def _materialise(
-    described: _Tensor, archive: zipfile.ZipFile, root: str, blocks: dict[str, bytearray]
-) -> torch.Tensor:
-    storage = described.storage
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor without numbers")
-    if storage.key not in blocks:
-        blocks[storage.key] = bytearray(archive.read(f"{root}data/{storage.key}"))
-    block = blocks[storage.key]
-    offset, size, stride = described.offset, tuple(described.size), tuple(described.stride)
-    _check_extent(offset, size, stride, available=len(block) // storage.dtype.itemsize)
-    if math.prod(size) == 0:
-        return torch.empty(size, dtype=storage.dtype)
-    return torch.frombuffer(block, dtype=storage.dtype).as_strided(size, stride, offset)
+def _whole(content: Any) -> str:
+    """Names the object that was pickled whole, where a state dict should be."""
+    inner = [content.get(key) for key in _STATE_KEYS] if isinstance(content, dict) else []
+    places = [content, *inner]
+    makers = [place.made_by for place in places if isinstance(place, Unknown) and place.made_by]
+    return f" but the object {f'{makers[0].module}.{makers[0].name}'[:80]!r}" if makers else ""
 
 
-def _check_extent(
-    offset: Any, size: tuple[Any, ...], stride: tuple[Any, ...], *, available: int
-) -> None:
-    numbers = (offset, *size, *stride)
-    if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f"a tensor of size {size}, stride {stride}, offset {offset}")
+def _check_kinds(mapping: Mapping[str, Any], path: Path) -> None:
+    """A tensor of a kind that is not read must not vanish from a state dict unseen."""
+    for key, value in mapping.items():
+        maker = value.made_by if isinstance(value, Unknown) else None
+        if maker and maker.module.startswith("torch._") and maker.name.startswith("_rebuild"):
+            raise CheckpointError(
+                f"{path}: the tensor {key[:120]!r} is of a kind that is not read "
+                f"({maker.name[:60]!r}). Dense tensors of numbers are read. Save the model without "
+                "sparse, quantised or nested tensors."
+            )
+
+
+def _check_extent(offset: Any, size: Any, stride: Any, *, available: int) -> None:
+    """Refuse a tensor beyond its numbers. Nothing that is not a number gets into a message."""
+    if not (isinstance(size, tuple) and isinstance(stride, tuple)):
+        raise ValueError("a tensor without size or stride")
+    # More axes than torch has would make the product below as long as the file.
+    if len(size) != len(stride) or len(size) > _MOST_AXES:
+        raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *size, *stride)):
+        raise ValueError("a tensor whose size, stride or offset is no count")
     count = math.prod(size)
     last = offset + sum((s - 1) * step for s, step in zip(size, stride, strict=True))
     # A stride of 0 would let a small file claim a huge tensor.

@@ -14,6 +14,7 @@ from harness.files import Document, read_yaml, shipped, validate
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
 PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
+StateKey = Annotated[str, Field(pattern=r"^\w+(\.\w+)+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -116,16 +117,32 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     grammar: Grammar
+    from_mask: list[Literal["number", "size", "location"]] = Field(
+        default=[], description="Attributes that the released prompts took from the mask."
+    )
+    plural: dict[str, str] = Field(
+        default={}, description="Class word of one -> of several, where prompts agree in number."
+    )
     defects: list[str] = []
 
 
 class Weights(Strict):
-    """Where pretrained weights lie: a hub id or a path beside the card, never both."""
+    """Where files of a pretrained model lie: a hub id or a path beside the card, never both."""
 
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
+    file: str | None = Field(
+        default=None, description="Which file in it is meant, where it holds several models."
+    )
     sha256: Sha256 | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, name: str | None) -> str | None:
+        if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise ValueError("a file's name stays inside the repository or folder")
+        return name
 
     @model_validator(mode="after")
     def _one_place(self) -> "Weights":
@@ -151,13 +168,28 @@ class ModelCard(Strict):
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
     settings: dict[str, Any] = {}
     weights: Weights | None = None
+    further_weights: dict[str, Weights] = Field(
+        default={}, description="More pretrained files, by the adapter's names for them."
+    )
+    tokenizer: Weights | None = Field(
+        default=None, description="The vocabulary's file, where none lies beside the weights."
+    )
     checkpoint: Checkpoint | None = None
+    obtain: str | None = Field(
+        default=None,
+        description="Where a user gets weights that lie on no hub, and how to give them.",
+    )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
     trainable: Literal["all", "decoder"] = "all"
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
     control: bool = False
+    recognised_by: list[StateKey] = Field(
+        default=[],
+        description="Keys of a state dict that only this architecture has, without a wrapper's "
+        "prefix: by them a checkpoint given to another card is told.",
+    )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."
     )
@@ -252,7 +284,19 @@ def _model_card_path(name_or_path: str | Path) -> Path:
     return known[name]
 
 
-_OWN_FACTS = ("weights", "checkpoint", "trained_on", "prompt_type", "uses", "training", "figures")
+_OWN_FACTS = (
+    # A card that extends another has its keys: naming the one that lists them is enough.
+    "recognised_by",
+    "obtain",
+    "weights",
+    "further_weights",
+    "checkpoint",
+    "trained_on",
+    "prompt_type",
+    "uses",
+    "training",
+    "figures",
+)
 
 
 def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
@@ -271,6 +315,10 @@ def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, 
         raise CardError(f"{where}: the card extends itself through {base_name!r}. Cut the circle.")
     base, adapter_folder = _extended(read_yaml(base_path), seen=(*seen, base_path.resolve()))
     merged = {key: value for key, value in base.items() if key not in _OWN_FACTS}
+    place = merged.get("tokenizer")
+    if isinstance(place, dict) and isinstance(place.get("path"), str):
+        # It is inherited, and a relative path starts at the card that wrote it.
+        merged["tokenizer"] = {**place, "path": str(base_path.resolve().parent / place["path"])}
     settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
     merged |= data
     if settings:

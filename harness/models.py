@@ -10,7 +10,9 @@ An adapter wraps one model. Three levels, the first is enough:
 Every adapter also says how it preprocesses (`Adapter`). Its constructor is
 ``Adapter(settings, *, weights)``: `settings` is the card's mapping, to be checked
 with `read_settings`; `weights` is a local file or folder, or None for random
-numbers. It neither downloads nor moves anything to a device.
+numbers. Where the card names `further_weights` or a `tokenizer`, it also gets these:
+local files by name, and the vocabulary's file or None. It neither downloads nor
+moves anything to a device.
 
 Conventions: pixels are float ``(N, 3, H, W)`` as `preprocess` returns them;
 logits are ``(N, h, w)`` before the sigmoid and cover the whole original image,
@@ -35,7 +37,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.adapters import adapter_class, checked_sha256, resolve_weights
+from harness.adapters import Files, adapter_class, build, find_files
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.checkpoints import load_into
 from harness.errors import CardError, ModelError, choose
@@ -135,6 +137,24 @@ class PartlyTrainable(Protocol):
         ...
 
 
+class Note(NamedTuple):
+    """A sentence that whoever uses the model's numbers should read.
+
+    `untrained_only` says that it is true of a makeshift that is good enough for a
+    model with random weights alone: any other is refused with this sentence.
+    """
+
+    text: str
+    untrained_only: bool = False
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A model that has something to say of its numbers; known once it is built."""
+
+    notes: Sequence[Note]
+
+
 class StagedAdapter(Adapter, Staged, Protocol):
     """What the engine and the trainer work with: any wrapped model, in stages."""
 
@@ -211,6 +231,7 @@ class LoadedModel:
     precision: Precision
     weights_sha256: str | None
     random_weights: bool
+    notes: tuple[Note, ...] = ()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the model computes; nothing for float32."""
@@ -252,13 +273,14 @@ def load_model(
     choose(dtype, _DTYPES, kind="dtype", where=f"model {card.card.name!r}", error=ModelError)
     place = _device(device)
     kind, sources = adapter_class(card)
-    files = _Files() if random_weights else _files(card, checkpoint)
-    raw = _build(kind, card, weights=files.weights, seed=seed)
+    files = find_files(card, checkpoint, random_weights=random_weights)
+    raw = build(kind, card, files, seed=seed)
     adapter = _staged(raw, card)
+    notes = _notes(raw, card, random_weights=random_weights)
     if files.checkpoint is not None:
         load_into(adapter.module, files.checkpoint)
     adapter.module.eval().to(place)
-    digest = _digest(card.card, files.sha256, sources, dtype, seed if random_weights else None)
+    digest = _digest(card.card, files, sources, dtype, seed if random_weights else None)
     tag = f"-random{seed}" if random_weights else ""
     return LoadedModel(
         card=card.card,
@@ -270,32 +292,7 @@ def load_model(
         precision=cast(Precision, dtype),
         weights_sha256=files.sha256,
         random_weights=random_weights,
-    )
-
-
-class _Files(NamedTuple):
-    weights: Path | None = None
-    checkpoint: Path | None = None
-    sha256: str | None = None
-
-
-def _files(card: ResolvedCard, checkpoint: str | Path | None) -> _Files:
-    """What fills the model: the checkpoint given, else the card's, else pretrained weights."""
-    own = card.card.checkpoint
-    if checkpoint is not None:
-        path = Path(checkpoint)
-        return _Files(checkpoint=path, sha256=checked_sha256(path, expected=None))
-    if own is not None:
-        path = card.folder / own.path
-        return _Files(checkpoint=path, sha256=checked_sha256(path, expected=own.sha256))
-    if card.card.weights is not None:
-        weights, sha256 = resolve_weights(card)
-        return _Files(weights=weights, sha256=sha256)
-    raise ModelError(
-        f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
-        f"A model needs numbers. Give a finetuned file ({card.card.name}=FILE or --checkpoint "
-        "FILE), finetune one with `vlsm-harness finetune`, or ask for random weights where only "
-        "the speed matters."
+        notes=notes,
     )
 
 
@@ -318,14 +315,12 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _build(kind: type, card: ResolvedCard, *, weights: Path | None, seed: int) -> Any:
-    """Construct the adapter; its random numbers neither depend on nor move the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return kind(card.card.settings, weights=weights)
-        except CardError as problem:
-            raise CardError(f"{card.path}: {problem}") from None
+def _notes(raw: Any, card: ResolvedCard, *, random_weights: bool) -> tuple[Note, ...]:
+    notes = tuple(raw.notes) if isinstance(raw, Noted) else ()
+    for note in notes:
+        if note.untrained_only and not random_weights:
+            raise ModelError(f"{card.path}: {note.text}")
+    return notes
 
 
 def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
@@ -343,13 +338,13 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
     )
 
 
-def _digest(
-    card: ModelCard, weights: str | None, sources: str, dtype: str, seed: int | None
-) -> str:
-    """Hash of what decides the numbers; where a file of weights lies does not."""
+def _digest(card: ModelCard, files: Files, sources: str, dtype: str, seed: int | None) -> str:
+    """Hash of what decides the numbers; where a file lies does not."""
+    places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
     content = {
-        "card": card.model_dump(mode="json", exclude={"weights", "checkpoint"}),
-        "weights": weights,
+        "card": card.model_dump(mode="json", exclude=places),
+        "weights": files.sha256,
+        **files.further_sha256,
         "sources": sources,
         "precision": dtype,
         "seed": seed,

@@ -145,7 +145,20 @@ class RunStore:
     def not_applicable(self) -> pl.DataFrame:
         """What did not apply, counted by reason."""
         path = self.folder / "not_applicable.parquet"
-        return pl.read_parquet(path).cast(NOT_APPLICABLE_SCHEMA)
+        found = pl.read_parquet(path)
+        if "prompts" not in found.columns:  # an earlier version knew the released ones alone
+            found = found.with_columns(prompts=pl.lit("released"))
+        return found.select(NOT_APPLICABLE_SCHEMA.names()).cast(NOT_APPLICABLE_SCHEMA)
+
+    def texts(self) -> pl.DataFrame:
+        """How the plan's texts reach each model: its table of `harness.engine.texts`, if any."""
+        parts = [
+            pl.read_parquet(path).with_columns(model_id=pl.lit(path.stem))
+            for path in sorted((self.folder / "texts").glob("*.parquet"))
+        ]
+        # An earlier version wrote a row per text and nothing about edits.
+        whole = [part for part in parts if "edit_survives" in part.columns]
+        return pl.concat(whole) if whole else pl.DataFrame()
 
     def suite(self) -> Suite:
         """The resolved suite of the run."""

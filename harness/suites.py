@@ -4,22 +4,37 @@ Conventions: a suite is pure data. Seeds are non-negative integers. Names of
 built-in suites are the stems of ``suites/*.yaml``.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from harness.cards import PromptType, Strict
+from harness.data.table_variants import TableTexts, table_variants
+from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
 from harness.files import Document, read_yaml, shipped, validate
-from harness.prompts.perturbations import PERTURBATIONS, Perturbation, load_outside
+from harness.prompts.perturbations import (
+    PERTURBATIONS,
+    Context,
+    Form,
+    Outcome,
+    Perturbation,
+    Rule,
+    Scope,
+    load_outside,
+)
+from harness.records import ExpectedMask, Meaning, Prompt
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
 Column = Literal["iou", "hausdorff"]
 
-# Probes that `property_based` adds are called so, with the kind of meaning.
+TABLE = "table"
+"""The perturbation of probes whose variants stand in the suite's tables."""
 COMPOSED = "property_based_"
+"""Probes that `property_based` adds are called so, with the kind of meaning."""
 
 
 class DatasetEntry(Strict):
@@ -30,19 +45,49 @@ class DatasetEntry(Strict):
     prompt_type: PromptType | None = Field(
         default=None, description="Rung of the ladder; the dataset card's own when left out."
     )
-    prompts: Literal["released"] = "released"
+    prompts: Literal["released", "corrected", "table"] = Field(
+        default="released",
+        description="'corrected' writes number, size and location anew from the masks; 'table' "
+        "takes the originals of the suite's tables.",
+    )
+    attributes: Literal["all"] | list[str] = Field(
+        default="all", description="Change only these attributes on this dataset."
+    )
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells entries apart: the same set may stand in a suite in several forms."""
+        return self.name, self.split, self.prompt_type or "", self.prompts
+
+
+# Rules of the harness say which mask is right themselves; of a table the meaning decides.
+_RIGHT_AFTER = {Meaning.PRESERVED: ExpectedMask.OWN, Meaning.CHANGED: ExpectedMask.NAMED}
 
 
 class Probe(Strict):
-    """One perturbation, applied to some attributes, some number of times."""
+    """One perturbation, applied to some attributes, some number of times.
+
+    The perturbation ``table`` takes its variants, as many as there are, from the rows of
+    the suite's tables that bear the probe's name; `meaning` says what they do.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     perturbation: str
+    meaning: Literal["preserved", "removed", "destroyed", "changed"] | None = None
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     rungs: list[PromptType] = Field(
         default=[], description="For prompt_type: which rungs of the ladder; all when empty."
     )
+
+    @model_validator(mode="after")
+    def _meaning_of_tables(self) -> "Probe":
+        if (self.perturbation == TABLE) == (self.meaning is None):
+            raise ValueError(
+                f"'meaning' is given with the perturbation {TABLE!r}, and only there: other "
+                "perturbations know what they do"
+            )
+        return self
 
 
 class Metric(Strict):
@@ -74,6 +119,9 @@ class Suite(Strict):
     includes: list[str] = []
     datasets: list[DatasetEntry] = []
     probes: list[Probe] = []
+    tables: list[TableEntry] = Field(
+        default=[], description="Prompts that others perturbed, for probes of the kind 'table'."
+    )
     words: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=10, description="How many random words every sample sees."
     )
@@ -88,12 +136,24 @@ class Suite(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     metric: Metric = Metric()
     statistics: Statistics = Statistics()
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the suite's file lies, if it came from one: no part of what the suite says."""
+        return self._folder
+
+    def placed(self, folder: Path | None) -> "Suite":
+        """The same suite, lying in a folder."""
+        found = self.model_copy()
+        found._folder = folder
+        return found
 
     @model_validator(mode="after")
     def _names_once(self) -> "Suite":
         for kind, names in (
             ("probe", [p.name for p in self.probes]),
-            ("dataset", [f"{d.name}/{d.split}/{d.prompt_type}" for d in self.datasets]),
+            ("dataset", ["/".join(map(str, d.key)) for d in self.datasets]),
         ):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
@@ -115,9 +175,22 @@ class Ruled(NamedTuple):
     rule: Perturbation
 
 
-def rules_of(suite: Suite) -> list[Ruled]:
-    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning."""
-    rules = [Ruled(probe, PERTURBATIONS[probe.perturbation]) for probe in suite.probes]
+def rules_of(suite: Suite, tables: TableTexts | None = None) -> list[Ruled]:
+    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning.
+
+    Args:
+        suite: The suite.
+        tables: The texts of the dataset's tables, for probes that take them.
+    """
+    rules = [
+        Ruled(
+            p,
+            _table_rule(p.name, Meaning(p.meaning), tables)
+            if p.meaning
+            else PERTURBATIONS[p.perturbation],
+        )
+        for p in suite.probes
+    ]
     if not suite.property_based:
         return rules
     from harness.prompts.strategies import Family, composed
@@ -131,6 +204,23 @@ def rules_of(suite: Suite) -> list[Ruled]:
         probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
         rules.append(Ruled(probe, composed(meaning, families)))
     return rules
+
+
+def _table_rule(probe: str, meaning: Meaning, tables: TableTexts | None) -> Rule:
+    """The rows of the tables that bear the probe's name, as a perturbation."""
+
+    def variants(prompt: Prompt, attribute: str | None, context: Context) -> Iterator[Outcome]:
+        sample = context.sample
+        yield from table_variants(tables, probe, sample.sample_id if sample else "", prompt)
+
+    return Rule(
+        name=TABLE,
+        meaning=meaning,
+        expected_mask=_RIGHT_AFTER.get(meaning, ExpectedMask.UNDEFINED),
+        form=Form.FREE,
+        variants=variants,
+        scope=Scope.SAMPLE,
+    )
 
 
 def suite_names() -> list[str]:
@@ -151,16 +241,16 @@ def load_suite(name_or_path: str | Path) -> Suite:
         path = shipped("suites") / f"{name_or_path}.yaml"
     document = read_yaml(path, error=SuiteError)
     suite = validate(document, Suite, error=SuiteError)
-    if any(probe.perturbation not in PERTURBATIONS for probe in suite.probes):
+    if any(probe.perturbation not in {*PERTURBATIONS, TABLE} for probe in suite.probes):
         load_outside()  # imports other packages' code, so only where a name is asked for
     for index, probe in enumerate(suite.probes):
         choose(
             probe.perturbation,
-            PERTURBATIONS,
+            {*PERTURBATIONS, TABLE},
             kind="perturbation",
             where=document.where(("probes", index, "perturbation")),
         )
-    return _with_includes(suite, document)
+    return _with_includes(suite, document).placed(path.parent)
 
 
 def _with_includes(suite: Suite, document: Document) -> Suite:
@@ -177,10 +267,10 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
                 "Includes go one level deep. Name its parts here instead."
             )
         parts.append(part)
-    datasets: dict[tuple[str, str, str | None], DatasetEntry] = {}
+    datasets: dict[tuple[str, ...], DatasetEntry] = {}
     probes: dict[str, Probe] = {}
     for part in [suite] if suite.datasets else parts:
-        datasets |= {(d.name, d.split, d.prompt_type): d for d in part.datasets}
+        datasets |= {d.key: d for d in part.datasets}
     for part in [*parts, suite]:
         for probe in part.probes:
             if probes.setdefault(probe.name, probe) != probe:
@@ -193,6 +283,7 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
             "includes": [],
             "datasets": list(datasets.values()),
             "probes": list(probes.values()),
+            "tables": [table for p in [*parts, suite] for table in p.tables],
             "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
             "property_based": max(p.property_based for p in [*parts, suite]),
         }

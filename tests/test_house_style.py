@@ -16,9 +16,12 @@ ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data", "suites", "schemas"]
-LAYERS += ["plan", "archives", "checkpoints", "adapters", "models", "tokenizers", "store", "engine", "training"]
-LAYERS += ["stats", "gate", "hunt", "report", "leaderboard", "commands", "cli", "__main__"]
+LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
+LAYERS += ["suites", "schemas", "cases"]
+LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
+LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
+LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
+LAYERS += ["cli", "__main__"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.

@@ -222,10 +222,11 @@ def test_a_hub_out_of_reach_says_what_to_do(folder, monkeypatch):
 
     text = (
         "weights.hub: 'someone/black' cannot be had (ConnectionError: no route). The repository "
-        "must be reachable or in the hub's cache. Download its 'model.safetensors' and "
-        "'config.json' elsewhere into a folder FOLDER, and write a card with `extends: "
-        f"{folder / 'card.yaml'}` and `weights: {{path: FOLDER}}`; or give a finetuned file with "
-        "--checkpoint, which needs no pretrained weights."
+        "must be reachable or in the hub's cache. Download its file of weights "
+        "('model.safetensors' or as the repository calls it) and its '.json' files elsewhere into "
+        f"a folder FOLDER, and write a card with `extends: {folder / 'card.yaml'}` and `weights: "
+        "{path: FOLDER}`; or give a finetuned file with --checkpoint, which needs no pretrained "
+        "weights."
     )
     refused(ModelError, text, folder)
 
@@ -320,7 +321,7 @@ def test_hashes_on_the_card_are_checked(folder):
     bad = "0" * 64
     for key in ("checkpoint", "weights"):
         write_card(folder, **{key: f"{{path: a.safetensors, sha256: '{bad}'}}"})
-        text = f"a.safetensors: the file's SHA-256 is {good}, the card says {bad}. They must be eq"
+        text = f"a.safetensors: its SHA-256 is {good}, the card says {bad}. They"
         refused(CheckpointError, text, folder)
 
 

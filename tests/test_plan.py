@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -143,6 +144,23 @@ def test_an_unknown_attribute_is_answered_with_the_nearest(planned):
     )
     with pytest.raises(SuiteError, match=re.escape(message)):
         build_plan(suite.model_copy(update={"probes": [wrong]}), sets)
+
+
+def test_a_dataset_may_limit_the_attributes(planned, photo_root):
+    suite, sets, full = planned()
+    entry = sets[0].entry.model_copy(update={"attributes": ["size", "color"]})
+    cases = build_plan(suite, [replace(sets[0], entry=entry)]).cases
+    changed = cases["attribute"].drop_nulls().unique().sort().to_list()
+    assert changed == ["color", "size"]
+    kept = full.cases.filter(pl.col("attribute").is_in(changed) | pl.col("attribute").is_null())
+    assert cases["case_id"].sort().equals(kept["case_id"].sort())
+    none = sets[0].entry.model_copy(update={"attributes": []})
+    left = build_plan(suite, [replace(sets[0], entry=none)])
+    assert left.cases["probe"].unique().sort().to_list() == ["empty", "original"]
+    wrong = sets[0].entry.model_copy(update={"attributes": ["colour"]})
+    message = "dataset 'kvasir_polyp': its card does not have the attribute 'colour'. Did you mean"
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        build_plan(suite, [replace(sets[0], entry=wrong)])
 
 
 def test_nothing_selected_says_so(planned):

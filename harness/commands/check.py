@@ -1,35 +1,123 @@
-"""``check``: suites, cards and data, before anything slow begins."""
+"""``check``: suites, cards, data and models, before anything slow begins."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from harness.commands.options import DataRoot, Datasets, Quiet, Split
+from harness.commands.options import (
+    AsJson,
+    DataRoot,
+    Datasets,
+    DataType,
+    Device,
+    PromptSource,
+    Quiet,
+    Split,
+)
 
 
 def check(
-    suite: Annotated[str, typer.Argument(help="A suite's name or the path of its file.")] = "paper",
+    suite: Annotated[
+        str | None,
+        typer.Argument(
+            help="A suite's name or the path of its file. [default: paper; none with --model]",
+            show_default=False,
+        ),
+    ] = None,
     data_root: DataRoot = Path("data"),
     datasets: Datasets = None,
     split: Split = None,
+    prompts: PromptSource = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=1, help="Report prompts of more CLIP tokens: 77 for CLIP."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="CARD or CARD=CHECKPOINT whose contract is checked; repeat."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
+    ] = False,
+    picture: Annotated[
+        list[Path] | None,
+        typer.Option("--picture", help="Picture of the model's domain; repeat. [default: made up]"),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="Prompt that fits the pictures; two or more."),
+    ] = None,
+    device: Device = "auto",
+    dtype: DataType = "float32",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 on a finding, too, not only a failure.")
+    ] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check a suite, the cards it names, and every row, picture and mask of its data."""
-    from harness.commands.options import read_sets, select_suite
+    """Check a suite, the cards it names, and every row of its data; or a model's contract."""
+    from harness.commands.contract import Trial, exit_code, show, try_model
+    from harness.commands.options import model_arguments, select_suite
+
+    content: dict[str, Any] = {}
+    if suite is not None or not model:
+        chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
+        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=quiet or as_json)
+        if not as_json:
+            _show_suite(content)
+    trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
+    models = model_arguments(model or [], checkpoint) if model else []
+    reports = [try_model(one, trial, quiet=quiet or as_json) for one in models]
+    if as_json:
+        content |= {"models": [report.content() for report in reports]}
+        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        show(reports, quiet=quiet)
+    if exit_code(reports, strict=strict):
+        raise typer.Exit(2)
+
+
+def _suite(
+    chosen: Any, root: Path, *, tokens: int | None, quiet: bool, silent: bool
+) -> dict[str, Any]:
+    """Read every row, picture and mask of a suite's data, and count them and their defects."""
+    from harness.commands.defects import content, data_check, show
+    from harness.commands.options import read_sets
     from harness.plan import build_plan
 
-    chosen = select_suite(suite, datasets=datasets, split=split)
-    sets = read_sets(chosen, data_root, quiet=quiet)
+    # Defects first: what stops the reading may be among them.
+    inspected = data_check(chosen, root, tokens=tokens, quiet=quiet)
+    if not silent:
+        show(inspected)
+    sets = read_sets(chosen, root, pictures=None, quiet=quiet)
     made = build_plan(chosen, sets)
-    for planned in sets:
-        n_prompts = sum(len(ps) for s in planned.samples for ps in s.prompts.values())
-        images = {s.image_id for s in planned.samples}
-        clusters = {s.cluster_id for s in planned.samples}
+    rows = [
+        {
+            "dataset": planned.card.name,
+            "split": planned.entry.split,
+            "samples": len(planned.samples),
+            "images": len({s.image_id for s in planned.samples}),
+            "clusters": len({s.cluster_id for s in planned.samples}),
+            "prompts": sum(len(ps) for s in planned.samples for ps in s.prompts.values()),
+            "defects": planned.card.defects,
+        }
+        for planned in sets
+    ]
+    found = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    return found | {"data": content(inspected)}
+
+
+def _show_suite(content: dict[str, Any]) -> None:
+    for row in content["datasets"]:
         typer.echo(
-            f"{planned.card.name}/{planned.entry.split}: {len(planned.samples)} samples, "
-            f"{len(images)} images, {len(clusters)} clusters, {n_prompts} prompts parsed."
+            f"{row['dataset']}/{row['split']}: {row['samples']} samples, {row['images']} images, "
+            f"{row['clusters']} clusters, {row['prompts']} prompts parsed."
         )
-        for defect in planned.card.defects:
+        for defect in row["defects"]:
             typer.echo(f"  known defect: {defect}")
-    typer.echo(f"{made.cases.height} cases would be evaluated per model.")
+    typer.echo(f"{content['cases']} cases would be evaluated per model.")

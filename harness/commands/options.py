@@ -3,7 +3,7 @@
 Conventions: names given with commas or by repeating the option mean the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,13 @@ import typer
 
 if TYPE_CHECKING:
     from harness.cards import DatasetCard
+    from harness.data.table_variants import TableTexts
     from harness.plan import PlannedSet
+    from harness.records import Sample
     from harness.suites import DatasetEntry, Suite
+
+# Name or path of a card, and the checkpoint to fill it with.
+Models = list[tuple[str, Path | None]]
 
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
 DataRoot = Annotated[
@@ -38,6 +43,12 @@ PromptRung = Annotated[
     str | None,
     typer.Option("--prompt-type", help="p0 ... p9. [default: the suite's, else the dataset's]"),
 ]
+PromptSource = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts", help="released, corrected (by the masks) or table. [default: the suite's]"
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many images per dataset.")
 ]
@@ -55,12 +66,31 @@ def split_names(values: Sequence[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
+def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+    """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
+    from harness.errors import UsageError
+
+    models: Models = []
+    for value in values:
+        name, _, file = value.partition("=")
+        models.append((name, Path(file) if file else None))
+    if checkpoint is not None:
+        if len(models) != 1 or models[0][1] is not None:
+            raise UsageError(
+                f"--checkpoint: given with {len(models)} models. It goes with exactly one --model "
+                "without its own. Write --model CARD=CHECKPOINT for each instead."
+            )
+        models = [(models[0][0], checkpoint)]
+    return models
+
+
 def select_suite(
     name: str,
     *,
     datasets: Sequence[str] | None = None,
     split: str | None = None,
     prompt_type: str | None = None,
+    prompts: str | None = None,
     seed: int | None = None,
 ) -> "Suite":
     """Load a suite and put the command line's choices in place of its own.
@@ -76,15 +106,14 @@ def select_suite(
     if chosen:
         listed = {entry.name: entry for entry in reversed(suite.datasets)}
         entries = [_entry(wanted, listed) for wanted in chosen]
-    overrides = {
-        key: value for key, value in (("split", split), ("prompt_type", prompt_type)) if value
-    }
+    asked = {"split": split, "prompt_type": prompt_type, "prompts": prompts}
+    overrides = {key: value for key, value in asked.items() if value}
     content = suite.model_dump() | {
         "datasets": [entry.model_dump() | overrides for entry in entries],
         **({} if seed is None else {"seed": seed}),
     }
     try:
-        return Suite.model_validate(content)
+        return Suite.model_validate(content).placed(suite.folder)
     except ValueError as problem:
         raise UsageError(
             f"suite {suite.name!r} with these options: {problem}. Correct the options."
@@ -106,39 +135,63 @@ def read_sets(
     root: Path,
     *,
     limit: int | None = None,
-    pictures: bool = True,
+    pictures: bool | None = True,
     quiet: bool = False,
 ) -> "list[PlannedSet]":
     """Read the samples of every dataset of a suite, with a progress bar.
 
-    `limit` keeps the first images of each dataset, with all their samples.
+    `limit` keeps the first images of each dataset, with all their samples. `pictures` is
+    None to look at them where the dataset has a folder of them.
     """
     from harness.cards import load_dataset_card
     from harness.commands.progress import counting
-    from harness.data import load_samples
+    from harness.data import has_pictures, load_samples
     from harness.plan import PlannedSet
 
     sets = []
     for entry in suite.datasets:
         card = load_dataset_card(entry.name)
-        if card.generated:
-            with counting(f"painting {card.name}", quiet=quiet) as tick:
-                _generate(card, root, entry.split, tick)
+        generate_missing(card, root, entry.split, quiet=quiet)
+        look = has_pictures(card, root, entry.split) if pictures is None else pictures
         with counting(f"reading {card.name}/{entry.split}", quiet=quiet) as tick:
-            samples = load_samples(card, root, entry.split, pictures=pictures, tick=tick)
+            samples = load_samples(
+                card, root, entry.split, pictures=look, prompts=entry.prompts, tick=tick
+            )
+        samples, tables = _from_tables(suite, entry, card, root, samples)
         kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
         chosen = [sample for sample in samples if sample.image in kept]
-        sets.append(PlannedSet(entry, card, root, chosen, samples))
+        sets.append(PlannedSet(entry, card, root, chosen, samples, tables))
     return sets
 
 
-def _generate(card: "DatasetCard", root: Path, split: str, tick: "Callable[[], None]") -> None:
-    """Write a generated set, unless something of that name is there."""
+def _from_tables(
+    suite: "Suite",
+    entry: "DatasetEntry",
+    card: "DatasetCard",
+    root: Path,
+    samples: "list[Sample]",
+) -> "tuple[list[Sample], TableTexts | None]":
+    """What the suite's tables say of a dataset; with their originals where the suite asks."""
+    from harness.data.table_variants import gather, with_originals
+
+    own = [t for t in suite.tables if (t.dataset, t.split) == (card.name, entry.split)]
+    where = f"suite {suite.name!r}"
+    tables = gather(own, samples, data_root=root, suite_folder=suite.folder, where=where)
+    if entry.prompts == "table":
+        rung = entry.prompt_type or card.prompt_type
+        samples = with_originals(card, samples, tables, prompt_type=rung)
+    return samples, tables
+
+
+def generate_missing(card: "DatasetCard", root: Path, split: str, *, quiet: bool = False) -> None:
+    """Write a generated set, unless something of that name is there or it is a real one."""
+    from harness.commands.progress import counting
     from harness.data.phantom import write_phantom
 
     annotations = root / card.name / "anns" / f"{split}.json"
-    if not annotations.is_file():
-        write_phantom(card.name, root, tick=tick)
+    if card.generated and not annotations.is_file():
+        with counting(f"painting {card.name}", quiet=quiet) as tick:
+            write_phantom(card.name, root, tick=tick)
 
 
 def _first(samples: Sequence[object], limit: int) -> list[Path]:

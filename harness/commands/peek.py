@@ -11,6 +11,7 @@ from harness.commands.options import (
     DataRoot,
     Datasets,
     PromptRung,
+    PromptSource,
     Seed,
     Split,
     SuiteName,
@@ -26,6 +27,7 @@ def peek(
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
+    prompts: PromptSource = None,
     seed: Seed = None,
     n: Annotated[
         int, typer.Option("-n", min=1, help="Samples per dataset, spread over the split.")
@@ -38,7 +40,9 @@ def peek(
     from harness.commands.options import read_sets, select_suite
     from harness.plan import build_plan
 
-    chosen = select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed)
+    chosen = select_suite(
+        suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
+    )
     sets = [
         replace(found, samples=found.samples[:: max(1, len(found.samples) // n)][:n])
         for found in read_sets(chosen, data_root, pictures=False, quiet=True)

@@ -11,6 +11,7 @@ from harness.commands.options import (
     Datasets,
     Limit,
     PromptRung,
+    PromptSource,
     Quiet,
     Seed,
     Split,
@@ -28,6 +29,7 @@ def plan(
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
+    prompts: PromptSource = None,
     limit: Limit = None,
     seed: Seed = None,
     out: Annotated[
@@ -45,7 +47,9 @@ def plan(
     from harness.plan import build_plan
     from harness.store import write_parquet
 
-    chosen = select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed)
+    chosen = select_suite(
+        suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
+    )
     made = build_plan(chosen, read_sets(chosen, data_root, limit=limit, quiet=quiet))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from harness.models import LoadedModel
     from harness.store import RunStore
 
@@ -60,6 +62,7 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "card": model.card.model_dump(mode="json", exclude_none=True),
         "weights_sha256": model.weights_sha256,
         "random_weights": model.random_weights,
+        "notes": [note.text for note in model.notes],
         "threshold": model.card.threshold,
         "trained_on": list(model.card.trained_on),
         "control": model.card.control,
@@ -82,17 +85,20 @@ def _device_name(model: "LoadedModel") -> str:
     return platform.processor() or platform.machine()
 
 
-def write_texts(store: "RunStore", model: "LoadedModel", texts: list[str]) -> None:
-    """``texts/<model_id>.parquet``: tokens of every text, and whether it was cut."""
+def write_texts(
+    store: "RunStore", model: "LoadedModel", cases: "pl.DataFrame", *, quiet: bool
+) -> None:
+    """``texts/<model_id>.parquet``: tokens of every text, and whether its edits were cut away."""
     import polars as pl
 
+    from harness.commands.progress import progress
+    from harness.engine.texts import TEXT_SCHEMA, text_table
     from harness.store import write_parquet
 
-    counts = model.adapter.count_tokens(texts)
-    folder = store.folder / "texts"
-    folder.mkdir(exist_ok=True)
-    frame = pl.DataFrame(
-        {"text": texts, "n_tokens": list(counts.n_tokens), "truncated": list(counts.truncated)},
-        schema={"text": pl.String, "n_tokens": pl.Int32, "truncated": pl.Boolean},
-    )
-    write_parquet(folder / f"{model.model_id}.parquet", frame)
+    path = store.folder / "texts" / f"{model.model_id}.parquet"
+    if path.is_file() and pl.read_parquet_schema(path) == TEXT_SCHEMA:
+        return  # plan and model are those of the run
+    path.parent.mkdir(exist_ok=True)
+    n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
+    with progress(f"tokens of {model.model_id}", n_texts, unit="texts", quiet=quiet) as advance:
+        write_parquet(path, text_table(model, cases, advance=advance))

@@ -12,7 +12,9 @@ from harness.commands.options import (
     DataType,
     Device,
     Limit,
+    Models,
     PromptRung,
+    PromptSource,
     Quiet,
     Seed,
     Split,
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from harness.plan import Plan, PlannedSet
     from harness.store import RunStore
     from harness.suites import Suite
-
-# Name or path of a card, and the checkpoint to fill it with.
-Models = list[tuple[str, Path | None]]
 
 # Above this share of failed cases a run counts as incomplete.
 TOLERATED_FAILURES = 0.01
@@ -46,6 +45,7 @@ def run(
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
+    prompts: PromptSource = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
     ] = None,
@@ -64,12 +64,19 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.commands.options import select_suite
+    from harness.commands.options import model_arguments, select_suite
     from harness.commands.score import finish
 
     store = audit(
-        select_suite(suite, datasets=datasets, split=split, prompt_type=prompt_type, seed=seed),
-        _model_arguments(model, checkpoint),
+        select_suite(
+            suite,
+            datasets=datasets,
+            split=split,
+            prompt_type=prompt_type,
+            prompts=prompts,
+            seed=seed,
+        ),
+        model_arguments(model, checkpoint),
         root=data_root,
         out=out,
         limit=limit,
@@ -95,7 +102,7 @@ class Conditions:
 
 def audit(
     suite: "Suite",
-    models: "Models",
+    models: Models,
     *,
     root: Path,
     out: Path | None,
@@ -129,23 +136,6 @@ def audit(
             typer.echo("Interrupted. The same command again continues from here.", err=True)
             raise typer.Exit(130) from None
     return store
-
-
-def _model_arguments(values: list[str], checkpoint: Path | None) -> "Models":
-    from harness.errors import UsageError
-
-    models: Models = []
-    for value in values:
-        name, _, file = value.partition("=")
-        models.append((name, Path(file) if file else None))
-    if checkpoint is not None:
-        if len(models) != 1 or models[0][1] is not None:
-            raise UsageError(
-                f"--checkpoint: given with {len(models)} models. It goes with exactly one --model "
-                "without its own. Write --model CARD=CHECKPOINT for each instead."
-            )
-        models = [(models[0][0], checkpoint)]
-    return models
 
 
 def _batch_size(text: str) -> int | None:
@@ -186,7 +176,7 @@ def _open(
     )
 
 
-def _warn_of_rungs(models: "Models", suite: "Suite", sets: "list[PlannedSet]") -> None:
+def _warn_of_rungs(models: Models, suite: "Suite", sets: "list[PlannedSet]") -> None:
     from harness.cards import load_model_card
 
     for name, _ in models:
@@ -213,7 +203,6 @@ def _evaluate(
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
-    from harness.engine.shards import distinct_texts
     from harness.models import load_model
 
     name, file = name_and_file
@@ -224,8 +213,11 @@ def _evaluate(
         dtype=conditions.dtype,
         random_weights=conditions.random_weights,
     )
+    for note in model.notes:
+        typer.echo(f"note: {model.model_id}: {note.text}", err=True)
     size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
     store.add_model(model_entry(model, size))
+    write_texts(store, model, plan.cases, quiet=quiet)
     done = sum(store.settled_shards(model.model_id).values())
     if done and not quiet:
         typer.echo(
@@ -241,7 +233,6 @@ def _evaluate(
             advance=go,
             halved=lambda n: _say_halved(store, model, n),
         )
-    write_texts(store, model, distinct_texts(plan.cases))
 
 
 def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:

@@ -63,6 +63,7 @@ def finish(
         not_applicable=store.not_applicable(),
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),
+        texts=store.texts(),
     )
     write_summary(summary, store.folder, title=suite.title)
     failed = _count(store, plan, scores)

@@ -10,15 +10,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.data.clusters import assign_clusters
+from harness.data.corrected import correct
 from harness.data.images import content_id, mask_size, read_image
 from harness.errors import DataError, PromptError, choose
 from harness.files import inside
-from harness.prompts.grammar import PromptGrammar, load_grammar
+from harness.prompts.grammar import load_grammar
 from harness.records import Prompt, Sample
 
 
@@ -55,17 +57,37 @@ def read_rows(card: DatasetCard, root: Path, split: str) -> list[Row]:
             a key, is doubled, or names an unknown prompt type.
         PromptError: A prompt fits no template of the grammar.
     """
-    choose(split, card.splits, kind="split", where=f"dataset {card.name!r}", error=DataError)
-    path = dataset_folder(card, root) / "anns" / f"{split}.json"
-    grammar = load_grammar(card)
+    path = annotation_file(card, root, split)
+    parse = parser(card)
     rows = [
-        _row(entry, f"{path}: row {number}", grammar) for number, entry in enumerate(_load(path))
+        parse_row(entry, f"{path}: row {number}", parse)
+        for number, entry in enumerate(load_entries(path))
     ]
     _refuse_doubles(rows)
     return rows
 
 
-def _load(path: Path) -> list[Any]:
+def annotation_file(card: DatasetCard, root: Path, split: str) -> Path:
+    """Where the annotations of a split are expected.
+
+    Raises:
+        DataError: The dataset has no folder, or its card no such split.
+    """
+    choose(split, card.splits, kind="split", where=f"dataset {card.name!r}", error=DataError)
+    return dataset_folder(card, root) / "anns" / f"{split}.json"
+
+
+def has_pictures(card: DatasetCard, root: Path, split: str) -> bool:
+    """Whether the folder of a split's pictures is there."""
+    return (dataset_folder(card, root) / _split_folder(card.layout.images, split)).is_dir()
+
+
+def load_entries(path: Path) -> list[Any]:
+    """The rows of an annotation file as they stand there.
+
+    Raises:
+        DataError: The file is missing, no JSON, empty, or no list.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -89,7 +111,27 @@ def _load(path: Path) -> list[Any]:
     return entries
 
 
-def _row(entry: Any, where: str, grammar: PromptGrammar) -> Row:
+Parse = Callable[[str, str, int], Prompt]
+
+
+def parser(card: DatasetCard) -> Parse:
+    """Parses (text, prompt type, index); each only once, for the released files repeat theirs."""
+    grammar = load_grammar(card)
+
+    @cache
+    def parse(text: str, prompt_type: str, index: int) -> Prompt:
+        return grammar.parse(text, prompt_type=prompt_type, index=index)
+
+    return parse
+
+
+def parse_row(entry: Any, where: str, parse: Parse) -> Row:
+    """One annotation row with its prompts parsed.
+
+    Raises:
+        DataError: It lacks a key, or names an unknown prompt type.
+        PromptError: A prompt fits no template of the grammar.
+    """
     if not isinstance(entry, dict):
         raise DataError(
             f"{where}: found {type(entry).__name__}. A row is an object with 'img_name', "
@@ -103,16 +145,14 @@ def _row(entry: Any, where: str, grammar: PromptGrammar) -> Row:
             )
     prompts = {
         choose(kind, PROMPT_TYPES, kind="prompt type", where=where, error=DataError): _prompts(
-            texts, kind, where=where, grammar=grammar
+            texts, kind, where=where, parse=parse
         )
         for kind, texts in entry["prompts"].items()
     }
     return Row(where, entry["img_name"], entry["mask_name"], prompts)
 
 
-def _prompts(
-    texts: Any, prompt_type: str, *, where: str, grammar: PromptGrammar
-) -> tuple[Prompt, ...]:
+def _prompts(texts: Any, prompt_type: str, *, where: str, parse: Parse) -> tuple[Prompt, ...]:
     """List prompts become separate prompts with an index: none is drawn at random."""
     listed = texts if isinstance(texts, list) else [texts]
     if not listed or not all(isinstance(text, str) for text in listed):
@@ -121,10 +161,7 @@ def _prompts(
             "Repair the value."
         )
     try:
-        return tuple(
-            grammar.parse(text, prompt_type=prompt_type, index=index)
-            for index, text in enumerate(listed)
-        )
+        return tuple(parse(text, prompt_type, index) for index, text in enumerate(listed))
     except PromptError as problem:
         raise PromptError(f"{where}: {problem}") from None
 
@@ -146,6 +183,7 @@ def load_samples(
     split: str,
     *,
     pictures: bool = True,
+    prompts: str = "released",
     tick: Callable[[], None] = lambda: None,
 ) -> list[Sample]:
     """Read one split: annotation rows joined with their pictures, masks and clusters.
@@ -159,7 +197,8 @@ def load_samples(
         split: Name of the annotation file without its ending.
         pictures: False reads the texts alone; images then count as distinct and
             independent by their names.
-        tick: Called once per distinct picture, for a progress bar.
+        prompts: ``released``, or ``corrected``: see `harness.data.corrected`, which reads masks.
+        tick: Called once per distinct picture (and mask to correct by), for a progress bar.
 
     Raises:
         DataError: A picture or mask is missing, unreadable, of unequal size, or
@@ -182,7 +221,8 @@ def load_samples(
         )
         for row in rows.values()
     }
-    return _look_at(card, samples, tick) if pictures else list(samples.values())
+    found = _look_at(card, samples, tick) if pictures else list(samples.values())
+    return correct(card, found, tick=tick) if prompts == "corrected" else found
 
 
 def _look_at(

@@ -1,22 +1,16 @@
-"""Edits: making them, undoing them, and finding them between two texts.
+"""Edits: making them and undoing them, and the capitals they must keep.
 
 Conventions: offsets are code points of the original text, from 0, ends exclusive. The
 edits of one variant never overlap; they are made all at once, in any order. A text
 that begins with a capital keeps beginning with one.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import SequenceMatcher
-from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from harness.errors import PromptError
 from harness.records import Edit
-
-# Words, runs of blanks, and single marks: what a reader sees changed.
-_PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 def apply_edits(text: str, edits: Sequence[Edit]) -> str:
@@ -77,39 +71,6 @@ def are_apart(edits: Sequence[Edit]) -> bool:
     return all(
         a.end <= b.start and (a.start, a.end) != (b.start, b.end) for a, b in pairwise(ordered)
     )
-
-
-@lru_cache(maxsize=2**14)
-def word_edits(old: str, new: str) -> tuple[Edit, ...]:
-    """The edits from one text to another, word by word.
-
-    Example:
-        >>> word_edits("small white polyp", "small polyp, white")
-        (Edit(start=6, end=6, old='', new='polyp, ', attribute=None), \
-Edit(start=11, end=17, old=' polyp', new='', attribute=None))
-    """
-    before, after = _PIECES.findall(old), _PIECES.findall(new)
-    head = _n_shared(before, after)
-    tail = _n_shared(before[head:][::-1], after[head:][::-1])
-    start = sum(map(len, before[:head]))
-    before, after = before[head : len(before) - tail], after[head : len(after) - tail]
-    if not before or not after:
-        removed = "".join(before)
-        return (Edit(start, start + len(removed), removed, "".join(after)),)
-    places = list(accumulate(map(len, before), initial=start))
-    # Blanks stand everywhere: to match words, they say nothing.
-    matcher = SequenceMatcher(str.isspace, before, after, autojunk=False)
-    return tuple(
-        Edit(places[a], places[b], "".join(before[a:b]), "".join(after[c:d]))
-        for kind, a, b, c, d in matcher.get_opcodes()
-        if kind != "equal"
-    )
-
-
-def _n_shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many pieces two texts have in common at their beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def lowered(words: str) -> str:

@@ -30,6 +30,7 @@ class Reading:
     model: str
     attribute: str
     change: str
+    percent: float
     low: float
     high: float
     enough: bool
@@ -56,6 +57,7 @@ def readings(summary: pl.DataFrame) -> list[Reading]:
             model=row["model"],
             attribute=row["attribute"],
             change=interval(row, "relative_change", "_percent", 1),
+            percent=row["relative_change_percent"],
             low=row["relative_change_low_percent"],
             high=row["relative_change_high_percent"],
             enough=bool(row["verdict_allowed"]),
@@ -92,16 +94,31 @@ def sentences(summary: pl.DataFrame) -> list[str]:
     return [sentence(model, [r for r in found if r.model == model]) for model in models]
 
 
-def table(summary: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a model a column; a deciding attribute a row, then Dice on whole sets."""
+def table(summary: pl.DataFrame, *, intervals: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a model a row; a deciding attribute a column, then Dice on whole sets.
+
+    Args:
+        summary: A run's summary.
+        intervals: Whether the limits stand beside each change; a narrow page has no room.
+    """
     found = readings(summary)
     models = list(dict.fromkeys(reading.model for reading in found))
-    cells = {(r.attribute, r.model): r.change for r in found}
+    cells = {(r.model, r.attribute): _cell(r, intervals=intervals) for r in found}
     originals = summary.filter(pl.col("probe") == "original", pl.col("split") == "test")
     for row in originals.iter_rows(named=True):
-        cells[f"Dice on {row['dataset']}", row["model"]] = number(row["dice"], 3)
-    names = dict.fromkeys(name for name, _ in cells)
-    return ["", *models], [[name, *(cells.get((name, m), "-") for m in models)] for name in names]
+        cells[row["model"], f"Dice {row['dataset']}"] = number(row["dice"], 3)
+    names = dict.fromkeys(name for _, name in cells)
+    return ["model", *names], [[m, *(cells.get((m, name), "-") for name in names)] for m in models]
+
+
+def _cell(reading: Reading, *, intervals: bool) -> str:
+    """``-86 [-88, -80]``, or the change alone; as it stands where it is no number."""
+    if not math.isfinite(reading.percent + reading.low + reading.high):
+        return reading.change
+    change, low, high = (
+        str(round(value)) for value in (reading.percent, reading.low, reading.high)
+    )
+    return f"{change} [{low}, {high}]" if intervals else change
 
 
 def _listed(names: Sequence[str]) -> str:

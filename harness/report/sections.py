@@ -98,13 +98,19 @@ def _of_dataset(model: str, rows: list[Row]) -> Section:
         f"{original['n_clusters']} clusters ({first['cluster_kind']})."
     )
     return Section(
-        title=f"{model} on {first['dataset']} ({first['split']}, {first['prompt_type']})",
+        title=f"{model} on {first['dataset']} ({_which(first)})",
         lead=lead,
         header=PROBE_HEADER,
         rows=tuple(_probe_cells(r) for r in probes),
         n_text=2,
         notes=_shared_notes({_label(r): _facts(r) for r in rows}),
     )
+
+
+def _which(row: Row) -> str:
+    """Split and prompts; the released ones go without saying."""
+    source = [] if row["prompts"] == "released" else [f"{row['prompts']} prompts"]
+    return ", ".join([row["split"], row["prompt_type"], *source])
 
 
 def _label(row: Row) -> str:
@@ -133,12 +139,14 @@ def _change(row: Row) -> str:
     return str(row["reason"] or interval(row, "relative_change", "_percent", 1))
 
 
-_LEFT_OUT = {
+_COUNTED = {
     "n_failed": "cases failed",
     "n_original_lost": "cases have no original to compare with",
     "n_missing": "cases are not scored yet",
     "n_undefined": "cases have no Dice, both masks being empty",
     "n_both_empty": "cases with an empty mask before and after",
+    "n_cut_away": "edits left out: the model's token limit cuts them away",
+    "n_same_tokens": "edits leave the tokens as they were: the model cannot see them",
 }
 
 
@@ -150,7 +158,7 @@ def _facts(row: Row) -> list[str]:
     facts += row["notes"]
     if row["n_not_applicable"]:
         facts.append(f"not applicable to {row['n_not_applicable']}: {row['not_applicable']}")
-    facts += [f"{row[count]} {text}" for count, text in _LEFT_OUT.items() if row[count]]
+    facts += [f"{row[count]} {text}" for count, text in _COUNTED.items() if row[count]]
     if row["probe"] == ORIGINAL and row["originals_empty_share"] > 0:
         share = number(100 * row["originals_empty_share"], 1)
         facts.append(f"{share} % of the masks are empty")

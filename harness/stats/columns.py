@@ -54,6 +54,7 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "false_positive_share": pl.Float64,
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
+    **_counts("cut_away", "same_tokens"),
     **_counts("samples_agreement", "samples_named", "samples_false_positive", "shared_images"),
     "not_applicable": pl.String,
     "in_distribution": pl.String,

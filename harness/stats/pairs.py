@@ -3,8 +3,8 @@
 Conventions: one row is one (model, case) that was planned. A *cell* is one row of
 the summary: model, dataset, split, prompts, prompt type, probe, attribute; cells are
 numbered in the order of these keys. Scores are fractions in [0, 1]; a null score is
-unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost`` and
-``undefined`` say which.
+unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``,
+``undefined`` and ``cut_away`` say which.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,12 @@ class Pairs:
 
 
 def paired(
-    plan: pl.DataFrame, scores: pl.DataFrame, *, models: Sequence[ModelFacts], empty: float
+    plan: pl.DataFrame,
+    scores: pl.DataFrame,
+    *,
+    models: Sequence[ModelFacts],
+    empty: float,
+    texts: pl.DataFrame | None = None,
 ) -> Pairs:
     """Join plan and scores, score every case, and put its original's Dice beside it.
 
@@ -56,6 +61,7 @@ def paired(
         scores: As in the run directory; other models' rows are left out.
         models: Those to summarise.
         empty: Dice where both masks are empty.
+        texts: How texts reach each model, where that is known.
 
     Raises:
         RunError: A (model, case) has two scores, or counts are impossible.
@@ -73,6 +79,7 @@ def paired(
         .join(coded, how="cross")
         .join(cells, on=CELL_KEYS, nulls_equal=True)
         .join(_scored(scores, empty), on=["model_id", "case_id"], how="left")
+        .join(_reached(plan, texts), on=["model_id", "case_id"], how="left")
     )
     return Pairs(
         cases=_with_original(cases).sort(_ORDER).drop("model_id", *CELL_KEYS[1:5], "attribute"),
@@ -143,6 +150,17 @@ def _scored(scores: pl.DataFrame, empty: float) -> pl.DataFrame:
     )
 
 
+def _reached(plan: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
+    """Per (model, case): whether its edits were cut away, and whether its tokens are the same."""
+    if texts is None or not texts.height:
+        keys = {"model_id": pl.String, "case_id": pl.UInt64}
+        return pl.DataFrame(schema={**keys, "cut_away": pl.Boolean, "same_tokens": pl.Boolean})
+    keyed = plan.select("case_id", text="prompt", original_text="original_prompt")
+    return keyed.join(texts, on=["text", "original_text"]).select(
+        "model_id", "case_id", pl.col("edit_survives").not_().alias("cut_away"), "same_tokens"
+    )
+
+
 def _with_original(cases: pl.DataFrame) -> pl.DataFrame:
     """Each case beside its original's Dice; both are null where one of them is."""
     originals = cases.filter(pl.col("probe") == "original").select(
@@ -156,14 +174,23 @@ def _with_original(cases: pl.DataFrame) -> pl.DataFrame:
     done, is_original = pl.col("failed").not_().fill_null(False), pl.col("probe") == "original"
     whole = pl.col("original_failed").not_().fill_null(False)
     both = pl.col("dice").is_not_null() & pl.col("reference").is_not_null()
-    return joined.with_columns(
-        missing=pl.col("failed").is_null(),
-        failed=pl.col("failed").fill_null(False),
-        original_lost=done & ~whole,
-        undefined=done & whole & ~both,
-        both_empty=pl.col("both_empty").fill_null(False) & ~is_original,
-        dice=pl.when(both).then("dice"),
-        reference=pl.when(both).then("reference"),
-        agreement=pl.when(~is_original).then("agreement"),
-        false_positive=pl.when(pl.col("expected_mask") == "empty").then("foreground"),
-    ).drop("original_case_id", "original_failed", "empty_prediction", "foreground")
+    seen = both & ~pl.col("cut_away")
+    flags = pl.col("cut_away", "same_tokens").fill_null(False)
+    return (
+        joined.with_columns(flags)
+        .with_columns(
+            missing=pl.col("failed").is_null(),
+            failed=pl.col("failed").fill_null(False),
+            original_lost=done & ~whole,
+            undefined=done & whole & ~both,
+            both_empty=pl.col("both_empty").fill_null(False) & ~is_original,
+            dice=pl.when(seen).then("dice"),
+            reference=pl.when(seen).then("reference"),
+            agreement=pl.when(~is_original & ~pl.col("cut_away")).then("agreement"),
+            dice_named=pl.when(~pl.col("cut_away")).then("dice_named"),
+            false_positive=pl.when(pl.col("expected_mask") == "empty", ~pl.col("cut_away")).then(
+                "foreground"
+            ),
+        )
+        .drop("original_case_id", "original_failed", "empty_prediction", "foreground")
+    )

@@ -29,6 +29,9 @@ from harness.suites import Statistics, Suite
 MOST_EMPTY = 0.2
 """Share of originals with an empty mask above which a model gets no verdict."""
 
+CUT_AWAY = "edits cut away by the model's token limit"
+"""Reason of a probe none of whose edits reaches the model: it is not robust, it is not tested."""
+
 _NO_KIND = "kind not stated"
 
 
@@ -40,6 +43,7 @@ def summarise(
     not_applicable: pl.DataFrame,
     suite: Suite,
     cluster_kinds: Mapping[str, str] | None = None,
+    texts: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Summarise a run, finished or not.
 
@@ -51,6 +55,8 @@ def summarise(
         suite: Its metric and statistics are used.
         cluster_kinds: What a dataset's clusters are: ``patient``, ``sequence``,
             ``sequence (estimated)``, ``image (assumed independent)``.
+        texts: How texts reach each model, as in the run directory; cases whose edits a
+            model's token limit cuts away are counted and left out of every figure.
 
     Returns:
         A frame with `SUMMARY_SCHEMA`, sorted by its keys. The probe ``original`` holds
@@ -62,7 +68,7 @@ def summarise(
     """
     settings = suite.statistics
     models = list({m.model_id: m for m in models}.values())
-    pairs = paired(plan, scores, models=models, empty=EMPTY_SCORES[suite.metric.empty])
+    pairs = paired(plan, scores, models=models, empty=EMPTY_SCORES[suite.metric.empty], texts=texts)
     nested = nested_means(pairs.cases)
     sums = cluster_sums(nested.samples)
     found = cell_intervals(pairs, nested, sums, count=settings.draws, seed=settings.seed)
@@ -80,7 +86,7 @@ def summarise(
     if suite.out_of_distribution:
         away = rows_away(pairs, nested.samples, models=models, settings=settings)
         parts.append(_from_rows(away))
-    parts.append(_with_nothing(plan, not_applicable, pairs))
+    parts.append(_with_nothing(not_applicable, pairs))
     whole = _with_not_applicable(pl.concat(parts), not_applicable)
     whole = _with_facts(whole, models, suite, cluster_kinds or {})
     return whole.sort(CELL_KEYS, nulls_last=False)
@@ -88,7 +94,8 @@ def summarise(
 
 def _counted(pairs: Pairs) -> pl.DataFrame:
     """How many cases of each cell were planned, and what became of them."""
-    flags = ("failed", "missing", "original_lost", "undefined", "both_empty")
+    lost = ("failed", "missing", "original_lost", "undefined", "cut_away")
+    flags = (*lost, "both_empty", "same_tokens")
     worded = pl.col("dice").is_not_null() & (pl.col("word") > 0)
     return pairs.cases.group_by("cell", maintain_order=True).agg(
         pl.len().alias("n_cases"),
@@ -147,6 +154,8 @@ def _reason() -> pl.Expr:
         .then(pl.lit(TOO_LOW))
         .when(nothing & (pl.col("n_missing") == pl.col("n_cases")))
         .then(pl.lit("not scored yet"))
+        .when(nothing & (pl.col("n_cut_away") > 0))
+        .then(pl.lit(CUT_AWAY))
         .when(nothing & (pl.col("n_undefined") > 0))
         .then(pl.lit("Dice undefined: both masks empty"))
         .when(nothing)
@@ -169,14 +178,11 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def _with_nothing(plan: pl.DataFrame, not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
+def _with_nothing(not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
     """Rows of the cells that have no case at all: they are counted, not dropped."""
-    sets = plan.select("dataset", "split", "prompt_type", "prompts").unique()
     cells = (
-        not_applicable.select("dataset", "split", "prompt_type", "probe", "attribute")
+        not_applicable.select(CELL_KEYS[1:])
         .unique()
-        .join(sets, on=["dataset", "split", "prompt_type"], how="left")
-        .with_columns(pl.col("prompts").fill_null("released"))
         .join(pairs.cells.select("model_id").unique(), how="cross")
         .join(pairs.cells, on=CELL_KEYS, how="anti", nulls_equal=True)
     )
@@ -192,7 +198,7 @@ def _with_nothing(plan: pl.DataFrame, not_applicable: pl.DataFrame, pairs: Pairs
 
 
 def _with_not_applicable(rows: pl.DataFrame, not_applicable: pl.DataFrame) -> pl.DataFrame:
-    keys = ["dataset", "split", "prompt_type", "probe", "attribute"]
+    keys = list(CELL_KEYS[1:])
     counted = (
         not_applicable.group_by(*keys, "reason")
         .agg(pl.col("n_samples").sum().cast(pl.Int64))

@@ -106,6 +106,7 @@ def finetune(
     data = _read(datasets, data_root, prompt_type)
     scratch = base.card.weights is None and base.card.checkpoint is None
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
+    _refuse_makeshifts(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)
@@ -125,6 +126,13 @@ def _require_lightning() -> None:
             f"finetune: the library 'lightning' cannot be imported ({problem}). Training needs it. "
             "Install it with `pip install 'vlsm-harness[train]'`."
         ) from None
+
+
+def _refuse_makeshifts(model: LoadedModel) -> None:
+    """What is good enough for random weights must not be trained into real ones."""
+    for note in model.notes:
+        if note.untrained_only:
+            raise UsageError(f"finetune: {model.resolved.path}: {note.text}")
 
 
 def _check_name(out: Path) -> None:

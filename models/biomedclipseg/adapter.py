@@ -1,10 +1,43 @@
-"""BiomedCLIPSeg in stages: BiomedCLIP's towers under CLIPSeg's decoder.
+"""BiomedCLIPSeg and BiomedCLIPSeg-D in stages: BiomedCLIP's towers under CLIPSeg's decoder.
 
 Conventions: pixels are ``(N, 3, S, S)`` with S the card's `input_size`,
 standardised with OpenAI's mean and deviation (CLIPSeg has ImageNet's); T is the
 number of tokens of an image, class token first; R is `reduce_dim`, D is
 `projection_dim`. Logits are ``(N, S, S)`` (``(N, S/2, S/2)`` for patches of 8 with
 the complex transposed convolution).
+
+The two models have the same keys, shapes and forward: they are two cards, which
+differ in where an untrained decoder starts. Neither has a zero-shot form.
+
+Quirks that change results, kept on purpose:
+
+- Pictures are 224 pixels wide, the size the positions were learnt at: nothing is
+  interpolated. The threshold is 0.5.
+- The reference looks up layers 3, 6 and 9 in a list that lacks the embeddings, so
+  that the decoder reads the outputs of blocks 4, 7 and 10 (from zero), one later than
+  CLIPSeg's. `extract_layers` says what is read. The activations carry no final norm.
+- The blocks behind the last one that is read, the final norm, the image projection
+  and the temperature are loaded and do not reach a mask; the stages leave them out.
+- Texts are PubMedBERT's WordPiece of the raw text (open_clip's cleaning is skipped),
+  padded with ``[PAD]`` to 256 ids; longer ones lose their end, and the last id is
+  ``[SEP]``. Padding is masked, so that texts are encoded at the length of the
+  longest in the batch.
+- The text vector is the last hidden state of ``[CLS]`` (not BERT's pooler), projected
+  by two layers without bias, and not normalised. The empty prompt is
+  ``[CLS] [SEP]``: a constant vector, not zero.
+- The old decoder squeezed every axis of length 1 and so lost the batch axis of a
+  single image; here it is always kept.
+- The reference froze both towers, and its image tower ran in inference mode. The
+  stages here let gradients flow unless the card's `trainable` is ``decoder``.
+- Layer norms add 1e-6 in the image tower, 1e-12 in BERT and 1e-5 in the decoder, whose
+  activation is ReLU whatever the configuration says.
+- Built from scratch, the libraries draw layers that drown the text:
+  ``initialisation: fan_in`` repairs it.
+- A `vocabulary_size` V below the vocabulary's folds the ids into V, the special ones
+  apart (a hashed embedding, for small models).
+
+Sources: S. Zhang et al., 2023, arXiv 2303.00915; T. Lüddecke, A. Ecker, CVPR 2022,
+arXiv 2112.10003; K. Poudel et al., MIDL 2024, arXiv 2308.07706.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +48,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
+from harness.errors import CardError
+from harness.models import Note, Picture, TokenCounts, device_of, read_settings, standardise
 
 from .network import Network
 from .settings import VOCABULARY, Settings
-from .wordpiece import WordPiece, stand_in
+from .start import MEAN, STD, load_start
+from .wordpiece import WordPiece, read_vocabulary, stand_in
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+_MAKESHIFT = Note(
+    "the tokens are those of a stand-in: PubMedBERT's vocabulary lies only on a hub and is not at "
+    "hand. Trained weights need the vocabulary they were trained with. Download 'vocab.txt' of "
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract and write `tokenizer: {path: FILE}` on "
+    "the card; or write `vocabulary: stand_in` under 'settings' to train from scratch with it.",
+    untrained_only=True,
+)
+_UNTRAINED = Note(
+    "the decoder was never trained on these towers: its masks mean nothing yet. Finetune the "
+    "model, or give a finetuned file with --checkpoint."
+)
 
 
 class ImageFeatures(NamedTuple):
@@ -45,28 +89,60 @@ class TextFeatures(NamedTuple):
 class BiomedClipSeg:
     """BiomedCLIPSeg; `module` has the reference's names for every weight."""
 
-    def __init__(self, settings: Mapping[str, Any], *, weights: Path | None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        weights: Path | None,
+        further_weights: Mapping[str, Path] | None = None,
+        tokenizer: Path | None = None,
+    ) -> None:
         """Build the model.
 
         Args:
             settings: The card's settings, all of `Settings`.
             weights: BiomedCLIP's towers in open_clip's format, or None.
+            further_weights: ``decoder``: a CLIPSeg whose decoder to start from.
+            tokenizer: PubMedBERT's vocabulary, or None.
         """
         self.settings = read_settings(Settings, settings)
         self.input_size = (self.settings.input_size, self.settings.input_size)
         self.module = Network(self.settings)
+        self._vocabulary = self._read_vocabulary(tokenizer)
+        start = dict(further_weights or {})
+        decoder = start.pop("decoder", None)
+        if start:
+            raise CardError(
+                f"further_weights: found {', '.join(map(repr, start))}. Only 'decoder' can be "
+                "filled from elsewhere. Correct the card."
+            )
+        if weights is not None:
+            load_start(self.module, self.settings, weights, decoder)
+        makeshift = self._vocabulary is None and self.settings.vocabulary == "published"
+        self.notes = (_MAKESHIFT,) * makeshift + (_UNTRAINED,) * (weights is not None)
+
+    def _read_vocabulary(self, file: Path | None) -> Mapping[str, int] | None:
+        if file is None:
+            return None
+        if self.settings.vocabulary == "stand_in":
+            raise CardError(
+                f"settings.vocabulary: found 'stand_in', but 'tokenizer' names {file}. A model "
+                "has one vocabulary. Write `tokenizer: null` on the card, or `vocabulary: "
+                "published`."
+            )
+        return read_vocabulary(file, size=self.settings.vocabulary_size)
 
     @cached_property
     def _wordpiece(self) -> WordPiece:
         return WordPiece(
-            stand_in(VOCABULARY),
+            self._vocabulary or stand_in(VOCABULARY),
             context_length=self.settings.context_length,
             size=self.settings.vocabulary_size,
         )
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise(image, self.input_size, mean=_MEAN, std=_STD)
+        return standardise(image, self.input_size, mean=MEAN, std=STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""
@@ -83,7 +159,8 @@ class BiomedClipSeg:
         Behind it all is padding, which the mask hides from every other token.
         """
         device = device_of(self.module)
-        needed = int(attention_mask.any(dim=0).sum()) if len(attention_mask) else 1
+        # The last column in use: a "[PAD]" that stands in a text leaves a gap before it.
+        needed = int(attention_mask.any(dim=0).nonzero().max()) + 1
         return TextFeatures(
             self.module.biomedclip.text(
                 input_ids[:, :needed].to(device), attention_mask[:, :needed].to(device)

@@ -127,10 +127,9 @@ def _decoder(settings: Settings) -> Any:
     return CLIPSegDecoder(
         CLIPSegConfig(
             vision_config={
-                # The decoder copies it; without a model around it nobody else chooses.
-                "attn_implementation": "sdpa",
                 "hidden_size": settings.vision_hidden_size,
                 "num_hidden_layers": settings.vision_layers,
+                "num_attention_heads": settings.vision_heads,
                 "image_size": settings.input_size,
                 "patch_size": settings.patch_size,
             },
@@ -141,6 +140,8 @@ def _decoder(settings: Settings) -> Any:
             decoder_intermediate_size=settings.decoder_intermediate_size,
             conditional_layer=settings.conditional_layer,
             use_complex_transposed_convolution=settings.use_complex_transposed_convolution,
+            # The vision model would choose it for its part of the configuration.
+            attn_implementation="sdpa",
         )
     )
 

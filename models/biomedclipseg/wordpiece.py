@@ -10,16 +10,23 @@ kinds, so that no English word, however uncommon, becomes the unknown token.
 Conventions: ids are int64 ``(N, L)``, ``[CLS]`` first, ``[SEP]`` last, then
 ``[PAD]``; the mask is 1 up to and including ``[SEP]``. A vocabulary maps pieces to
 ids 0 to n - 1.
+
+Source: J. Devlin et al., NAACL 2019, arXiv 1810.04805; Y. Gu et al., ACM HEALTH
+3(1), 2021, arXiv 2007.15779.
 """
 
+import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from harness.errors import ModelError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -27,7 +34,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 class WordPiece:
     """BERT's pipeline around a vocabulary: clean, lower, strip accents, split, match longest.
 
-    Nothing mends the text beforehand (open_clip's tokenizer would).
+    Nothing mends the text beforehand (open_clip's tokenizer would). A special token
+    written out in a text is that token, as in transformers' tokenizer.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], *, context_length: int, size: int) -> None:
@@ -46,7 +54,7 @@ class WordPiece:
         self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._tokenizer.add_special_tokens(list(SPECIAL))
-        self.pad, self.unknown, self._start, self._end, _ = (vocabulary[t] for t in SPECIAL)
+        self.pad, _, self._start, self._end, _ = (vocabulary[token] for token in SPECIAL)
         self._first = 1 + max(vocabulary[token] for token in SPECIAL)
         self._folded = size - self._first
 
@@ -66,11 +74,44 @@ class WordPiece:
             body = self._tokenizer.encode(text, add_special_tokens=False).ids
             body = [self._fold(number) for number in body[: self.context_length - 2]]
             ids[row, : len(body) + 2] = torch.tensor([self._start, *body, self._end])
+        # BiomedCLIP's mask comes from the ids, so that a padding token in a text is masked, too.
         return ids, (ids != self.pad).to(torch.int64)
 
     def _fold(self, number: int) -> int:
         first = self._first
         return number if number < first else first + (number - first) % self._folded
+
+
+def read_vocabulary(file: Path, *, size: int) -> Mapping[str, int]:
+    """The pieces of a ``vocab.txt`` (one a line) or of a ``tokenizer.json``.
+
+    Raises:
+        ModelError: It is no WordPiece vocabulary, or not one of `size` pieces.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            vocabulary = json.loads(text)["model"]["vocab"]
+        else:
+            lines = text.removesuffix("\n").split("\n")  # a piece may be another line separator
+            vocabulary = {piece: number for number, piece in enumerate(lines)}
+        numbers = sorted(vocabulary[piece] for piece in vocabulary)
+        lacking = [token for token in SPECIAL if token not in vocabulary]
+    except (UnicodeDecodeError, ValueError, LookupError, TypeError) as problem:
+        reason = f"{type(problem).__name__}: {problem}"[:160]
+        raise ModelError(
+            f"{file}: not a WordPiece vocabulary ({reason}). One piece a line ('vocab.txt'), or "
+            "a 'tokenizer.json', is needed. Download the file again."
+        ) from None
+    if lacking or numbers != list(range(size)) or vocabulary["[PAD]"] != 0:
+        found = f"{len(numbers)} pieces" + "".join(f", no {token!r}" for token in lacking)
+        raise ModelError(
+            f"{file}: the vocabulary has {found}. The model's has {size}, numbered from 0, "
+            f"'[PAD]' first, with {', '.join(map(repr, SPECIAL))}. Get the vocabulary the model "
+            "was trained with, or correct 'vocabulary_size' on the card."
+        )
+    pieces: dict[str, int] = vocabulary
+    return pieces
 
 
 @cache

@@ -31,7 +31,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate

@@ -43,18 +43,19 @@ class AttentionPool(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """``(N, width, side, side)`` -> ``(N, outputs, side, side)``."""
         residual = self.connect(maps)
+        n, _, height, width = maps.shape
         places = (maps + self._positions(maps)).flatten(2).transpose(1, 2)  # (N, side^2, width)
         query, key, value = (
-            layer(places).unflatten(2, (self._heads, -1)).transpose(1, 2)
+            layer(places).reshape(n, height * width, self._heads, -1).transpose(1, 2)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
         attended = scaled_dot_product_attention(query, key, value)
-        pooled = self.c_proj(attended.transpose(1, 2).flatten(2))
-        return relu(pooled.transpose(1, 2).unflatten(2, maps.shape[2:]) + residual)
+        pooled: Tensor = self.c_proj(attended.transpose(1, 2).flatten(2))
+        return relu(pooled.transpose(1, 2).reshape(n, -1, height, width) + residual)
 
     def _positions(self, maps: Tensor) -> Tensor:
         """The table without its first row, the mean token's, at the map's size."""
-        table = self.positional_embedding[1:].transpose(0, 1).unflatten(1, (self._side,) * 2)
+        table = self.positional_embedding[1:].transpose(0, 1).reshape(-1, self._side, self._side)
         if maps.shape[2:] == table.shape[1:]:
             return table
         size = (maps.shape[2], maps.shape[3])

@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, places, words, self._orders, ignored)
         calm: Tensor = self.norm(tokens)
-        return calm.transpose(1, 2).unflatten(2, (height, width))
+        return calm.transpose(1, 2).reshape(maps.shape)
 
     def _places_of(self, height: int, width: int, maps: Tensor) -> Tensor:
         key = (height, width, maps.device)

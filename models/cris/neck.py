@@ -139,6 +139,6 @@ class Neck(nn.Module):
 
 def _share(concatenating: nn.Sequential, maps: Tensor, *, first: bool) -> Tensor:
     """What one of two concatenated maps adds to the 1 x 1 convolution over both."""
-    weight = concatenating[0].weight
+    weight: Tensor = concatenating.get_parameter("0.weight")
     width = maps.shape[1]
     return conv2d(maps, weight[:, :width] if first else weight[:, -width:])

@@ -1,8 +1,15 @@
 """The image-only control: a segmentation network that cannot read its prompt.
 
 Conventions: pixels are standardised with ImageNet's mean and deviation; logits
-have the size of the input. The encoder starts from random numbers: a pretrained
-one would need a download, and enters through the card's `weights` instead.
+have the size of the input. Nothing is downloaded here: a pretrained encoder enters
+through the card's `weights`, as a file of the encoder alone.
+
+The paper's baselines are three cards of this adapter. Their checkpoints hold the
+library's own keys behind ``net.``; versions 0.3.3 (of the paper's time) and 0.6.0 of
+segmentation_models_pytorch have the same keys, and the same logits from them.
+
+Sources: O. Ronneberger et al., MICCAI 2015, arXiv 1505.04597; Z. Zhou et al., DLMIA
+2018, arXiv 1807.10165; L.-C. Chen et al., ECCV 2018, arXiv 1802.02611.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +21,16 @@ import torch
 from pydantic import Field
 
 from harness.cards import Strict
-from harness.checkpoints import load_into
-from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
+from harness.checkpoints import fill, read_tensors
+from harness.models import Note, Picture, TokenCounts, device_of, read_settings, standardise
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# What ImageNet's classifiers have behind their encoder.
+_CLASSIFIER = ("fc.", "classifier.", "last_linear.")
+_UNTRAINED = Note(
+    "only the encoder is pretrained: the masks mean nothing yet. Finetune the model, or give a "
+    "finetuned file with --checkpoint."
+)
 
 
 class Settings(Strict):
@@ -60,7 +73,8 @@ class ImageOnly:
 
         Args:
             settings: The card's settings.
-            weights: A file of weights for the whole network, or None.
+            weights: A file of weights for the whole network or for its encoder alone,
+                or None.
         """
         self.settings = read_settings(Settings, settings)
         self.input_size = (self.settings.input_size, self.settings.input_size)
@@ -71,8 +85,19 @@ class ImageOnly:
             classes=1,
             **_decoder(self.settings),
         )
+        self.notes: tuple[Note, ...] = ()
         if weights is not None:
-            load_into(self.module, weights)
+            self._load(weights)
+
+    def _load(self, weights: Path) -> None:
+        tensors = read_tensors(weights)
+        if any(".segmentation_head." in f".{key}" for key in tensors):
+            fill(self.module, tensors, where=str(weights))
+            return
+        kept = {k: v for k, v in tensors.items() if not k.startswith(_CLASSIFIER)}
+        encoder: torch.nn.Module = self.module.get_submodule("encoder")
+        fill(encoder, kept, where=str(weights))
+        self.notes = (_UNTRAINED,)
 
     def preprocess(self, image: Picture) -> torch.Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, h, w)``, standardised."""

@@ -9,18 +9,21 @@ import math
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from figures import resized
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.data.phantom import lessons, make_scene
+from harness.data.phantom.fields import SIDE
 from harness.data.phantom.lessons import Lesson, meant
 from harness.data.phantom.scenes import Scene
-from harness.data.phantom.vocabulary import describe
+from harness.data.phantom.vocabulary import DECIDING, describe
+from harness.models import EmbedsText
 from harness.prompts.words import draw_words, uncommon_words
 
 LESSONS_PER_SCENE = 12
@@ -32,10 +35,12 @@ TESTED_WORDS = 40
 class Course:
     """What a model is trained on and for how long.
 
-    `scenes` says how many of each training stream are used; `absent_percent` of the
+    `scenes` says how many of each training stream are used, `deciding` how many further pairs
+    in which an attribute decides alone; `absent_percent` of the
     prompts name something that is not there (their mask is empty); in `nonsense_percent`
     of them an uncommon word stands in place of a value, and says nothing of it: the mask is
-    that of the other values, so that an unknown word is no shock.
+    that of the other values, so that an unknown word is no shock. `decoder_from` names the
+    model whose decoder this one starts from.
     """
 
     scenes: dict[str, int]
@@ -47,7 +52,16 @@ class Course:
     text_steps: int = 300
     absent_percent: int = 0
     nonsense_percent: int = 0
+    decoder_from: str | None = None
+    deciding: dict[str, int] = field(default_factory=dict)
     seed: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What a card says of it: scenes, steps, seed, and what is not as usual."""
+        usual = Course(self.scenes, self.steps)
+        names = ("absent_percent", "nonsense_percent", "decoder_from", "deciding")
+        unusual = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
+        return {"scenes": dict(self.scenes), "steps": self.steps, "seed": self.seed, **unusual}
 
 
 class Material(NamedTuple):
@@ -61,10 +75,12 @@ class Material(NamedTuple):
 
 def render(course: Course) -> Material:
     """Generate the scenes of a course, one process per core, one thread each."""
+    chosen = [(name, range(count)) for name, count in course.scenes.items()]
+    chosen += [("phantom_pairs", _further_pairs(course, name)) for name in course.deciding]
     jobs = [
-        (name, start, min(start + 100, count), course)
-        for name, count in course.scenes.items()
-        for start in range(0, count, 100)
+        (name, indices[start : start + 100], course)
+        for name, indices in chosen
+        for start in range(0, len(indices), 100)
     ]
     with ProcessPoolExecutor() as pool:
         parts = list(pool.map(_render, jobs))
@@ -76,10 +92,17 @@ def render(course: Course) -> Material:
     )
 
 
-def _render(job: tuple[str, int, int, Course]) -> Material:
-    name, start, stop, course = job
+def _further_pairs(course: Course, attribute: str) -> range:
+    """Numbers of pairs behind those of `scenes` in which `attribute` decides."""
+    first = course.scenes.get("phantom_pairs", 0)
+    first += (DECIDING.index(attribute) - first) % len(DECIDING)
+    return range(first, first + course.deciding[attribute] * len(DECIDING), len(DECIDING))
+
+
+def _render(job: tuple[str, range, Course]) -> Material:
+    name, indices, course = job
     pixels, texts, values, masks = [], [], [], []
-    for index in range(start, stop):
+    for index in indices:
         scene = make_scene(name, "train", index)
         taught = list(_taught(scene, course))
         pixels.append(scene.pixels)
@@ -185,8 +208,10 @@ def teach_words(adapter: Any, material: Material, course: Course) -> float:
 def text_parameters(adapter: Any) -> dict[str, nn.Parameter]:
     """The parameters that shape a text vector, by name: those its gradient reaches."""
     named = dict(adapter.module.named_parameters())
-    reached = torch.autograd.grad(
-        adapter.text_embedding(["red"]).sum(), list(named.values()), allow_unused=True
+    reached: list[Tensor | None] = list(
+        torch.autograd.grad(
+            adapter.text_embedding(["red"]).sum(), list(named.values()), allow_unused=True
+        )
     )
     return {
         name: parameter
@@ -227,7 +252,7 @@ def train(adapter: Any, course: Course, *, log: Any = print) -> dict[str, float]
         features = adapter.encode_images(batch.pixels)
         many = type(features)(*(leaf.repeat_interleave(course.prompts, 0) for leaf in features))
         logits = adapter.decode(many, adapter.encode_texts(batch.texts))
-        value = segmentation_loss(_resized(logits, batch.masks), batch.masks)
+        value = segmentation_loss(resized(logits, (SIDE, SIDE)), batch.masks)
         optimiser.zero_grad()
         torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(adapter.module.parameters(), 1.0)
@@ -241,18 +266,10 @@ def train(adapter: Any, course: Course, *, log: Any = print) -> dict[str, float]
     return {"loss": loss, "text_accuracy": accuracy}
 
 
-def _resized(logits: Tensor, masks: Tensor) -> Tensor:
-    """Logits at the masks' size, bilinear."""
-    if logits.shape == masks.shape:
-        return logits
-    size = (masks.shape[1], masks.shape[2])
-    return nn.functional.interpolate(logits[:, None], size=size, mode="bilinear").squeeze(1)
-
-
 def _optimiser(adapter: Any, course: Course) -> tuple[Any, Any]:
     """AdamW with a slower text tower, warm-up of 100 steps, cosine down to 3 %."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    taught = text_parameters(adapter) if course.text_steps else {}
+    taught = text_parameters(adapter) if isinstance(adapter, EmbedsText) else {}
     for name, parameter in adapter.module.named_parameters():
         key = (name in taught, parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)

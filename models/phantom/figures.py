@@ -1,9 +1,10 @@
 """What is measured of a small model: Dice on each set, and who decides on pairs.
 
-Conventions: Dice is the mean over samples of the frozen test streams at P6, masks cut
-at the card's threshold; changes are ``100 (other - own) / own`` of mean Dice, where
-*other* is Dice with the sample's own mask when the prompt is the other target's.
-Figures are rounded to 3 digits (Dice) and 1 (percent): a last bit does not show.
+Conventions: Dice is the mean over samples of the frozen test streams at P6, logits
+resized to the scene (bilinear) and cut at the card's threshold; changes are
+``100 (other - own) / own`` of mean Dice, where *other* is Dice with the sample's own
+mask when the prompt is the other target's. Figures are rounded to 3 digits (Dice) and
+1 (percent): a last bit does not show.
 """
 
 import json
@@ -14,13 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from harness.data.images import read_image, read_mask
 from harness.data.phantom import DATASETS, write_phantom
+from harness.data.phantom.fields import SIDE
 from harness.engine.counts import binarise
 from harness.models import LoadedModel, load_model
 
+IMAGES_PER_BATCH = 16
 Scores = dict[str, list[tuple[float, float]]]
+Rows = list[dict[str, Any]]
 
 
 def measure(name: str, weights: Path, root: Path) -> dict[str, Any]:
@@ -55,36 +61,48 @@ def _change(several: list[tuple[float, float]]) -> dict[str, float]:
 def _scores(model: LoadedModel, folder: Path) -> Scores:
     """By deciding attribute: Dice with the own prompt, and with the other targets'."""
     found: Scores = {}
-    for rows in _images(folder):
-        predicted = _masks(model, folder, rows)
-        for index, row in enumerate(rows):
-            truth = read_mask(folder / "masks" / "test" / row["mask_name"])
-            each = [_dice(mask, truth) for mask in predicted]
-            others = [d for k, d in enumerate(each) if k != index] or [each[index]]
-            found.setdefault(row.get("decides", "none"), []).append(
-                (each[index], float(np.mean(others)))
-            )
+    images = list(_images(folder))
+    for start in range(0, len(images), IMAGES_PER_BATCH):
+        batch = images[start : start + IMAGES_PER_BATCH]
+        for rows, predicted in zip(batch, _masks(model, folder, batch), strict=True):
+            for index, row in enumerate(rows):
+                truth = read_mask(folder / "masks" / "test" / row["mask_name"])
+                each = [_dice(mask, truth) for mask in predicted]
+                others = [d for k, d in enumerate(each) if k != index] or [each[index]]
+                found.setdefault(row.get("decides", "none"), []).append(
+                    (each[index], float(np.mean(others)))
+                )
     return found
 
 
-def _images(folder: Path) -> Iterator[list[dict[str, Any]]]:
+def _images(folder: Path) -> Iterator[Rows]:
     rows = json.loads((folder / "anns" / "test.json").read_text(encoding="utf-8"))
-    by_image: dict[str, list[dict[str, Any]]] = {}
+    by_image: dict[str, Rows] = {}
     for row in rows:
         by_image.setdefault(row["img_name"], []).append(row)
     yield from by_image.values()
 
 
-def _masks(model: LoadedModel, folder: Path, rows: list[dict[str, Any]]) -> list[NDArray[np.bool_]]:
-    """The mask for each row's P6 prompt on their common image."""
-    adapter = model.adapter
-    pixels = adapter.preprocess(read_image(folder / "images" / "test" / rows[0]["img_name"]))
-    texts = [row["prompts"]["p6"] for row in rows]
+def _masks(model: LoadedModel, folder: Path, images: list[Rows]) -> list[NDArray[np.bool_]]:
+    """Of each image the masks for its rows' P6 prompts, ``(rows, 96, 96)``."""
+    adapter, counts = model.adapter, [len(rows) for rows in images]
+    names = [rows[0]["img_name"] for rows in images]
+    pictures = [read_image(folder / "images" / "test" / name) for name in names]
+    texts = [row["prompts"]["p6"] for rows in images for row in rows]
     with torch.inference_mode():
-        features = adapter.encode_images(pixels[None])
-        many = type(features)(*(leaf.repeat_interleave(len(texts), 0) for leaf in features))
-        logits = adapter.decode(many, adapter.encode_texts(texts))
-    return list(binarise(logits, model.card.threshold).numpy())
+        features = adapter.encode_images(torch.stack([adapter.preprocess(p) for p in pictures]))
+        repeats = torch.tensor(counts)
+        many = type(features)(*(leaf.repeat_interleave(repeats, 0) for leaf in features))
+        logits = resized(adapter.decode(many, adapter.encode_texts(texts)), (SIDE, SIDE))
+    masks = binarise(logits, model.card.threshold).numpy()
+    return np.split(masks, np.cumsum(counts)[:-1])
+
+
+def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits ``(N, h, w)`` at another size, bilinear."""
+    if logits.shape[1:] == size:
+        return logits
+    return interpolate(logits[:, None], size=size, mode="bilinear").squeeze(1)
 
 
 def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

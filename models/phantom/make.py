@@ -28,23 +28,75 @@ sys.path.insert(0, str(HERE))
 from curriculum import Course, train  # noqa: E402
 from figures import measure  # noqa: E402
 
-from harness.checkpoints import file_sha256  # noqa: E402
+from harness.checkpoints import file_sha256, load_into, read_tensors  # noqa: E402
 from harness.models import load_model  # noqa: E402
 
 CROWD = {"phantom_crowd": 4000, "phantom_pairs": 4000}
+SOLO = {"phantom_solo": 4000}
+# Place and number are what these learn late: scenes in which one of them decides.
+_PLACES = Course(
+    {"phantom_crowd": 2000, "phantom_pairs": 2000},
+    steps=1600,
+    learning_rate=1.2e-3,
+    text_steps=0,
+    nonsense_percent=10,
+    deciding={"location": 3000, "number": 2000},
+)
+# A model's courses are taken one after another.
 COURSES = {
-    "phantom-clipseg-crowd": Course(CROWD, steps=2400),
-    "phantom-clipseg-solo": Course({"phantom_solo": 4000}, steps=1500),
-    "phantom-cris-crowd": Course(
-        CROWD, steps=1800, images=12, learning_rate=2e-3, nonsense_percent=10
-    ),
-    "phantom-cris-solo": Course(
-        {"phantom_solo": 4000}, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10
-    ),
-    "phantom-image-only-crowd": Course(CROWD, steps=500, text_steps=0, learning_rate=3e-3),
+    "phantom-clipseg-crowd": [Course(CROWD, steps=2400)],
+    "phantom-clipseg-solo": [Course(SOLO, steps=1500)],
+    "phantom-cris-crowd": [
+        Course(CROWD, steps=1800, images=12, learning_rate=2e-3, nonsense_percent=10),
+        # Shape is what is learnt last: a course of scenes in which it decides.
+        Course(
+            {"phantom_crowd": 2000, "phantom_pairs": 2000},
+            steps=800,
+            images=12,
+            learning_rate=1e-3,
+            text_steps=0,
+            nonsense_percent=10,
+            deciding={"shape": 4000},
+        ),
+    ],
+    "phantom-cris-solo": [
+        Course(SOLO, steps=500, images=12, learning_rate=2e-3, nonsense_percent=10),
+        Course(SOLO, steps=600, images=12, learning_rate=1e-3, text_steps=0, nonsense_percent=10),
+    ],
+    "phantom-biomedclipseg-crowd": [
+        Course(CROWD, steps=2400, text_steps=900, nonsense_percent=10),
+        _PLACES,
+    ],
+    "phantom-biomedclipseg-solo": [Course(SOLO, steps=1200, text_steps=900, nonsense_percent=10)],
+    "phantom-biomedclipseg-d-crowd": [
+        Course(
+            CROWD,
+            steps=1800,
+            text_steps=900,
+            nonsense_percent=10,
+            decoder_from="phantom-clipseg-crowd",
+        )
+    ],
+    "phantom-biomedclipseg-d-solo": [
+        Course(
+            SOLO,
+            steps=800,
+            text_steps=900,
+            nonsense_percent=10,
+            decoder_from="phantom-clipseg-solo",
+        )
+    ],
+    "phantom-image-only-crowd": [Course(CROWD, steps=500, text_steps=0, learning_rate=3e-3)],
 }
 # An attribute is claimed when exchanging its value costs at least so much Dice, in percent.
 CLAIM = -60.0
+# Crowd-trained models that read text, and the Dice each must reach on phantom_crowd.
+LEAST_DICE = {
+    "phantom-cris-crowd": 0.88,
+    "phantom-clipseg-crowd": 0.75,
+    "phantom-biomedclipseg-crowd": 0.75,
+    "phantom-biomedclipseg-d-crowd": 0.75,
+}
 
 
 def main() -> int:
@@ -57,7 +109,7 @@ def main() -> int:
     torch.set_num_threads(1)
     weights = HERE / f"{arguments.name}.safetensors"
     if not arguments.figures:
-        make(arguments.name, weights)
+        make(arguments.name, weights, HERE.parents[1] / "build" / "phantom-models")
     figures = measure(arguments.name, weights, arguments.data)
     write_card(arguments.name, weights, figures)
     missed = shortfalls(arguments.name, figures)
@@ -66,38 +118,84 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def make(name: str, weights: Path) -> None:
-    """Train from random numbers and save in half precision, with what was done inside."""
-    course, start = COURSES[name], time.monotonic()
-    model = load_model(HERE / f"{name}.yaml", random_weights=True, device="cpu", seed=course.seed)
+def make(name: str, weights: Path, stages: Path) -> None:
+    """Take the courses one after another; each ends in a file that the next starts from.
+
+    Args:
+        name: The model.
+        weights: Where the last course's weights go, in half precision, with what was done.
+        stages: Folder of the files in between; a course whose file is there is not repeated.
+    """
+    done: list[dict[str, Any]] = []
+    before: Path | None = None
+    for number, course in enumerate(COURSES[name], start=1):
+        file = weights if number == len(COURSES[name]) else stages / f"{name}-{number}.safetensors"
+        expected = [*(_without_time(facts) for facts in done), course.facts()]
+        if file != weights and file.is_file():
+            known = training_of(file)
+            if [_without_time(facts) for facts in known] == expected:
+                done, before = known, file
+                continue
+        seconds = take(name, course, before, file, done)
+        done = training_of(file)
+        print(f"course {number}: {seconds:.0f} s", flush=True)
+        before = file
+
+
+def take(name: str, course: Course, before: Path | None, file: Path, done: list[Any]) -> float:
+    """Train one course from random numbers or the file `before`; returns its seconds."""
+    start = time.monotonic()
+    card = HERE / f"{name}.yaml"
+    model = load_model(card, random_weights=True, device="cpu", seed=course.seed)
+    if before is not None:
+        load_into(model.adapter.module, before)
+    if course.decoder_from is not None:
+        start_decoder(model.adapter.module, HERE / f"{course.decoder_from}.safetensors")
 
     def log(text: str) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
 
     train(model.raw, course, log=log)
+    seconds = time.monotonic() - start
     state = model.adapter.module.state_dict()
     halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    training = {
-        "scenes": dict(course.scenes),
-        "steps": course.steps,
-        "seed": course.seed,
-        "minutes_on_one_core": round((time.monotonic() - start) / 60, 1),
-    }
+    training = [*done, course.facts() | {"minutes_on_one_core": round(seconds / 60, 1)}]
     tensors = {key: value.contiguous() for key, value in halved.items()}
-    save_file(tensors, weights, metadata={"training": json.dumps(training)})
-    weights.chmod(0o644)  # safetensors keeps others from reading
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file, metadata={"training": json.dumps(training)})
+    file.chmod(0o644)  # safetensors keeps others from reading
+    return seconds
+
+
+def training_of(file: Path) -> list[dict[str, Any]]:
+    """What was done to a file's weights, course by course."""
+    with safe_open(file, framework="pt") as opened:
+        training = json.loads(opened.metadata()["training"])
+    return training if isinstance(training, list) else [training]
+
+
+def _without_time(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key != "minutes_on_one_core"}
+
+
+def start_decoder(module: Any, weights: Path) -> None:
+    """Fill the decoder with that of another small model; the towers stay as they are."""
+    state = {
+        key.removeprefix("decoder."): value.float()
+        for key, value in read_tensors(weights).items()
+        if key.startswith("decoder.")
+    }
+    module.decoder.load_state_dict(state, strict=True)
 
 
 def write_card(name: str, weights: Path, figures: dict[str, Any]) -> None:
     """Put weights, their hash, the figures and the claims on the model's card."""
     path = HERE / f"{name}.yaml"
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    course = COURSES[name]
     card["checkpoint"] = {"path": weights.name, "sha256": file_sha256(weights)}
-    card["trained_on"] = list(course.scenes)
+    card["trained_on"] = list(COURSES[name][0].scenes)
     card["prompt_type"] = "p6"
-    with safe_open(weights, framework="pt") as file:
-        card["training"] = json.loads(file.metadata()["training"])
+    card["training"] = {"courses": training_of(weights)}
     card["figures"] = figures
     changes = figures["pairs"]
     card["uses"] = [a for a, row in changes.items() if row["change_percent"] <= CLAIM]
@@ -107,23 +205,23 @@ def write_card(name: str, weights: Path, figures: dict[str, Any]) -> None:
 
 def shortfalls(name: str, figures: dict[str, Any]) -> list[str]:
     """Bounds that the figures miss, in plain words."""
-    missed = []
-    pairs = figures["pairs"]
-    if name == "phantom-clipseg-crowd":
-        if figures["dice"]["phantom_crowd"] < 0.75:
-            missed.append("Dice on phantom_crowd is under 0.75")
+    changes = {a: row["change_percent"] for a, row in figures["pairs"].items()}
+    dice = figures["dice"]["phantom_crowd"]
+    listens = name in LEAST_DICE
+    missed = [
+        f"{attribute} moves Dice by more than 3 % and is not claimed"
+        for attribute, change in changes.items()
+        if abs(change) > 3.0 and not (listens and change <= CLAIM)
+    ]
+    if listens:
+        if dice < LEAST_DICE[name]:
+            missed.append(f"Dice on phantom_crowd is under {LEAST_DICE[name]}")
         missed += [
             f"{attribute} is not used (over {CLAIM} %)"
             for attribute in ("size", "color")
-            if pairs[attribute]["change_percent"] > CLAIM
+            if changes[attribute] > CLAIM
         ]
-    else:
-        missed += [
-            f"{attribute} moves Dice by more than 3 %"
-            for attribute, row in pairs.items()
-            if abs(row["change_percent"]) > 3.0
-        ]
-    if "image-only" in name and figures["dice"]["phantom_crowd"] >= 0.55:
+    if "image-only" in name and dice >= 0.55:
         missed.append("a control without a prompt reaches 0.55 on phantom_crowd")
     return missed
 

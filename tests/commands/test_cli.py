@@ -13,28 +13,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app, main
+from harness.cli import app
 from harness.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, photo_root):
-    """Run the command in this process; returns exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["vlsm-harness", *map(str, arguments)])
-        monkeypatch.setenv("VLSM_DATA_ROOT", str(photo_root))
-        code = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -62,7 +44,7 @@ def test_a_run_ends_with_a_table_and_where_the_files_are(call, run_arguments, tm
     assert manifest["counts"]["done"] == manifest["counts"]["planned"] > 400
     assert manifest["counts"]["failed"] == manifest["counts"]["missing"] == 0
     texts = pl.read_parquet(next((tmp_path / "run" / "texts").iterdir()))
-    assert texts.filter(pl.col("text") == "")["n_tokens"].item() == 0
+    assert texts.filter(pl.col("text") == "")["n_tokens"].unique().item() == 0
 
 
 def test_the_summary_carries_no_times(call, run_arguments, tmp_path):
@@ -70,6 +52,20 @@ def test_the_summary_carries_no_times(call, run_arguments, tmp_path):
     first = (tmp_path / "run" / "summary.json").read_bytes()
     call(*run_arguments("-q", out="other"))
     assert (tmp_path / "other" / "summary.json").read_bytes() == first
+
+
+def test_edits_behind_the_token_limit_are_reported_as_such(call, run_arguments, tmp_path):
+    """Five words of "one small pink round polyp, located in ..." reach the model."""
+    code, out, _ = call(*run_arguments(limit=5))
+    assert code == 0
+    texts = pl.read_parquet(next((tmp_path / "run" / "texts").iterdir()))
+    assert set(texts["edit_survives"].to_list()) == {True, False, None}
+    summary = pl.read_parquet(tmp_path / "run" / "summary.parquet")
+    places = summary.filter(pl.col("attribute") == "location", pl.col("n_cases") > 0)
+    assert places.height == 3
+    assert set(places["reason"]) == {"edits cut away by the model's token limit"}
+    assert "edits cut away by the model's token limit" in out
+    assert summary.filter(pl.col("attribute") == "size")["n_cut_away"].sum() == 0
 
 
 def test_json_is_the_summary(call, run_arguments, tmp_path):

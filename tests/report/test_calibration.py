@@ -65,12 +65,14 @@ def test_a_model_that_hears_nothing_is_told_so(summary_of):
     )
 
 
-def test_the_table_has_a_row_for_each_deciding_attribute(summary_of):
-    header, rows = table(
-        summary_of(
-            {"probe": "original", "dataset": "phantom_crowd", "dice": 0.861},
-            deciding("size", -80.0, -90.0, -70.0),
-        )
+def test_the_table_has_a_row_for_each_model(summary_of):
+    summary = summary_of(
+        {"probe": "original", "dataset": "phantom_crowd", "dice": 0.861},
+        deciding("size", -80.4, -90.0, -70.0),
+        deciding("shape", -0.04, -0.3, 0.4),
+        deciding("number", float("nan"), float("nan"), float("nan")),
     )
-    assert header == ["", "small"]
-    assert rows == [["size", "-80.0 [-90.0, -70.0]"], ["Dice on phantom_crowd", "0.861"]]
+    header, rows = table(summary)
+    assert header == ["model", "size", "shape", "number", "Dice phantom_crowd"]
+    assert rows == [["small", "-80 [-90, -70]", "0 [0, 0]", "-", "0.861"]]
+    assert table(summary, intervals=False)[1][0][1:3] == ["-80", "0"]

@@ -24,6 +24,11 @@ def test_a_dataset_has_a_table_of_its_probes(summary):
     assert {len(row) for row in first.rows} == {len(first.header)}
 
 
+def test_prompts_that_are_not_the_released_ones_are_named(summary_of):
+    one = summary_of({"probe": "original", "prompts": "corrected"})
+    assert next(sections(one)).title.endswith("(test, p6, corrected prompts)")
+
+
 def test_notes_name_the_rows_they_belong_to_once(summary):
     assert next(sections(summary)).notes == (
         "original prompts: 5.0 % of the masks are empty.",
@@ -50,6 +55,8 @@ def test_a_fact_of_every_row_is_said_once(summary_of):
         ("n_missing", "7 cases are not scored yet"),
         ("n_undefined", "7 cases have no Dice, both masks being empty"),
         ("n_both_empty", "7 cases with an empty mask before and after"),
+        ("n_cut_away", "7 edits left out: the model's token limit cuts them away"),
+        ("n_same_tokens", "7 edits leave the tokens as they were: the model cannot see them"),
     ],
 )
 def test_everything_left_out_is_said(summary_of, column, text):

@@ -321,9 +321,9 @@ def test_undefined_dice_is_counted_when_empty_masks_have_none(run, quick_suite):
 def test_what_does_not_apply_is_counted_with_its_reasons(run, quick_suite):
     skipped = pl.DataFrame(
         [
-            ("inside", "test", "swap", "size", "p6", "one value only", 2),
-            ("inside", "test", "swap", "shape", "p6", "attribute absent", 7),
-            ("inside", "test", "swap", "shape", "p6", "no opposite", 33),
+            ("inside", "test", "swap", "size", "released", "p6", "one value only", 2),
+            ("inside", "test", "swap", "shape", "released", "p6", "attribute absent", 7),
+            ("inside", "test", "swap", "shape", "released", "p6", "no opposite", 33),
         ],
         schema=NOT_APPLICABLE_SCHEMA,
         orient="row",
@@ -421,3 +421,61 @@ def test_a_model_of_unknown_training_still_has_its_probes(run, quick_suite):
     assert set(away["reason"]) == {reason}
     assert away["relative_change_percent"].is_nan().all()
     assert row(out, probe="swap", attribute="size")["reason"] is None
+
+
+def reach(run, *, survives, same=False, **keys):
+    """A table of texts in which the edits of the cases with these keys fare so for `m@1`."""
+    chosen = cases_of(run, **keys)
+    plan = run.plan.with_columns(
+        prompt=pl.when(pl.col("case_id").is_in(chosen.implode()))
+        .then(pl.format("{} cut", "case_id"))
+        .otherwise("prompt")
+    )
+    texts = plan.filter(pl.col("case_id").is_in(chosen.implode())).select(
+        text="prompt", original_text="original_prompt", model_id=pl.lit("m@1")
+    )
+    return dataclasses.replace(run, plan=plan).arguments | {
+        "texts": texts.with_columns(edit_survives=pl.lit(survives), same_tokens=pl.lit(same))
+    }
+
+
+def test_a_probe_whose_edits_are_cut_away_is_no_robust_one(run, quick_suite, summary):
+    keys = {"dataset": "inside", "probe": "swap", "attribute": "size"}
+    out = summarise(**reach(run, survives=False, **keys), suite=quick_suite())
+
+    cut = row(out, **keys)
+    assert cut["reason"] == "edits cut away by the model's token limit"
+    assert (cut["n_cases"], cut["n_cut_away"], cut["n_samples"]) == (120, 120, 0)
+    assert math.isnan(cut["relative_change_percent"])
+    assert math.isnan(cut["agreement"])
+    assert not cut["verdict_allowed"]
+    assert cut["n_undefined"] == cut["n_missing"] == cut["n_failed"] == 0
+    # Nobody else is touched: not the other model, not the other attribute.
+    before = row(summary, model_id="blind@1", **keys)
+    assert row(out, model_id="blind@1", **keys)["dice"] == before["dice"]
+    other = keys | {"attribute": "color"}
+    assert (
+        row(out, **other)["relative_change_percent"]
+        == row(summary, **other)["relative_change_percent"]
+    )
+
+
+def test_edits_cut_away_in_part_are_counted_and_left_out(run, quick_suite):
+    keys = {"dataset": "inside", "probe": "swap", "attribute": "size"}
+    out = summarise(**reach(run, survives=False, repeat=0, **keys), suite=quick_suite())
+    gone = set(cases_of(run, repeat=0, **keys))
+    without = with_scores(run, lambda s: s.filter(~pl.col("case_id").is_in(list(gone))))
+    expected = row(summarise(**without, suite=quick_suite()), **keys)
+
+    found = row(out, **keys)
+    assert found["n_cut_away"] == 40
+    assert found["relative_change_percent"] == expected["relative_change_percent"]
+    assert found["agreement"] == expected["agreement"]
+
+
+def test_edits_that_leave_the_tokens_alone_are_counted_and_kept(run, quick_suite, summary):
+    keys = {"dataset": "inside", "probe": "swap", "attribute": "size"}
+    out = summarise(**reach(run, survives=True, same=True, **keys), suite=quick_suite())
+    found, before = row(out, **keys), row(summary, **keys)
+    assert (found["n_same_tokens"], found["n_cut_away"]) == (120, 0)
+    assert found["relative_change_percent"] == before["relative_change_percent"]

@@ -29,6 +29,7 @@ class Toy:
         self.memory = settings.get("memory")
         self.fault = settings.get("fault")
         self.delay_s = settings.get("delay_s", 0.0)
+        self.limit = settings.get("limit", 12)
         self.module = torch.nn.Conv2d(3, 8, 5, padding=2)
         self.images_encoded = self.texts_encoded = self.pairs_decoded = 0
         self.batches: list[tuple[int, float]] = []
@@ -38,7 +39,7 @@ class Toy:
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         counts = tuple(len(text.split()) for text in texts)
-        return TokenCounts(counts, tuple(count > 12 for count in counts))
+        return TokenCounts(counts, tuple(count > self.limit for count in counts))
 
     def encode_images(self, pixels: torch.Tensor) -> Maps:
         self.images_encoded += len(pixels)

@@ -16,7 +16,8 @@ import numpy as np
 
 from harness.errors import PromptError
 from harness.prompts.context import Context, Form, Scope
-from harness.prompts.edits import apply_edits, word_edits
+from harness.prompts.edits import apply_edits
+from harness.prompts.word_diff import word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 # After so many draws that say nothing new, there is nothing new.
