@@ -63,6 +63,11 @@ class Trial:
         """The variants among the outcomes."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, Variant)]
 
+    @property
+    def refusals(self) -> list[NotApplicable]:
+        """The reasons among the outcomes."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, NotApplicable)]
+
 
 Law: TypeAlias = Callable[[Trial], Iterable[str]]
 
@@ -76,9 +81,9 @@ def _answers(trial: Trial) -> Iterator[str]:
 
 
 def _gives_reasons(trial: Trial) -> Iterator[str]:
-    for outcome in trial.outcomes:
-        if isinstance(outcome, NotApplicable) and len(outcome.reason.split()) < 3:
-            yield f"says {outcome.reason!r} where it does not apply, which explains nothing"
+    for refusal in trial.refusals:
+        if len(refusal.reason.split()) < 3:
+            yield f"says {refusal.reason!r} where it does not apply, which explains nothing"
 
 
 def _declares_a_mask(trial: Trial) -> Iterator[str]:
@@ -92,9 +97,11 @@ def _declares_a_mask(trial: Trial) -> Iterator[str]:
 
 def _keeps_to_its_attribute(trial: Trial) -> Iterator[str]:
     known = trial.scene.context.grammar.card.attributes
-    for outcome in trial.outcomes:
-        if outcome.attribute != trial.scene.attribute:
-            yield f"was asked about {trial.scene.attribute!r} and answers {outcome.attribute!r}"
+    answered = [variant.attribute for variant in trial.variants]
+    answered += [refusal.attribute for refusal in trial.refusals]
+    for attribute in answered:
+        if attribute != trial.scene.attribute:
+            yield f"was asked about {trial.scene.attribute!r} and answers {attribute!r}"
     for variant in trial.variants:
         for edit in variant.edits:
             if edit.attribute is not None and edit.attribute not in known:
@@ -109,14 +116,13 @@ def _leads_there_and_back(trial: Trial) -> Iterator[str]:
             continue
         try:
             there = apply_edits(original, variant.edits)
-            back = apply_edits(variant.text, invert_edits(variant.edits))
         except PromptError as problem:
-            yield str(problem)
+            yield f"makes an edit that does not fit: {problem}"
             continue
         if there != variant.text:
-            yield f"its edits make {there!r}, its variant says {variant.text!r}"
-        elif back != original:
-            yield f"undoing its edits gives {back!r}"
+            yield f"says {variant.text!r}, where its edits make {there!r}"
+        elif apply_edits(there, invert_edits(variant.edits)) != original:
+            yield f"makes edits that cannot be undone: {variant.edits!r}"
 
 
 def _differs(trial: Trial) -> Iterator[str]:
@@ -254,7 +260,7 @@ def _smallest_breach(
     rule: Perturbation, dataset: str, names: Collection[str], examples: int
 ) -> Breach | None:
     """The smallest prompt that breaks one of the named laws; None where none is found."""
-    from hypothesis import HealthCheck, Verbosity, given, seed, settings
+    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
     last: list[Breach] = []
     laws = {name: law for name, law in LAWS.items() if name in names}
@@ -263,6 +269,7 @@ def _smallest_breach(
     @seed(0)
     @settings(
         max_examples=examples,
+        phases=(Phase.generate, Phase.shrink),
         database=None,
         deadline=None,
         derandomize=False,

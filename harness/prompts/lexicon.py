@@ -162,7 +162,7 @@ class Lexicon:
         return frozenset(self._head(entries, head) for head in heads)
 
     def _head(self, entries: Entries, word: str) -> str:
-        one = next((one for one, many in self.forms.plurals.items() if many == word), word)
+        one = _singulars().get(word, word)
         return entries.same.get(one, one)
 
     def _said(self, entries: Entries, item: str, noun: bool) -> tuple[str, ...]:
@@ -226,6 +226,12 @@ def _spellings() -> tuple[re.Pattern[str], Mapping[str, str]]:
     right |= dict(forms.repairs)
     longest = sorted(right, key=lambda wrong: (-len(wrong), wrong))
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest))})\b"), right
+
+
+@cache
+def _singulars() -> Mapping[str, str]:
+    """Plain plurals and their plain singulars."""
+    return {plainly(many): plainly(one) for one, many in read_forms().plurals.items()}
 
 
 def corrected(text: str) -> str:

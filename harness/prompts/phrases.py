@@ -142,15 +142,13 @@ def write_as(template: Template, prompt: Prompt, values: Mapping[str, str]) -> s
     if not all(slot.admits(own[slot.attribute]) for slot in slots):
         return None
     first = prompt.spans[0].attribute if prompt.spans and prompt.spans[0].start == 0 else None
-    parts = [
-        piece
-        if isinstance(piece, str)
-        else lowered(values[piece.attribute])
-        if piece.attribute == first
-        else values[piece.attribute]
-        for piece in template.pieces
-    ]
-    return begin_like("".join(parts), prompt.text)
+    text = ""
+    for piece in template.pieces:
+        word = piece if isinstance(piece, str) else values[piece.attribute]
+        # The first word of the original has a capital that it may not keep elsewhere.
+        moved = isinstance(piece, Slot) and piece.attribute == first and not text.endswith(". ")
+        text += lowered(word) if moved else word
+    return begin_like(text, prompt.text)
 
 
 def compile_paraphrases(

@@ -37,6 +37,8 @@ Item = TypeVar("Item")
 # Variants taken of one perturbation of one attribute: all of most, a sample of the typos.
 MOST_ATOMS = 64
 MOST_EDITS = 3
+# For searches: Hypothesis's last phase tries other values after the smallest was found.
+SEARCHING = (Phase.generate, Phase.target, Phase.shrink)
 # From the weakest to the strongest: a composition means what its strongest part does.
 _STRENGTH = (Meaning.PRESERVED, Meaning.REMOVED, Meaning.CHANGED, Meaning.DESTROYED)
 

@@ -8,6 +8,7 @@ world has a few samples, some of the same image, with prompts on every rung.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -36,6 +37,17 @@ class Scene:
         asked = f" ({self.attribute})" if self.attribute else ""
         return f"{self.context.grammar.dataset}: {self.prompt.text!r}{asked}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # Hypothesis prints dataclasses field by field; a lexicon would fill the screen.
+        printer.text(repr(self))
+
+
+class Spoken(NamedTuple):
+    """What the prompts of one sample say."""
+
+    values: Mapping[str, str]
+    denies: bool
+
 
 def values_of(rule: AttributeRule, attribute: str, lexicon: Lexicon) -> st.SearchStrategy[str]:
     """Any value that an attribute may have."""
@@ -58,15 +70,18 @@ def _is_fixed(template: Template, rules: Mapping[str, AttributeRule]) -> bool:
     )
 
 
-@st.composite
-def ladders(
-    draw: st.DrawFn, grammar: PromptGrammar, lexicon: Lexicon, rungs: Sequence[str]
+def spoken(grammar: PromptGrammar, lexicon: Lexicon) -> st.SearchStrategy[Spoken]:
+    """What one sample's prompts are about: a value for each attribute, or a denial."""
+    rules = grammar.card.attributes
+    values = {name: values_of(rule, name, lexicon) for name, rule in rules.items()}
+    return st.builds(Spoken, st.fixed_dictionaries(values), st.sampled_from([False] * 3 + [True]))
+
+
+def _ladder(
+    grammar: PromptGrammar, said: Spoken, rungs: Sequence[str]
 ) -> dict[str, tuple[Prompt, ...]]:
     """The prompts of one sample on some rungs, all about the same values."""
-    rules = grammar.card.attributes
-    values = {name: draw(values_of(rule, name, lexicon)) for name, rule in rules.items()}
-    denies = draw(st.booleans()) and draw(st.booleans())
-    return {rung: _prompts(grammar, rung, values, denies) for rung in rungs}
+    return {rung: _prompts(grammar, rung, said.values, said.denies) for rung in rungs}
 
 
 def _prompts(
@@ -89,36 +104,40 @@ def _fixed_values(template: Template) -> dict[str, str]:
     return {slot.attribute: slot.values[0] for slot in slots if len(slot.values) == 1}
 
 
-@st.composite
 def scenes(
-    draw: st.DrawFn, grammar: PromptGrammar, lexicon: Lexicon, *, per_attribute: bool
-) -> Scene:
-    """A prompt of an invented world.
+    grammar: PromptGrammar, lexicon: Lexicon, *, per_attribute: bool
+) -> st.SearchStrategy[Scene]:
+    """Prompts of invented worlds.
 
     Args:
-        draw: Hypothesis's own.
         grammar: The dataset's grammar.
         lexicon: What its words mean.
         per_attribute: Whether an attribute is asked about, named by the prompt or not.
     """
-    rung = draw(st.sampled_from(grammar.prompt_types))
-    own = draw(ladders(grammar, lexicon, grammar.prompt_types))
-    others = draw(st.lists(ladders(grammar, lexicon, [rung]), max_size=MOST_SAMPLES - 1))
-    samples = [
-        Sample("world", "test", f"s{n}", Path("i"), Path("m"), f"i{n // 2}", f"i{n // 2}", prompts)
-        for n, prompts in enumerate([own, *others])
-    ]
-    prompt = draw(st.sampled_from(own[rung] or own["p0"]))
-    named = sorted(grammar.card.attributes)
-    context = Context(
-        grammar,
-        lexicon,
-        _value_sets(samples, rung),
-        draw_words(3, 0),
-        samples[0],
-        Population(samples, rung, complete=draw(st.booleans())),
-    )
-    return Scene(prompt, draw(st.sampled_from(named)) if per_attribute else None, context)
+    one = spoken(grammar, lexicon)
+    others = st.lists(one, max_size=MOST_SAMPLES - 1)
+    rungs = st.sampled_from(grammar.prompt_types)
+    asked = st.sampled_from(sorted(grammar.card.attributes)) if per_attribute else st.none()
+
+    @st.composite
+    def scene(draw: st.DrawFn) -> Scene:
+        rung, own = draw(rungs), _ladder(grammar, draw(one), grammar.prompt_types)
+        ladders = [own, *(_ladder(grammar, said, [rung]) for said in draw(others))]
+        samples = [
+            Sample("world", "test", f"s{n}", Path("i"), Path("m"), f"i{n // 2}", "c", prompts)
+            for n, prompts in enumerate(ladders)
+        ]
+        context = Context(
+            grammar,
+            lexicon,
+            _value_sets(samples, rung),
+            draw_words(3, 0),
+            samples[0],
+            Population(samples, rung, complete=draw(st.booleans())),
+        )
+        return Scene(draw(st.sampled_from(own[rung] or own["p0"])), draw(asked), context)
+
+    return scene()
 
 
 def _value_sets(samples: Sequence[Sample], rung: str) -> dict[str, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from harness.prompts.perturbations import (
 )
 from harness.prompts.perturbations.base import (
     Enumerated,
+    Lottery,
     Outcome,
     Perturbation,
     Rule,
@@ -35,6 +36,7 @@ __all__ = [
     "Context",
     "Enumerated",
     "Form",
+    "Lottery",
     "Outcome",
     "Perturbation",
     "Rule",
