@@ -7,30 +7,33 @@ so that a plan means the same on every machine. The plan knows no model.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from harness.canonical import canonical, edits_text, object_of, scalar
 from harness.cards import DatasetCard
 from harness.data.table_variants import TableTexts, refuse_unknown, table_variants
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import (
-    PERTURBATIONS,
     Context,
     Outcome,
-    Sampled,
+    Perturbation,
+    Scope,
+    is_sampled,
     variants_of,
 )
+from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suites import TABLE, DatasetEntry, Probe, Suite
+from harness.suites import TABLE, DatasetEntry, Probe, Suite, rules_of
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -73,6 +76,9 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
     }
 )
 
+# What a case id is a hash of, in the order in which it is written.
+_CONTENT = sorted(PLAN_SCHEMA.keys() - {"case_id", "original_case_id"})
+
 # (dataset, split, probe, attribute, prompts, prompt type, reason) -> samples it is true of.
 Skipped = dict[tuple[str | None, ...], set[str]]
 
@@ -114,8 +120,8 @@ class Plan:
     def sha256(self) -> str:
         """Hash of everything in the plan."""
         digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
-        digest.update(_canonical(self.not_applicable.rows()))
-        digest.update(_canonical(dict(self.sources)))
+        digest.update(canonical(self.not_applicable.rows()))
+        digest.update(canonical(dict(self.sources)))
         return digest.hexdigest()
 
 
@@ -139,7 +145,8 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     rows: list[dict[str, Any]] = []
     for planned in sets:
         grammar = load_grammar(planned.card)
-        context = Context(grammar, lexicon, _value_sets(planned), words)
+        everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+        context = Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
         rows += _rows_of(suite, planned, context, skipped)
     if not rows:
         raise NothingSelectedError(
@@ -153,13 +160,15 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         schema=NOT_APPLICABLE_SCHEMA,
         orient="row",
     ).sort(pl.all())
-    sources = {
+    sources: dict[str, Any] = {
         "lexicon": lexicon.source,
         "lexicon_sha256": lexicon.sha256,
         "words": list(words),
         "word_list_sha256": words_sha256(),
         "seed": suite.seed,
     }
+    if suite.property_based:
+        sources["hypothesis"] = version("hypothesis")
     tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
     return Plan(cases, not_applicable, sources | ({"tables": tables} if tables else {}))
 
@@ -200,22 +209,31 @@ def _rows_of(
     suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     targets = _named_targets(planned)
+    rules = rules_of(suite)
     by_image: dict[Path, list[Sample]] = {}
     for sample in planned.samples:
         by_image.setdefault(sample.image, []).append(sample)
     for samples in by_image.values():
-        originals = [row for sample in samples for row in _originals(planned, sample, skipped)]
-        yield from (row for row, _, _ in originals)
-        for row, sample, prompt in originals:
-            for probe in suite.probes:
-                yield from _variants(
-                    _Cell(suite, planned, probe, sample, prompt, row), context, targets, skipped
-                )
+        originals = [o for sample in samples for o in _originals(planned, sample, skipped)]
+        yield from (original.row for original in originals)
+        for original in originals:
+            around = replace(context, sample=original.sample)
+            for probe, rule in rules:
+                cell = _Cell(suite, planned, probe, rule, original)
+                ladder = replace(around, rungs=tuple(probe.rungs)) if probe.rungs else around
+                yield from _variants(cell, ladder, targets, skipped)
 
 
-def _originals(
-    planned: PlannedSet, sample: Sample, skipped: Skipped
-) -> Iterator[tuple[dict[str, Any], Sample, Prompt]]:
+class _Original(NamedTuple):
+    """One prompt of one sample, its row of the plan, and the row's values as JSON."""
+
+    sample: Sample
+    prompt: Prompt
+    row: dict[str, Any]
+    encoded: dict[str, str]
+
+
+def _originals(planned: PlannedSet, sample: Sample, skipped: Skipped) -> Iterator[_Original]:
     prompts = sample.prompts.get(planned.prompt_type, ())
     if not prompts:
         reason = f"the row has no {planned.prompt_type} prompt"
@@ -247,8 +265,10 @@ def _originals(
             "original_prompt": prompt.text,
             "edits": "[]",
         }
-        case_id = _case_id(row)
-        yield {"case_id": case_id, "original_case_id": case_id, **row}, sample, prompt
+        encoded = _encoded(row)
+        case_id = _case_id(encoded)
+        ids = {"case_id": case_id, "original_case_id": case_id}
+        yield _Original(sample, prompt, ids | row, encoded)
 
 
 @dataclass(frozen=True)
@@ -258,23 +278,31 @@ class _Cell:
     suite: Suite
     planned: PlannedSet
     probe: Probe
-    sample: Sample
-    prompt: Prompt
-    original: Mapping[str, Any]
+    rule: Perturbation | None
+    original: _Original
 
-    def rng(self, attribute: str | None) -> np.random.Generator:
+    def rng(self, attribute: str | None) -> np.random.Generator | None:
+        """The cell's own source of chance; rules that draw for the whole dataset share one."""
+        rule = self.rule
+        if rule is None or not is_sampled(rule):
+            return None
+        if rule.per_attribute and not self._names(attribute):
+            return None
         content = [
             self.suite.seed,
             self.planned.card.name,
             self.planned.entry.split,
-            self.sample.sample_id,
+            None if rule.scope is Scope.DATASET else self.original.sample.sample_id,
             self.probe.name,
             attribute,
-            self.prompt.prompt_type,
-            self.prompt.index,
+            self.original.prompt.prompt_type,
+            self.original.prompt.index,
         ]
-        entropy = int.from_bytes(hashlib.sha256(_canonical(content)).digest(), "little")
+        entropy = int.from_bytes(hashlib.sha256(canonical(content)).digest(), "little")
         return np.random.default_rng(np.random.SeedSequence(entropy))
+
+    def _names(self, attribute: str | None) -> bool:
+        return attribute is not None and self.original.prompt.span(attribute) is not None
 
 
 Targets = Mapping[tuple[str, str], str]
@@ -298,57 +326,67 @@ def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
 def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
+    sample, prompt = cell.original.sample, cell.original.prompt
     for attribute in _attributes(cell, context.grammar):
-        seen = {cell.prompt.text}
+        seen = {prompt.text}
         repeat = 0
-        for made in _made(cell, attribute, context):
+        for made in _outcomes(cell, attribute, context):
             if isinstance(made, NotApplicable):
-                _skip(skipped, cell.planned, cell.probe.name, cell.sample, made)
+                _skip(skipped, cell.planned, cell.probe.name, sample, made)
             elif made.text not in seen:
                 seen.add(made.text)
                 yield _variant_row(cell, made, repeat, targets)
                 repeat += 1
 
 
-def _made(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outcome]:
-    """What the probe makes of the prompt: by rule, or by what the suite's tables hold."""
-    if cell.probe.perturbation == TABLE:
-        return table_variants(
-            cell.planned.tables, cell.probe.name, cell.sample.sample_id, cell.prompt
+def _outcomes(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """What a probe makes of a prompt; where nothing else matters, once for all who share it."""
+    rule, prompt = cell.rule, cell.original.prompt
+    if rule is None:
+        sample_id = cell.original.sample.sample_id
+        return table_variants(cell.planned.tables, cell.probe.name, sample_id, prompt)
+    if rule.scope is not Scope.PROMPT or is_sampled(rule):
+        return variants_of(
+            rule,
+            prompt,
+            attribute=attribute,
+            context=context,
+            rng=cell.rng(attribute),
+            repeats=cell.probe.repeats,
         )
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
-    return variants_of(
-        perturbation,
-        cell.prompt,
-        attribute=attribute,
-        context=context,
-        rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
-        repeats=cell.probe.repeats,
+    return context.remember(
+        ("outcomes", rule, attribute, prompt.prompt_type, prompt.text),
+        lambda: tuple(variants_of(rule, prompt, attribute=attribute, context=context)),
     )
 
 
 def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
-    if cell.probe.perturbation == TABLE:
-        return [None]
-    if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
+    if cell.rule is None or not cell.rule.per_attribute:
         return [None]
     here, probed = cell.planned.entry.attributes, cell.probe.attributes
-    named: Iterable[str] = grammar.attributes(cell.prompt.prompt_type)
+    named: Iterable[str] = grammar.attributes(cell.original.prompt.prompt_type)
     if probed != "all":
         named = [a for a in probed if a in grammar.card.attributes]
     return named if here == "all" else [a for a in named if a in here]
 
 
+def _effect(cell: _Cell, made: Variant) -> tuple[Meaning, ExpectedMask]:
+    """What happened to the meaning, and which mask is right now."""
+    if cell.rule is None:
+        return cell.probe.effect
+    meaning = made.meaning or cell.rule.meaning
+    return meaning, ExpectedMask.OWN if meaning is Meaning.PRESERVED else cell.rule.expected_mask
+
+
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
-    meaning, expected = cell.probe.effect
+    meaning, expected = _effect(cell, made)
     named = None
     if expected is ExpectedMask.NAMED:
-        named = targets.get((cell.sample.image_id, made.text))
-        named = None if named == cell.sample.sample_id else named
+        sample = cell.original.sample
+        named = targets.get((sample.image_id, made.text))
+        named = None if named == sample.sample_id else named
         expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
-    row = {
-        key: cell.original[key] for key in PLAN_SCHEMA if key not in ("case_id", "original_case_id")
-    } | {
+    own = {
         "probe": cell.probe.name,
         "perturbation": cell.probe.perturbation,
         "meaning": meaning.value,
@@ -359,12 +397,10 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
         "repeat": repeat,
         "word": made.word,
         "prompt": made.text,
-        "edits": json.dumps(
-            [[e.start, e.end, e.old, e.new, e.attribute] for e in made.edits], ensure_ascii=False
-        ),
+        "edits": edits_text(made.edits),
     }
-    ids = {"case_id": _case_id(row), "original_case_id": cell.original["case_id"]}
-    return ids | row
+    case_id = _case_id(cell.original.encoded | _encoded(own))
+    return cell.original.row | own | {"case_id": case_id}
 
 
 def _skip(
@@ -376,12 +412,13 @@ def _skip(
     skipped.setdefault((*source, *entry), set()).add(sample.sample_id)
 
 
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+def _case_id(encoded: Mapping[str, str]) -> int:
+    """The id of a row whose values are encoded (see `harness.canonical`)."""
+    return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
 
 
-def _case_id(row: Mapping[str, Any]) -> int:
-    return int.from_bytes(hashlib.sha256(_canonical(row)).digest()[:8], "little")
+def _encoded(row: Mapping[str, Any]) -> dict[str, str]:
+    return {key: scalar(value) for key, value in row.items()}
 
 
 def _refuse_collisions(cases: pl.DataFrame) -> None:

@@ -5,7 +5,7 @@ built-in suites are the stems of ``suites/*.yaml``.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -13,7 +13,7 @@ from harness.cards import PromptType, Strict
 from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
 from harness.files import Document, read_yaml, shipped, validate
-from harness.prompts.perturbations import PERTURBATIONS, load_outside
+from harness.prompts.perturbations import PERTURBATIONS, Perturbation, load_outside
 from harness.records import ExpectedMask, Meaning
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
@@ -22,6 +22,8 @@ Column = Literal["iou", "hausdorff"]
 
 TABLE = "table"
 """The perturbation of probes whose variants stand in the suite's tables."""
+# Probes that `property_based` adds are called so, with the kind of meaning.
+COMPOSED = "property_based_"
 
 
 class DatasetEntry(Strict):
@@ -63,6 +65,9 @@ class Probe(Strict):
     meaning: Literal["preserved", "removed", "destroyed", "changed"] | None = None
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    rungs: list[PromptType] = Field(
+        default=[], description="For prompt_type: which rungs of the ladder; all when empty."
+    )
 
     @property
     def effect(self) -> tuple[Meaning, ExpectedMask]:
@@ -119,6 +124,10 @@ class Suite(Strict):
         default=10, description="How many random words every sample sees."
     )
     lexicon: Lexicon = "curated"
+    property_based: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0,
+        description="How many composed edits Hypothesis draws per prompt and kind of meaning.",
+    )
     out_of_distribution: bool = Field(
         default=False, description="Report Dice away from the sets a model was trained on."
     )
@@ -147,10 +156,40 @@ class Suite(Strict):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
                 raise ValueError(f"the {kind} {doubled[0]!r} stands twice; give each its own name")
-        reserved = {"original", "out_of_distribution"} & {p.name for p in self.probes}
+        reserved = [
+            p.name
+            for p in self.probes
+            if p.name in ("original", "out_of_distribution") or p.name.startswith(COMPOSED)
+        ]
         if reserved:
-            raise ValueError(f"the probe name {reserved.pop()!r} is reserved; choose another one")
+            raise ValueError(f"the probe name {reserved[0]!r} is reserved; choose another one")
         return self
+
+
+class Ruled(NamedTuple):
+    """A probe and the perturbation it names; None where its variants stand in tables."""
+
+    probe: Probe
+    rule: Perturbation | None
+
+
+def rules_of(suite: Suite) -> list[Ruled]:
+    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning."""
+    rules = [Ruled(probe, PERTURBATIONS.get(probe.perturbation)) for probe in suite.probes]
+    if not suite.property_based:
+        return rules
+    from harness.prompts.strategies import Family, composed
+
+    families = [
+        Family(rule, None if probe.attributes == "all" else tuple(probe.attributes))
+        for probe, rule in rules
+        if rule is not None
+    ]
+    for meaning in dict.fromkeys(family.rule.meaning for family in families):
+        name = f"{COMPOSED}{meaning.value}"
+        probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
+        rules.append(Ruled(probe, composed(meaning, families)))
+    return rules
 
 
 def suite_names() -> list[str]:
@@ -215,5 +254,6 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
             "probes": list(probes.values()),
             "tables": [table for p in [*parts, suite] for table in p.tables],
             "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
+            "property_based": max(p.property_based for p in [*parts, suite]),
         }
     )
