@@ -21,7 +21,7 @@ from harness.cards import DatasetCard
 from harness.data.table_variants import TableTexts, refuse_unknown, table_variants
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import PromptGrammar, load_grammar
-from harness.prompts.lexicon import load_lexicon
+from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.prompts.perturbations import (
     Context,
     Outcome,
@@ -144,10 +144,7 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     skipped: Skipped = {}
     rows: list[dict[str, Any]] = []
     for planned in sets:
-        grammar = load_grammar(planned.card)
-        everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
-        context = Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
-        rows += _rows_of(suite, planned, context, skipped)
+        rows += _rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
     if not rows:
         raise NothingSelectedError(
             f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
@@ -171,6 +168,13 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         sources["hypothesis"] = version("hypothesis")
     tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
     return Plan(cases, not_applicable, sources | ({"tables": tables} if tables else {}))
+
+
+def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
+    """What perturbations may look at in a dataset; its sample is still to be put in."""
+    grammar = load_grammar(planned.card)
+    everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
 
 
 def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
@@ -208,7 +212,7 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
 def _rows_of(
     suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
-    targets = _named_targets(planned)
+    targets = named_targets(planned)
     rules = rules_of(suite)
     by_image: dict[Path, list[Sample]] = {}
     for sample in planned.samples:
@@ -308,7 +312,7 @@ class _Cell:
 Targets = Mapping[tuple[str, str], str]
 
 
-def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
+def named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
     """(image, prompt text) -> the sample that this text describes in this image.
 
     A text that describes two samples of one image names neither of them.
