@@ -1,8 +1,9 @@
 """``peek``: original and variant side by side, no model and no pictures."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,8 +36,6 @@ def peek(
     as_json: AsJson = False,
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
-    import json
-
     from harness.commands.options import read_sets, select_suite
     from harness.plan import build_plan
 
@@ -67,17 +66,16 @@ def _show(dataset: str, sample: str, rows: list[dict[str, object]]) -> None:
             console.print(Text(f"  original: {row['prompt']}"), soft_wrap=True)
             continue
         name = f"{row['probe']}" + (f" ({row['attribute']})" if row["attribute"] else "")
-        console.print(Text(f"  {name}: ").append_text(_difference(row)), soft_wrap=True)
+        change = difference(str(row["original_prompt"]), json.loads(str(row["edits"])))
+        console.print(Text(f"  {name}: ").append_text(change), soft_wrap=True)
 
 
-def _difference(row: dict[str, object]) -> "Text":
+def difference(original: str, edits: list[list[Any]]) -> "Text":
     """The original with removed text struck out and inserted text in green."""
-    import json
-
     from rich.text import Text
 
-    original, text, at = str(row["original_prompt"]), Text(), 0
-    for start, end, old, new, _ in sorted(json.loads(str(row["edits"]))):
+    text, at = Text(), 0
+    for start, end, old, new, _ in sorted(edits):
         text.append(original[at:start])
         text.append(f"[-{old}-]" if old else "", style="red strike")
         text.append(f"{{+{new}+}}" if new else "", style="green")

@@ -89,8 +89,8 @@ def word_edits(old: str, new: str) -> tuple[Edit, ...]:
 Edit(start=11, end=17, old=' polyp', new='', attribute=None))
     """
     before, after = _PIECES.findall(old), _PIECES.findall(new)
-    head = _n_shared(before, after)
-    tail = _n_shared(before[head:][::-1], after[head:][::-1])
+    head = n_shared(before, after)
+    tail = n_shared(before[head:][::-1], after[head:][::-1])
     start = sum(map(len, before[:head]))
     before, after = before[head : len(before) - tail], after[head : len(after) - tail]
     if not before or not after:
@@ -106,8 +106,13 @@ Edit(start=11, end=17, old=' polyp', new='', attribute=None))
     )
 
 
-def _n_shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many pieces two texts have in common at their beginning."""
+def n_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many pieces two texts have in common at their beginning.
+
+    Example:
+        >>> n_shared("small", "smell")
+        2
+    """
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 

@@ -15,7 +15,6 @@ References:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from harness.prompts.context import Context, Form, Scope
-from harness.prompts.edits import apply_edits, are_apart
+from harness.prompts.edits import apply_edits, are_apart, n_shared
 from harness.prompts.perturbations.base import (
     Lottery,
     Outcome,
@@ -110,9 +109,9 @@ def size_of(original: str, edits: Sequence[Edit]) -> tuple[int, int]:
 
     changed = apply_edits(original, edits)
     # Characters shared at both ends are in no shortest list of changes; the rest is quadratic.
-    head = len(commonprefix([original, changed]))
+    head = n_shared(original, changed)
     old, new = original[head:], changed[head:]
-    tail = len(commonprefix([old[::-1], new[::-1]]))
+    tail = n_shared(old[::-1], new[::-1])
     return len(edits), int(edit_distance(old[: len(old) - tail], new[: len(new) - tail]))
 
 
