@@ -23,7 +23,7 @@ from harness.prompts.edits import apply_edits
 from harness.prompts.strategies import size_of
 from harness.records import Edit
 
-FORM = "vlsm-harness break 1"
+FORM: Literal["vlsm-harness break 1"] = "vlsm-harness break 1"
 MOST_BYTES = 1 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
