@@ -15,7 +15,7 @@ References:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -66,6 +66,13 @@ class Composition:
 
     prompt: Prompt
     atoms: tuple[Atom, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{self.prompt.text!r} -> {self.text!r}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis prints it; it would print every field, rules and all."""
+        printer.text(repr(self))
 
     @property
     def edits(self) -> tuple[Edit, ...]:

@@ -8,6 +8,7 @@ world has a few samples, some of the same image, with prompts on every rung.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -35,6 +36,10 @@ class Scene:
     def __repr__(self) -> str:
         asked = f" ({self.attribute})" if self.attribute else ""
         return f"{self.context.grammar.dataset}: {self.prompt.text!r}{asked}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis prints it; it would print every field, with the whole lexicon."""
+        printer.text(repr(self))
 
 
 def values_of(rule: AttributeRule, attribute: str, lexicon: Lexicon) -> st.SearchStrategy[str]:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from harness.hunt.cases import read_case
+
 
 @pytest.fixture
 def hunting(call, toy_card, tmp_path):
@@ -79,7 +81,6 @@ def test_json_holds_every_prompt(hunting):
             "--prompts: found 'table'. A hunt begins with released or corrected prompts, which can "
             "be parsed. Leave it out.",
         ),
-        (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
     ],
 )
 def test_what_the_user_can_repair_exits_2(hunting, more, message):
@@ -101,9 +102,11 @@ def test_nothing_to_hunt_exits_5(hunting):
 
 
 def test_a_break_of_an_unknown_dataset_needs_its_card(hunting, call, tmp_path):
-    hunting("--families", "punctuation", nothing=r"\.$")
-    for path in (tmp_path / "breaks").glob("*.json"):
-        path.unlink()
-    code, _, err = call("replay", tmp_path / "breaks", "--model", tmp_path / "spotter.yaml")
+    """A case names a dataset, never a path; the hash is made anew, as a stranger could."""
+    hunting("--families", "punctuation", "--limit", "1", nothing=r"\.$")
+    (path,) = (tmp_path / "breaks").glob("*.json")
+    case = read_case(path).model_copy(update={"dataset": "../../elsewhere"}).sealed()
+    path.write_text(case.model_dump_json(), encoding="utf-8")
+    code, _, err = call("replay", path, "--model", tmp_path / "spotter.yaml")
     assert code == 2
-    assert "no *.json here" in err
+    assert "dataset: unknown dataset '../../elsewhere'." in err

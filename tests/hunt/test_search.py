@@ -1,7 +1,7 @@
 """What is found is the smallest break: known ones, and what trying everything finds."""
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -37,8 +37,8 @@ def everything(hunt, sample, prompt, kind, *, most=3):
     for n in range(1, most + 1):
         for chosen in combinations(pool, n):
             edits = sorted((e for _, v in chosen for e in v.edits), key=lambda e: (e.start, e.end))
-            ends = [(a, b) for a, b in zip(edits, edits[1:], strict=False)]
-            apart = all(a.end <= b.start and (a.start, a.end) != (b.start, b.end) for a, b in ends)
+            pairs = pairwise((e.start, e.end) for e in edits)
+            apart = all(a[1] <= b[0] and a != b for a, b in pairs)
             if len({kind for kind, _ in chosen}) == n and apart:
                 text = apply_edits(prompt.text, edits)
                 if text != prompt.text:
@@ -52,7 +52,7 @@ def everything(hunt, sample, prompt, kind, *, most=3):
         (r"!|\t", "small pink round polyp!", (1, 1)),
         (r"[A-Z]{4}", "SMALL PINK ROUND POLYP", (4, 19)),
         (r"ploy|SMALL", "small pink round ployp", (1, 2)),
-        (r"circular", "small pink circular polyp", (1, 7)),
+        (r"circular", "small pink circular polyp", (1, 6)),
     ],
 )
 def test_a_known_break_is_found_and_is_the_smallest(hunter, nothing, variant, size):
