@@ -96,7 +96,7 @@ def rows_of(
         context: What all of them share.
         skipped: Where what does not apply is counted.
     """
-    targets = _named_targets(planned)
+    targets = named_targets(planned)
     rules = rules_of(suite, planned.tables)
     by_image: dict[Path, list[Sample]] = {}
     for sample in planned.samples:
@@ -194,7 +194,7 @@ class _Cell:
 Targets = Mapping[tuple[str, str], str]
 
 
-def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
+def named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
     """(image, prompt text) -> the sample that this text describes in this image.
 
     A text that describes two samples of one image names neither of them.

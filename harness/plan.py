@@ -19,7 +19,7 @@ from harness.cases import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
 from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.prompts.grammar import load_grammar
-from harness.prompts.lexicon import load_lexicon
+from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.prompts.perturbations import Context
 from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
@@ -81,10 +81,7 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     skipped: Skipped = {}
     rows: list[dict[str, Any]] = []
     for planned in sets:
-        grammar = load_grammar(planned.card)
-        everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
-        context = Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
-        rows += rows_of(suite, planned, context, skipped)
+        rows += rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
     if not rows:
         raise NothingSelectedError(
             f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
@@ -110,6 +107,13 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     if suite.property_based:
         sources["hypothesis"] = version("hypothesis")
     return Plan(cases, not_applicable, sources)
+
+
+def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
+    """What perturbations may look at in a dataset; its sample is still to be put in."""
+    grammar = load_grammar(planned.card)
+    everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
 
 
 def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ References:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
@@ -30,6 +30,7 @@ from harness.prompts.perturbations.base import (
     is_sampled,
     variants_of,
 )
+from harness.prompts.word_diff import n_shared
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
 
 Item = TypeVar("Item")
@@ -68,6 +69,13 @@ class Composition:
 
     prompt: Prompt
     atoms: tuple[Atom, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{self.prompt.text!r} -> {self.text!r}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis prints it; it would print every field, rules and all."""
+        printer.text(repr(self))
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -109,19 +117,27 @@ def size_of(original: str, edits: Sequence[Edit]) -> tuple[int, int]:
     """
     from nltk import edit_distance
 
-    return len(edits), int(edit_distance(original, apply_edits(original, edits)))
+    changed = apply_edits(original, edits)
+    # Characters shared at both ends are in no shortest list of changes; the rest is quadratic.
+    head = n_shared(original, changed)
+    old, new = original[head:], changed[head:]
+    tail = n_shared(old[::-1], new[::-1])
+    return len(edits), int(edit_distance(old[: len(old) - tail], new[: len(new) - tail]))
 
 
-def atoms_of(prompt: Prompt, context: Context, families: Iterable[Family]) -> list[Atom]:
+def atoms_of(
+    prompt: Prompt, context: Context, families: Iterable[Family], *, most: int = MOST_ATOMS
+) -> list[Atom]:
     """Every variant that can be combined, the smallest change first.
 
-    Of what is sampled, up to `MOST_ATOMS` are taken, by a fixed seed.
+    Of one perturbation of one attribute up to `most` are taken; what is sampled is drawn by
+    a fixed seed, and fewer than `most` are all that there are.
     """
     found = [
         Atom(family.rule, made)
         for family in families
         for attribute in _attributes(family, prompt)
-        for made in _some(family.rule, prompt, attribute, context)
+        for made in _some(family.rule, prompt, attribute, context, most)
         if isinstance(made, Variant)
     ]
     return sorted(found, key=_smallest)
@@ -141,13 +157,11 @@ def _attributes(family: Family, prompt: Prompt) -> Iterable[str | None]:
 
 
 def _some(
-    rule: Perturbation, prompt: Prompt, attribute: str | None, context: Context
+    rule: Perturbation, prompt: Prompt, attribute: str | None, context: Context, most: int
 ) -> Iterator[Outcome]:
     rng = np.random.default_rng(0) if is_sampled(rule) else None
-    made = variants_of(
-        rule, prompt, attribute=attribute, context=context, rng=rng, repeats=MOST_ATOMS
-    )
-    for _, outcome in zip(range(MOST_ATOMS), made, strict=False):
+    made = variants_of(rule, prompt, attribute=attribute, context=context, rng=rng, repeats=most)
+    for _, outcome in zip(range(most), made, strict=False):
         yield outcome
 
 
@@ -186,15 +200,22 @@ def compositions(
         for atom in atoms_of(prompt, context, families)
         if meaning is None or atom.meaning is meaning
     ]
+    return combined(prompt, context, atoms, most=most)
+
+
+def combined(
+    prompt: Prompt, context: Context, atoms: Sequence[Atom], *, most: int = MOST_EDITS
+) -> st.SearchStrategy[Composition]:
+    """Up to `most` of these variants made together, shrinking towards none."""
     if not atoms:
         return st.just(Composition(prompt))
     chosen = st.lists(one_of_few(atoms), max_size=most)
-    return chosen.map(lambda picked: _together(prompt, picked)).filter(
+    return chosen.map(lambda picked: together(prompt, picked)).filter(
         lambda composition: is_sound(composition, context)
     )
 
 
-def _together(prompt: Prompt, picked: Iterable[Atom]) -> Composition:
+def together(prompt: Prompt, picked: Iterable[Atom]) -> Composition:
     """Those that can be made with the ones before them, one of each kind."""
     kept: list[Atom] = []
     edits: list[Edit] = []

@@ -27,8 +27,8 @@ def word_edits(original: str, text: str) -> tuple[Edit, ...]:
     """
     old, new = _WORD.findall(original), _WORD.findall(text)
     # Most variants share their beginning and end with the original, and the rest is short.
-    head = _n_shared(old, new)
-    tail = _n_shared(old[head:][::-1], new[head:][::-1])
+    head = n_shared(old, new)
+    tail = n_shared(old[head:][::-1], new[head:][::-1])
     first = sum(map(len, old[:head]))
     old, new = old[head : len(old) - tail], new[head : len(new) - tail]
     starts = list(accumulate(map(len, old), initial=first))
@@ -49,7 +49,12 @@ def word_edits(original: str, text: str) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-def _n_shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words two texts have in common at their beginning."""
+def n_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many pieces (words, or characters) two texts have in common at their beginning.
+
+    Example:
+        >>> n_shared("small", "smell")
+        2
+    """
     pairs = enumerate(zip(one, other, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
