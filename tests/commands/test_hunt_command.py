@@ -25,7 +25,7 @@ def hunting(call, toy_card, tmp_path):
 def test_breaks_are_shown_written_and_confirmed(hunting, call, toy_card, tmp_path):
     code, out, err = hunting("--families", "punctuation,typo", nothing=r"\.$")
     assert code == 0
-    assert "preserved: small pink round polyp{+.+}" in out
+    assert "preserved: small pink round polyp -> small pink round polyp{+.+}" in out
     assert "punctuation: 1 edits, 1 characters; Dice" in out
     assert "preserved: 2 broken, 0 unbroken, 0 skipped." in out
     assert "seed 0, Hypothesis " in out
