@@ -38,7 +38,7 @@ def lexicon(wordnet_folder):
     """Reading WordNet takes seconds: once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nltk.data, "path", [str(wordnet_folder)])
-        return load_lexicon("curated+wordnet@3.0")
+        yield load_lexicon("curated+wordnet@3.0")
 
 
 def test_lexnames_has_the_45_files_in_the_order_of_the_manual():
