@@ -147,7 +147,7 @@ def _heads(rules: Synonyms) -> dict[str, str]:
     head: dict[str, str] = {}
     groups = [_members(group) for group in rules.say] + rules.same
     groups += [[word, form.format(word)] for form, words in rules.forms.items() for word in words]
-    groups += [[str(n), word] for n, word in number_words().items()] if rules.digits else []
+    groups += [[word, str(n)] for n, word in number_words().items()] if rules.digits else []
     for group in groups:
         known = [head[word] for word in group if word in head]
         first = known[0] if known else group[0]

@@ -17,7 +17,7 @@ from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, 
 def _synonyms(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
     span = named(prompt, attribute)
     before, after = prompt.text[: span.start], prompt.text[span.end :]
-    noun = after.startswith("-")
+    noun = after.startswith("-shaped")
     ways = context.lexicon.synonyms(span.attribute, span.value, noun=noun)
     if before.endswith("shape ") or after.startswith(" shape"):
         ways = tuple(way for way in ways if not way.endswith("-shaped"))
