@@ -52,7 +52,10 @@ def test_a_perturbation_that_ships_keeps_every_law(call):
 def test_an_outside_perturbation_is_checked_by_the_same_laws(call, outside):
     code, out, _ = call("check", "--perturbation", "shout", *FEW)
     assert code == 2
-    assert "perturbation 'shout': kvasir_polyp: 'polyp': it says 'polyp!', where its edits make 'polyp'." in out
+    assert (
+        "perturbation 'shout': kvasir_polyp: 'polyp': it says 'polyp!', where its edits make 'polyp'."
+        in out
+    )
     assert "The law is: its edits lead there and back. Correct the perturbation or what" in out
     assert "shout: 10 of 11 laws hold" in out
 
