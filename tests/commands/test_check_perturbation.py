@@ -52,7 +52,8 @@ def test_a_perturbation_that_ships_keeps_every_law(call):
 def test_an_outside_perturbation_is_checked_by_the_same_laws(call, outside):
     code, out, _ = call("check", "--perturbation", "shout", *FEW)
     assert code == 2
-    assert (
+    place = "perturbation 'shout': kvasir_polyp: 'polyp': "
+    assert f"{place}it says 'polyp!', where its edits make 'polyp'." in out
         "perturbation 'shout': kvasir_polyp: 'polyp': it says 'polyp!', where its edits make 'polyp'."
         in out
     )
