@@ -54,9 +54,6 @@ def test_an_outside_perturbation_is_checked_by_the_same_laws(call, outside):
     assert code == 2
     place = "perturbation 'shout': kvasir_polyp: 'polyp': "
     assert f"{place}it says 'polyp!', where its edits make 'polyp'." in out
-        "perturbation 'shout': kvasir_polyp: 'polyp': it says 'polyp!', where its edits make 'polyp'."
-        in out
-    )
     assert "The law is: its edits lead there and back. Correct the perturbation or what" in out
     assert "shout: 10 of 11 laws hold" in out
 
