@@ -48,11 +48,26 @@ class Grammar(Strict):
 
     A template is literal text with ``{attribute}`` slots; ``{attribute=text}`` is
     a slot that holds this one text (which need not be among the attribute's
-    values). The first template that matches wins.
+    values). The first template that matches wins. The other keys say how the same
+    sentences may be changed; what they leave out does not apply to the dataset.
     """
 
     attributes: dict[str, AttributeRule]
     prompts: dict[PromptType, list[str]]
+    paraphrases: dict[PromptType, list[str]] = Field(
+        default={}, description="Other sentences that say the same, per prompt type."
+    )
+    movable: list[list[str]] = Field(
+        default=[], description="Phrases that may change places where they follow each other."
+    )
+    drops: dict[str, dict[str, str]] = Field(
+        default={},
+        description="Per attribute: the phrase that goes with it, and what then stands there.",
+    )
+    negations: dict[str, dict[str, str]] = Field(
+        default={},
+        description="Per attribute: the phrase around it, and the phrase that denies it.",
+    )
 
 
 class Layout(Strict):

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.commands import bench, check, demo, finetune, listing, peek, phantom, plan, run, score
+from harness.commands import (
+    bench,
+    check,
+    demo,
+    finetune,
+    hunt,
+    listing,
+    peek,
+    phantom,
+    plan,
+    replay,
+    run,
+    score,
+)
 from harness.errors import HarnessError, NothingSelectedError
 
 app = typer.Typer(
@@ -27,6 +40,8 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("hunt")(hunt.hunt)
+app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("phantom")(phantom.phantom)

@@ -15,10 +15,11 @@ from harness.errors import ModelError
 
 
 class _Cause(NamedTuple):
-    """Why a repository cannot be had, and what would be right."""
+    """Why a repository cannot be had, what would be right, and whether that says how."""
 
     found: str
     right: str
+    is_remedy: bool = True
 
 
 def fetch(place: Weights, files: Sequence[str], *, where: str, advice: str) -> Path:
@@ -44,8 +45,10 @@ def fetch(place: Weights, files: Sequence[str], *, where: str, advice: str) -> P
         )
     except (OSError, EntryNotFoundError, HFValidationError) as problem:
         cause = _cause(problem, place)
+        otherwise = "Without the hub: " if cause.is_remedy else ""
         raise ModelError(
-            f"{where}: {place.hub!r} cannot be had ({cause.found}). {cause.right} {advice}"
+            f"{where}: {place.hub!r} cannot be had ({cause.found}). {cause.right} "
+            f"{otherwise}{advice}"
         ) from None
 
 
@@ -84,7 +87,8 @@ def _cause(problem: Exception, place: Weights) -> _Cause:
                 f"The cache {constants.HF_HUB_CACHE} needs room for it. Free some, or set HF_HOME "
                 "to a folder on another disk.",
             )
-    return _Cause(_said(problem), "The repository must be reachable or in the hub's cache.")
+    reachable = "The repository must be reachable or in the hub's cache."
+    return _Cause(_said(problem), reachable, is_remedy=False)
 
 
 def _said(problem: BaseException) -> str:

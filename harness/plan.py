@@ -7,59 +7,26 @@ so that a plan means the same on every machine. The plan knows no model.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from harness.cards import DatasetCard
-from harness.data.table_variants import TableTexts, refuse_unknown, table_variants
+from harness.canonical import canonical
+from harness.cases import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
+from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
-from harness.prompts.grammar import PromptGrammar, load_grammar
-from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import (
-    PERTURBATIONS,
-    Context,
-    Outcome,
-    Sampled,
-    variants_of,
-)
+from harness.prompts.grammar import load_grammar
+from harness.prompts.lexicon import Lexicon, load_lexicon
+from harness.prompts.perturbations import Context
+from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
-from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suites import TABLE, DatasetEntry, Probe, Suite
+from harness.suites import TABLE, Suite
 
-PLAN_SCHEMA = pl.Schema(
-    {
-        "case_id": pl.UInt64,
-        "original_case_id": pl.UInt64,
-        "dataset": pl.String,
-        "split": pl.String,
-        "sample_id": pl.String,
-        "image": pl.String,
-        "mask": pl.String,
-        "image_id": pl.String,
-        "cluster_id": pl.String,
-        "probe": pl.String,
-        "perturbation": pl.String,
-        "meaning": pl.String,
-        "expected_mask": pl.String,
-        "named_sample_id": pl.String,
-        "attribute": pl.String,
-        "prompts": pl.String,
-        "prompt_type": pl.String,
-        "prompt_index": pl.Int16,
-        "variant_type": pl.String,
-        "repeat": pl.Int16,
-        "word": pl.String,
-        "prompt": pl.String,
-        "original_prompt": pl.String,
-        "edits": pl.String,
-    }
-)
+__all__ = ["NOT_APPLICABLE_SCHEMA", "PLAN_SCHEMA", "Plan", "PlannedSet", "build_plan"]
+
 NOT_APPLICABLE_SCHEMA = pl.Schema(
     {
         "dataset": pl.String,
@@ -72,30 +39,6 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
         "n_samples": pl.UInt32,
     }
 )
-
-# (dataset, split, probe, attribute, prompts, prompt type, reason) -> samples it is true of.
-Skipped = dict[tuple[str | None, ...], set[str]]
-
-
-@dataclass(frozen=True)
-class PlannedSet:
-    """The samples of one dataset of a suite.
-
-    `samples` are those to evaluate, `all_samples` the whole split: a dataset's
-    value sets do not depend on ``--limit``. `tables` are the suite's for this dataset.
-    """
-
-    entry: DatasetEntry
-    card: DatasetCard
-    root: Path
-    samples: Sequence[Sample]
-    all_samples: Sequence[Sample]
-    tables: TableTexts | None = None
-
-    @property
-    def prompt_type(self) -> str:
-        """The rung of the ladder its original prompts stand on."""
-        return self.entry.prompt_type or self.card.prompt_type
 
 
 @dataclass(frozen=True)
@@ -114,8 +57,8 @@ class Plan:
     def sha256(self) -> str:
         """Hash of everything in the plan."""
         digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
-        digest.update(_canonical(self.not_applicable.rows()))
-        digest.update(_canonical(dict(self.sources)))
+        digest.update(canonical(self.not_applicable.rows()))
+        digest.update(canonical(dict(self.sources)))
         return digest.hexdigest()
 
 
@@ -138,9 +81,7 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     skipped: Skipped = {}
     rows: list[dict[str, Any]] = []
     for planned in sets:
-        grammar = load_grammar(planned.card)
-        context = Context(grammar, lexicon, _value_sets(planned), words)
-        rows += _rows_of(suite, planned, context, skipped)
+        rows += rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
     if not rows:
         raise NothingSelectedError(
             f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
@@ -153,7 +94,7 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         schema=NOT_APPLICABLE_SCHEMA,
         orient="row",
     ).sort(pl.all())
-    sources = {
+    sources: dict[str, Any] = {
         "lexicon": lexicon.source,
         "lexicon_sha256": lexicon.sha256,
         "words": list(words),
@@ -161,7 +102,18 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         "seed": suite.seed,
     }
     tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
-    return Plan(cases, not_applicable, sources | ({"tables": tables} if tables else {}))
+    if tables:
+        sources["tables"] = tables
+    if suite.property_based:
+        sources["hypothesis"] = version("hypothesis")
+    return Plan(cases, not_applicable, sources)
+
+
+def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
+    """What perturbations may look at in a dataset; its sample is still to be put in."""
+    grammar = load_grammar(planned.card)
+    everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
 
 
 def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
@@ -194,194 +146,6 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
                     f"suite {suite.name!r}: {where} the "
                     f"attribute {name!r}.{nearest(name, there)} Known attributes: {names}."
                 )
-
-
-def _rows_of(
-    suite: Suite, planned: PlannedSet, context: Context, skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    targets = _named_targets(planned)
-    by_image: dict[Path, list[Sample]] = {}
-    for sample in planned.samples:
-        by_image.setdefault(sample.image, []).append(sample)
-    for samples in by_image.values():
-        originals = [row for sample in samples for row in _originals(planned, sample, skipped)]
-        yield from (row for row, _, _ in originals)
-        for row, sample, prompt in originals:
-            for probe in suite.probes:
-                yield from _variants(
-                    _Cell(suite, planned, probe, sample, prompt, row), context, targets, skipped
-                )
-
-
-def _originals(
-    planned: PlannedSet, sample: Sample, skipped: Skipped
-) -> Iterator[tuple[dict[str, Any], Sample, Prompt]]:
-    prompts = sample.prompts.get(planned.prompt_type, ())
-    if not prompts:
-        reason = f"the row has no {planned.prompt_type} prompt"
-        if planned.entry.prompts == "corrected":
-            reason += " that its mask bears out"
-        _skip(skipped, planned, "original", sample, NotApplicable(reason))
-    for prompt in prompts:
-        row = {
-            "dataset": planned.card.name,
-            "split": planned.entry.split,
-            "sample_id": sample.sample_id,
-            "image": sample.image.relative_to(planned.root).as_posix(),
-            "mask": sample.mask.relative_to(planned.root).as_posix(),
-            "image_id": sample.image_id,
-            "cluster_id": sample.cluster_id,
-            "probe": "original",
-            "perturbation": "original",
-            "meaning": Meaning.ORIGINAL.value,
-            "expected_mask": ExpectedMask.OWN.value,
-            "named_sample_id": None,
-            "attribute": None,
-            "prompts": planned.entry.prompts,
-            "prompt_type": prompt.prompt_type,
-            "prompt_index": prompt.index,
-            "variant_type": prompt.prompt_type,
-            "repeat": 0,
-            "word": None,
-            "prompt": prompt.text,
-            "original_prompt": prompt.text,
-            "edits": "[]",
-        }
-        case_id = _case_id(row)
-        yield {"case_id": case_id, "original_case_id": case_id, **row}, sample, prompt
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One probe applied to one prompt of one sample."""
-
-    suite: Suite
-    planned: PlannedSet
-    probe: Probe
-    sample: Sample
-    prompt: Prompt
-    original: Mapping[str, Any]
-
-    def rng(self, attribute: str | None) -> np.random.Generator:
-        content = [
-            self.suite.seed,
-            self.planned.card.name,
-            self.planned.entry.split,
-            self.sample.sample_id,
-            self.probe.name,
-            attribute,
-            self.prompt.prompt_type,
-            self.prompt.index,
-        ]
-        entropy = int.from_bytes(hashlib.sha256(_canonical(content)).digest(), "little")
-        return np.random.default_rng(np.random.SeedSequence(entropy))
-
-
-Targets = Mapping[tuple[str, str], str]
-
-
-def _named_targets(planned: PlannedSet) -> dict[tuple[str, str], str]:
-    """(image, prompt text) -> the sample that this text describes in this image.
-
-    A text that describes two samples of one image names neither of them.
-    """
-    found: dict[tuple[str, str], str] = {}
-    doubled: set[tuple[str, str]] = set()
-    for sample in planned.all_samples:
-        for prompt in sample.prompts.get(planned.prompt_type, ()):
-            key = (sample.image_id, prompt.text)
-            if found.setdefault(key, sample.sample_id) != sample.sample_id:
-                doubled.add(key)
-    return {key: name for key, name in found.items() if key not in doubled}
-
-
-def _variants(
-    cell: _Cell, context: Context, targets: Targets, skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    for attribute in _attributes(cell, context.grammar):
-        seen = {cell.prompt.text}
-        repeat = 0
-        for made in _made(cell, attribute, context):
-            if isinstance(made, NotApplicable):
-                _skip(skipped, cell.planned, cell.probe.name, cell.sample, made)
-            elif made.text not in seen:
-                seen.add(made.text)
-                yield _variant_row(cell, made, repeat, targets)
-                repeat += 1
-
-
-def _made(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outcome]:
-    """What the probe makes of the prompt: by rule, or by what the suite's tables hold."""
-    if cell.probe.perturbation == TABLE:
-        return table_variants(
-            cell.planned.tables, cell.probe.name, cell.sample.sample_id, cell.prompt
-        )
-    perturbation = PERTURBATIONS[cell.probe.perturbation]
-    return variants_of(
-        perturbation,
-        cell.prompt,
-        attribute=attribute,
-        context=context,
-        rng=cell.rng(attribute) if isinstance(perturbation, Sampled) else None,
-        repeats=cell.probe.repeats,
-    )
-
-
-def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
-    if cell.probe.perturbation == TABLE:
-        return [None]
-    if not PERTURBATIONS[cell.probe.perturbation].per_attribute:
-        return [None]
-    here, probed = cell.planned.entry.attributes, cell.probe.attributes
-    named: Iterable[str] = grammar.attributes(cell.prompt.prompt_type)
-    if probed != "all":
-        named = [a for a in probed if a in grammar.card.attributes]
-    return named if here == "all" else [a for a in named if a in here]
-
-
-def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
-    meaning, expected = cell.probe.effect
-    named = None
-    if expected is ExpectedMask.NAMED:
-        named = targets.get((cell.sample.image_id, made.text))
-        named = None if named == cell.sample.sample_id else named
-        expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
-    row = {
-        key: cell.original[key] for key in PLAN_SCHEMA if key not in ("case_id", "original_case_id")
-    } | {
-        "probe": cell.probe.name,
-        "perturbation": cell.probe.perturbation,
-        "meaning": meaning.value,
-        "expected_mask": expected.value,
-        "named_sample_id": named,
-        "attribute": made.attribute,
-        "variant_type": made.prompt_type,
-        "repeat": repeat,
-        "word": made.word,
-        "prompt": made.text,
-        "edits": json.dumps(
-            [[e.start, e.end, e.old, e.new, e.attribute] for e in made.edits], ensure_ascii=False
-        ),
-    }
-    ids = {"case_id": _case_id(row), "original_case_id": cell.original["case_id"]}
-    return ids | row
-
-
-def _skip(
-    skipped: Skipped, planned: PlannedSet, probe: str, sample: Sample, made: NotApplicable
-) -> None:
-    """Count a sample once per reason, however many of its prompts have it."""
-    source = (planned.card.name, planned.entry.split)
-    entry = (probe, made.attribute, planned.entry.prompts, planned.prompt_type, made.reason)
-    skipped.setdefault((*source, *entry), set()).add(sample.sample_id)
-
-
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _case_id(row: Mapping[str, Any]) -> int:
-    return int.from_bytes(hashlib.sha256(_canonical(row)).digest()[:8], "little")
 
 
 def _refuse_collisions(cases: pl.DataFrame) -> None:

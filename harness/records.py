@@ -85,7 +85,8 @@ class Variant:
     """A perturbed prompt of one sample.
 
     `prompt_type` is the rung the variant stands on (``p0`` after `empty`);
-    `word` is the inserted random word, where words are a factor of the probe.
+    `word` is the inserted random word, where words are a factor of the probe;
+    `meaning` is its own, where it is not what its perturbation declares.
     """
 
     text: str
@@ -93,6 +94,7 @@ class Variant:
     prompt_type: str
     attribute: str | None = None
     word: str | None = None
+    meaning: Meaning | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,29 @@ Conventions: a suite is pure data. Seeds are non-negative integers. Names of
 built-in suites are the stems of ``suites/*.yaml``.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from harness.cards import PromptType, Strict
+from harness.data.table_variants import TableTexts, table_variants
 from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
 from harness.expectations import Correction, Expectation, Margins
 from harness.files import Document, read_yaml, shipped, validate
-from harness.prompts.perturbations import PERTURBATIONS, load_outside
-from harness.records import ExpectedMask, Meaning
+from harness.prompts.perturbations import (
+    PERTURBATIONS,
+    Context,
+    Form,
+    Outcome,
+    Perturbation,
+    Rule,
+    Scope,
+    load_outside,
+)
+from harness.records import ExpectedMask, Meaning, Prompt
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
@@ -23,6 +34,8 @@ Column = Literal["iou", "hausdorff"]
 
 TABLE = "table"
 """The perturbation of probes whose variants stand in the suite's tables."""
+COMPOSED = "property_based_"
+"""Probes that `property_based` adds are called so, with the kind of meaning."""
 
 
 class DatasetEntry(Strict):
@@ -48,7 +61,7 @@ class DatasetEntry(Strict):
         return self.name, self.split, self.prompt_type or "", self.prompts
 
 
-# After rules of the harness each says so itself; after a table it follows from the meaning.
+# Rules of the harness say which mask is right themselves; of a table the meaning decides.
 _RIGHT_AFTER = {Meaning.PRESERVED: ExpectedMask.OWN, Meaning.CHANGED: ExpectedMask.NAMED}
 
 
@@ -64,6 +77,7 @@ class Probe(Strict):
     meaning: Literal["preserved", "removed", "destroyed", "changed"] | None = None
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+<<<<<<< HEAD
     expect: list[Expectation] | None = Field(
         default=None, description="What must hold; by the perturbation's meaning when left out."
     )
@@ -76,6 +90,11 @@ class Probe(Strict):
             return rule.meaning, rule.expected_mask
         meaning = Meaning(self.meaning)
         return meaning, _RIGHT_AFTER.get(meaning, ExpectedMask.UNDEFINED)
+=======
+    rungs: list[PromptType] = Field(
+        default=[], description="For prompt_type: which rungs of the ladder; all when empty."
+    )
+>>>>>>> main
 
     @model_validator(mode="after")
     def _meaning_of_tables(self) -> "Probe":
@@ -127,6 +146,10 @@ class Suite(Strict):
         default=10, description="How many random words every sample sees."
     )
     lexicon: Lexicon = "curated"
+    property_based: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0,
+        description="How many composed edits Hypothesis draws per prompt and kind of meaning.",
+    )
     out_of_distribution: bool = Field(
         default=False, description="Report Dice away from the sets a model was trained on."
     )
@@ -161,10 +184,69 @@ class Suite(Strict):
             doubled = sorted({n for n in names if names.count(n) > 1})
             if doubled:
                 raise ValueError(f"the {kind} {doubled[0]!r} stands twice; give each its own name")
-        reserved = {"original", "out_of_distribution"} & {p.name for p in self.probes}
+        reserved = [
+            p.name
+            for p in self.probes
+            if p.name in ("original", "out_of_distribution") or p.name.startswith(COMPOSED)
+        ]
         if reserved:
-            raise ValueError(f"the probe name {reserved.pop()!r} is reserved; choose another one")
+            raise ValueError(f"the probe name {reserved[0]!r} is reserved; choose another one")
         return self
+
+
+class Ruled(NamedTuple):
+    """A probe and the perturbation it names."""
+
+    probe: Probe
+    rule: Perturbation
+
+
+def rules_of(suite: Suite, tables: TableTexts | None = None) -> list[Ruled]:
+    """The probes of a suite, then what Hypothesis composes of them, per kind of meaning.
+
+    Args:
+        suite: The suite.
+        tables: The texts of the dataset's tables, for probes that take them.
+    """
+    rules = [
+        Ruled(
+            p,
+            _table_rule(p.name, Meaning(p.meaning), tables)
+            if p.meaning
+            else PERTURBATIONS[p.perturbation],
+        )
+        for p in suite.probes
+    ]
+    if not suite.property_based:
+        return rules
+    from harness.prompts.strategies import Family, composed
+
+    families = [
+        Family(rule, None if probe.attributes == "all" else tuple(probe.attributes))
+        for probe, rule in rules
+    ]
+    for meaning in dict.fromkeys(family.rule.meaning for family in families):
+        name = f"{COMPOSED}{meaning.value}"
+        probe = Probe(name=name, perturbation="composed", repeats=suite.property_based)
+        rules.append(Ruled(probe, composed(meaning, families)))
+    return rules
+
+
+def _table_rule(probe: str, meaning: Meaning, tables: TableTexts | None) -> Rule:
+    """The rows of the tables that bear the probe's name, as a perturbation."""
+
+    def variants(prompt: Prompt, attribute: str | None, context: Context) -> Iterator[Outcome]:
+        sample = context.sample
+        yield from table_variants(tables, probe, sample.sample_id if sample else "", prompt)
+
+    return Rule(
+        name=TABLE,
+        meaning=meaning,
+        expected_mask=_RIGHT_AFTER.get(meaning, ExpectedMask.UNDEFINED),
+        form=Form.FREE,
+        variants=variants,
+        scope=Scope.SAMPLE,
+    )
 
 
 def suite_names() -> list[str]:
@@ -229,5 +311,6 @@ def _with_includes(suite: Suite, document: Document) -> Suite:
             "probes": list(probes.values()),
             "tables": [table for p in [*parts, suite] for table in p.tables],
             "out_of_distribution": any(p.out_of_distribution for p in [*parts, suite]),
+            "property_based": max(p.property_based for p in [*parts, suite]),
         }
     )

@@ -25,7 +25,8 @@ def check(
     suite: Annotated[
         str | None,
         typer.Argument(
-            help="A suite's name or the path of its file. [default: paper; none with --model]",
+            help="A suite's name or the path of its file. [default: paper; none with --model or "
+            "--perturbation]",
             show_default=False,
         ),
     ] = None,
@@ -55,6 +56,13 @@ def check(
         list[str] | None,
         typer.Option("--prompt", help="Prompt that fits the pictures; two or more."),
     ] = None,
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option("--perturbation", help="NAME whose laws are tried, built in or outside; a,b."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=1, help="Prompts invented per dataset and law.")
+    ] = 50,
     device: Device = "auto",
     dtype: DataType = "float32",
     strict: Annotated[
@@ -63,12 +71,15 @@ def check(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check a suite, the cards it names, and every row of its data; or a model's contract."""
+    """Check a suite, its cards and every row of its data; a model's contract; a perturbation."""
     from harness.commands.contract import Trial, exit_code, show, try_model
-    from harness.commands.options import model_arguments, select_suite
+    from harness.commands.laws import any_broken, try_laws
+    from harness.commands.laws import show as show_laws
+    from harness.commands.options import model_arguments, select_suite, split_names
 
     content: dict[str, Any] = {}
-    if suite is not None or not model:
+    rules = split_names(perturbation)
+    if suite is not None or not (model or rules):
         chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
         silent = quiet or as_json
         content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
@@ -77,12 +88,14 @@ def check(
     trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
     models = model_arguments(model or [], checkpoint) if model else []
     reports = [try_model(one, trial, quiet=quiet or as_json) for one in models]
+    tried = try_laws(rules, datasets, examples=examples, quiet=quiet or as_json)
     if as_json:
-        content |= {"models": [report.content() for report in reports]}
+        content |= {"models": [report.content() for report in reports], "perturbations": tried}
         typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
     else:
         show(reports, quiet=quiet)
-    if exit_code(reports, strict=strict):
+        show_laws(tried, quiet=quiet)
+    if exit_code(reports, strict=strict) or any_broken(tried):
         raise typer.Exit(2)
 
 

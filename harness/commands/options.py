@@ -101,10 +101,31 @@ def select_suite(
 
     A dataset that the suite does not list is added with the suite's defaults.
     """
-    from harness.errors import UsageError
-    from harness.suites import Suite, load_suite
+    from harness.suites import load_suite
 
-    suite = load_suite(name)
+    return with_choices(
+        load_suite(name),
+        datasets=datasets,
+        split=split,
+        prompt_type=prompt_type,
+        prompts=prompts,
+        seed=seed,
+    )
+
+
+def with_choices(
+    suite: "Suite",
+    *,
+    datasets: Sequence[str] | None = None,
+    split: str | None = None,
+    prompt_type: str | None = None,
+    prompts: str | None = None,
+    seed: int | None = None,
+) -> "Suite":
+    """A suite with the command line's choices in place of its own."""
+    from harness.errors import UsageError
+    from harness.suites import Suite
+
     entries = list(suite.datasets)
     chosen = split_names(datasets)
     if chosen:

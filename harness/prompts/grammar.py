@@ -9,16 +9,19 @@ Rendering a parsed prompt's values gives back its text byte for byte.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harness.cards import PROMPT_TYPES, DatasetCard, Grammar, load_dataset_card
 from harness.errors import CardError, PromptError, choose
+from harness.prompts.phrases import Rewriting, compile_paraphrases, compile_rewritings
 from harness.prompts.templates import Mismatch, Template, compile_template
 from harness.records import Prompt
 
 # The longest released prompt has 369 characters; annotations come from strangers.
 MAX_LENGTH = 2000
+# Texts whose parse is remembered: the released files have 10,439 distinct prompts.
+REMEMBERED = 2**16
 
 
 class _Near(NamedTuple):
@@ -31,11 +34,23 @@ class _Near(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptGrammar:
-    """The compiled prompt grammar of one dataset."""
+    """The compiled prompt grammar of one dataset.
+
+    `paraphrases` say the same otherwise, per rung; `orders` hold the same phrases in
+    other places, per rung and template; `drops` and `negations` are kept per attribute.
+    """
 
     dataset: str
-    card: Grammar
-    templates: Mapping[str, tuple[Template, ...]]
+    card: Grammar = field(repr=False)
+    templates: Mapping[str, tuple[Template, ...]] = field(repr=False)
+    paraphrases: Mapping[str, tuple[Template, ...]] = field(default_factory=dict, repr=False)
+    orders: Mapping[tuple[str, int], tuple[Template, ...]] = field(default_factory=dict, repr=False)
+    drops: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    negations: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    _attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[tuple[str, str | None, int], Prompt | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def prompt_types(self) -> tuple[str, ...]:
@@ -48,8 +63,11 @@ class PromptGrammar:
         Raises:
             PromptError: The dataset has no such prompt type.
         """
-        richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
-        return tuple(dict.fromkeys(name for template in richest for name in template.attributes))
+        if prompt_type not in self._attributes:
+            richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
+            names = dict.fromkeys(name for template in richest for name in template.attributes)
+            self._attributes[prompt_type] = tuple(names)
+        return self._attributes[prompt_type]
 
     def parse(self, text: str, *, prompt_type: str | None = None, index: int = 0) -> Prompt:
         """Recover the attribute spans of a prompt from its text.
@@ -69,17 +87,27 @@ class PromptGrammar:
             >>> prompt.prompt_type, prompt.values
             ('p3', {'color': 'white', 'shape': 'round', 'class': 'polyp'})
         """
-        self._refuse_long(text)
-        if prompt_type is not None:
-            found = self._parse_as(text, prompt_type, index)
-            if found is None:
-                raise PromptError(self._explain(text, (prompt_type,)))
-            return found
-        parses = [self._parse_as(text, rung, index) for rung in self.prompt_types]
-        best = max((p for p in parses if p is not None), key=lambda p: len(p.spans), default=None)
-        if best is None:
-            raise PromptError(self._explain(text, self.prompt_types))
-        return best
+        found = self.recognise(text, prompt_type=prompt_type, index=index)
+        if found is None:
+            rungs = self.prompt_types if prompt_type is None else (prompt_type,)
+            raise PromptError(self._explain(text, rungs))
+        return found
+
+    def recognise(
+        self, text: str, *, prompt_type: str | None = None, index: int = 0
+    ) -> Prompt | None:
+        """As `parse`, but None where no template matches: nothing is explained.
+
+        Raises:
+            PromptError: The text is too long, or its type is unknown.
+        """
+        key = (text, prompt_type, index)
+        if key in self._known:
+            return self._known[key]
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[key] = found = self._try(text, prompt_type, index)
+        return found
 
     def render(
         self, prompt_type: str, values: Mapping[str, str], *, template: int | None = None
@@ -116,6 +144,13 @@ class PromptGrammar:
         where = f"dataset {self.dataset!r}"
         choose(prompt_type, self.prompt_types, kind="prompt type", where=where, error=PromptError)
         return self.templates[prompt_type]
+
+    def _try(self, text: str, prompt_type: str | None, index: int) -> Prompt | None:
+        self._refuse_long(text)
+        if prompt_type is not None:
+            return self._parse_as(text, prompt_type, index)
+        parses = [self._parse_as(text, rung, index) for rung in self.prompt_types]
+        return max((p for p in parses if p is not None), key=lambda p: len(p.spans), default=None)
 
     def _refuse_long(self, text: str) -> None:
         if len(text) > MAX_LENGTH:
@@ -191,7 +226,18 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
             for number, source in enumerate(sources)
         )
     _refuse_unused(card, templates)
-    return PromptGrammar(card.name, card.grammar, templates)
+    _refuse_strange_keys(card, where)
+    attributes = card.grammar.attributes
+    paraphrases, orders = compile_paraphrases(card.grammar, where=where)
+    return PromptGrammar(
+        card.name,
+        card.grammar,
+        templates,
+        paraphrases,
+        orders,
+        compile_rewritings(card.grammar.drops, attributes, where=f"{where}.drops"),
+        compile_rewritings(card.grammar.negations, attributes, where=f"{where}.negations"),
+    )
 
 
 def _refuse_unused(card: DatasetCard, templates: Mapping[str, tuple[Template, ...]]) -> None:
@@ -202,3 +248,16 @@ def _refuse_unused(card: DatasetCard, templates: Mapping[str, tuple[Template, ..
                 f"dataset card {card.name!r}: grammar.attributes.{name}: no template has a slot "
                 f"{{{name}}}. Every attribute stands in one. Add the slot or remove the attribute."
             )
+
+
+def _refuse_strange_keys(card: DatasetCard, where: str) -> None:
+    """Changes of what the grammar does not have would never apply."""
+    grammar = card.grammar
+    for key, names, known in (
+        ("paraphrases", grammar.paraphrases, grammar.prompts),
+        ("drops", grammar.drops, grammar.attributes),
+        ("negations", grammar.negations, grammar.attributes),
+    ):
+        kind = "prompt type" if key == "paraphrases" else "attribute"
+        for name in names:
+            choose(name, known, kind=kind, where=f"{where}.{key}", error=CardError)

@@ -1,77 +1,70 @@
-"""The semantic opposite of an attribute's value.
+"""What the values of attributes mean: opposites, synonyms, spellings.
 
-Conventions: values are texts as they stand in prompts; the case of a value's first
-letter is kept. ``None`` means "has no opposite", which callers count as not
-applicable. The curated entries are read from ``data/opposites.yaml``, whose header
-explains their form; WordNet is asked only for single words without an entry.
+Conventions: values are texts as they stand in prompts; capitals are kept. ``None`` or
+an empty tuple means "has none", which callers count as not applicable. The curated
+entries come from files that ship (`entries`); WordNet is asked only for single words
+without an entry. Two texts mean the same when their canonical sets are equal.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Protocol
 
-from harness.cards import Strict
 from harness.errors import LexiconError, choose
-from harness.files import read_yaml, validate
-from harness.prompts.wordnet import VERSION, load_antonyms
+from harness.prompts.dressing import Dressed, undress, without_articles
+from harness.prompts.entries import (
+    DATA,
+    FILES,
+    SEPARATOR,
+    Entries,
+    Forms,
+    Said,
+    Strangers,
+    read_entries,
+    read_forms,
+    read_lines,
+    read_strangers,
+)
+from harness.prompts.wordnet import VERSION, load_wordnet
 
 LEXICONS = ("curated", f"curated+wordnet@{VERSION}")
-SEPARATOR = ", "
-
-_DATA = Path(__file__).parent / "data" / "opposites.yaml"
-# "it is a round shape", "a circle", "heart shaped": what a shape may be dressed in. Fits any text.
-_PHRASE = re.compile(
-    r"(?P<before>(?:it is )?(?P<article>an? )?)(?P<head>.*?)(?P<after> shaped?)?", re.DOTALL
-)
+NOTHING = Entries()
 
 
-class Rules(Strict):
-    """The entries of one attribute; see the header of the data file."""
+class Thesaurus(Protocol):
+    """A source that is asked for single words without a curated entry."""
 
-    pairs: list[tuple[str, str]] = []
-    towards: dict[str, list[str]] = {}
-    none: list[str] = []
-    same: list[list[str]] = []
-    lists: Literal["items", "whole"] | None = None
-    phrases: bool = False
+    def antonym(self, word: str) -> str | None:
+        """The opposite of a lower-case word, or None."""
+        ...
 
-
-class _File(Strict):
-    title: str
-    attributes: dict[str, Rules]
-
-
-@dataclass(frozen=True)
-class _Entries:
-    """The rules of one attribute, ready to be looked up."""
-
-    opposites: Mapping[str, str] = field(default_factory=dict)
-    without: frozenset[str] = frozenset()
-    same: Mapping[str, str] = field(default_factory=dict)
-    lists: Literal["items", "whole"] | None = None
-    phrases: bool = False
-
-    def key(self, value: str) -> str:
-        """How a value is looked up: the order of a list with one opposite does not matter."""
-        whole = self.lists == "whole"
-        return SEPARATOR.join(sorted(set(value.split(SEPARATOR)))) if whole else value
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        """Other lower-case words for the same, the nearest first."""
+        ...
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Opposites and synonyms of attribute values.
+    """Opposites, synonyms and spellings of attribute values.
 
-    `source` is the name it was loaded by; `sha256` changes with the curated data
-    and with the version of WordNet.
+    `source` is the name it was loaded by; `sha256` changes with any of the curated
+    files and with the copy of WordNet.
     """
 
     source: str
     sha256: str
-    entries: Mapping[str, _Entries]
-    antonyms: Callable[[str], str | None] | None = None
+    entries: Mapping[str, Entries] = field(repr=False)
+    forms: Forms = field(repr=False)
+    strangers: Strangers = field(repr=False)
+    sentences: tuple[str, ...] = field(repr=False)
+    real_words: frozenset[str] = field(repr=False)
+    thesaurus: Thesaurus | None = field(default=None, repr=False)
+    _canonical: dict[tuple[str, str], frozenset[str]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def opposite(self, attribute: str, value: str) -> str | None:
         """The semantic opposite of a value, or None.
@@ -83,13 +76,37 @@ class Lexicon:
             >>> curated.opposite("shape", "it is a circle")
             'it is a square'
         """
-        entries = self.entries.get(attribute, _Entries())
-        found = self._curated(entries, value.lower())
-        if found is None and self.antonyms is not None and _is_plain(entries, value.lower()):
-            found = self.antonyms(value.lower())
+        entries, plain = self.entries.get(attribute, NOTHING), value.lower()
+        found = _curated_opposite(entries, plain)
+        if found is None and self.thesaurus is not None and plain.isalpha():
+            found = None if plain in entries.without else self.thesaurus.antonym(plain)
         if found is None or self.canonical(attribute, found) == self.canonical(attribute, value):
             return None
         return like(found, value)
+
+    def synonyms(self, attribute: str, value: str, *, noun: bool = False) -> tuple[str, ...]:
+        """Other ways to say a value: curated ones, or else those of the thesaurus.
+
+        Args:
+            attribute: The attribute.
+            value: Its value as it stands in a prompt.
+            noun: Whether a noun must stand there, as in "circle-shaped".
+
+        Example:
+            >>> load_lexicon("curated").synonyms("location", "top left, center")
+            ('upper left, middle',)
+        """
+        entries, plain = self.entries.get(attribute, NOTHING), value.lower()
+        items = plain.split(SEPARATOR) if entries.lists else [plain]
+        ways = [self._said(entries, item, noun) for item in items]
+        # The n-th way of a list takes the n-th way of each item, over and over.
+        lists = [
+            SEPARATOR.join(
+                way[n % len(way)] if way else item for item, way in zip(items, ways, strict=True)
+            )
+            for n in range(max(map(len, ways)))
+        ]
+        return tuple(dict.fromkeys(like(said, value) for said in lists))
 
     def canonical(self, attribute: str, value: str) -> frozenset[str]:
         """What a value means, so that other words for the same compare equal.
@@ -99,79 +116,138 @@ class Lexicon:
             >>> curated.canonical("shape", "a circle") == curated.canonical("shape", "Round")
             True
         """
-        entries = self.entries.get(attribute, _Entries())
-        items = value.lower().split(SEPARATOR) if entries.lists else [value.lower()]
-        heads = [_undress(item)["head"] if entries.phrases else item for item in items]
-        return frozenset(entries.same.get(head, head) for head in heads)
+        found = self._canonical.get((attribute, value))
+        if found is None:
+            found = self._canonical[attribute, value] = self._mean(attribute, value)
+        return found
+
+    def plain(self, attribute: str, value: str) -> str:
+        """A value without what it is dressed in.
+
+        Example:
+            >>> load_lexicon("curated").plain("shape", "it is a round shape")
+            'round'
+        """
+        entries = self.entries.get(attribute, NOTHING)
+        return undress(value).head if entries.phrases else value
+
+    def plural(self, noun: str) -> str | None:
+        """The plural of a noun, or None where it is not known."""
+        found = self.forms.plurals.get(noun.lower())
+        return None if found is None else like(found, noun)
+
+    def singular(self, noun: str) -> str | None:
+        """The singular of a plural, or None where it is not known."""
+        known = (one for one, many in self.forms.plurals.items() if many == noun.lower())
+        found = next(known, None)
+        return None if found is None else like(found, noun)
 
     def words(self) -> frozenset[str]:
         """Every single word that occurs in an entry, lower case."""
-        texts: set[str] = set()
+        texts: set[str] = {*self.forms.plurals, *self.forms.plurals.values()}
+        for pair in [*self.forms.released, *self.forms.british]:
+            texts |= {*pair}
         for entries in self.entries.values():
-            texts |= {*entries.opposites, *entries.opposites.values()}
-            texts |= {*entries.without, *entries.same}
+            texts |= {*entries.opposites, *entries.opposites.values(), *entries.without}
+            texts |= {*entries.same, *entries.said}
+            for said in entries.said.values():
+                texts |= {*said.any, *said.noun, *said.adjective}
         return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text))
 
-    def _curated(self, entries: _Entries, value: str) -> str | None:
-        found = entries.opposites.get(entries.key(value))
-        if found is None and entries.lists == "items":
-            items = value.split(SEPARATOR)
-            return SEPARATOR.join(entries.opposites.get(item, item) for item in items)
-        if found is None and entries.phrases:
-            return _dressed_opposite(entries, value)
-        return found
+    def _mean(self, attribute: str, value: str) -> frozenset[str]:
+        entries = self.entries.get(attribute, NOTHING)
+        plain = plainly(value)
+        items = plain.split(SEPARATOR) if entries.lists else [plain]
+        heads = [undress(item).head if entries.phrases else item for item in items]
+        return frozenset(self._head(entries, head) for head in heads)
+
+    def _head(self, entries: Entries, word: str) -> str:
+        one = _singulars().get(word, word)
+        return entries.same.get(one, one)
+
+    def _said(self, entries: Entries, item: str, noun: bool) -> tuple[str, ...]:
+        known = entries.said.get(corrected(item))
+        dressed = undress(item)
+        if known is None and entries.phrases:
+            known = entries.said.get(dressed.head)
+        if known is not None and noun:
+            return known.noun
+        if known is not None:
+            return _dressed_ways(dressed, known) if entries.phrases else known.any
+        if self.thesaurus is None or not item.isalpha():
+            return ()
+        return self.thesaurus.synonyms(item)
 
 
-def _dressed_opposite(entries: _Entries, value: str) -> str | None:
-    phrase = _undress(value)
-    opposite = entries.opposites.get(phrase["head"])
-    if opposite is None:
-        return None
-    before = phrase["before"]
-    if phrase["article"]:
-        article = "an " if opposite[0] in "aeiou" else "a "
-        before = before.removesuffix(phrase["article"]) + article
-    return before + opposite + phrase["after"]
+def _curated_opposite(entries: Entries, value: str) -> str | None:
+    found = entries.opposites.get(entries.key(value))
+    if found is None and entries.lists == "items":
+        items = value.split(SEPARATOR)
+        return SEPARATOR.join(entries.opposites.get(item, item) for item in items)
+    if found is None and entries.phrases:
+        dressed = undress(value)
+        opposite = entries.opposites.get(dressed.head)
+        return None if opposite is None else dressed.with_head(opposite)
+    return found
 
 
-def _undress(value: str) -> dict[str, str]:
-    found = _PHRASE.fullmatch(value)
-    return {} if found is None else found.groupdict("")
+def _dressed_ways(dressed: Dressed, said: Said) -> tuple[str, ...]:
+    """Other ways to say a value that may be dressed: nouns and adjectives where each can stand.
+
+    A bare value stands before a noun ("circle polyp"), where an adjective is better.
+    """
+    clause = "it is " if dressed.before.startswith("it is ") else ""
+    longer = [form for form in said.any if form not in {*said.noun, *said.adjective}]
+    if dressed.after:
+        heads = said.noun if dressed.after.endswith("shaped") else said.adjective
+        return tuple(dressed.with_head(head) for head in heads) or tuple(longer)
+    nouns = [dressed.with_head(noun) for noun in said.noun] if dressed.article else []
+    return tuple([*nouns, *(clause + word for word in (*said.adjective, *longer))])
 
 
 def like(value: str, model: str) -> str:
-    """`value` with a capital first letter where `model` has one.
+    """`value` with capitals where `model` has them: on the first word, or on every one.
 
     Example:
-        >>> like("malignant", "Benign")
-        'Malignant'
+        >>> like("malignant", "Benign"), like("pleural fluid", "Pleural Effusion")
+        ('Malignant', 'Pleural Fluid')
     """
-    return value[:1].upper() + value[1:] if model[:1].isupper() else value
+    first = model[:1].isupper()
+    words = re.findall(r"[^\W\d_]+", model)
+    if first and len(words) > 1 and all(word[0].isupper() for word in words):
+        return re.sub(r"(?<![\w'-])(?!of |the )\w", lambda found: found.group().upper(), value)
+    return value[:1].upper() + value[1:] if first else value
 
 
-def _is_plain(entries: _Entries, value: str) -> bool:
-    """Whether WordNet may be asked: one word, about which the curated data says nothing."""
-    return value.isalpha() and value not in entries.without
+@cache
+def _spellings() -> tuple[re.Pattern[str], Mapping[str, str]]:
+    forms = read_forms()
+    right = dict(forms.released) | {british: american for american, british in forms.british}
+    right |= dict(forms.repairs)
+    longest = sorted(right, key=lambda wrong: (-len(wrong), wrong))
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest))})\b"), right
 
 
-def _compile(rules: Rules) -> _Entries:
-    entries = _Entries(lists=rules.lists, phrases=rules.phrases)
-    opposites: dict[str, str] = {}
-    both_ways = [(a, b) for a, b in rules.pairs] + [(b, a) for a, b in rules.pairs]
-    one_way = [(value, to) for to, values in rules.towards.items() for value in values]
-    for value, opposite in both_ways + one_way:
-        if opposites.setdefault(entries.key(value), opposite) != opposite:
-            raise LexiconError(
-                f"{_DATA.name}: {value!r} has two opposites, {opposites[entries.key(value)]!r} "
-                f"and {opposite!r}. A value has one. Remove one of them."
-            )
-    return _Entries(
-        opposites,
-        frozenset(entries.key(value) for value in rules.none),
-        {value: group[0] for group in rules.same for value in group},
-        rules.lists,
-        rules.phrases,
-    )
+@cache
+def _singulars() -> Mapping[str, str]:
+    """Plain plurals and their plain singulars."""
+    return {plainly(many): plainly(one) for one, many in read_forms().plurals.items()}
+
+
+def corrected(text: str) -> str:
+    """A lower-case text with released slips repaired and American spellings."""
+    pattern, right = _spellings()
+    return pattern.sub(lambda found: right[found.group()], text)
+
+
+def plainly(text: str) -> str:
+    """A text as it is compared: lower case, corrected, without articles.
+
+    Example:
+        >>> plainly("Middle of the ear, in grey")
+        'middle of ear, in gray'
+    """
+    return without_articles(corrected(text.lower()))
 
 
 def load_lexicon(name: str = "curated") -> Lexicon:
@@ -185,11 +261,34 @@ def load_lexicon(name: str = "curated") -> Lexicon:
         LexiconError: The name is unknown, or WordNet is missing or of another version.
     """
     choose(name, LEXICONS, kind="lexicon", where="lexicon", error=LexiconError)
-    data = validate(read_yaml(_DATA, error=LexiconError), _File, error=LexiconError)
-    antonyms = None if name == "curated" else load_antonyms()
+    wordnet = None if name == "curated" else load_wordnet()
+    digest = hashlib.sha256(name.encode())
+    for file in FILES:
+        digest.update((DATA / file).read_bytes())
+    if wordnet is not None:
+        digest.update(wordnet.sha256.encode())
+    entries, forms, strangers = _curated()
     return Lexicon(
-        source=name,
-        sha256=hashlib.sha256(_DATA.read_bytes() + name.encode()).hexdigest(),
-        entries={attribute: _compile(rules) for attribute, rules in data.attributes.items()},
-        antonyms=antonyms,
+        name,
+        digest.hexdigest(),
+        entries,
+        forms,
+        strangers,
+        read_lines("irrelevant.txt"),
+        frozenset(read_lines("real_words.txt")),
+        wordnet,
     )
+
+
+@cache
+def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
+    entries = read_entries()
+    plain = {
+        name: replace(
+            found,
+            same={plainly(word): plainly(head) for word, head in found.same.items()},
+            said={corrected(word): ways for word, ways in found.said.items()},
+        )
+        for name, found in entries.items()
+    }
+    return plain, read_forms(), read_strangers()

@@ -13,6 +13,7 @@ length, which the grammar limits; there is no backtracking that could explode.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from harness.cards import AttributeRule
 from harness.errors import CardError, nearest
@@ -29,6 +30,14 @@ class Slot:
     values: tuple[str, ...] = ()
     separator: str | None = None
 
+    @cached_property
+    def _by_letter(self) -> Mapping[str, tuple[str, ...]]:
+        """The values that begin with a letter: most of a long list need not be tried."""
+        found: dict[str, tuple[str, ...]] = {}
+        for value in self.values:
+            found[value[:1]] = (*found.get(value[:1], ()), value)
+        return found
+
     @property
     def wanted(self) -> str:
         """What stands here, for messages."""
@@ -40,7 +49,7 @@ class Slot:
         open_starts = [start]
         while open_starts:
             begin = open_starts.pop()
-            for value in self.values:
+            for value in self._by_letter.get(text[begin : begin + 1], ()):
                 end = begin + len(value)
                 if text.startswith(value, begin) and end not in found:
                     found.add(end)

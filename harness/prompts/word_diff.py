@@ -5,13 +5,17 @@ character stands for itself. Offsets are those of the original, as in every edit
 """
 
 import re
+from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import accumulate
 
 from harness.records import Edit
 
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 
+@lru_cache(maxsize=2**14)
 def word_edits(original: str, text: str) -> tuple[Edit, ...]:
     """Replacements, removals and insertions of whole words; none where the texts are equal.
 
@@ -22,9 +26,12 @@ def word_edits(original: str, text: str) -> tuple[Edit, ...]:
         [('small', 'large round')]
     """
     old, new = _WORD.findall(original), _WORD.findall(text)
-    starts = [0]
-    for word in old:
-        starts.append(starts[-1] + len(word))
+    # Most variants share their beginning and end with the original, and the rest is short.
+    head = n_shared(old, new)
+    tail = n_shared(old[head:][::-1], new[head:][::-1])
+    first = sum(map(len, old[:head]))
+    old, new = old[head : len(old) - tail], new[head : len(new) - tail]
+    starts = list(accumulate(map(len, old), initial=first))
     edits: list[Edit] = []
     blank = ""  # what stands between the last edit and here, if that is blank
     for kind, i, j, k, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -40,3 +47,14 @@ def word_edits(original: str, text: str) -> tuple[Edit, ...]:
             edits.append(Edit(starts[i], starts[j], before, after))
             blank = ""
     return tuple(edits)
+
+
+def n_shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many pieces (words, or characters) two texts have in common at their beginning.
+
+    Example:
+        >>> n_shared("small", "smell")
+        2
+    """
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,19 +1,25 @@
-"""Antonyms from WordNet 3.0, through NLTK.
+"""WordNet 3.0 through NLTK: antonyms, synonyms, and what is an English word.
 
 Conventions: words are lower case. The choice is deterministic: adjective senses
 before noun, adverb and verb senses, senses in WordNet's order (most frequent
-first), and the first antonym of the word's own lemma.
+first). The antonym is the first one of the word's own lemma; synonyms are the other
+lemmas of the word's first sense.
 
-NLTK reads its own data folders only. Online, ``python -m nltk.downloader wordnet``
-fills one. Offline, copy the files of Debian's packages ``wordnet-base`` and
-``wordnet-sense-index`` to ``corpora/wordnet`` in one of them, with the file
-``lexnames``, which Debian leaves out: `LEXNAMES` is its text.
+NLTK reads its own data folders only. ``python -m harness.prompts.wordnet`` fills one
+by NLTK's downloader; offline, ``python -m harness.prompts.wordnet FOLDER`` copies the
+files of Debian's packages ``wordnet-base`` and ``wordnet-sense-index`` from `FOLDER`,
+with the file ``lexnames``, which Debian leaves out: `LEXNAMES` is its text.
 
 References:
     C. Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press, 1998.
 """
 
-from collections.abc import Callable
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from harness.errors import LexiconError
@@ -52,8 +58,64 @@ def _lexnames() -> str:
 LEXNAMES = _lexnames()
 
 
-def load_antonyms() -> Callable[[str], str | None]:
-    """A function from a word to its antonym, or None.
+# What NLTK's reader opens; Debian has these under the same names.
+DATA_FILES = tuple(f"data.{part}" for part in ("adj", "adv", "noun", "verb"))
+OTHER_FILES = (
+    *(f"index.{part}" for part in ("adj", "adv", "noun", "verb", "sense")),
+    *(f"{part}.exc" for part in ("adj", "adv", "noun", "verb")),
+    "cntlist.rev",
+)
+_HINT = (
+    "Install it with `python -m harness.prompts.wordnet`; offline, with `python -m "
+    "harness.prompts.wordnet FOLDER`, where FOLDER holds the files of Debian's wordnet-base and "
+    "wordnet-sense-index."
+)
+
+
+@dataclass(frozen=True)
+class WordNet:
+    """A copy of WordNet that NLTK has opened."""
+
+    reader: Any
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the files that hold the senses."""
+        digest = hashlib.sha256()
+        for name in DATA_FILES:
+            with self.reader.open(name) as file:
+                digest.update(file.read().encode())
+        return digest.hexdigest()
+
+    def antonym(self, word: str) -> str | None:
+        """The first antonym of a word, or None."""
+        for part in _PARTS_OF_SPEECH:
+            for synset in self.reader.synsets(word, pos=part):
+                for lemma in synset.lemmas():
+                    if lemma.name().lower() == word and lemma.antonyms():
+                        return _spelled(lemma.antonyms()[0])
+        return None
+
+    def synonyms(self, word: str) -> tuple[str, ...]:
+        """The other lemmas of a word's first sense."""
+        for part in _PARTS_OF_SPEECH:
+            senses = self.reader.synsets(word, pos=part)
+            if senses:
+                found = dict.fromkeys(_spelled(lemma) for lemma in senses[0].lemmas())
+                return tuple(name for name in found if name != word)
+        return ()
+
+    def is_word(self, word: str) -> bool:
+        """Whether this is an English noun, verb, adjective or adverb, inflected or not."""
+        return any(self.reader.morphy(word, part) is not None for part in _PARTS_OF_SPEECH)
+
+
+def _spelled(lemma: Any) -> str:
+    return str(lemma.name()).replace("_", " ").lower()
+
+
+def load_wordnet() -> WordNet:
+    """Open NLTK's copy of WordNet.
 
     Raises:
         LexiconError: NLTK has no WordNet, or another version than 3.0.
@@ -63,10 +125,9 @@ def load_antonyms() -> Callable[[str], str | None]:
     if version != VERSION:
         raise LexiconError(
             f"wordnet: found version {version}. Version {VERSION} is needed, so that the same "
-            "suite gives the same words everywhere. Install it with "
-            "`python -m nltk.downloader wordnet` and remove the other copy."
+            f"suite gives the same words everywhere. Remove this copy. {_HINT}"
         )
-    return lambda word: _antonym(reader, word)
+    return WordNet(reader)
 
 
 def _reader() -> Any:
@@ -84,18 +145,60 @@ def _reader() -> Any:
         found = next(filter(None, lines), "no data")
         raise LexiconError(
             f"wordnet: NLTK cannot read its data ({found}). The lexicon "
-            f"'curated+wordnet@{VERSION}' needs WordNet. Install it with `python -m "
-            "nltk.downloader wordnet`; offline, copy the files of Debian's wordnet-base and "
-            "wordnet-sense-index to nltk_data/corpora/wordnet and write "
-            "harness.prompts.wordnet.LEXNAMES to 'lexnames' beside them."
+            f"'curated+wordnet@{VERSION}' needs WordNet. {_HINT}"
         ) from None
     return reader
 
 
-def _antonym(reader: Any, word: str) -> str | None:
-    for part in _PARTS_OF_SPEECH:
-        for synset in reader.synsets(word, pos=part):
-            for lemma in synset.lemmas():
-                if lemma.name().lower() == word and lemma.antonyms():
-                    return str(lemma.antonyms()[0].name()).replace("_", " ").lower()
-    return None
+def install(source: Path | None, target: Path) -> Path:
+    """Put WordNet 3.0 where NLTK finds it.
+
+    Args:
+        source: A folder with Debian's files; None downloads them with NLTK's downloader.
+        target: A folder of NLTK's data path.
+
+    Returns:
+        The folder with WordNet's files.
+
+    Raises:
+        LexiconError: A file is missing, or the download failed.
+    """
+    folder = target / "corpora" / "wordnet"
+    if source is None:
+        import nltk
+
+        if not nltk.download("wordnet", download_dir=str(target), quiet=True):
+            raise LexiconError(
+                f"wordnet: NLTK's downloader could not fill {str(target)!r}. A network is needed "
+                f"for it. {_HINT}"
+            )
+        return folder
+    for name in DATA_FILES + OTHER_FILES:
+        if not (source / name).is_file():
+            raise LexiconError(
+                f"wordnet: {str(source)!r} has no file {name!r}. The files of Debian's packages "
+                "wordnet-base and wordnet-sense-index are expected there. Name the folder that "
+                "holds them, such as /usr/share/wordnet."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in DATA_FILES + OTHER_FILES:
+        shutil.copyfile(source / name, folder / name)
+    (folder / "lexnames").write_text(LEXNAMES, encoding="utf-8")
+    return folder
+
+
+def main(arguments: list[str]) -> int:
+    """Install WordNet into the first folder of NLTK's data path."""
+    import nltk
+
+    try:
+        folder = install(Path(arguments[0]) if arguments else None, Path(nltk.data.path[0]))
+    except LexiconError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 2
+    sys.stdout.write(f"WordNet {VERSION} is in {folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

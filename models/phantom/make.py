@@ -22,10 +22,12 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+__all__ = ["COURSES", "Course", "make", "measure", "nonsense", "shortfalls", "training_of"]
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from curriculum import Course, train  # noqa: E402
+from curriculum import Course, nonsense, train  # noqa: E402
 from figures import measure  # noqa: E402
 
 from harness.checkpoints import file_sha256, load_into, read_tensors  # noqa: E402
@@ -159,7 +161,7 @@ def take(name: str, course: Course, before: Path | None, file: Path, done: list[
     seconds = time.monotonic() - start
     state = model.adapter.module.state_dict()
     halved = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    training = [*done, course.facts() | {"minutes_on_one_core": round(seconds / 60, 1)}]
+    training = [*done, course.facts() | {"wall_minutes": round(seconds / 60, 1)}]
     tensors = {key: value.contiguous() for key, value in halved.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file, metadata={"training": json.dumps(training)})
@@ -175,7 +177,7 @@ def training_of(file: Path) -> list[dict[str, Any]]:
 
 
 def _without_time(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in facts.items() if key != "minutes_on_one_core"}
+    return {key: value for key, value in facts.items() if key != "wall_minutes"}
 
 
 def start_decoder(module: Any, weights: Path) -> None:

@@ -251,7 +251,7 @@ def probe(activation):
 def test_the_two_cards_are_one_model():
     """They differ in where an untrained decoder starts, and in nothing that a mask shows."""
     new, pretrained = (load_model_card(name) for name in ("biomedclipseg", "biomedclipseg-d"))
-    apart = {"name", "title", "notes", "further_weights"}
+    apart = {"name", "title", "notes", "further_weights", "recognised_by"}
 
     assert new.card.model_dump(exclude=apart) == pretrained.card.model_dump(exclude=apart)
     assert list(pretrained.card.further_weights) == ["decoder"]

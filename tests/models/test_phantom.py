@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from harness.commands.demo import shipped_models
 from harness.data.phantom.frozen import current, frozen
 from harness.errors import CheckpointError
 from harness.models import load_model
+from harness.prompts.words import draw_words
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "models" / "phantom"
@@ -90,8 +92,53 @@ def test_weights_belong_to_the_frozen_generator(name):
     """A changed generator makes the digests differ; the models must then be made again."""
     assert current() == frozen()
     trained = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["training"]
-    assert trained["steps"] > 0
-    assert set(trained["scenes"]) <= set(frozen())
+    for course in trained["courses"]:
+        assert course["steps"] > 0
+        assert set(course["scenes"]) <= set(frozen())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_say_which_courses_made_them(name, make):
+    """Inside the file, on the card, and in the script."""
+    taken = make.training_of(FOLDER / f"{name}.safetensors")
+    assert load_model_card(name).card.training == {"courses": taken}
+    facts = [{k: v for k, v in course.items() if k != "wall_minutes"} for course in taken]
+    assert facts == [course.facts() for course in make.COURSES[name]]
+
+
+def test_between_them_the_crowd_models_use_every_attribute():
+    """The instrument is calibrated on each attribute at least once."""
+    claims = [set(load_model_card(name).card.uses) for name in NAMES if "crowd" in name]
+    assert set.union(*claims) == {"size", "color", "shape", "location", "number"}
+
+
+def test_the_four_architectures_are_there_twice():
+    architectures = ("clipseg", "cris", "biomedclipseg", "biomedclipseg-d")
+    expected = [f"phantom-{name}-{kind}" for name in architectures for kind in ("crowd", "solo")]
+    assert sorted([*expected, "phantom-image-only-crowd"]) == NAMES
+
+
+def test_training_never_sees_the_words_that_suites_draw(make):
+    tested = set(draw_words(10, 0))
+    assert tested
+    assert not tested & set(make.nonsense())
+
+
+def test_a_course_goes_on_from_the_file_before_it(make, tmp_path, monkeypatch):
+    """And a course whose file is there is not taken again."""
+    short = [make.Course({"phantom_solo": 16}, steps=2, text_steps=1, images=8) for _ in range(2)]
+    short[1] = replace(short[1], deciding={"shape": 4})
+    monkeypatch.setitem(make.COURSES, "phantom-clipseg-solo", short)
+    taken = []
+    real = make.take
+    monkeypatch.setattr(make, "take", lambda *a: taken.append(a[2]) or real(*a))
+    make.make("phantom-clipseg-solo", tmp_path / "a.safetensors", tmp_path)
+    first = tmp_path / "phantom-clipseg-solo-1.safetensors"
+    assert taken == [None, first]
+    assert make.training_of(tmp_path / "a.safetensors")[1]["deciding"] == {"shape": 4}
+    make.make("phantom-clipseg-solo", tmp_path / "b.safetensors", tmp_path)
+    assert taken == [None, first, first]
+    assert first.is_file()
 
 
 def test_the_demo_audits_them_all_and_the_control_last():

@@ -13,7 +13,7 @@ SIDE = 160
 SMALL = [
     name
     for name, path in model_names().items()
-    if load_model_card(path).card.settings["input_size"] <= SIDE
+    if load_model_card(path).card.settings.get("input_size", SIDE + 1) <= SIDE
 ]
 # Share of the logits' own deviation, for random numbers through every layer.
 BOUNDS = {"bfloat16": 0.1, "float16": 0.02}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from harness.cards import dataset_names, load_dataset_card
 from harness.errors import LexiconError
-from harness.prompts import lexicon as module
-from harness.prompts.lexicon import Rules, load_lexicon
+from harness.prompts.entries import DATA, FILES
+from harness.prompts.lexicon import Lexicon, corrected, like, load_lexicon, plainly
 
 CURATED = load_lexicon("curated")
 CARDS = [load_dataset_card(name) for name in dataset_names()]
@@ -212,27 +212,32 @@ def test_an_unknown_lexicon_is_answered_with_the_nearest():
         load_lexicon("curatd")
 
 
-def test_two_opposites_of_one_value_are_refused():
-    message = (
-        "opposites.yaml: 'small' has two opposites, 'large' and 'huge'. A value has one. Remove "
-        "one of them."
-    )
-    with pytest.raises(LexiconError, match="^" + re.escape(message) + "$"):
-        module._compile(Rules(pairs=[("small", "large"), ("small", "huge")]))
+class Thesaurus:
+    """Knows one word, and remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def antonym(self, word):
+        self.asked.append(word)
+        return "smooth"
+
+    def synonyms(self, word):
+        self.asked.append(word)
+        return ("craggy", "jagged")
+
+
+def with_thesaurus(thesaurus):
+    ours = CURATED
+    return Lexicon("test", "", ours.entries, ours.forms, ours.strangers, (), frozenset(), thesaurus)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("rugged", "smooth"), ("Rugged", "Smooth")])
 def test_another_source_is_asked_for_single_words_without_an_entry(value, expected):
-    asked = []
+    thesaurus = Thesaurus()
 
-    def antonyms(word):
-        asked.append(word)
-        return "smooth"
-
-    lexicon = module.Lexicon("test", "", CURATED.entries, antonyms)
-
-    assert lexicon.opposite("shape", value) == expected
-    assert asked == ["rugged"]
+    assert with_thesaurus(thesaurus).opposite("shape", value) == expected
+    assert thesaurus.asked == ["rugged"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +245,109 @@ def test_another_source_is_asked_for_single_words_without_an_entry(value, expect
     [("location", "center"), ("size", "medium"), ("shape", "hot dog"), ("class", "Myocardium")],
 )
 def test_no_other_source_is_asked_where_there_is_no_opposite(attribute, value):
-    def antonyms(word):
-        raise AssertionError(word)
+    thesaurus = Thesaurus()
 
-    assert module.Lexicon("test", "", CURATED.entries, antonyms).opposite(attribute, value) is None
+    assert with_thesaurus(thesaurus).opposite(attribute, value) is None
+    assert thesaurus.asked == []
+
+
+def test_another_source_is_asked_for_synonyms_of_words_without_an_entry():
+    thesaurus = Thesaurus()
+    lexicon = with_thesaurus(thesaurus)
+
+    assert lexicon.synonyms("shape", "Rugged") == ("Craggy", "Jagged")
+    assert lexicon.synonyms("shape", "hot dog") == ()
+    assert lexicon.synonyms("shape", "round") == ("circular",)
+    assert thesaurus.asked == ["rugged"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "synonyms"),
+    [
+        ("size", "small", ["little"]),
+        ("size", "small, medium", ["little, medium-sized"]),
+        ("location", "top left, center", ["upper left, middle"]),
+        ("number", "One", ["Single", "1"]),
+        ("number", "thirteen", ["13"]),
+        ("color", "grey", ["gray-colored"]),
+        ("color", "purple", ["violet", "purple-colored"]),
+        ("shape", "circle", ["round", "circular"]),
+        ("shape", "a circle", ["a disc", "round", "circular"]),
+        ("shape", "it is round", ["it is circular"]),
+        ("shape", "it is a round shape", ["it is a circular shape"]),
+        ("shape", "it is triangular shaped", ["it is triangle shaped"]),
+        ("shape", "heart shape", ["heart-shaped"]),
+        ("shape", "a kidney", ["kidney-shaped"]),
+        ("shape", "middle of ear", []),
+        ("view", "four", ["4"]),
+        ("view", "lateral", ["side"]),
+        ("cycle", "systole", ["systolic"]),
+        ("gender", "female", ["woman"]),
+        ("age", "seventy-six", ["76"]),
+        ("quality", "good", ["high"]),
+        ("tumor_type", "Malignant", ["Cancerous"]),
+        ("class", "Left atrium cavity", ["Cavity of the left atrium"]),
+        ("class", "Pleural Effusion", ["Pleural Fluid"]),
+        ("class", "tumors", ["neoplasms"]),
+        ("class", "no polyp", []),
+        ("pathology", "Edema, No Finding", ["Pulmonary Edema, No Finding"]),
+        ("description", "an abnormailty in foot and toes", ["an anomaly in foot and toes"]),
+        ("texture", "rough", []),
+    ],
+)
+def test_synonyms(attribute, value, synonyms):
+    found = CURATED.synonyms(attribute, value)
+
+    assert list(found) == synonyms
+    assert all(
+        CURATED.canonical(attribute, said) == CURATED.canonical(attribute, value) for said in found
+    )
+
+
+def test_where_a_noun_must_stand_a_noun_is_said():
+    assert CURATED.synonyms("shape", "round", noun=True) == ("circle", "disc")
+    assert CURATED.synonyms("shape", "square", noun=True) == ()
+
+
+def test_every_attribute_has_synonyms():
+    """Of the fourteen, all that prompts really hold."""
+    assert {name for name, entries in CURATED.entries.items() if entries.said} == set(ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "expected"),
+    [
+        ("small", "Large", "Small"),
+        ("small", "large", "small"),
+        ("pleural fluid", "Pleural Effusion", "Pleural Fluid"),
+        ("cavity of the left atrium", "Left atrium cavity", "Cavity of the left atrium"),
+        ("fluid of the lung", "Pleural Effusion", "Fluid of the Lung"),
+        ("2", "Two", "2"),
+        ("", "Two", ""),
+    ],
+)
+def test_capitals_follow_the_model(value, model, expected):
+    assert like(value, model) == expected
+
+
+def test_texts_are_compared_in_american_english_without_slips():
+    assert corrected("a grey centre of a mucuos membrane") == "a gray center of a mucous membrane"
+    assert corrected("xray, abnormailty, mushroom like") == "x-ray, abnormality, mushroom-like"
+    assert plainly("The Middle of an ear") == "middle of ear"
+    assert CURATED.plain("shape", "it is a round shape") == "round"
+    assert CURATED.plain("color", "a circle") == "a circle"
+
+
+def test_plurals_both_ways():
+    assert (CURATED.plural("Polyp"), CURATED.singular("Tumors")) == ("Polyps", "Tumor")
+    assert (CURATED.plural("polyps"), CURATED.singular("polyp")) == (None, None)
+
+
+def test_the_hash_is_that_of_every_file():
+    import hashlib
+
+    digest = hashlib.sha256(b"curated")
+    for name in FILES:
+        digest.update((DATA / name).read_bytes())
+
+    assert CURATED.sha256 == digest.hexdigest()

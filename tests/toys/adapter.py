@@ -1,5 +1,6 @@
 """Small models whose behaviour the tests know: one listens, one breaks on demand."""
 
+import re
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -86,3 +87,43 @@ class Box:
 
     def predict(self, pixels: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
         return self._toy.decode(self._toy.encode_images(pixels), self._toy.encode_texts(texts))
+
+
+class Prompts(NamedTuple):
+    codes: torch.Tensor
+
+
+class Spotter:
+    """Finds what is bright. Sees nothing, or the rest, where a pattern stands in its prompt."""
+
+    def __init__(self, settings: Mapping[str, Any], *, weights: Path | None) -> None:
+        self.input_size = (40, 40)
+        self.patterns = [settings.get("nothing"), settings.get("rest"), settings.get("bad")]
+        self.module = torch.nn.Conv2d(3, 1, 1)
+        self.images_encoded = self.texts_encoded = self.pairs_decoded = 0
+
+    def preprocess(self, image: Any) -> torch.Tensor:
+        return standardise(image, self.input_size, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        counts = tuple(len(text.split()) for text in texts)
+        return TokenCounts(counts, (False,) * len(counts))
+
+    def encode_images(self, pixels: torch.Tensor) -> Maps:
+        self.images_encoded += len(pixels)
+        return Maps(torch.where(pixels.mean(1) > -0.1, 9.0, -9.0))
+
+    def encode_texts(self, texts: Sequence[str]) -> Prompts:
+        self.texts_encoded += len(texts)
+        found = [
+            [bool(pattern and re.search(pattern, text)) for pattern in self.patterns]
+            for text in texts
+        ]
+        return Prompts(torch.tensor(found))
+
+    def decode(self, image_features: Maps, text_features: Prompts) -> torch.Tensor:
+        self.pairs_decoded += len(text_features.codes)
+        nothing, rest, bad = text_features.codes[:, :, None, None].unbind(1)
+        logits = torch.where(rest, -image_features.maps, image_features.maps)
+        logits = torch.where(nothing, torch.full_like(logits, -9.0), logits)
+        return torch.where(bad, torch.full_like(logits, torch.nan), logits)

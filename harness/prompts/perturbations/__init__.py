@@ -8,41 +8,78 @@ which are read only when `load_outside` is called.
 from importlib.metadata import entry_points
 
 from harness.errors import SuiteError
+from harness.prompts.context import Context, Form, Scope
+from harness.prompts.edits import apply_edits, invert_edits
+from harness.prompts.perturbations import (
+    change,
+    denial,
+    destruction,
+    removal,
+    slips,
+    surface,
+    wording,
+)
 from harness.prompts.perturbations.base import (
-    Context,
     Enumerated,
+    Lottery,
     Outcome,
     Perturbation,
+    Rule,
     Sampled,
-    apply_edits,
-    invert_edits,
+    is_sampled,
     variants_of,
 )
-from harness.prompts.perturbations.change import Antonym, SwapValue
-from harness.prompts.perturbations.removal import Empty, RandomWord
 
 __all__ = [
     "ENTRY_POINTS",
     "PERTURBATIONS",
     "Context",
     "Enumerated",
+    "Form",
+    "Lottery",
     "Outcome",
     "Perturbation",
+    "Rule",
     "Sampled",
+    "Scope",
     "apply_edits",
     "invert_edits",
+    "is_sampled",
     "load_outside",
     "variants_of",
 ]
 
 ENTRY_POINTS = "vlsm_harness.perturbations"
 
-PERTURBATIONS: dict[str, Perturbation] = {
-    "empty": Empty(),
-    "random_word": RandomWord(),
-    "antonym": Antonym(),
-    "swap_value": SwapValue(),
-}
+_BUILT_IN: tuple[Perturbation, ...] = (
+    removal.EMPTY,
+    removal.DROP_ATTRIBUTE,
+    removal.PROMPT_TYPE,
+    removal.CLASS_ONLY,
+    removal.TRUNCATE,
+    destruction.RANDOM_WORD,
+    destruction.RANDOM_WORDS,
+    destruction.RANDOM_PROMPT,
+    destruction.IRRELEVANT,
+    destruction.SHUFFLE_WORDS,
+    change.ANTONYM,
+    change.SWAP_VALUE,
+    change.OTHER_SAMPLE,
+    change.WRONG_CLASS,
+    denial.CONTRADICTION,
+    denial.NEGATION,
+    denial.ABSENT,
+    wording.SYNONYM,
+    wording.PARAPHRASE,
+    wording.REORDER_ATTRIBUTES,
+    slips.TYPO,
+    slips.SPELLING,
+    slips.ARTICLE_NUMBER,
+    surface.CASE,
+    surface.PUNCTUATION,
+    surface.WHITESPACE,
+)
+PERTURBATIONS: dict[str, Perturbation] = {rule.name: rule for rule in _BUILT_IN}
 
 
 def load_outside() -> list[str]:
@@ -65,8 +102,8 @@ def load_outside() -> list[str]:
         if not isinstance(made, Enumerated | Sampled):
             raise SuiteError(
                 f"{where}: found {type(made).__name__}. A perturbation has 'name', 'meaning', "
-                "'expected_mask', 'per_attribute', 'crossed_words' and either 'enumerate' or "
-                "'sample'. Add what is missing."
+                "'expected_mask', 'per_attribute', 'crossed_words', 'scope', 'form' and either "
+                "'enumerate' or 'sample'. Add what is missing."
             )
         if found.get(entry.name) is not None or _is_other(entry.name, made):
             raise SuiteError(
@@ -81,4 +118,4 @@ def load_outside() -> list[str]:
 def _is_other(name: str, made: Perturbation) -> bool:
     """Whether the name belongs to something else; loading twice is harmless."""
     known = PERTURBATIONS.get(name)
-    return known is not None and type(known) is not type(made)
+    return known is not None and (known in _BUILT_IN or type(known) is not type(made))

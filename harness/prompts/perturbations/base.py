@@ -1,49 +1,75 @@
-"""What a perturbation is, and how edits are applied.
+"""What a perturbation is, and what all of them share.
 
 Conventions: a perturbation is pure. It either enumerates its variants or samples
-them from a generator that is passed in; it reads no file and keeps no state. A
-span is replaced as a whole, so text outside the edits never changes. A prompt to
-which a perturbation does not apply gives one `NotApplicable`, never nothing.
+them from a generator that is passed in; it reads no file and keeps no state. Text
+outside the edits never changes. A prompt to which a perturbation does not apply gives
+one `NotApplicable`, never nothing. What it does to the meaning is declared, and so are
+how far it looks (`Scope`) and what can be read from its variants (`Form`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 from harness.errors import PromptError
-from harness.prompts.grammar import PromptGrammar
-from harness.prompts.lexicon import Lexicon
+from harness.prompts.context import Context, Form, Scope
+from harness.prompts.edits import apply_edits
+from harness.prompts.word_diff import word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
+# After so many draws that say nothing new, there is nothing new.
+VAIN_DRAWS = 20
+
 Outcome: TypeAlias = Variant | NotApplicable
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a perturbation may look at beside the prompt.
-
-    `value_sets` holds, per attribute, the values that occur in the dataset's
-    split; `words` are the random words every sample sees.
-    """
-
-    grammar: PromptGrammar
-    lexicon: Lexicon
-    value_sets: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    words: tuple[str, ...] = ()
+Item = TypeVar("Item")
 
 
 @runtime_checkable
-class Enumerated(Protocol):
-    """A perturbation whose variants are all known beforehand."""
+class Declared(Hashable, Protocol):
+    """What a perturbation says of itself."""
 
-    name: str
-    meaning: Meaning
-    expected_mask: ExpectedMask
-    per_attribute: bool
-    crossed_words: bool
+    @property
+    def name(self) -> str:
+        """Its name in the registry and in suites."""
+        ...
+
+    @property
+    def meaning(self) -> Meaning:
+        """What it does to the meaning of a prompt."""
+        ...
+
+    @property
+    def expected_mask(self) -> ExpectedMask:
+        """Which mask is right afterwards."""
+        ...
+
+    @property
+    def per_attribute(self) -> bool:
+        """Whether it is asked about each attribute in turn, or once about the whole prompt."""
+        ...
+
+    @property
+    def crossed_words(self) -> bool:
+        """Whether its variants are one per word of the context, the same for every sample."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """How far it looks beside the prompt."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """What can be read from its variants."""
+        ...
+
+
+@runtime_checkable
+class Enumerated(Declared, Protocol):
+    """A perturbation whose variants are all known beforehand."""
 
     def enumerate(
         self, prompt: Prompt, *, attribute: str | None, context: Context
@@ -53,14 +79,60 @@ class Enumerated(Protocol):
 
 
 @runtime_checkable
-class Sampled(Protocol):
+class Sampled(Declared, Protocol):
     """A perturbation that draws some of its variants, without replacement."""
+
+    def sample(
+        self,
+        prompt: Prompt,
+        *,
+        attribute: str | None,
+        context: Context,
+        rng: np.random.Generator,
+        repeats: int,
+    ) -> Iterable[Outcome]:
+        """Up to `repeats` distinct variants of `prompt`, drawn uniformly.
+
+        Asking for more gives the same ones first.
+        """
+        ...
+
+
+Perturbation: TypeAlias = Enumerated | Sampled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rule:
+    """A perturbation made of a function that enumerates."""
 
     name: str
     meaning: Meaning
     expected_mask: ExpectedMask
-    per_attribute: bool
-    crossed_words: bool
+    form: Form
+    variants: Callable[[Prompt, str | None, Context], Iterable[Outcome]]
+    per_attribute: bool = False
+    crossed_words: bool = False
+    scope: Scope = Scope.PROMPT
+
+    def enumerate(
+        self, prompt: Prompt, *, attribute: str | None, context: Context
+    ) -> Iterable[Outcome]:
+        """Every variant of `prompt`, in a fixed order."""
+        return self.variants(prompt, attribute, context)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lottery:
+    """A perturbation made of a function that draws."""
+
+    name: str
+    meaning: Meaning
+    expected_mask: ExpectedMask
+    form: Form
+    draw: Callable[[Prompt, str | None, Context, np.random.Generator, int], Iterable[Outcome]]
+    per_attribute: bool = False
+    crossed_words: bool = False
+    scope: Scope = Scope.PROMPT
 
     def sample(
         self,
@@ -72,10 +144,13 @@ class Sampled(Protocol):
         repeats: int,
     ) -> Iterable[Outcome]:
         """Up to `repeats` distinct variants of `prompt`, drawn uniformly."""
-        ...
+        return self.draw(prompt, attribute, context, rng, repeats)
 
 
-Perturbation: TypeAlias = Enumerated | Sampled
+@cache
+def is_sampled(perturbation: Perturbation) -> bool:
+    """Whether a perturbation draws its variants; a protocol is slow to ask, so it is once."""
+    return isinstance(perturbation, Sampled)
 
 
 def variants_of(
@@ -93,88 +168,144 @@ def variants_of(
         perturbation: The rule.
         prompt: The original.
         attribute: The attribute to change; None for rules that change the whole prompt.
-        context: Grammar, lexicon, value sets and words.
+        context: Grammar, lexicon, value sets, words, and what stands around the prompt.
         rng: Source of chance; only rules that sample need one.
         repeats: How many variants a rule that samples may draw.
 
     Raises:
         PromptError: A rule that samples was given no generator.
     """
+    if perturbation.per_attribute and (attribute is None or prompt.span(attribute) is None):
+        return (unnamed(attribute),)
+    if not prompt.text:
+        return (NotApplicable("the prompt is already empty", attribute),)
+    return _applier(perturbation)(prompt, attribute, context, rng, repeats)
+
+
+Apply: TypeAlias = Callable[
+    [Prompt, str | None, Context, np.random.Generator | None, int], Iterable[Outcome]
+]
+
+
+@cache
+def _applier(perturbation: Perturbation) -> Apply:
+    """One signature for both kinds of perturbation."""
     if not isinstance(perturbation, Sampled):
-        return perturbation.enumerate(prompt, attribute=attribute, context=context)
-    if rng is None:
-        raise PromptError(
-            f"perturbation {perturbation.name!r}: found no random generator. It samples its "
-            "variants and needs one. Pass rng=numpy.random.default_rng(seed)."
+        return lambda prompt, attribute, context, rng, repeats: perturbation.enumerate(
+            prompt, attribute=attribute, context=context
         )
-    return perturbation.sample(
-        prompt, attribute=attribute, context=context, rng=rng, repeats=repeats
-    )
 
-
-def apply_edits(text: str, edits: Sequence[Edit]) -> str:
-    """Make every replacement at once; offsets are those of `text`.
-
-    Raises:
-        PromptError: An edit does not fit the text, or two edits overlap.
-
-    Example:
-        >>> apply_edits("small white polyp", [Edit(0, 5, "small", "large", "size")])
-        'large white polyp'
-    """
-    parts, position = [], 0
-    for edit in sorted(edits, key=lambda e: (e.start, e.end)):
-        if edit.start < position:
+    def sample(
+        prompt: Prompt,
+        attribute: str | None,
+        context: Context,
+        rng: np.random.Generator | None,
+        repeats: int,
+    ) -> Iterable[Outcome]:
+        if rng is None:
             raise PromptError(
-                f"edit {edit.old!r} -> {edit.new!r}: starts at character {edit.start}, inside the "
-                f"edit before it, which ends at {position}. Edits may not overlap. Join the two."
+                f"perturbation {perturbation.name!r}: found no random generator. It samples its "
+                "variants and needs one. Pass rng=numpy.random.default_rng(seed)."
             )
-        if text[edit.start : edit.end] != edit.old:
-            raise PromptError(
-                f"edit {edit.old!r} -> {edit.new!r}: characters {edit.start} to {edit.end} are "
-                f"{text[edit.start : edit.end]!r}. They must be what the edit replaces. "
-                "Apply the edit to its own original."
-            )
-        parts += [text[position : edit.start], edit.new]
-        position = edit.end
-    return "".join([*parts, text[position:]])
-
-
-def invert_edits(edits: Sequence[Edit]) -> tuple[Edit, ...]:
-    """The edits that lead back: offsets are those of the changed text.
-
-    Example:
-        >>> there = [Edit(0, 5, "small", "tiny", "size")]
-        >>> apply_edits(apply_edits("small polyp", there), invert_edits(there))
-        'small polyp'
-    """
-    inverted, shift = [], 0
-    for edit in sorted(edits, key=lambda e: (e.start, e.end)):
-        start = edit.start + shift
-        inverted.append(
-            replace(edit, start=start, end=start + len(edit.new), old=edit.new, new=edit.old)
+        return perturbation.sample(
+            prompt, attribute=attribute, context=context, rng=rng, repeats=repeats
         )
-        shift += len(edit.new) - len(edit.old)
-    return tuple(inverted)
+
+    return sample
+
+
+def drawn(
+    pool: Sequence[Item],
+    make: Callable[[Item], Variant | None],
+    *,
+    rng: np.random.Generator,
+    repeats: int,
+    otherwise: NotApplicable,
+) -> Iterator[Outcome]:
+    """Up to `repeats` variants from a pool, uniform without replacement.
+
+    Skipping the inadmissible ones of a uniform permutation leaves a uniform
+    permutation of the others, and only as many are made as are drawn.
+
+    Args:
+        pool: What to choose from; its items make distinct variants.
+        make: The variant of an item, or None where it is not admissible.
+        rng: Source of chance.
+        repeats: How many.
+        otherwise: What is said where nothing in the pool is admissible.
+    """
+    found = 0
+    for index in rng.permutation(len(pool)).tolist():
+        if found == repeats:
+            return
+        variant = make(pool[index])
+        if variant is not None:
+            found += 1
+            yield variant
+    if not found:
+        yield otherwise
+
+
+def edited(prompt: Prompt, edits: Sequence[Edit], *, attribute: str | None = None) -> Variant:
+    """The variant that some edits make."""
+    edits = tuple(edits)
+    return Variant(apply_edits(prompt.text, edits), edits, prompt.prompt_type, attribute)
 
 
 def replaced(prompt: Prompt, span: Span, new: str, *, word: str | None = None) -> Variant:
     """The variant in which one attribute's whole value is another text."""
+    text = prompt.text[: span.start] + new + prompt.text[span.end :]
     edits = (Edit(span.start, span.end, span.value, new, span.attribute),)
-    return Variant(apply_edits(prompt.text, edits), edits, prompt.prompt_type, span.attribute, word)
+    return Variant(text, edits, prompt.prompt_type, span.attribute, word)
 
 
-def still_fits(variant: Variant, prompt: Prompt, grammar: PromptGrammar) -> bool:
+def with_class(prompt: Prompt, span: Span, noun: str) -> Variant:
+    """The variant with another class word, by a rule that is not asked about an attribute."""
+    return edited(prompt, [Edit(span.start, span.end, span.value, noun, span.attribute)])
+
+
+def rewritten(prompt: Prompt, text: str, *, attribute: str | None = None) -> Variant:
+    """The variant with another text; the edits are those of its words."""
+    return Variant(text, word_edits(prompt.text, text), prompt.prompt_type, attribute)
+
+
+def whole(prompt: Prompt, text: str) -> Variant:
+    """The variant in which everything is replaced at once."""
+    edits = (Edit(0, len(prompt.text), prompt.text, text),)
+    return Variant(text, edits, prompt.prompt_type)
+
+
+def still_fits(variant: Variant, prompt: Prompt, context: Context) -> bool:
     """Whether the changed text parses, with the same other attributes as before."""
-    try:
-        parsed = grammar.parse(variant.text, prompt_type=prompt.prompt_type)
-    except PromptError:
+    parsed = context.grammar.recognise(variant.text, prompt_type=prompt.prompt_type)
+    if parsed is None:
         return False
     expected = prompt.values
     expected |= {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
     return parsed.values == expected
 
 
-def unnamed(prompt: Prompt, attribute: str | None) -> NotApplicable:
+def named(prompt: Prompt, attribute: str | None) -> Span:
+    """The span of an attribute that `variants_of` has found to be there.
+
+    Raises:
+        PromptError: The prompt does not name it.
+    """
+    span = prompt.span(attribute) if attribute is not None else None
+    if span is None:
+        raise PromptError(
+            f"perturbation: the prompt {prompt.text!r} names no {attribute}. One of its attributes "
+            f"{list(prompt.values)!r} is needed. Apply perturbations with variants_of, which says "
+            "what does not apply."
+        )
+    return span
+
+
+def unnamed(attribute: str | None) -> NotApplicable:
     """The reason given where a prompt does not hold the attribute at all."""
     return NotApplicable(f"the prompt names no {attribute}", attribute)
+
+
+def is_denial(value: str) -> bool:
+    """Whether a class value says that there is none: "no polyp"."""
+    return value[:3].lower() == "no "

@@ -1,115 +1,218 @@
 """Perturbations after which the prompt says something else.
 
-Conventions: as in `base`. The changed text parses under the same grammar, with
-every other attribute as before. The right mask is that of the sample the text now
-names, where the dataset knows one (the plan looks it up).
+Conventions: as in `base`. The right mask is that of the sample the text now names,
+where the dataset knows one (the plan looks it up). Where a dataset writes nouns in the
+plural, the noun follows a changed number; no other attribute changes.
 """
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from harness.prompts.context import Context, Form, Scope
 from harness.prompts.lexicon import like
 from harness.prompts.perturbations.base import (
-    Context,
+    VAIN_DRAWS,
+    Lottery,
     Outcome,
+    Rule,
+    drawn,
+    edited,
+    is_denial,
+    named,
     replaced,
+    rewritten,
     still_fits,
-    unnamed,
+    with_class,
 )
-from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
+from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
-class Antonym:
-    """One attribute's value replaced by its semantic opposite from the lexicon."""
-
-    name = "antonym"
-    meaning = Meaning.CHANGED
-    expected_mask = ExpectedMask.NAMED
-    per_attribute = True
-    crossed_words = False
-
-    def enumerate(
-        self, prompt: Prompt, *, attribute: str | None, context: Context
-    ) -> Iterable[Outcome]:
-        """One variant, or the reason why there is none."""
-        span = prompt.span(attribute) if attribute else None
-        if span is None:
-            yield unnamed(prompt, attribute)
-            return
-        opposite = context.lexicon.opposite(span.attribute, span.value)
-        if opposite is None:
-            yield NotApplicable(
-                f"no opposite of {span.value!r} in the {context.lexicon.source} lexicon", attribute
-            )
-            return
-        variant = replaced(prompt, span, opposite)
-        if still_fits(variant, prompt, context.grammar):
-            yield variant
-        else:
-            yield NotApplicable(
-                f"{opposite!r}, the opposite of {span.value!r}, does not fit the grammar of "
-                f"{prompt.prompt_type}",
-                attribute,
-            )
+def _opposite(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    span = named(prompt, attribute)
+    opposite = context.lexicon.opposite(span.attribute, span.value)
+    if opposite is None:
+        yield NotApplicable(
+            f"no opposite of {span.value!r} in the {context.lexicon.source} lexicon", attribute
+        )
+        return
+    variant = with_value(prompt, span, opposite, context)
+    if still_fits(variant, prompt, context):
+        yield variant
+    else:
+        yield NotApplicable(
+            f"{opposite!r}, the opposite of {span.value!r}, does not fit the grammar of "
+            f"{prompt.prompt_type}",
+            attribute,
+        )
 
 
-class SwapValue:
-    """One attribute's value replaced by another one of the dataset's own value set.
+def _swap(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterable[Outcome]:
+    """Whole values are swapped, lists included, as the paper's preprint shows.
 
-    Whole values are swapped, lists included (``large`` -> ``small, medium``), as
-    the examples of the paper's preprint show. A value that means the same in other
-    words (``circle``, ``a circle``, ``round``) is never drawn.
+    A value that means the same in other words (``circle``, ``a circle``) is never drawn.
     """
+    span = named(prompt, attribute)
 
-    name = "swap_value"
-    meaning = Meaning.CHANGED
-    expected_mask = ExpectedMask.NAMED
-    per_attribute = True
-    crossed_words = False
+    def make(value: str) -> Variant | None:
+        variant = with_value(prompt, span, value, context)
+        return variant if still_fits(variant, prompt, context) else None
 
-    def sample(
-        self,
-        prompt: Prompt,
-        *,
-        attribute: str | None,
-        context: Context,
-        rng: np.random.Generator,
-        repeats: int,
-    ) -> Iterable[Outcome]:
-        """Up to `repeats` distinct values, uniform without replacement."""
-        span = prompt.span(attribute) if attribute else None
-        if span is None:
-            yield unnamed(prompt, attribute)
-            return
-        found = 0
-        for variant in _swaps(prompt, span, context, rng):
-            if found == repeats:
-                return
-            found += 1
-            yield variant
-        if not found:
-            yield NotApplicable(
-                f"no value but {span.value!r} occurs in the dataset and fits the prompt", attribute
-            )
+    return drawn(
+        other_values(span, context),
+        make,
+        rng=rng,
+        repeats=repeats,
+        otherwise=NotApplicable(
+            f"no value but {span.value!r} occurs in the dataset and fits the prompt", attribute
+        ),
+    )
 
 
-def _swaps(
-    prompt: Prompt, span: Span, context: Context, rng: np.random.Generator
-) -> Iterator[Variant]:
-    """Every admissible swap in random order.
+def other_values(span: Span, context: Context) -> list[str]:
+    """The dataset's values of an attribute that mean something else, in alphabetical order."""
 
-    Skipping the inadmissible ones of a uniform permutation leaves a uniform
-    permutation of the others, and only as many texts are parsed as are drawn.
-    """
-    own = context.lexicon.canonical(span.attribute, span.value)
-    values = {
-        like(value, span.value)
-        for value in context.value_sets.get(span.attribute, ())
-        if context.lexicon.canonical(span.attribute, value) != own
-    }
-    ordered = sorted(values)
-    for index in rng.permutation(len(ordered)):
-        variant = replaced(prompt, span, ordered[index])
-        if still_fits(variant, prompt, context.grammar):
-            yield variant
+    def find() -> list[str]:
+        mean = context.lexicon.canonical
+        own = mean(span.attribute, span.value)
+        known = context.value_sets.get(span.attribute, ())
+        return sorted({like(v, span.value) for v in known if mean(span.attribute, v) != own})
+
+    return context.remember(("other values", span.attribute, span.value), find)
+
+
+def with_value(prompt: Prompt, span: Span, new: str, context: Context) -> Variant:
+    """One attribute's value replaced; the class noun follows its number where the grammar does."""
+    noun = prompt.span("class") if span.attribute == "number" else None
+    if noun is None:
+        return replaced(prompt, span, new)
+    lexicon = context.lexicon
+    one = lexicon.canonical("number", new) == lexicon.canonical("number", "one")
+    right = (lexicon.singular if one else lexicon.plural)(noun.value)
+    if right is None or right not in context.grammar.card.attributes["class"].values:
+        return replaced(prompt, span, new)
+    edits = (
+        Edit(span.start, span.end, span.value, new, span.attribute),
+        Edit(noun.start, noun.end, noun.value, right, noun.attribute),
+    )
+    return edited(prompt, edits, attribute=span.attribute)
+
+
+def _borrowed(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterator[Outcome]:
+    """One derangement of the whole split per repeat: everybody's prompt is lent once."""
+    seen = {prompt.text}
+    for seed in rng.integers(2**63, size=VAIN_DRAWS + repeats).tolist():
+        if len(seen) > repeats or context.sample is None:
+            break
+        partner = context.population.partner(
+            context.sample, prompt, seed=seed, meaning=context.reader.key
+        )
+        if partner is not None and partner.text not in seen:
+            seen.add(partner.text)
+            yield _lent(prompt, partner)
+    if len(seen) == 1:
+        yield NotApplicable("too few prompts of other images say something else")
+
+
+def _lent(prompt: Prompt, partner: Prompt) -> Variant:
+    """The partner's text; in the same sentence, value by value."""
+    if partner.template != prompt.template:
+        return rewritten(prompt, partner.text)
+    edits = [
+        Edit(own.start, own.end, own.value, other.value, own.attribute)
+        for own, other in zip(prompt.spans, partner.spans, strict=True)
+        if own.value != other.value
+    ]
+    return edited(prompt, edits)
+
+
+def _wrong_class(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterable[Outcome]:
+    """Another class of the dataset; where it has none, one of another part of the body."""
+    span = prompt.span("class")
+    if span is None or is_denial(span.value):
+        return [no_class(span)]
+    own = [value for value in other_values(span, context) if not is_denial(value)]
+
+    def make(value: str) -> Variant | None:
+        variant = with_class(prompt, span, value)
+        return variant if not own or still_fits(variant, prompt, context) else None
+
+    return drawn(
+        own or _strangers(span, context),
+        make,
+        rng=rng,
+        repeats=repeats,
+        otherwise=NotApplicable(f"no class but {span.value!r} fits the prompt"),
+    )
+
+
+def _strangers(span: Span, context: Context) -> list[str]:
+    """Classes of other datasets that share no word with those of this one."""
+    own = set(" ".join([span.value, *context.grammar.card.attributes["class"].values]).split())
+    kin = {word.lower().rstrip("s") for word in own}
+    known = [pair for pair in context.lexicon.strangers.classes if not kin & set(pair[0].split())]
+    return as_nouns(known, span, context)
+
+
+def as_nouns(pairs: Iterable[tuple[str, str]], span: Span, context: Context) -> list[str]:
+    """Nouns as they stand in place of a class word: its number, its capital."""
+    plural = context.lexicon.singular(span.value) is not None
+    return [like(many if plural else one, span.value) for one, many in pairs]
+
+
+def no_class(span: Span | None) -> NotApplicable:
+    """The reason given where there is no class word to be changed."""
+    if span is None:
+        return NotApplicable("the prompt names no class")
+    return NotApplicable(f"{span.value!r} already says that there is none")
+
+
+ANTONYM = Rule(
+    name="antonym",
+    meaning=Meaning.CHANGED,
+    expected_mask=ExpectedMask.NAMED,
+    form=Form.PARSED,
+    variants=_opposite,
+    per_attribute=True,
+)
+SWAP_VALUE = Lottery(
+    name="swap_value",
+    meaning=Meaning.CHANGED,
+    expected_mask=ExpectedMask.NAMED,
+    form=Form.PARSED,
+    draw=_swap,
+    per_attribute=True,
+)
+OTHER_SAMPLE = Lottery(
+    name="other_sample",
+    meaning=Meaning.CHANGED,
+    expected_mask=ExpectedMask.NAMED,
+    form=Form.PARSED,
+    draw=_borrowed,
+    scope=Scope.DATASET,
+)
+WRONG_CLASS = Lottery(
+    name="wrong_class",
+    meaning=Meaning.CHANGED,
+    expected_mask=ExpectedMask.NAMED,
+    form=Form.FREE,
+    draw=_wrong_class,
+)

@@ -1,0 +1,148 @@
+"""``replay``: does a model still break where a hunt found that it does?
+
+Conventions: exit 0 when every break is confirmed, 1 when at least one no longer holds
+(the model was repaired there, or is another one), 2 when a file or the data are wrong.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.options import AsJson, DataRoot, DataType, Device, Quiet
+
+if TYPE_CHECKING:
+    from harness.hunt.cases import Case
+    from harness.hunt.hunting import Replayed
+    from harness.models import LoadedModel
+    from harness.plan import PlannedSet
+    from harness.suites import Suite
+
+
+def replay(
+    place: Annotated[Path, typer.Argument(help="A break's file, or a folder of them.")],
+    model: Annotated[str, typer.Option("--model", help="CARD or CARD=CHECKPOINT.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Finetuned weights of the model.")
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--datasets", help="Card files of datasets that do not ship; a,b."),
+    ] = None,
+    device: Device = "auto",
+    dtype: DataType = "float32",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="An untrained model, to try the machinery.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a model again about breaks; exit 1 when one no longer holds."""
+    from harness.commands.options import model_arguments
+    from harness.hunt.cases import read_cases
+    from harness.models import load_model
+
+    cases = read_cases(place)
+    cards = _cards(cases, datasets)
+    ((name, file),) = model_arguments([model], checkpoint)
+    loaded = load_model(
+        name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
+    )
+    found = dict(_replayed(cases, cards, loaded, data_root, quiet=quiet or as_json))
+    confirmed = sum(one.breaks for one in found.values())
+    if as_json:
+        rows = [_row(path, one) for path, one in found.items()]
+        content = {"model_id": loaded.model_id, "confirmed": confirmed, "breaks": rows}
+        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        for path, one in found.items():
+            if not (quiet and one.breaks):
+                typer.echo(_line(path, one, loaded))
+        if not quiet:
+            typer.echo(f"{loaded.model_id}: {confirmed} of {len(found)} breaks confirmed.")
+    if confirmed < len(found):
+        raise typer.Exit(1)
+
+
+def _cards(cases: "Mapping[Path, Case]", datasets: Sequence[str] | None) -> dict[str, str]:
+    """Dataset -> name or path of its card. A case names a dataset that ships, or one given here.
+
+    Raises:
+        UsageError: A dataset is neither.
+    """
+    from harness.cards import dataset_names, load_dataset_card
+    from harness.commands.options import split_names
+    from harness.errors import UsageError, choose
+
+    known = {name: name for name in dataset_names()}
+    known |= {load_dataset_card(path).name: path for path in split_names(datasets)}
+    for path, case in cases.items():
+        where = f"{path}: dataset"
+        choose(case.dataset, known, kind="dataset", where=where, error=UsageError)
+    return known
+
+
+def _replayed(
+    cases: "Mapping[Path, Case]",
+    cards: Mapping[str, str],
+    model: "LoadedModel",
+    root: Path,
+    *,
+    quiet: bool,
+) -> "Iterator[tuple[Path, Replayed]]":
+    """Every case, those of one dataset together, so that each is read once."""
+    from harness.commands.hunt import hunting
+    from harness.commands.progress import progress
+    from harness.hunt.hunting import replay
+    from harness.hunt.subject import Eyes
+
+    sets: dict[tuple[str, ...], PlannedSet] = {}
+    with progress("replaying", len(cases), unit="breaks", quiet=quiet) as advance:
+        for path, case in cases.items():
+            key = (cards[case.dataset], case.split, case.prompt_type, case.prompts)
+            card, split, rung, prompts = key
+            suite = hunting([card], split=split, prompt_type=rung, prompts=prompts)
+            if key not in sets:
+                sets[key] = _read(suite, root, quiet=quiet)
+            metric = suite.metric.model_copy(update={"resolution": _resolution(case)})
+            yield path, replay(case, sets[key], Eyes(model, metric), where=str(path))
+            advance(1)
+
+
+def _read(suite: "Suite", root: Path, *, quiet: bool) -> "PlannedSet":
+    from harness.commands.options import read_sets
+
+    return read_sets(suite, root, quiet=quiet)[0]
+
+
+def _resolution(case: "Case") -> str:
+    """At which size masks were compared; the rest of a signature is the model's own."""
+    return "native" if "|res:native|" in case.signature else "model"
+
+
+def _line(path: Path, one: "Replayed", model: "LoadedModel") -> str:
+    before, now = one.case.figures, one.figures
+    verdict = "still breaks" if one.breaks else "no longer breaks"
+    same = ""
+    if one.case.model_id == model.model_id:
+        same = ", the same figures" if one.same_figures else ", other figures of the same model"
+    return (
+        f"{path.name}: {verdict} ({one.case.kind}): Dice {now.dice_original:.3f} -> "
+        f"{now.dice:.3f}, was {before.dice_original:.3f} -> {before.dice:.3f}; agreement "
+        f"{now.agreement:.3f}, was {before.agreement:.3f}{same}"
+    )
+
+
+def _row(path: Path, one: "Replayed") -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "kind": one.case.kind.value,
+        "breaks": one.breaks,
+        "same_figures": one.same_figures,
+        "found_in": one.case.model_id,
+        "before": one.case.figures.model_dump(mode="json"),
+        "now": one.figures.model_dump(mode="json"),
+    }

@@ -1,0 +1,135 @@
+"""Asks a model about one sample, in milliseconds: its image is encoded once.
+
+Conventions: every prompt is evaluated alone, in a batch of one, so that a number depends
+on no other prompt that was tried and a replay gives the same. Masks are compared at the
+metric's resolution. Relative changes are percent of the original's Dice.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data.images import read_image, read_mask
+from harness.engine.counts import area, binarise, overlap, resize_mask
+from harness.errors import DataError, ModelError
+from harness.metrics import EMPTY_SCORES, agreement, dice
+from harness.models import Features, LoadedModel
+from harness.records import Sample
+from harness.suites import Metric
+
+# Text features kept at once, the ones used last.
+TEXTS_KEPT = 512
+
+
+class Measured(NamedTuple):
+    """What a model does with a changed prompt."""
+
+    dice_original: float
+    dice: float
+    agreement: float
+    n_pred: int
+
+    @property
+    def relative_change(self) -> float:
+        """Change of Dice in percent of the original's; NaN where that is 0."""
+        if self.dice_original == 0:
+            return float("nan")
+        return 100 * (self.dice - self.dice_original) / self.dice_original
+
+
+class Eyes:
+    """A model that looks at images, one after the other, and at texts."""
+
+    def __init__(self, model: LoadedModel, metric: Metric) -> None:
+        self.model = model
+        self.metric = metric
+        self.image: Callable[[Path], tuple[Features, tuple[int, int]]]
+        # Samples of one image stand together, so one is enough.
+        self.image = lru_cache(maxsize=1)(self._image)
+        self.text: Callable[[str], Features] = lru_cache(maxsize=TEXTS_KEPT)(self._text)
+
+    def _image(self, path: Path) -> tuple[Features, tuple[int, int]]:
+        picture = read_image(path)
+        pixels = self.model.adapter.preprocess(picture)[None].to(self.model.device)
+        with torch.inference_mode(), self.model.autocast():
+            return self.model.adapter.encode_images(pixels), picture.shape[:2]
+
+    def _text(self, text: str) -> Features:
+        with torch.inference_mode(), self.model.autocast():
+            return self.model.adapter.encode_texts([text])
+
+    def mask(self, path: Path, text: str) -> Tensor:
+        """The model's mask, bool ``(H, W)``, at the metric's resolution.
+
+        Raises:
+            ModelError: Its logits are not finite.
+        """
+        features, size = self.image(path)
+        # TF32 convolutions would lift float32 logits out of the model's noise floor.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), exact, self.model.autocast():
+            logits = self.model.adapter.decode(features, self.text(text)).float()
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError(
+                f"{self.model.model_id}: logits for {text!r} are not finite. Every logit must be "
+                "a finite number. Check the weights, or run with --dtype float32."
+            )
+        if self.metric.resolution == "native":
+            logits = torch.nn.functional.interpolate(
+                logits[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+        return binarise(logits[0], self.model.card.threshold)
+
+
+class Subject:
+    """One sample before a model, with one of its prompts; counts the calls of the model."""
+
+    def __init__(self, eyes: Eyes, sample: Sample, prompt: str) -> None:
+        self._eyes = eyes
+        self._sample = sample
+        self._known: dict[str, Measured] = {}
+        self.calls = 1
+        self._own = eyes.mask(sample.image, prompt)
+        truth = read_mask(sample.mask)
+        size = eyes.image(sample.image)[1]
+        if truth.shape != size:
+            raise DataError(
+                f"{sample.mask}: the mask has {truth.shape[0]} x {truth.shape[1]} pixels, its "
+                f"image {size[0]} x {size[1]}. Both must have one size. Export the mask again."
+            )
+        height, width = self._own.shape
+        resized = torch.from_numpy(np.array(resize_mask(truth, height, width)))
+        self._truth = resized.to(self._own.device)
+        self._dice_original = self._dice(self._own)
+        self._known[prompt] = self._measured(self._own)
+
+    @property
+    def original(self) -> Measured:
+        """What the model does with the original prompt."""
+        return self._measured(self._own)
+
+    def knows(self, text: str) -> bool:
+        """Whether a prompt was tried before, so that the model is not asked again."""
+        return text in self._known
+
+    def measure(self, text: str) -> Measured:
+        """What the model does with another prompt; asked once for each text."""
+        if text not in self._known:
+            self.calls += 1
+            self._known[text] = self._measured(self._eyes.mask(self._sample.image, text))
+        return self._known[text]
+
+    def _dice(self, mask: Tensor) -> float:
+        counts = [overlap(mask, self._truth), area(mask), area(self._truth)]
+        empty = EMPTY_SCORES[self._eyes.metric.empty]
+        return float(dice(*(int(count) for count in counts), empty=empty))
+
+    def _measured(self, mask: Tensor) -> Measured:
+        n_pred = int(area(mask))
+        moved = agreement(int(overlap(mask, self._own)), n_pred, int(area(self._own)))
+        return Measured(self._dice_original, self._dice(mask), float(moved), n_pred)

@@ -1,0 +1,171 @@
+"""Perturbations that make words meaningless.
+
+Conventions: as in `base`. Nothing says which mask is right afterwards, so the expected
+mask is undefined; the measures compare with the sample's own. Words are random, but
+the same for every sample where they are crossed with samples: statistics can then tell
+the effect of the words from that of the samples.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from harness.prompts.context import Context, Form
+from harness.prompts.edits import begin_like
+from harness.prompts.lexicon import like
+from harness.prompts.perturbations.base import (
+    VAIN_DRAWS,
+    Lottery,
+    Outcome,
+    Rule,
+    drawn,
+    edited,
+    named,
+    replaced,
+    whole,
+)
+from harness.prompts.tokens import chunk_places
+from harness.prompts.words import uncommon_words
+from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
+
+
+def _words(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    span = named(prompt, attribute)
+    for word in context.words:
+        if word == span.value.lower():
+            yield NotApplicable(f"the {attribute} is already {word!r}", attribute)
+            continue
+        yield replaced(prompt, span, like(word, span.value), word=word)
+
+
+def _words_everywhere(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """Each attribute takes the word after the one that the attribute before it took."""
+    words = context.words
+    if not prompt.spans or not words:
+        yield NotApplicable("the prompt names no attribute")
+        return
+    for first, word in enumerate(words):
+        edits = [
+            Edit(
+                span.start,
+                span.end,
+                span.value,
+                like(words[(first + place) % len(words)], span.value),
+                span.attribute,
+            )
+            for place, span in enumerate(prompt.spans)
+        ]
+        made = edited(prompt, [edit for edit in edits if edit.old != edit.new])
+        yield Variant(made.text, made.edits, prompt.prompt_type, word=word)
+
+
+def _random_prompt(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterator[Outcome]:
+    """As many words as the prompt has, all different as far as the list goes."""
+    words = uncommon_words()
+    n = len(chunk_places(prompt.text))
+    seen = {prompt.text}
+    for _ in range(repeats):
+        chosen = rng.permutation(np.arange(max(n, len(words))) % len(words))[:n]
+        text = begin_like(" ".join(words[index] for index in chosen.tolist()), prompt.text)
+        if text not in seen:
+            seen.add(text)
+            yield whole(prompt, text)
+
+
+def _irrelevant(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterator[Outcome]:
+    """The sentence is written as the prompt is: with or without a capital and a full stop."""
+    formal, stop = prompt.text[:1].isupper(), prompt.text.rstrip().endswith(".")
+
+    def make(sentence: str) -> Variant | None:
+        text = sentence if formal else sentence[:1].lower() + sentence[1:]
+        text = text if stop else text.rstrip(".")
+        return whole(prompt, text) if text != prompt.text else None
+
+    yield from drawn(
+        context.lexicon.sentences,
+        make,
+        rng=rng,
+        repeats=repeats,
+        otherwise=NotApplicable("the prompt is the only sentence of another domain"),
+    )
+
+
+def _shuffled(
+    prompt: Prompt,
+    attribute: str | None,
+    context: Context,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Iterator[Outcome]:
+    """Orders of the words, uniform among those that no longer say the same."""
+    places = chunk_places(prompt.text)
+    words = [prompt.text[start:end] for start, end in places]
+    seen, found, vain = {prompt.text}, 0, 0
+    while found < repeats and vain < VAIN_DRAWS and len(set(words)) > 1:
+        order = rng.permutation(len(words)).tolist()
+        edits = [
+            Edit(start, end, words[place], words[source])
+            for place, ((start, end), source) in enumerate(zip(places, order, strict=True))
+            if words[place] != words[source]
+        ]
+        made = edited(prompt, edits)
+        if made.text in seen or context.reader.says_the_same(made.text, prompt):
+            vain += 1
+            continue
+        seen.add(made.text)
+        found, vain = found + 1, 0
+        yield made
+    if not found:
+        yield NotApplicable("no other order of its words says something else")
+
+
+RANDOM_WORD = Rule(
+    name="random_word",  # one attribute's whole value is an uncommon English word
+    meaning=Meaning.DESTROYED,
+    expected_mask=ExpectedMask.UNDEFINED,
+    form=Form.FREE,
+    variants=_words,
+    per_attribute=True,
+    crossed_words=True,
+)
+RANDOM_WORDS = Rule(
+    name="random_words",  # all attributes at once, the class with them
+    meaning=Meaning.DESTROYED,
+    expected_mask=ExpectedMask.UNDEFINED,
+    form=Form.FREE,
+    variants=_words_everywhere,
+    crossed_words=True,
+)
+RANDOM_PROMPT = Lottery(
+    name="random_prompt",
+    meaning=Meaning.DESTROYED,
+    expected_mask=ExpectedMask.UNDEFINED,
+    form=Form.FREE,
+    draw=_random_prompt,
+)
+IRRELEVANT = Lottery(
+    name="irrelevant",
+    meaning=Meaning.DESTROYED,
+    expected_mask=ExpectedMask.UNDEFINED,
+    form=Form.FREE,
+    draw=_irrelevant,
+)
+SHUFFLE_WORDS = Lottery(
+    name="shuffle_words",
+    meaning=Meaning.DESTROYED,
+    expected_mask=ExpectedMask.UNDEFINED,
+    form=Form.FREE,
+    draw=_shuffled,
+)

@@ -1,0 +1,107 @@
+"""Perturbations that say the same in other words or in another order.
+
+Conventions: as in `base`. Every variant was read again with the same meaning of every
+attribute; what could not be read is left out. The right mask is still the sample's own.
+"""
+
+from collections.abc import Iterable
+
+from harness.prompts.context import Context, Form
+from harness.prompts.dressing import with_right_articles
+from harness.prompts.entries import SEPARATOR
+from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
+from harness.prompts.phrases import write_as
+from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
+
+
+def _synonyms(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    span = named(prompt, attribute)
+    before, after = prompt.text[: span.start], prompt.text[span.end :]
+    noun = after.startswith("-shaped")
+    ways = context.lexicon.synonyms(span.attribute, span.value, noun=noun)
+    if before.endswith("shape ") or after.startswith(" shape"):
+        ways = tuple(way for way in ways if not way.endswith("-shaped"))
+    found = [replaced(prompt, span, way) for way in ways if way != span.value]
+    fitting = [variant for variant in found if _is_synonym(variant, prompt, span, context)]
+    yield from fitting
+    if not fitting:
+        yield NotApplicable(
+            f"no synonym of {span.value!r} in the {context.lexicon.source} lexicon fits the prompt",
+            attribute,
+        )
+
+
+def _is_synonym(variant: Variant, prompt: Prompt, span: Span, context: Context) -> bool:
+    """Whether the text says the synonym and all else as before, and names no other value."""
+    mean, reader = context.lexicon.canonical, context.reader
+    said, own = mean(span.attribute, variant.edits[0].new), mean(span.attribute, span.value)
+    if said != own:  # a thesaurus knows more words than the canonical sets
+        known = context.value_sets.get(span.attribute, ())
+        if any(said == mean(span.attribute, value) for value in known):
+            return False
+    return reader.says(variant.text, prompt, {**reader.meaning(prompt), span.attribute: said})
+
+
+def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """The card's other sentences; dressed values ("it is round") are written plainly there."""
+    plain = context.lexicon.plain
+    values = {span.attribute: plain(span.attribute, span.value) for span in prompt.spans}
+    templates = context.grammar.paraphrases.get(prompt.prompt_type, ())
+    texts = [write_as(template, prompt, values) for template in templates]
+    found = _the_same(prompt, [text and with_right_articles(text) for text in texts], context)
+    yield from found
+    if not found:
+        yield NotApplicable(f"the grammar knows no other sentence for this {prompt.prompt_type}")
+
+
+def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+    """Movable phrases in every other order, and lists of values the other way round.
+
+    A dressed value ("it is round") stays in its place, as odd as it stands there.
+    """
+    plain = context.lexicon.plain
+    texts: list[str | None] = []
+    if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
+        templates = context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+        texts = [write_as(template, prompt, prompt.values) for template in templates]
+    for span in prompt.spans:
+        if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
+            turned = SEPARATOR.join(reversed(span.value.split(SEPARATOR)))
+            texts.append(prompt.text[: span.start] + turned + prompt.text[span.end :])
+    found = _the_same(prompt, texts, context)
+    yield from found
+    if not found:
+        yield NotApplicable("nothing in the prompt may change its place")
+
+
+def _the_same(prompt: Prompt, texts: Iterable[str | None], context: Context) -> list[Variant]:
+    """Variants of those texts, each once, that are read with the original's meaning."""
+    return [
+        rewritten(prompt, text)
+        for text in dict.fromkeys(texts)
+        if text is not None and text != prompt.text and context.reader.says_the_same(text, prompt)
+    ]
+
+
+SYNONYM = Rule(
+    name="synonym",
+    meaning=Meaning.PRESERVED,
+    expected_mask=ExpectedMask.OWN,
+    form=Form.READ,
+    variants=_synonyms,
+    per_attribute=True,
+)
+PARAPHRASE = Rule(
+    name="paraphrase",
+    meaning=Meaning.PRESERVED,
+    expected_mask=ExpectedMask.OWN,
+    form=Form.READ,
+    variants=_paraphrases,
+)
+REORDER_ATTRIBUTES = Rule(
+    name="reorder_attributes",
+    meaning=Meaning.PRESERVED,
+    expected_mask=ExpectedMask.OWN,
+    form=Form.READ,
+    variants=_reordered,
+)

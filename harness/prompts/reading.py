@@ -1,0 +1,144 @@
+"""Reads what a changed prompt says, whatever it looks like.
+
+Conventions: a reading compares texts without case, articles, final marks, quotes and
+the kind of blank; commas of the sentence (not those of a list of values) may be missing
+or be another mark. Beside the rung's own templates the card's paraphrases are tried, and
+all of them with their movable phrases in any order. Values may be synonyms, plurals or
+other spellings. What is read is the canonical meaning of every attribute.
+
+The texts are variants of prompts that the grammar has parsed, so their length is
+limited; the patterns hold at most two free slots and cannot explode.
+"""
+
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from harness.prompts.grammar import PromptGrammar
+from harness.prompts.lexicon import Lexicon, plainly
+from harness.prompts.phrases import arrangements
+from harness.prompts.templates import Slot, Template, compile_template
+from harness.records import Prompt
+
+Reading = Mapping[str, frozenset[str]]
+
+_PIECES = re.compile(r"\w+|\s+|[^\w\s]")
+_MARKS = str.maketrans("", "", "\"'“”‘’")
+_BLANK_BEFORE_MARK = re.compile(r"\s+([,;.!?])")
+_END = r"[\s.!?]*"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads variants of one dataset's prompts."""
+
+    grammar: PromptGrammar
+    lexicon: Lexicon
+    _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
+    _others: dict[tuple[str, int], tuple[Template, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def meaning(self, prompt: Prompt) -> Reading:
+        """What an original says."""
+        return {s.attribute: self.lexicon.canonical(s.attribute, s.value) for s in prompt.spans}
+
+    def key(self, prompt: Prompt) -> Hashable:
+        """Equal for originals that say the same, whatever their words."""
+        return frozenset(self.meaning(prompt).items())
+
+    def readings(self, text: str, prompt: Prompt) -> Iterator[Reading]:
+        """Every way in which a text can be read as a sentence of the original's rung."""
+        plain = _comparable(text)
+        for template in self._candidates(prompt):
+            found = self._pattern(template).fullmatch(plain)
+            if found is not None:
+                yield {
+                    name: self.lexicon.canonical(name, value)
+                    for name, value in found.groupdict().items()
+                }
+
+    def says_the_same(self, text: str, prompt: Prompt) -> bool:
+        """Whether a text can be read with the meaning of the original, no more and no less.
+
+        Example:
+            >>> from harness.prompts.grammar import load_grammar
+            >>> from harness.prompts.lexicon import load_lexicon
+            >>> grammar = load_grammar("kvasir_polyp")
+            >>> reader = Reader(grammar, load_lexicon())
+            >>> reader.says_the_same("A WHITE circular polyp.", grammar.parse("white round polyp"))
+            True
+        """
+        return self.says(text, prompt, self.meaning(prompt))
+
+    def says(self, text: str, prompt: Prompt, meaning: Reading) -> bool:
+        """Whether a text can be read as a sentence of the original's rung with this meaning."""
+        return any(reading == meaning for reading in self.readings(text, prompt))
+
+    def _candidates(self, prompt: Prompt) -> Iterator[Template]:
+        """The template of the original first: most variants keep it."""
+        key = (prompt.prompt_type, prompt.template)
+        yield self.grammar.templates[prompt.prompt_type][prompt.template]
+        if key not in self._others:
+            self._others[key] = tuple(self._listed(*key))
+        yield from self._others[key]
+
+    def _listed(self, rung: str, number: int) -> Iterator[Template]:
+        yield from self.grammar.orders.get((rung, number), ())
+        yield from self.grammar.paraphrases.get(rung, ())
+        rules, movable = self.grammar.card.attributes, self.grammar.card.movable
+        for template in self.grammar.paraphrases.get(rung, ()):
+            for source in arrangements(template.source, movable):
+                yield compile_template(source, rules, where=f"paraphrases.{rung}")
+
+    def _pattern(self, template: Template) -> re.Pattern[str]:
+        found = self._patterns.get(template.source)
+        if found is None:
+            found = self._patterns[template.source] = re.compile(self._source(template))
+        return found
+
+    def _source(self, template: Template) -> str:
+        parts = []
+        for number, piece in enumerate(template.pieces):
+            if isinstance(piece, Slot):
+                parts.append(f"(?P<{piece.attribute}>{self._value(piece)})")
+            else:
+                last = number == len(template.pieces) - 1
+                parts.append(_literal(piece.rstrip(". ") if last else piece))
+        return r"\s*" + "".join(parts) + _END
+
+    def _value(self, slot: Slot) -> str:
+        if not slot.values:
+            return r"\S(?:.*?\S)?"
+        words: dict[str, None] = {}
+        for value in slot.values:
+            ways = (value, *self.lexicon.synonyms(slot.attribute, value))
+            for way in ways:
+                forms = (way, self.lexicon.plural(way), self.lexicon.singular(way))
+                words |= dict.fromkeys(_comparable(form) for form in forms if form)
+        longest = sorted(words, key=lambda word: (-len(word), word))
+        one = "(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest) + ")"
+        return one if slot.separator is None else rf"{one}(?:,\s*{one})*"
+
+
+def _comparable(text: str) -> str:
+    """Lower case, without quotes, articles and blanks that carry no meaning."""
+    blanks = " ".join(text.translate(_MARKS).split())
+    return plainly(_BLANK_BEFORE_MARK.sub(r"\1", blanks))
+
+
+def _literal(text: str) -> str:
+    """A pattern of the literal words of a template, tolerant about marks between them."""
+    parts = []
+    for piece in _PIECES.findall(plainly(text)):
+        if piece.isspace():
+            parts.append(r"\s+")
+        elif piece in ",;":
+            parts.append(r"[,;]?(?:\s+-)?")
+        elif piece == ".":
+            parts.append(r"[.!?]*")
+        elif piece in {"are", "is"}:
+            parts.append("(?:are|is)")
+        else:
+            parts.append(re.escape(piece))
+    return "".join(parts)
