@@ -77,24 +77,12 @@ class Probe(Strict):
     meaning: Literal["preserved", "removed", "destroyed", "changed"] | None = None
     attributes: Literal["all"] | list[str] = "all"
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
-<<<<<<< HEAD
-    expect: list[Expectation] | None = Field(
-        default=None, description="What must hold; by the perturbation's meaning when left out."
-    )
-
-    @property
-    def effect(self) -> tuple[Meaning, ExpectedMask]:
-        """What the probe does to the meaning, and which mask is right after it."""
-        if self.meaning is None:
-            rule = PERTURBATIONS[self.perturbation]
-            return rule.meaning, rule.expected_mask
-        meaning = Meaning(self.meaning)
-        return meaning, _RIGHT_AFTER.get(meaning, ExpectedMask.UNDEFINED)
-=======
     rungs: list[PromptType] = Field(
         default=[], description="For prompt_type: which rungs of the ladder; all when empty."
     )
->>>>>>> main
+    expect: list[Expectation] | None = Field(
+        default=None, description="What must hold; by the perturbation's meaning when left out."
+    )
 
     @model_validator(mode="after")
     def _meaning_of_tables(self) -> "Probe":

@@ -138,3 +138,149 @@ def one_way(design: Design, size: int, *, studies: int, draws: int, seed: int = 
     rng = np.random.default_rng([seed, size, *design.name.encode()])
     data = simulate(design, size, studies, rng)
     return ratio_inference(data.after, data.before, draws=draws_of(size, draws))
+
+
+@dataclass(frozen=True)
+class Words:
+    """How random words act: each has its own weight, the same on every cluster.
+
+    The chance that a sample drops under a word is logistic in the sum of the word's and the
+    cluster's normal effects, with these standard deviations, and 10 % on average.
+    """
+
+    word_spread: float
+    cluster_spread: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return f"words {self.word_spread:g}, clusters {self.cluster_spread:g}"
+
+    @property
+    def centre(self) -> float:
+        """The constant that makes the mean chance 10 %."""
+        from scipy.optimize import brentq
+
+        spread = float(np.hypot(self.word_spread, self.cluster_spread))
+        points, weights = np.polynomial.hermite_e.hermegauss(60)
+
+        def off(centre: float) -> float:
+            chances = 1 / (1 + np.exp(-(centre + spread * points)))
+            return float((weights * chances).sum() / weights.sum()) - 0.10
+
+        return float(brentq(off, -10, 0))
+
+
+WORDS = (Words(0.3), Words(1.0), Words(1.5, 0.5))
+
+
+def two_way(
+    words: Words, size: int, n_words: int, *, studies: int, draws: int, seed: int = 0
+) -> tuple[Inference, Inference]:
+    """Intervals that resample words and clusters, and those that resample clusters alone."""
+    rng = np.random.default_rng([seed, size, n_words, *words.name.encode()])
+    counts = rng.integers(1, 9, (size, studies))
+    effect = rng.normal(0, words.word_spread, (1, n_words, studies))
+    effect = effect + rng.normal(0, words.cluster_spread, (size, 1, studies)) + words.centre
+    chance = 1 / (1 + np.exp(-effect))
+    quality = rng.beta(8, 2, (size, studies))
+    after, before = np.zeros((size, n_words, studies)), np.zeros((size, studies))
+    for place in range(8):
+        there = counts > place
+        dice = rng.beta(20 * quality, 20 * (1 - quality))[:, None]
+        steady = dice * (1 + (1 - dice) * rng.uniform(-0.1, 0.1, chance.shape))
+        dropped = dice * rng.uniform(0, 2 * (1 - LOSS), chance.shape)
+        before += there * dice[:, 0]
+        after += there[:, None] * np.where(rng.random(chance.shape) < chance, dropped, steady)
+    clusters = draws_of(size, draws)
+    both = crossed_inference(
+        after, before, clusters=clusters, words=draws_of(n_words, draws, "words")
+    )
+    return both, ratio_inference(after.mean(axis=1), before, draws=clusters)
+
+
+def estimates(found: Inference) -> Iterator[Estimate]:
+    """Each study's relative change in percent."""
+    i = found.intervals
+    for k in range(len(i.estimate)):
+        figures = (i.low[k], i.high[k], i.low90[k], i.high90[k])
+        one = Estimate(
+            float(i.estimate[k]), float(i.standard_error[k]), float(found.word_error[k]),
+            *map(float, figures), found.pivot[:, k], float(found.count[k]),
+        )  # fmt: skip
+        yield one.scaled(100, offset=1)
+
+
+class Errors(NamedTuple):
+    """Shares of studies with a false claim, where the truth lies on the bound itself."""
+
+    equivalent: float
+    beyond: float
+    better: float
+    worse: float
+
+
+def errors_at_the_bound(found: Inference, design: Design) -> Errors:
+    """How often each test claims what is just not true.
+
+    The margin is the true change: *equivalent* (5 % allowed) and *beyond* the margin (2.5 % on
+    the side where the truth lies) are both false claims then; so are *better* and *worse* than
+    the truth of a one-sided expectation (2.5 % each).
+    """
+    truth = 100 * (design.truth - 1)
+    claims = {"equivalence": 0, "difference": 0, "holds": 0, "fails": 0}
+    count = 0
+    for one in estimates(found):
+        count += 1
+        margin = deciding_test(one, (truth, -truth), "invariance")
+        claims[margin.name] += margin.p_value <= 0.05
+        side = deciding_test(one, (truth, np.inf), "minimum")
+        claims[side.outcome] += side.p_value <= 0.05
+    return Errors(*(claim / count for claim in claims.values()))
+
+
+def family_errors(
+    design: Design, size: int, *, members: int, studies: int, draws: int, correction: str = "holm"
+) -> float:
+    """Share of families of true nulls in which at least one is rejected (5 % allowed)."""
+    rng = np.random.default_rng([size, members, *design.name.encode()])
+    data = simulate(design, size, studies * members, rng)
+    found = ratio_inference(data.after, data.before, draws=draws_of(size, draws))
+    truth = 100 * (design.truth - 1)
+    tests = [deciding_test(one, (truth, np.inf), "minimum") for one in estimates(found)]
+    wrong = 0
+    for start in range(0, len(tests), members):
+        p_values = [test.p_value for test in tests[start : start + members]]
+        wrong += min(corrected(p_values, correction)) <= 0.05  # type: ignore[arg-type]
+    return wrong / studies
+
+
+class Power(NamedTuple):
+    """Power of the test of no change, simulated and by the noncentral t distribution."""
+
+    effect: float
+    simulated: float
+    analytic: float
+
+
+def power_at(size: int, spread: float, effect: float, *, studies: int, draws: int) -> Power:
+    """Power of a study of `size` clusters whose changes are normal.
+
+    Args:
+        size: Clusters of one sample each, Dice 0.8 before.
+        spread: Standard deviation of a change, percent of Dice.
+        effect: True change in percent.
+        studies: Simulated.
+        draws: Of each bootstrap.
+    """
+    from harness.stats.power import power_of
+
+    rng = np.random.default_rng([size, int(1000 * spread)])
+    change = rng.normal(effect, spread, (size, studies)) / 100
+    before = np.full((size, studies), 0.8)
+    found = ratio_inference(before * (1 + change), before, draws=draws_of(size, draws))
+    shown = [
+        deciding_test(one, (-np.inf, 0.0), "direction").p_value <= 0.05 for one in estimates(found)
+    ]
+    error = spread / np.sqrt(size)
+    return Power(effect, float(np.mean(shown)), power_of(effect, float(error), size - 1))
