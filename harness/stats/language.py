@@ -42,6 +42,7 @@ class Evidence:
         p_unheard: p-value of being unheard; a conjunction, so that it needs no adjustment.
         n_clusters: Behind the change.
         n_named: Samples with a named target.
+        n_clusters_named: Clusters with one.
     """
 
     split: str
@@ -60,6 +61,7 @@ class Evidence:
     p_unheard: float = math.nan
     n_clusters: int = 0
     n_named: int = 0
+    n_clusters_named: int = 0
 
 
 @dataclass(frozen=True, slots=True)

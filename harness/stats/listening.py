@@ -24,6 +24,7 @@ from harness.stats.intervals import Solved
 from harness.stats.judge import figure_of
 from harness.stats.language import Evidence, Language, LanguageVerdict, State, Steadiness
 from harness.stats.language_phrases import (
+    STAYS,
     blocking_sentences,
     confound_sentences,
     evidence_sentence,
@@ -41,9 +42,6 @@ from harness.stats.significance import (
 )
 from harness.stats.verdicts import ALPHA, Verdict
 from harness.suites import Statistics
-
-STAYS = 0.95
-"""Mean agreement from which on a mask counts as staying where it was."""
 
 Row = Mapping[str, Any]
 _GROUP = ("model_id", "dataset", "prompts", "prompt_type")
@@ -71,7 +69,7 @@ def language_verdicts(
         first = own[0]
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
         evidence = _evidence(own, solved, settings)
-        found.append(_verdict(first, evidence, kept, own, by_type))
+        found.append(_verdict(first, evidence, kept, by_type, settings.margins.changed))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))
 
 
@@ -93,10 +91,10 @@ def _evidence(
         _one(r, solved, settings, named=named, random=random.get((r["split"], r["attribute"])))
         for r in changed
     ]
-    tested = [k for k, e in enumerate(bare) if not e.blocked]
+    tested = [k for k, e in enumerate(bare) if math.isfinite(e.p_heard)]
     adjusted = dict(zip(tested, corrected([bare[k].p_heard for k in tested], "holm"), strict=True))
     final = [replace(e, p_heard=adjusted.get(k, math.nan)) for k, e in enumerate(bare)]
-    return [_with_state(e, named=named) for e in final]
+    return [_with_state(e, named=named, needed=settings.minimum_clusters) for e in final]
 
 
 def _one(
@@ -113,11 +111,13 @@ def _one(
     agreement = figure_of(solved, cell, "agreement")
     gain = figure_of(solved, cell, "named_gain")
     decisive = estimate_of(solved["decisive"], cell).scaled(100, offset=1)
-    blocked = _blocked(row, settings, named=named)
+    blocked = _blocked(row, settings)
     margin = settings.margins.changed
     heard, unheard = math.nan, math.nan
+    testable = not named or (row["n_clusters_named"] or 0) >= settings.minimum_clusters
     if not blocked:
-        heard = _p_heard(change, agreement, gain if named else None, margin)
+        if testable:
+            heard = _p_heard(change, agreement, gain if named else None, margin)
         stays = min(1.0, 2 * p_greater(agreement, STAYS))
         equal = deciding_test(change, (-margin, margin), "invariance")
         unheard = max(stays, equal.p_value) if equal.name == "equivalence" else 1.0
@@ -138,6 +138,7 @@ def _one(
         p_unheard=unheard,
         n_clusters=row["n_clusters"] or 0,
         n_named=row["n_samples_named"] or 0,
+        n_clusters_named=row["n_clusters_named"] or 0,
     )
 
 
@@ -151,43 +152,39 @@ def _p_heard(change: Estimate, agreement: Estimate, gain: Estimate | None, margi
     return min(1.0, 2 * min(either, moved))
 
 
-def _blocked(row: Row, settings: Statistics, *, named: bool) -> str:
-    if named and not row["n_samples_named"] and not row["reason"]:
-        return "No verdict: the changed prompts describe no known target here."
+def _blocked(row: Row, settings: Statistics) -> str:
     return blocked_because(
         row["reason"] or "",
-        n_clusters=row["n_clusters_named"] if named else row["n_clusters"],
+        n_clusters=row["n_clusters"],
         needed=settings.minimum_clusters,
         empty_share=row["originals_empty_share"],
-        named=named,
     )
 
 
-def _with_state(evidence: Evidence, *, named: bool) -> Evidence:
+def _with_state(evidence: Evidence, *, named: bool, needed: int) -> Evidence:
     state: State = "unclear"
     if evidence.p_heard <= ALPHA:
         state = "heard"
     elif evidence.p_unheard <= ALPHA:
         state = "unheard"
     evidence = replace(evidence, state=state)
-    return replace(evidence, reason=evidence_sentence(evidence, named=named))
+    return replace(evidence, reason=evidence_sentence(evidence, named=named, needed=needed))
 
 
 def _verdict(
     first: Row,
     evidence: Sequence[Evidence],
     preserved: Sequence[Verdict],
-    rows: Sequence[Row],
     by_type: Mapping[tuple[Any, ...], Mapping[str, float]],
+    margin: float,
 ) -> LanguageVerdict:
     named = any(e.n_named for e in evidence)
     language = _language(evidence, named=named)
     steadiness = _steadiness(preserved)
     states: dict[State, tuple[str, ...]] = {}
-    for attribute in dict.fromkeys(e.attribute or "whole prompt" for e in evidence):
-        own = [e.state for e in evidence if (e.attribute or "whole prompt") == attribute]
-        state: State = "heard" if "heard" in own else own[0] if len(set(own)) == 1 else "unclear"
-        states[state] = (*states.get(state, ()), attribute)
+    for attribute in dict.fromkeys(e.attribute for e in evidence):
+        state = _state_of([e for e in evidence if e.attribute == attribute])
+        states[state] = (*states.get(state, ()), attribute or "whole prompt")
     keys = {key: first[key] for key in (*_GROUP, "model")}
     bare = LanguageVerdict(
         **keys,
@@ -198,12 +195,20 @@ def _verdict(
         heard=states.get("heard", ()),
         unheard=states.get("unheard", ()),
         unclear=states.get("unclear", ()),
-        blocking=tuple(blocking_sentences(evidence, preserved, rows)),
-        confounds=tuple(confound_sentences(evidence, _own_types(first, by_type))),
+        blocking=tuple(blocking_sentences(evidence, preserved)),
+        confounds=tuple(confound_sentences(evidence, _own_types(first, by_type), margin=margin)),
         place=place_of(evidence),
         evidence=tuple(evidence),
     )
     return replace(bare, reason=verdict_sentence(bare))
+
+
+def _state_of(evidence: Sequence[Evidence]) -> State:
+    """One attribute's state from all probes that change it; what was not tested says nothing."""
+    found = {e.state for e in evidence if not e.blocked}
+    if "heard" in found:
+        return "heard"
+    return "unheard" if found == {"unheard"} else "unclear"
 
 
 def _language(evidence: Sequence[Evidence], *, named: bool) -> Language:
