@@ -9,7 +9,6 @@ import pytest
 
 from harness.expectations import Expectation
 from harness.stats.assessment import assess
-from harness.stats.verdicts import ALPHA
 from harness.suites import Suite
 
 
@@ -192,21 +191,6 @@ def test_without_correction_the_p_values_stand_as_they_are(verdicts_of):
         assert v.p_adjusted == v.p_value
     holm, fdr = verdicts_of(), verdicts_of(correction="benjamini_hochberg")
     assert all(fdr[k].p_adjusted <= holm[k].p_adjusted + 1e-12 for k in holm)
-
-
-def test_a_verdict_that_only_the_correction_prevents_says_so(verdicts_of):
-    """Two p-values of about 0.04: each alone would do, both together do not."""
-    free = verdicts_of(correction="none")
-    edge = max(v.flips_at for v in free.values() if v.model == "m" and v.probe == "swap")
-    for step in range(1, 40):
-        found = verdicts_of([{"kind": "invariance", "margin": edge * (1 + step / 2000)}])
-        held_back = [v for v in found.values() if v.p_value <= ALPHA < v.p_adjusted]
-        if held_back:
-            break
-    assert held_back
-    for v in held_back:
-        assert v.verdict == "inconclusive"
-        assert f" after correction for {v.n_family} tests; a change of" in v.reason
 
 
 def test_few_clusters_allow_no_verdict(run, verdicts_of):
