@@ -68,7 +68,6 @@ def test_laws_hold_on_some_released_prompts(scenes, name):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_laws_hold_on_every_released_prompt(scenes, name):
     assert len({scene.prompt.text for scene in scenes}) == 10439
