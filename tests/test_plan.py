@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from importlib import metadata
 
 import polars as pl
 import pytest
@@ -187,3 +188,78 @@ def test_a_dataset_the_suite_does_not_list_is_added():
         ("phantom_pairs", "size"),
         ("cvc300_polyp", "recovered_test"),
     ]
+
+
+MEANINGS = ("meaning_removed", "meaning_destroyed", "meaning_changed", "meaning_preserved")
+
+
+@pytest.mark.parametrize("suite", MEANINGS)
+def test_a_suite_of_one_meaning_plans_nothing_else(planned, suite):
+    """A rung that only adds to the prompt takes nothing away."""
+    _, _, plan = planned(suite, limit=3)
+    variants = plan.cases.filter(pl.col("probe") != "original")
+    meanings = set(variants["meaning"])
+    assert meanings - {"preserved"} <= {suite.removeprefix("meaning_")}
+    if suite == "meaning_preserved":
+        assert set(variants["expected_mask"]) == {"own"}
+    for row in variants.iter_rows(named=True):
+        edits = [Edit(*values) for values in json.loads(row["edits"])]
+        assert apply_edits(row["original_prompt"], edits) == row["prompt"]
+        assert row["prompt"] != row["original_prompt"]
+
+
+def test_every_probe_of_the_four_suites_makes_something(planned):
+    for name in MEANINGS:
+        suite, _, plan = planned(name)
+        found = set(plan.cases["probe"])
+        rungs = {"p6", "p8", "p9"}  # the original's own, and two the rows do not have
+        assert {probe.name for probe in suite.probes} - found <= rungs
+
+
+def test_each_rung_is_a_probe_of_its_own(planned):
+    _, _, plan = planned("meaning_removed")
+    for rung in ("p0", "p1", "p5", "p7"):
+        rows = plan.cases.filter(pl.col("probe") == rung)
+        assert set(rows["variant_type"]) == {rung}
+    skipped = plan.not_applicable.filter(pl.col("probe") == "p9")
+    assert set(skipped["reason"]) == {"the row has no p9 prompt"}
+
+
+def test_everybodys_prompt_is_lent_once(planned):
+    _, sets, plan = planned("meaning_changed")
+    own = {s.sample_id: s.prompts["p6"][0].text for s in sets[0].samples}
+    lent = plan.cases.filter(pl.col("probe") == "other_sample", pl.col("repeat") == 0)
+    assert sorted(lent["prompt"]) == sorted(own.values())
+    assert all(row["prompt"] != row["original_prompt"] for row in lent.iter_rows(named=True))
+
+
+def test_composed_edits_are_planned_once_and_recorded(planned):
+    suite, sets, plain = planned("meaning_preserved", limit=2)
+    asked = suite.model_copy(update={"property_based": 4})
+
+    plan = build_plan(asked, sets)
+
+    composed = plan.cases.filter(pl.col("probe") == "property_based_preserved")
+    assert plan.cases.filter(pl.col("probe") != "property_based_preserved").equals(plain.cases)
+    assert set(composed["perturbation"]) == {"composed"}
+    assert composed.group_by("sample_id").len()["len"].to_list() == [4, 4]
+    for row in composed.iter_rows(named=True):
+        edits = [Edit(*values) for values in json.loads(row["edits"])]
+        assert apply_edits(row["original_prompt"], edits) == row["prompt"]
+    assert plan.sources["hypothesis"] == metadata.version("hypothesis")
+    assert "hypothesis" not in plain.sources
+    assert plan.sha256 == build_plan(asked, sets).sha256 != plain.sha256
+
+
+def test_composed_edits_keep_to_the_meanings_and_attributes_of_the_suite(planned):
+    suite, sets, _ = planned("meaning_changed", limit=2)
+    probes = [Probe(name="size", perturbation="antonym", attributes=["size"])]
+    probes.append(Probe(name="case", perturbation="case"))
+
+    plan = build_plan(suite.model_copy(update={"property_based": 2, "probes": probes}), sets)
+
+    names = {name for name in plan.cases["probe"] if name.startswith("property_based")}
+    assert names == {"property_based_changed", "property_based_preserved"}
+    changed = plan.cases.filter(pl.col("probe") == "property_based_changed")
+    edits = [edit for text in changed["edits"] for edit in json.loads(text)]
+    assert {attribute for *_, attribute in edits} == {"size"}

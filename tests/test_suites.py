@@ -7,7 +7,7 @@ import pytest
 from harness import suites
 from harness.errors import SuiteError
 from harness.schemas import schemas
-from harness.suites import load_suite, suite_names
+from harness.suites import load_suite, rules_of, suite_names
 
 GOOD = """\
 name: mine
@@ -121,3 +121,33 @@ def test_a_wrong_suite_is_explained(tmp_path, old, new, message):
 def test_an_unknown_suite_is_answered_with_the_nearest():
     with pytest.raises(SuiteError, match="suites: unknown suite 'papper'. Did you mean 'paper'?"):
         load_suite("papper")
+
+
+def test_probes_that_hypothesis_adds_have_reserved_names(tmp_path):
+    refused(
+        write(tmp_path, GOOD.replace("gone", "property_based_mine")),
+        "the probe name 'property_based_mine' is reserved; choose another one",
+    )
+
+
+def test_rungs_are_prompt_types(tmp_path):
+    text = GOOD.replace("perturbation: empty}", "perturbation: prompt_type, rungs: [p3, p1]}")
+
+    suite = load_suite(write(tmp_path, text))
+
+    assert suite.probes[0].rungs == ["p3", "p1"]
+    refused(write(tmp_path, text.replace("p3", "p10")), "mine.yaml:6: probes[0].rungs[0]: found")
+
+
+def test_what_hypothesis_composes_comes_last(tmp_path):
+    text = GOOD + "  - {name: same, perturbation: case}\nproperty_based: 3\n"
+
+    rules = rules_of(load_suite(write(tmp_path, text)))
+
+    assert [(probe.name, rule.name) for probe, rule in rules] == [
+        ("gone", "empty"),
+        ("same", "case"),
+        ("property_based_removed", "composed"),
+        ("property_based_preserved", "composed"),
+    ]
+    assert {probe.repeats for probe, _ in rules[2:]} == {3}
