@@ -73,13 +73,27 @@ def verdict_sentence(verdict: LanguageVerdict) -> str:
     if verdict.language == "cannot tell" and verdict.blocking:
         text += f" ({_inner(verdict.blocking[0])})"
     if verdict.unheard and verdict.language not in ("deaf", "unmoved here"):
-        verb = "does not listen to" if verdict.named_targets else "is not moved by"
-        text += f"; it {verb} {listed(verdict.unheard)}"
+        text += _not_heard(verdict)
     if verdict.unclear and verdict.language != "cannot tell":
         text += f"; {listed(verdict.unclear)} cannot be told"
     return f"{text}; {_steadiness(verdict)}."
 
 
+def _not_heard(verdict: LanguageVerdict) -> str:
+    """What changes nothing: where its target is known the model does not listen to it."""
+    named = {name_of(e) for e in verdict.evidence if e.n_named}
+    deaf = [name for name in verdict.unheard if name in named]
+    unmoved = [name for name in verdict.unheard if name not in named]
+    text = f"; it does not listen to {listed(deaf)}" if deaf else ""
+    return text + (f"; it is not moved by {listed(unmoved)} here" if unmoved else "")
+
+
+def name_of(evidence: Evidence) -> str:
+    """The attribute, or that the prompt is changed as a whole."""
+    return evidence.attribute or WHOLE
+
+
+WHOLE = "the whole prompt"
 UNTESTED = "Steadiness: no probe keeps the meaning."
 
 
@@ -101,13 +115,21 @@ def _or(names: Sequence[str], otherwise: str) -> str:
     return listed(names) if names else otherwise
 
 
-def blocking_sentences(evidence: Sequence[Evidence], preserved: Sequence[Verdict]) -> Iterator[str]:
-    """What stands in the way of a verdict: of language use first, then of steadiness."""
+def blocking_sentences(
+    evidence: Sequence[Evidence], preserved: Sequence[Verdict], *, unclear: Sequence[str]
+) -> Iterator[str]:
+    """What stands in the way of a verdict: of language use first, then of steadiness.
+
+    Args:
+        evidence: Of one verdict.
+        preserved: Verdicts on what keeps the meaning.
+        unclear: The attributes that nothing else has decided.
+    """
     if not evidence:
         yield "No verdict: no probe puts another valid word in a word's place."
     by_reason: dict[str, list[str]] = {}
     for one in evidence:
-        if one.state == "unclear":
+        if one.state == "unclear" and name_of(one) in unclear:
             by_reason.setdefault(one.reason, []).append(_label(one))
     for reason, labels in by_reason.items():
         yield f"{listed(labels)}: {_inner(reason)}."
@@ -131,6 +153,7 @@ def confound_sentences(
     by_type: Iterable[tuple[str, str, Mapping[str, float]]],
     *,
     margin: float,
+    needed: int,
 ) -> Iterator[str]:
     """Random words, redundancy, and where deafness sits.
 
@@ -138,9 +161,11 @@ def confound_sentences(
         evidence: Of one verdict.
         by_type: Probe, attribute, and its change by prompt type.
         margin: Changes within it count as none, in percent.
+        needed: Clusters that a figure needs to be compared with another.
     """
     yield from _random_words(evidence, margin)
-    yield from _redundancy(evidence, by_type, margin)
+    yield from _decisive(evidence, margin, needed)
+    yield from _redundancy(evidence, by_type)
     yield from _places(evidence)
 
 
@@ -165,13 +190,10 @@ def _random_words(evidence: Sequence[Evidence], margin: float) -> Iterator[str]:
         )
 
 
-def _redundancy(
-    evidence: Sequence[Evidence],
-    by_type: Iterable[tuple[str, str, Mapping[str, float]]],
-    margin: float,
-) -> Iterator[str]:
+def _decisive(evidence: Sequence[Evidence], margin: float, needed: int) -> Iterator[str]:
     for one in evidence:
-        if abs(one.decisive_change[0] - one.change[0]) > margin:
+        enough = one.n_clusters_named >= needed
+        if enough and abs(one.decisive_change[0] - one.change[0]) > margin:
             alone = amount(one.decisive_change[0], "relative_change")
             whole = amount(one.change[0], "relative_change")
             yield (
@@ -179,16 +201,18 @@ def _redundancy(
                 f"target ({one.n_named} samples), by {whole} over all: an effect shrinks where the "
                 "rest of the prompt gives the answer away, or the new word names nothing."
             )
+
+
+def _redundancy(
+    evidence: Sequence[Evidence], by_type: Iterable[tuple[str, str, Mapping[str, float]]]
+) -> Iterator[str]:
     for probe, attribute, changes in by_type:
         kinds = ", ".join(
             f"{kind} {amount(x, 'relative_change')}" for kind, x in sorted(changes.items())
         )
         yield f"{probe} {attribute} by prompt type: {kinds}; richer prompts are more redundant."
-    unheard = [
-        e.attribute or "whole prompt" for e in evidence if e.state == "unheard" and not e.n_named
-    ]
-    if unheard:
-        names = listed(list(dict.fromkeys(unheard)))
+    if unheard := _named([e for e in evidence if e.state == "unheard" and not e.n_named]):
+        names = listed(unheard)
         yield (
             f"That {names} changes nothing may be due to the data: the picture and the rest of the "
             "prompt may give the answer away."
@@ -196,17 +220,12 @@ def _redundancy(
 
 
 def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
+    shown = [e for e in evidence if e.state == "unheard" and math.isfinite(e.text_shift)]
     for blind in (True, False):
-        found = [
-            e
-            for e in evidence
-            if e.state == "unheard"
-            and math.isfinite(e.text_shift)
-            and blind == (e.text_shift < BLIND)
-        ]
+        found = [e for e in shown if blind == (e.text_shift < BLIND)]
         if not found:
             continue
-        names = listed(list(dict.fromkeys(e.attribute or "whole prompt" for e in found)))
+        names = listed(_named(found))
         low, high = min(e.text_shift for e in found), max(e.text_shift for e in found)
         figures = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
         where = (
@@ -221,7 +240,7 @@ def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
 
 
 def _named(evidence: Sequence[Evidence]) -> list[str]:
-    return list(dict.fromkeys(e.attribute or "whole prompt" for e in evidence))
+    return list(dict.fromkeys(map(name_of, evidence)))
 
 
 def place_of(evidence: Sequence[Evidence]) -> Place:

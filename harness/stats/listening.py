@@ -25,6 +25,7 @@ from harness.stats.judge import figure_of
 from harness.stats.language import Evidence, Language, LanguageVerdict, State, Steadiness
 from harness.stats.language_phrases import (
     STAYS,
+    WHOLE,
     blocking_sentences,
     confound_sentences,
     evidence_sentence,
@@ -69,7 +70,7 @@ def language_verdicts(
         first = own[0]
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
         evidence = _evidence(own, solved, settings)
-        found.append(_verdict(first, evidence, kept, by_type, settings.margins.changed))
+        found.append(_verdict(first, evidence, kept, by_type, settings))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))
 
 
@@ -85,7 +86,7 @@ def _evidence(
     random = {
         (r["split"], r["attribute"]): r["relative_change_percent"]
         for r in rows
-        if r["meaning"] == Meaning.DESTROYED
+        if r["meaning"] == Meaning.DESTROYED and r["attribute"]
     }
     bare = [
         _one(r, solved, settings, named=named, random=random.get((r["split"], r["attribute"])))
@@ -176,7 +177,7 @@ def _verdict(
     evidence: Sequence[Evidence],
     preserved: Sequence[Verdict],
     by_type: Mapping[tuple[Any, ...], Mapping[str, float]],
-    margin: float,
+    settings: Statistics,
 ) -> LanguageVerdict:
     named = any(e.n_named for e in evidence)
     language = _language(evidence, named=named)
@@ -184,7 +185,7 @@ def _verdict(
     states: dict[State, tuple[str, ...]] = {}
     for attribute in dict.fromkeys(e.attribute for e in evidence):
         state = _state_of([e for e in evidence if e.attribute == attribute])
-        states[state] = (*states.get(state, ()), attribute or "whole prompt")
+        states[state] = (*states.get(state, ()), attribute or WHOLE)
     keys = {key: first[key] for key in (*_GROUP, "model")}
     bare = LanguageVerdict(
         **keys,
@@ -195,8 +196,15 @@ def _verdict(
         heard=states.get("heard", ()),
         unheard=states.get("unheard", ()),
         unclear=states.get("unclear", ()),
-        blocking=tuple(blocking_sentences(evidence, preserved)),
-        confounds=tuple(confound_sentences(evidence, _own_types(first, by_type), margin=margin)),
+        blocking=tuple(blocking_sentences(evidence, preserved, unclear=states.get("unclear", ()))),
+        confounds=tuple(
+            confound_sentences(
+                evidence,
+                _own_types(first, by_type),
+                margin=settings.margins.changed,
+                needed=settings.minimum_clusters,
+            )
+        ),
         place=place_of(evidence),
         evidence=tuple(evidence),
     )
@@ -244,7 +252,7 @@ def _own_types(
     own = (first["model_id"], first["dataset"], first["prompts"])
     for key, changes in by_type.items():
         if key[:3] == own and len(changes) > 1:
-            yield key[4], key[5] or "whole prompt", changes
+            yield key[4], key[5] or WHOLE, changes
 
 
 def _limits(found: Estimate) -> tuple[float, float, float]:

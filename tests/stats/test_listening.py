@@ -267,3 +267,30 @@ def test_a_verdict_survives_its_file():
     assert replace(again, evidence=()) == replace(found, evidence=())
     for first, second in zip(again.evidence, found.evidence, strict=True):
         assert repr(first) == repr(second)
+
+
+def test_an_attribute_without_named_targets_is_unmoved_and_not_unheard():
+    """On a set with named targets, too: nothing says which mask would have been right."""
+    scenes = Scenes().probe("antonym", "size", stays=0.1, follows=0.85)
+    found = scenes.probe("swap", "class", stays=1.0).verdict()
+    assert (found.heard, found.unheard) == (("size",), ("class",))
+    assert "; it is not moved by class here; " in found.reason
+
+
+def test_what_another_probe_has_decided_blocks_nothing():
+    scenes = Scenes().probe("antonym", "size", stays=0.1, follows=0.85)
+    found = scenes.probe("swap", "size", stays=0.96).verdict()
+    assert found.heard == ("size",)
+    assert found.blocking == ("Steadiness: no probe keeps the meaning.",)
+
+
+def test_a_change_of_the_whole_prompt_has_a_name():
+    found = Scenes().probe("other_sample", None, stays=0.1, follows=0.85).verdict()
+    assert found.reason.startswith("m on d listens to the whole prompt: ")
+
+
+def test_a_decisive_change_of_few_samples_is_not_held_against_the_whole():
+    scenes = Scenes(80).probe("antonym", "size", stays=0.9)
+    for score in scenes.scores[80:90]:
+        score |= {"tp": 20, "tp_original": 20, "tp_named": 380, "n_named": SIZE}
+    assert not [t for t in scenes.verdict().confounds if "an effect shrinks" in t]
