@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.plan import PLAN_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import paired
-from harness.stats.relative import cell_means, cluster_sums, nested_means
+from harness.stats.relative import cell_figures, cell_totals, cluster_sums, nested_means
 from harness.store import SCORE_SCHEMA
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
@@ -137,12 +137,13 @@ def test_means_agree_with_loops_over_cases(run, empty):
     plan, scores = frames(run)
     expected, counted, cluster_of = slow(run, empty)
 
-    pairs = paired(plan, scores, models=MODELS, empty=empty)
-    means = nested_means(pairs.cases)
-    figures = cell_means(means.samples, cluster_sums(means.samples), floor=0.1)
+    pairs = paired(plan, scores, models=MODELS, empty=empty, floor=0.1)
+    all_cases = pl.concat(pairs.chunks())
+    means = nested_means(all_cases)
+    figures = cell_figures(cell_totals(means.samples, cluster_sums(means.samples), floor=0.1))
 
     cell = pairs.cells.filter(pl.col("probe") == "probe")["cell"]
-    cases = pairs.cases.filter(pl.col("cell").is_in(cell.implode()))
+    cases = all_cases.filter(pl.col("cell").is_in(cell.implode()))
     for flag in ("failed", "original_lost", "undefined", "both_empty"):
         assert cases[flag].sum() == counted[flag], flag
     if not len(cell):
@@ -189,10 +190,10 @@ def check_clusters(row, dice, before, cluster_of):
 def test_word_deviations_give_each_words_sum_and_cancel(run):
     """Sum over samples of (mean with this word less mean over words), missing words at the mean."""
     plan, scores = frames(run)
-    pairs = paired(plan, scores, models=MODELS, empty=1.0)
-    means = nested_means(pairs.cases)
+    cases = pl.concat(paired(plan, scores, models=MODELS, empty=1.0, floor=0.1).chunks())
+    means = nested_means(cases)
     by_word, indices = defaultdict(dict), defaultdict(set)
-    for case in pairs.cases.filter(pl.col("dice").is_not_null()).iter_rows(named=True):
+    for case in cases.filter(pl.col("dice").is_not_null()).iter_rows(named=True):
         key = (case["cell"], case["cluster"], case["sample"])
         indices[key].add(case["prompt_index"])
         by_word[(*key, case["prompt_index"])].setdefault(case["word"], []).append(case["dice"])
@@ -214,10 +215,13 @@ def test_a_sample_without_any_dice_has_no_ratio_even_without_a_floor():
     samples = pl.DataFrame(
         {"cell": [0, 0], "cluster": [0, 1], "sample": [0, 1], "dice": [0.4, 0.3]}
         | {"reference": [0.5, 0.0], "agreement": [1.0, 1.0], "original_empty": [0.0, 1.0]}
-        | {"dice_named": [None, None], "false_positive": [None, None]}
+        | {key: [None, None] for key in ("dice_named", "own_named", "reference_named")}
+        | {"false_positive": [None, None], "catastrophic": [None, None]}
+        | {"worst": [0.4, 0.3], "n_variants": [1.0, 1.0]}
     )
 
-    row = cell_means(samples, cluster_sums(samples), floor=0.0).row(0, named=True)
+    totals = cell_totals(samples, cluster_sums(samples), floor=0.0)
+    row = cell_figures(totals).row(0, named=True)
 
     assert row["n_sample_ratios"] == 1
     assert row["sample_ratio_percent"] == pytest.approx(-20)

@@ -14,10 +14,10 @@ import pytest
 
 from harness.errors import RunError
 from harness.plan import NOT_APPLICABLE_SCHEMA
+from harness.stats.assessment import summarise
 from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import CELL_KEYS
-from harness.stats.summary import summarise
 
 NOTHING = pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA)
 
@@ -160,7 +160,7 @@ def test_the_number_of_threads_changes_nothing(run, quick_suite, summary, tmp_pa
         "import json, pathlib, polars as pl\n"
         "from harness.plan import NOT_APPLICABLE_SCHEMA\n"
         "from harness.stats.facts import ModelFacts\n"
-        "from harness.stats.summary import summarise\n"
+        "from harness.stats.assessment import summarise\n"
         "from harness.suites import Suite\n"
         "facts, suite = json.loads(pathlib.Path('run.json').read_text())\n"
         "models = [ModelFacts(**f | {'trained_on': tuple(f['trained_on'])}) for f in facts]\n"
@@ -245,7 +245,7 @@ def test_a_model_that_does_not_hear_changes_by_exactly_nothing(run, quick_suite)
 
     probes = out.filter(~pl.col("probe").is_in(["original", "out_of_distribution"]))
     changes = [c for c in out.columns if c.startswith(("relative_change", "change_"))]
-    assert len(changes) == 14
+    assert len(changes) == 15
     np.testing.assert_allclose(probes.select(changes).to_numpy(), 0, atol=1e-12)
     np.testing.assert_array_equal(probes.select("agreement_low", "agreement_high").to_numpy(), 1)
     assert probes.filter(dataset="inside")["verdict_allowed"].all()
