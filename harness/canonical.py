@@ -7,7 +7,9 @@ once; `object_of` writes the same bytes as `canonical` does, and a test compares
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from json.encoder import encode_basestring
+from operator import add
 from typing import Any
 
 from harness.records import Edit
@@ -35,9 +37,26 @@ def scalar(value: str | int | None) -> str:
     return "null" if value is None else str(value)
 
 
-def object_of(encoded: Mapping[str, str], keys: Iterable[str]) -> bytes:
+def scalars(row: Mapping[str, str | int | None]) -> dict[str, str]:
+    """Every value of a row as `scalar` writes it: the innermost loop of a plan."""
+    return {
+        key: encode_basestring(value)
+        if type(value) is str
+        else "null"
+        if value is None
+        else str(value)
+        for key, value in row.items()
+    }
+
+
+def object_of(encoded: Mapping[str, str], keys: tuple[str, ...]) -> bytes:
     """The bytes of an object whose values are encoded; `keys` are its sorted keys."""
-    return ("{" + ",".join([f'"{key}":{encoded[key]}' for key in keys]) + "}").encode()
+    return ("{" + ",".join(map(add, _labels(keys), map(encoded.__getitem__, keys))) + "}").encode()
+
+
+@cache
+def _labels(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{encode_basestring(key)}:" for key in keys)
 
 
 def edits_text(edits: Iterable[Edit]) -> str:

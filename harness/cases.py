@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.canonical import canonical, edits_text, object_of, scalar
+from harness.canonical import canonical, edits_text, object_of, scalars
 from harness.cards import DatasetCard
 from harness.data.table_variants import TableTexts
 from harness.prompts.grammar import PromptGrammar
@@ -58,7 +58,7 @@ PLAN_SCHEMA = pl.Schema(
     }
 )
 # What a case id is a hash of, in the order in which it is written.
-_CONTENT = sorted(PLAN_SCHEMA.keys() - {"case_id", "original_case_id"})
+_CONTENT = tuple(sorted(PLAN_SCHEMA.keys() - {"case_id", "original_case_id"}))
 
 # (dataset, split, probe, attribute, prompts, prompt type, reason) -> samples it is true of.
 Skipped = dict[tuple[str | None, ...], set[str]]
@@ -153,7 +153,7 @@ def _originals(planned: PlannedSet, sample: Sample, skipped: Skipped) -> Iterato
             "original_prompt": prompt.text,
             "edits": "[]",
         }
-        encoded = _encoded(row)
+        encoded = scalars(row)
         case_id = _case_id(encoded)
         ids = {"case_id": case_id, "original_case_id": case_id}
         yield _Original(sample, prompt, ids | row, encoded)
@@ -276,7 +276,7 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
         "prompt": made.text,
         "edits": edits_text(made.edits),
     }
-    case_id = _case_id(cell.original.encoded | _encoded(own))
+    case_id = _case_id(cell.original.encoded | scalars(own))
     return cell.original.row | own | {"case_id": case_id}
 
 
@@ -292,7 +292,3 @@ def _skip(
 def _case_id(encoded: Mapping[str, str]) -> int:
     """The id of a row whose values are encoded (see `harness.canonical`)."""
     return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
-
-
-def _encoded(row: Mapping[str, Any]) -> dict[str, str]:
-    return {key: scalar(value) for key, value in row.items()}

@@ -223,7 +223,8 @@ def like(value: str, model: str) -> str:
 def _spellings() -> tuple[re.Pattern[str], Mapping[str, str]]:
     forms = read_forms()
     right = dict(forms.released) | {british: american for american, british in forms.british}
-    right |= dict(forms.repairs)
+    # Repairs of articles change nothing where articles are left out.
+    right |= {a: b for a, b in forms.repairs if without_articles(a) != without_articles(b)}
     longest = sorted(right, key=lambda wrong: (-len(wrong), wrong))
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest))})\b"), right
 
@@ -237,6 +238,8 @@ def _singulars() -> Mapping[str, str]:
 def corrected(text: str) -> str:
     """A lower-case text with released slips repaired and American spellings."""
     pattern, right = _spellings()
+    if not any(wrong in text for wrong in right):
+        return text
     return pattern.sub(lambda found: right[found.group()], text)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.prompts.grammar import PromptGrammar
-from harness.prompts.lexicon import Lexicon, plainly
+from harness.prompts.lexicon import Lexicon, corrected, plainly
 from harness.prompts.phrases import arrangements
 from harness.prompts.templates import Slot, Template, compile_template
 from harness.records import Prompt
@@ -25,7 +25,11 @@ Reading = Mapping[str, frozenset[str]]
 _PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 _MARKS = str.maketrans("", "", "\"'“”‘’")
 _BLANK_BEFORE_MARK = re.compile(r"\s+([,;.!?])")
+_ARTICLES = frozenset(("a", "an", "the"))
 _END = r"[\s.!?]*"
+_ANY_WORD = r"[\w-]+"
+# Ways to say the values of one slot; more of them are read as any word.
+MANY = 100
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Reader:
     _others: dict[tuple[str, int], tuple[Template, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _originals: dict[tuple[str, str], str | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def meaning(self, prompt: Prompt) -> Reading:
         """What an original says."""
@@ -47,10 +54,12 @@ class Reader:
         """Equal for originals that say the same, whatever their words."""
         return frozenset(self.meaning(prompt).items())
 
-    def readings(self, text: str, prompt: Prompt) -> Iterator[Reading]:
+    def readings(
+        self, text: str, prompt: Prompt, *, likely: Template | None = None
+    ) -> Iterator[Reading]:
         """Every way in which a text can be read as a sentence of the original's rung."""
         plain = _comparable(text)
-        for template in self._candidates(prompt):
+        for template in self._candidates(prompt) if likely is None else self._from(likely, prompt):
             found = self._pattern(template).fullmatch(plain)
             if found is not None:
                 yield {
@@ -58,8 +67,13 @@ class Reader:
                     for name, value in found.groupdict().items()
                 }
 
-    def says_the_same(self, text: str, prompt: Prompt) -> bool:
+    def says_the_same(self, text: str, prompt: Prompt, *, likely: Template | None = None) -> bool:
         """Whether a text can be read with the meaning of the original, no more and no less.
+
+        Args:
+            text: The changed text.
+            prompt: The original.
+            likely: The template to try first, where it is known; others are tried after it.
 
         Example:
             >>> from harness.prompts.grammar import load_grammar
@@ -69,11 +83,27 @@ class Reader:
             >>> reader.says_the_same("A WHITE circular polyp.", grammar.parse("white round polyp"))
             True
         """
-        return self.says(text, prompt, self.meaning(prompt))
+        # Most variants of the surface are the original once case and blanks are gone.
+        if likely is None and _comparable(text) == self._original(prompt):
+            return True
+        meaning = self.meaning(prompt)
+        return any(r == meaning for r in self.readings(text, prompt, likely=likely))
 
     def says(self, text: str, prompt: Prompt, meaning: Reading) -> bool:
         """Whether a text can be read as a sentence of the original's rung with this meaning."""
         return any(reading == meaning for reading in self.readings(text, prompt))
+
+    def _original(self, prompt: Prompt) -> str | None:
+        """The original as it is compared; None where it cannot be read as itself."""
+        key = (prompt.prompt_type, prompt.text)
+        if key not in self._originals:
+            readable = self.says(prompt.text, prompt, self.meaning(prompt))
+            self._originals[key] = _comparable(prompt.text) if readable else None
+        return self._originals[key]
+
+    def _from(self, likely: Template, prompt: Prompt) -> Iterator[Template]:
+        yield likely
+        yield from self._candidates(prompt)
 
     def _candidates(self, prompt: Prompt) -> Iterator[Template]:
         """The template of the original first: most variants keep it."""
@@ -105,7 +135,7 @@ class Reader:
             else:
                 last = number == len(template.pieces) - 1
                 parts.append(_literal(piece.rstrip(". ") if last else piece))
-        return r"\s*" + "".join(parts) + _END
+        return "".join(parts) + _END
 
     def _value(self, slot: Slot) -> str:
         if not slot.values:
@@ -117,14 +147,22 @@ class Reader:
                 forms = (way, self.lexicon.plural(way), self.lexicon.singular(way))
                 words |= dict.fromkeys(_comparable(form) for form in forms if form)
         longest = sorted(words, key=lambda word: (-len(word), word))
-        one = "(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest) + ")"
-        return one if slot.separator is None else rf"{one}(?:,\s*{one})*"
+        if len(longest) > MANY:
+            # Ages: one pattern for all single words is faster, and others mean something else.
+            longest = [*(word for word in longest if " " in word), _ANY_WORD]
+        one = "(?:" + "|".join(w if w == _ANY_WORD else re.escape(w) for w in longest) + ")"
+        return one if slot.separator is None else rf"{one}(?:, ?{one})*"
 
 
 def _comparable(text: str) -> str:
     """Lower case, without quotes, articles and blanks that carry no meaning."""
-    blanks = " ".join(text.translate(_MARKS).split())
-    return plainly(_BLANK_BEFORE_MARK.sub(r"\1", blanks))
+    words = corrected(" ".join(text.translate(_MARKS).lower().split())).split()
+    plain = " ".join([word for word in words if word not in _ARTICLES])
+    return _BLANK_BEFORE_MARK.sub(r"\1", plain) if _has_loose_mark(plain) else plain
+
+
+def _has_loose_mark(text: str) -> bool:
+    return " ," in text or " ;" in text or " ." in text or " !" in text or " ?" in text
 
 
 def _literal(text: str) -> str:
@@ -132,9 +170,9 @@ def _literal(text: str) -> str:
     parts = []
     for piece in _PIECES.findall(plainly(text)):
         if piece.isspace():
-            parts.append(r"\s+")
+            parts.append(" ")
         elif piece in ",;":
-            parts.append(r"[,;]?(?:\s+-)?")
+            parts.append("[,;]?(?: -)?")
         elif piece == ".":
             parts.append(r"[.!?]*")
         elif piece in {"are", "is"}:

@@ -11,7 +11,7 @@ length, which the grammar limits; there is no backtracking that could explode.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -38,6 +38,10 @@ class Slot:
             found[value[:1]] = (*found.get(value[:1], ()), value)
         return found
 
+    @cached_property
+    def _whole(self) -> frozenset[str]:
+        return frozenset(self.values)
+
     @property
     def wanted(self) -> str:
         """What stands here, for messages."""
@@ -61,7 +65,7 @@ class Slot:
         """Whether `value` as a whole may stand here."""
         if not self.values:
             return bool(value) and value == value.strip()
-        return len(value) in self.ends(value, 0)
+        return value in self._whole or len(value) in self.ends(value, 0)
 
 
 Piece = str | Slot
@@ -69,17 +73,16 @@ Piece = str | Slot
 
 @dataclass
 class _Attempt:
-    """One match in progress: places known to fail, and how far it came."""
+    """One match in progress: places known to fail, and how far it came (piece, position)."""
 
     text: str
     dead: set[tuple[int, int]] = field(default_factory=set)
-    furthest: "Mismatch | None" = None
+    furthest: tuple[int, int] = (0, 0)
 
-    def fail(self, piece: int, position: int, wanted: str) -> None:
+    def fail(self, piece: int, position: int) -> None:
         # Pieces before characters: a free slot may swallow the whole text in vain.
-        before = self.furthest
-        if before is None or (piece, position) >= (before.piece, before.position):
-            self.furthest = Mismatch(piece, position, wanted)
+        if (piece, position) > self.furthest:
+            self.furthest = (piece, position)
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,19 @@ class Template:
         attempt = _Attempt(text)
         ends = _match(self.pieces, attempt, 0, 0)
         if ends is None:
-            return attempt.furthest or Mismatch(0, 0, "nothing")
+            return Mismatch(*attempt.furthest, self._wanted(attempt.furthest[0]))
         starts = [0, *ends]
         return tuple(
             Span(piece.attribute, start, end, text[start:end])
             for piece, start, end in zip(self.pieces, starts, ends, strict=False)
             if isinstance(piece, Slot)
         )
+
+    def _wanted(self, index: int) -> str:
+        if index == len(self.pieces):
+            return "the end"
+        piece = self.pieces[index]
+        return repr(piece) if isinstance(piece, str) else piece.wanted
 
     def render(self, values: Mapping[str, str]) -> str | None:
         """The text with `values` in the slots; None where a value may not stand."""
@@ -213,7 +222,7 @@ def _match(
     if index == len(pieces):
         if start == len(attempt.text):
             return []
-        attempt.fail(index, start, "the end")
+        attempt.fail(index, start)
         return None
     if (index, start) in attempt.dead:
         return None
@@ -225,19 +234,18 @@ def _match(
     return None
 
 
-def _ends(pieces: tuple[Piece, ...], attempt: _Attempt, index: int, start: int) -> Iterator[int]:
+def _ends(pieces: tuple[Piece, ...], attempt: _Attempt, index: int, start: int) -> Sequence[int]:
     piece, text = pieces[index], attempt.text
     if isinstance(piece, str):
-        if text.startswith(piece, start):
-            yield start + len(piece)
-        else:
-            attempt.fail(index, start, repr(piece))
-        return
-    following = pieces[index + 1] if index + 1 < len(pieces) else None
-    ends = piece.ends(text, start) if piece.values else list(_free_ends(text, start, following))
+        ends: Sequence[int] = (start + len(piece),) if text.startswith(piece, start) else ()
+    elif piece.values:
+        ends = piece.ends(text, start)
+    else:
+        following = pieces[index + 1] if index + 1 < len(pieces) else None
+        ends = list(_free_ends(text, start, following))
     if not ends:
-        attempt.fail(index, start, piece.wanted)
-    yield from ends
+        attempt.fail(index, start)
+    return ends
 
 
 def _free_ends(text: str, start: int, following: Piece | None) -> Iterator[int]:

@@ -11,6 +11,7 @@ from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
 from harness.prompts.phrases import write_as
+from harness.prompts.templates import Template
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
@@ -46,9 +47,12 @@ def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Ite
     """The card's other sentences; dressed values ("it is round") are written plainly there."""
     plain = context.lexicon.plain
     values = {span.attribute: plain(span.attribute, span.value) for span in prompt.spans}
-    templates = context.grammar.paraphrases.get(prompt.prompt_type, ())
-    texts = [write_as(template, prompt, values) for template in templates]
-    found = _the_same(prompt, [text and with_right_articles(text) for text in texts], context)
+    said = [
+        (with_right_articles(text), template)
+        for template in context.grammar.paraphrases.get(prompt.prompt_type, ())
+        if (text := write_as(template, prompt, values)) is not None
+    ]
+    found = _the_same(prompt, said, context)
     yield from found
     if not found:
         yield NotApplicable(f"the grammar knows no other sentence for this {prompt.prompt_type}")
@@ -60,26 +64,32 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
     A dressed value ("it is round") stays in its place, as odd as it stands there.
     """
     plain = context.lexicon.plain
-    texts: list[str | None] = []
+    said: list[tuple[str, Template | None]] = []
     if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
-        templates = context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
-        texts = [write_as(template, prompt, prompt.values) for template in templates]
+        said += [
+            (text, template)
+            for template in context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+            if (text := write_as(template, prompt, prompt.values)) is not None
+        ]
     for span in prompt.spans:
         if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
             turned = SEPARATOR.join(reversed(span.value.split(SEPARATOR)))
-            texts.append(prompt.text[: span.start] + turned + prompt.text[span.end :])
-    found = _the_same(prompt, texts, context)
+            said.append((prompt.text[: span.start] + turned + prompt.text[span.end :], None))
+    found = _the_same(prompt, said, context)
     yield from found
     if not found:
         yield NotApplicable("nothing in the prompt may change its place")
 
 
-def _the_same(prompt: Prompt, texts: Iterable[str | None], context: Context) -> list[Variant]:
+def _the_same(
+    prompt: Prompt, said: Iterable[tuple[str, Template | None]], context: Context
+) -> list[Variant]:
     """Variants of those texts, each once, that are read with the original's meaning."""
+    same = context.reader.says_the_same
     return [
         rewritten(prompt, text)
-        for text in dict.fromkeys(texts)
-        if text is not None and text != prompt.text and context.reader.says_the_same(text, prompt)
+        for text, template in dict(said).items()
+        if text != prompt.text and same(text, prompt, likely=template)
     ]
 
 
