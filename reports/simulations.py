@@ -240,7 +240,7 @@ def estimates(found: Inference) -> Iterator[Estimate]:
         figures = (i.low[k], i.high[k], i.low90[k], i.high90[k])
         one = Estimate(
             float(i.estimate[k]), float(i.standard_error[k]), float(found.word_error[k]),
-            *map(float, figures), found.pivot[:, k], float(found.count[k]),
+            *map(float, figures), found.pivot[:, k], float(found.n_draws[k]),
         )  # fmt: skip
         yield one.scaled(100, offset=1)
 

@@ -18,7 +18,7 @@ EDITS_PER_CELL = 40
 every text costs a pass through the text tower."""
 
 SHIFT_SCHEMA = pl.Schema({"text": pl.String, "original_text": pl.String, "shift": pl.Float64})
-STORED_SCHEMA = pl.Schema({**TEXT_SCHEMA, "shift": pl.Float64})
+STORED_SCHEMA = pl.Schema([*TEXT_SCHEMA.items(), ("shift", pl.Float64)])
 """Of ``texts/<model_id>.parquet``: the table of texts with the shifts that were computed."""
 
 _BATCH = 64

@@ -25,8 +25,10 @@ is lost is degrees of freedom above a thousand, about 2 % of an interval's width
 _ROWS = 1_000_000
 _SAMPLE_KEYS = ("dataset", "split", "sample_id")
 _CLUSTER_KEYS = ("dataset", "split", "cluster_id")
-_TEXTS = (*PLAN_KEYS, "sample_id", "cluster_id", "image_id", "word", "perturbation", "meaning")
-_TEXTS += ("expected_mask",)
+_TEXTS = (
+    *PLAN_KEYS,
+    *("sample_id", "cluster_id", "image_id", "word", "perturbation", "meaning", "expected_mask"),
+)
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 
 
@@ -139,7 +141,8 @@ def _coded(
 
 def _with_units(clusters: pl.DataFrame, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Clusters with the unit each belongs to, and the units."""
-    parts, names = [], []
+    parts: list[pl.DataFrame] = []
+    names: list[tuple[object, object, str]] = []
     for (dataset, split), rows in clusters.group_by("dataset", "split", maintain_order=True):
         pool = np.arange(rows.height)
         texts = rows["cluster_id"].to_list()

@@ -87,7 +87,8 @@ def _henderson(centred: Floats, factors: list[NDArray[np.intp]]) -> Floats:
         matrix[row, :-1] = np.array(met) - spread
         matrix[row, -1] = len(size) - 1
     matrix[-1, :-1], matrix[-1, -1] = n - spread, n - 1
-    return np.linalg.lstsq(matrix, np.array([*between, (centred**2).sum()]), rcond=None)[0]
+    squares = np.array([*between, (centred**2).sum()])
+    return np.asarray(np.linalg.lstsq(matrix, squares, rcond=None)[0])
 
 
 def _incidence(first: NDArray[np.intp], size: NDArray[np.intp], second: NDArray[np.intp]) -> float:

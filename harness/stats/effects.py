@@ -52,7 +52,7 @@ def _sign_flips(sums: pl.DataFrame, units: pl.DataFrame, *, count: int, seed: in
         matrix[row, column] = own["change"].to_numpy()
         values = sign_flip_p(matrix, count=count, seed=seed)
         parts.append(pl.DataFrame({"cell": cells, "sign_flip_p": values}))
-    schema = {"cell": pl.UInt32, "sign_flip_p": pl.Float64}
+    schema = pl.Schema({"cell": pl.UInt32, "sign_flip_p": pl.Float64})
     return pl.concat([pl.DataFrame(schema=schema), *(part.cast(schema) for part in parts)])
 
 
@@ -84,7 +84,7 @@ def clustered_share(events: Floats, sizes: Floats) -> tuple[float, float, float]
     share = float(events.sum() / total)
     effective = float(n_clusters)
     if 0 < share < 1 and n_clusters > 1:
-        square = n_clusters / (n_clusters - 1) * ((events - share * sizes) ** 2).sum() / total**2
+        square = ((events - share * sizes) ** 2).sum() / total**2
         effective = min(share * (1 - share) / square, float(total)) if square > 0 else total
     seen = share * effective
     low = betaincinv(seen, effective - seen + 1, 0.025) if seen > 0 else 0.0

@@ -45,7 +45,7 @@ class Solved:
 
     intervals: Intervals
     pivot: Floats
-    count: Floats
+    n_draws: Floats
     word_error: Floats
 
     @classmethod
@@ -63,7 +63,7 @@ class Solved:
         for target, values in zip(self.intervals, found.intervals, strict=True):
             target[cell] = values[place]
         self.pivot[:, cell] = found.pivot[:, place]
-        self.count[cell], self.word_error[cell] = found.count[place], found.word_error[place]
+        self.n_draws[cell], self.word_error[cell] = found.n_draws[place], found.word_error[place]
 
 
 class _Problem(NamedTuple):

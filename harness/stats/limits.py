@@ -53,13 +53,13 @@ class Inference(NamedTuple):
     Attributes:
         intervals: Of P problems.
         pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K, P)``.
-        count: Draws in which the problem is defined, ``(P,)``.
+        n_draws: Draws in which the problem is defined, ``(P,)``.
         word_error: The words' part of the standard error, ``(P,)``; 0 where words are fixed.
     """
 
     intervals: Intervals
     pivot: Floats
-    count: Floats
+    n_draws: Floats
     word_error: Floats
 
 
@@ -96,9 +96,9 @@ def inference_of(
     offsets += [low, high, bca_low, bca_high]
     # One cluster has no standard error, and resampling it moves nothing: no limit is known.
     limits = [np.where(np.isnan(error), np.nan, estimate + offset) for offset in offsets]
-    count = (~np.isnan(t)).sum(axis=0).astype(np.float64)
+    n_draws = (~np.isnan(t)).sum(axis=0).astype(np.float64)
     words = np.broadcast_to(np.asarray(word_error, dtype=np.float64), estimate.shape)
-    return Inference(Intervals(estimate, error, *limits), pivot, count, words)
+    return Inference(Intervals(estimate, error, *limits), pivot, n_draws, words)
 
 
 def acceleration_of(*influences: Floats) -> Floats:

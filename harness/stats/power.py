@@ -9,6 +9,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +37,7 @@ def degrees_of_freedom(
     inner = clusters**2 / np.maximum(np.asarray(n_clusters, float) - 1, 1)
     inner = inner + words**2 / np.maximum(np.asarray(n_words, float) - 1, 1)
     plain = np.maximum(np.asarray(n_clusters, float) - 1, 1)
-    return np.where(inner > 0, whole**2 / np.where(inner > 0, inner, 1), plain)
+    return np.asarray(np.where(inner > 0, whole**2 / np.where(inner > 0, inner, 1), plain))
 
 
 def smallest_effect(
@@ -56,7 +57,8 @@ def smallest_effect(
     """
     from scipy.special import stdtrit
 
-    quantiles = stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, power)
+    known = np.asarray(freedom, dtype=np.float64)
+    quantiles = np.asarray(stdtrit(known, 1 - alpha / 2)) + np.asarray(stdtrit(known, power))
     return np.asarray(quantiles * np.asarray(error, float))
 
 
@@ -85,22 +87,73 @@ def clusters_needed(
         A whole number of at least 2, or infinity where the words alone vary too much, or where
         more than `MOST_CLUSTERS` would be needed.
     """
+
+    def shown(now: float, freedom: float) -> bool:
+        return power_of(effect, now, freedom, alpha=alpha) >= power
+
+    return _least_clusters(shown, error, word_error, n_clusters=n_clusters, n_words=n_words)
+
+
+def clusters_for_none(
+    margin: float,
+    error: float,
+    *,
+    n_clusters: int,
+    word_error: float = 0.0,
+    n_words: int = 0,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> float:
+    """Clusters like these that would show a true change of 0 to lie within a margin.
+
+    Args:
+        margin: In the unit of `error`.
+        error: Standard error of the stored run.
+        n_clusters: Of the stored run.
+        word_error: The words' part of `error`.
+        n_words: Of the stored run.
+        alpha: Of each of the two one-sided tests.
+        power: Wanted.
+
+    Returns:
+        As `clusters_needed`.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    def shown(now: float, freedom: float) -> bool:
+        if now == 0:
+            return True
+        room = margin / now - float(stdtrit(freedom, 1 - alpha))
+        return 2 * float(stdtr(freedom, room)) - 1 >= power
+
+    return _least_clusters(shown, error, word_error, n_clusters=n_clusters, n_words=n_words)
+
+
+def _least_clusters(
+    shown: Callable[[float, float], bool],
+    error: float,
+    word_error: float,
+    *,
+    n_clusters: int,
+    n_words: int,
+) -> float:
+    """The least number of clusters whose standard error and degrees of freedom suffice."""
     spread = math.sqrt(max(error**2 - word_error**2, 0.0) * n_clusters)
 
-    def shown(count: int) -> bool:
+    def suffices(count: int) -> bool:
         now = math.sqrt(spread**2 / count + word_error**2)
         freedom = degrees_of_freedom(now, word_error, n_clusters=count, n_words=n_words)
-        return power_of(effect, now, float(freedom), alpha=alpha) >= power
+        return shown(now, float(freedom))
 
     high = 2
-    while not shown(high):
+    while not suffices(high):
         if high > MOST_CLUSTERS:
             return math.inf
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if shown(middle) else (middle, high)
+        low, high = (low, middle) if suffices(middle) else (middle, high)
     return float(high)
 
 

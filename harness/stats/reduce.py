@@ -12,8 +12,10 @@ from harness.stats.components import variance_shares, varied_changes
 from harness.stats.pairs import Pairs
 from harness.stats.relative import Nested, cell_figures, cell_totals, cluster_sums, nested_means
 
-_FLAGS = ("failed", "missing", "original_lost", "undefined", "cut_away", "both_empty")
-_FLAGS += ("same_tokens",)
+_FLAGS = (
+    *("failed", "missing", "original_lost", "undefined", "cut_away"),
+    *("both_empty", "same_tokens"),
+)
 
 
 @dataclass(frozen=True, slots=True)

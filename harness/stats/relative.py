@@ -13,8 +13,11 @@ from typing import NamedTuple
 import polars as pl
 
 _NAMED = ("dice_named", "own_named", "reference_named")
-VALUES = ("dice", "reference", "agreement", "original_empty", *_NAMED, "catastrophic")
-VALUES += ("false_positive",)
+VALUES = (
+    *("dice", "reference", "agreement", "original_empty"),
+    *_NAMED,
+    *("catastrophic", "false_positive"),
+)
 """Columns of the cases that are averaged."""
 
 _INDEX = ("cell", "cluster", "sample", "prompt_index")

@@ -39,7 +39,7 @@ class Estimate:
         low90: Lower 90 % limit.
         high90: Upper 90 % limit.
         pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K,)``.
-        count: Draws.
+        n_draws: Draws.
     """
 
     value: float
@@ -50,12 +50,12 @@ class Estimate:
     low90: float
     high90: float
     pivot: Floats
-    count: float
+    n_draws: float
 
     @property
     def least_p(self) -> float:
         """The smallest p-value that so many draws can give."""
-        return 1 / (self.count + 1)
+        return 1 / (self.n_draws + 1)
 
     def limit(self, level: float) -> float:
         """The figure that a one-sided test would just not reject at `level` from above.
@@ -86,7 +86,7 @@ def estimate_of(solved: Solved, cell: int) -> Estimate:
         low90=float(i.low90[cell]),
         high90=float(i.high90[cell]),
         pivot=solved.pivot[:, cell],
-        count=float(solved.count[cell]),
+        n_draws=float(solved.n_draws[cell]),
     )
 
 

@@ -143,8 +143,10 @@ def signature(margins: Margins, correction: Correction, *, clusters: int, draws:
 def from_record(record: Mapping[str, Any]) -> Verdict:
     """The verdict of a record that was read from a run directory."""
     known = {k: v for k, v in record.items() if k in Verdict.__slots__}
-    figures = ("p_value", "p_adjusted", "estimate", "low", "high", "low90", "high90")
-    figures += ("standard_error", "flips_at", "smallest_effect", "unseen_share")
+    figures = (
+        *("p_value", "p_adjusted", "estimate", "low", "high", "low90", "high90"),
+        *("standard_error", "flips_at", "smallest_effect", "unseen_share"),
+    )
     known |= {k: math.nan for k in figures if known.get(k) is None}
     ends = {"accepted_low": -math.inf, "accepted_high": math.inf}
     known |= {k: v for k, v in ends.items() if known.get(k) is None}

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.store import SCORE_SCHEMA
 from harness.suites import Suite
@@ -125,3 +126,19 @@ def quick_suite():
         )
 
     return make
+
+
+def _summary_row(given):
+    kinds = {pl.Int64: 0, pl.Float64: float("nan")}
+    row = {name: kinds.get(kind) for name, kind in SUMMARY_SCHEMA.items()}
+    row |= {"model_id": "m@1", "model": "m", "dataset": "d", "split": "test", "notes": []}
+    row |= {"prompts": "released", "prompt_type": "p6", "n_cases": 100, "n_clusters": 50}
+    return row | given
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """A function from rows (dictionaries of what differs) to a summary."""
+    return lambda *given: pl.DataFrame(
+        [_summary_row(g) for g in given], schema=SUMMARY_SCHEMA, orient="row"
+    )

@@ -17,6 +17,7 @@ from harness.store import SCORE_SCHEMA
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
 PIXELS = 40
+FLOOR = 0.1
 
 
 @st.composite
@@ -128,6 +129,10 @@ def slow(run, empty):
             continue
         out["dice"][key].append(pair[0])
         out["reference"][key].append(pair[1])
+        out["worst"][(row["sample_id"], row["prompt_index"], "all")].append(pair[0])
+        if pair[1] >= FLOOR:
+            out["catastrophic"][key].append(float(pair[0] / pair[1] - 1 < -0.5))
+    out["worst"] = {key: [min(values)] for key, values in out["worst"].items()}
     return {name: nested(values) for name, values in out.items()}, counted, cluster_of
 
 
@@ -152,6 +157,10 @@ def test_means_agree_with_loops_over_cases(run, empty):
     row = figures.row(by_predicate=pl.col("cell") == cell[0], named=True)
     dice, before = expected.get("dice", {}), expected.get("reference", {})
     assert row["n_samples"] == len(dice)
+    variants = cases.filter(pl.col("dice").is_not_null()).group_by("sample", "prompt_index").len()
+    if dice:
+        each = variants.group_by("sample").agg(pl.col("len").mean())["len"]
+        assert row["worst_of"] == pytest.approx(each.mean())
     assert row["n_samples_agreement"] == len(expected.get("agreement", {}))
     false = expected.get("false_positive", {})
     assert row["n_samples_false_positive"] == len(false)
@@ -168,7 +177,7 @@ def test_means_agree_with_loops_over_cases(run, empty):
 def check_sums(samples, cell, expected):
     """Sums over clusters hold each sample's mean once."""
     own = cluster_sums(samples).filter(pl.col("cell") == cell)
-    for name in ("dice", "reference", "agreement"):
+    for name in ("dice", "reference", "agreement", "worst", "catastrophic"):
         assert own[name].sum() == pytest.approx(sum(expected.get(name, {}).values()))
 
 
