@@ -22,11 +22,11 @@ _READING = (
     "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples clusters (and words, where "
     "10 or more were drawn). They are not adjusted for the number of rows.",
-    "Verdict: of the probe's first expectation, corrected for the number of tests of its kind on "
-    "the model and dataset. Where a suite states none it is invariance of the relative change: "
-    "within 3 % after a change that keeps the meaning, within 2 % after any other. There "
-    "it is no grade but an answer: holds means that the words do not matter here, fails that they "
-    "do, open that the data cannot tell. All verdicts, with reasons: verdicts.json.",
+    "Holds?: the probe's first expectation, corrected for the number of tests of its kind on the "
+    "model and dataset. Where a suite states none it is invariance of the relative change, with "
+    "the margin of the signature. After a change that does not keep the meaning it is no grade "
+    "but an answer: yes says that the words do not matter here, no that they do, open that the "
+    "data cannot tell. All verdicts, with reasons: verdicts.json.",
     "Agree: Dice between the masks before and after the change; needs no ground truth. A model can "
     "keep its Dice while moving its mask.",
 )

@@ -19,7 +19,7 @@ ORIGINAL = "original"
 
 PROBE_HEADER = (
     *("probe", "attribute"),
-    *("change % [95 %]", "points", "agree", "verdict", "samples", "clusters", "n/a"),
+    *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
 )
 AWAY_HEADER = (
     "dataset",
@@ -124,7 +124,7 @@ def _bound(row: Row, verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 _IN_WORDS = {"holds": "holds", "fails": "fails", "inconclusive": "is open"}
-_IN_CELL = {"holds": "holds", "fails": "fails", "inconclusive": "open"}
+_IN_CELL = {"holds": "yes", "fails": "no", "inconclusive": "open"}
 
 
 def _which(row: Row) -> str:
@@ -147,8 +147,7 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
         number(row["change_points"], 1),
         number(row["agreement"], 3),
         _IN_CELL.get(row["verdict"], "-"),
-        str(row["n_samples"]),
-        str(row["n_clusters"]),
+        f"{row['n_samples']} ({row['n_clusters']})",
         str(row["n_not_applicable"]),
     )
 

@@ -1,6 +1,7 @@
 """Runs made of numbers: plans and scores of the shape that the engine writes, without a model."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
@@ -107,6 +108,22 @@ def make_run(datasets=None, *, seed=0, n_words=3, models=None):
         models,
         pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA),
     )
+
+
+def write_run(folder, run):
+    """The run as a directory, one part a model; returns the directory."""
+    (folder / "scores").mkdir(parents=True)
+    run.plan.write_parquet(folder / "plan.parquet")
+    run.not_applicable.write_parquet(folder / "not_applicable.parquet")
+    for model in run.models:
+        part = run.scores.filter(pl.col("model_id") == model.model_id)
+        part.write_parquet(folder / "scores" / f"part-{model.model_id}-000000-0.parquet")
+    suite = "name: s\ntitle: s\nstatistics: {draws: 400}\n"
+    (folder / "suite.lock.yaml").write_text(suite, encoding="utf-8")
+    entries = [asdict(model) for model in run.models]
+    manifest = {"models": entries, "cluster_kinds": {"inside": "patient"}, "plan_sha256": "0"}
+    (folder / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,8 @@ def test_worst_of_n_and_catastrophic_drops_stand_beside(run, summary):
     # With one variant a sample, the worst is the only one.
     assert empty["worst_of"] == 1
     assert empty["worst_change_percent"] == pytest.approx(empty["relative_change_percent"])
-    assert 0 < r["catastrophic_share_low"] < r["catastrophic_share"] < r["catastrophic_share_high"]
+    low, high = (r[f"catastrophic_share_{end}"] for end in ("low", "high"))
+    assert 0 < low < r["catastrophic_share"] < high
     original = row(summary, probe="original")
     assert math.isnan(original["catastrophic_share"])
     assert math.isnan(original["worst_of"])
