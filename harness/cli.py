@@ -20,6 +20,7 @@ from harness.commands import (
     peek,
     phantom,
     plan,
+    power,
     replay,
     run,
     score,
@@ -40,6 +41,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)

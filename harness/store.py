@@ -8,7 +8,7 @@ or not at all. Counts are pixels. Nothing is pickled.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,10 @@ class RunStore:
         """The stored plan, one row a case."""
         return pl.read_parquet(self.folder / "plan.parquet").cast(PLAN_SCHEMA)
 
+    def plan_scan(self) -> pl.LazyFrame:
+        """The stored plan, read column by column where it is used."""
+        return pl.scan_parquet(self.folder / "plan.parquet")
+
     def not_applicable(self) -> pl.DataFrame:
         """What did not apply, counted by reason."""
         path = self.folder / "not_applicable.parquet"
@@ -158,7 +162,7 @@ class RunStore:
         ]
         # An earlier version wrote a row per text and nothing about edits.
         whole = [part for part in parts if "edit_survives" in part.columns]
-        return pl.concat(whole) if whole else pl.DataFrame()
+        return pl.concat(whole, how="diagonal") if whole else pl.DataFrame()
 
     def suite(self) -> Suite:
         """The resolved suite of the run."""
@@ -187,6 +191,30 @@ class RunStore:
             RunError: Two successes of one case differ.
         """
         paths = sorted((self.folder / "scores").glob("part-*.parquet"))
+        return self._merged(paths).sort("model_id", "case_id")
+
+    def scores_scan(self) -> pl.LazyFrame:
+        """The same rows in any order, read where they are used.
+
+        A case belongs to one shard, so that only shards that were tried more than once have
+        anything to merge.
+
+        Raises:
+            RunError: Two successes of one case differ.
+        """
+        tries: dict[str, list[Path]] = {}
+        for path in sorted((self.folder / "scores").glob("part-*.parquet")):
+            tries.setdefault(path.stem.rpartition("-")[0], []).append(path)
+        once = [paths[0] for paths in tries.values() if len(paths) == 1]
+        frames = [self._merged(paths).lazy() for paths in tries.values() if len(paths) > 1]
+        if once:
+            parts = pl.scan_parquet(
+                once, schema=SCORE_SCHEMA, missing_columns="insert", extra_columns="ignore"
+            )
+            frames.append(parts.select(SCORE_SCHEMA.names()))
+        return pl.concat([pl.LazyFrame(schema=SCORE_SCHEMA), *frames])
+
+    def _merged(self, paths: Sequence[Path]) -> pl.DataFrame:
         if not paths:
             return pl.DataFrame(schema=SCORE_SCHEMA)
         rows = pl.concat([_with_all_columns(pl.read_parquet(path)) for path in paths])

@@ -14,6 +14,7 @@ from harness.cards import PromptType, Strict
 from harness.data.table_variants import TableTexts, table_variants
 from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
+from harness.expectations import Correction, Expectation, Margins
 from harness.files import Document, read_yaml, shipped, validate
 from harness.prompts.perturbations import (
     PERTURBATIONS,
@@ -79,6 +80,9 @@ class Probe(Strict):
     rungs: list[PromptType] = Field(
         default=[], description="For prompt_type: which rungs of the ladder; all when empty."
     )
+    expect: list[Expectation] | None = Field(
+        default=None, description="What must hold; by the perturbation's meaning when left out."
+    )
 
     @model_validator(mode="after")
     def _meaning_of_tables(self) -> "Probe":
@@ -99,12 +103,16 @@ class Metric(Strict):
 
 
 class Statistics(Strict):
-    """Settings of the intervals."""
+    """Settings of the intervals and verdicts."""
 
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
     minimum_clusters: int = Field(default=20, ge=2)
     dice_floor: float = Field(default=0.10, ge=0, lt=1)
+    margins: Margins = Field(default=Margins(), description="Of invariance, percent of Dice.")
+    correction: Correction = Field(
+        default="holm", description="For many tests of one kind on one model and dataset."
+    )
 
 
 class Suite(Strict):

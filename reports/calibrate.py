@@ -19,6 +19,7 @@ from harness.commands.run import audit
 from harness.commands.score import finish
 from harness.report.calibration import sentences
 from harness.report.sections import interval, number
+from harness.stats.assessment import Assessment
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"
@@ -32,12 +33,13 @@ def main() -> None:
     with store.locked():
         finish(store, quiet=True)
     phantom(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
-    text = page(pl.read_parquet(out / "summary.parquet"), store.manifest)
+    text = page(Assessment.read(out), store.manifest)
     (HERE / "calibration.md").write_text(text, encoding="utf-8")
 
 
-def page(summary: pl.DataFrame, manifest: dict[str, object]) -> str:
+def page(found: Assessment, manifest: dict[str, object]) -> str:
     """The calibration page as Markdown."""
+    summary = found.summary
     lines = [
         "# Calibration: models of known language use",
         "",
@@ -47,7 +49,7 @@ def page(summary: pl.DataFrame, manifest: dict[str, object]) -> str:
         "gains it with the other (*named*); a model that does not use it stays where it was.",
         "Changes are percent of Dice with 95 % limits, clusters are scenes.",
         "",
-        *(f"- {line}" for line in sentences(summary)),
+        *(f"- {line}" for line in sentences(found.language)),
         "",
         "| model | claims | attribute | Dice | opposite | named | other | random word | scenes |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|",

@@ -171,3 +171,38 @@ def test_fresh_moves_a_run_aside_and_deletes_nothing(store):
     assert not store.folder.exists()
     assert json.loads((aside / "run.json").read_text()) == json.loads(content)
     assert store.set_aside() is None
+
+
+def test_scores_are_the_same_read_at_once_and_lazily(store):
+    store, _, _ = store
+    store.write_part("m", 0, frame(score(1), score(2)))
+    store.write_part("m", 1, frame(score(3, FAILED, error="no"), score(4)))
+    store.write_part("m", 1, frame(score(3), score(4)))
+    store.write_part("n-1", 0, frame(score(1, model_id="n-1", tp=9)))
+    lazy = store.scores_scan().collect().sort("model_id", "case_id")
+    assert lazy.equals(store.scores())
+    assert lazy["status"].to_list() == [DONE] * 5
+
+
+def test_unequal_successes_are_an_error_of_the_scan_too(store):
+    store, _, _ = store
+    store.write_part("m", 0, frame(score(1, tp=3)))
+    store.write_part("m", 0, frame(score(1, tp=4)))
+    refused(
+        store.scores_scan, "case 1 of m has two unequal scores. A case has one score per model."
+    )
+
+
+def test_a_run_without_scores_has_an_empty_scan(store):
+    store, _, _ = store
+    assert store.scores_scan().collect().is_empty()
+
+
+def test_parts_of_an_earlier_version_are_scanned_with_what_they_lack(store):
+    store, _, _ = store
+    old = frame(score(1)).drop("iou", "hausdorff_px")
+    old.write_parquet(store.folder / "scores" / "part-m-000000-0.parquet")
+    store.write_part("m", 1, frame(score(2)))
+    found = store.scores_scan().collect()
+    assert found.schema == SCORE_SCHEMA
+    assert found["iou"].to_list() == [None, None]

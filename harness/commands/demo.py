@@ -9,8 +9,9 @@ import typer
 from harness.commands.options import Quiet
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.table import Table
+
+    from harness.stats.assessment import Assessment
 
 
 def demo(
@@ -21,11 +22,10 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Audit the small models that ship on generated scenes, in about two minutes."""
-    import polars as pl
-
     from harness.commands.options import select_suite
     from harness.commands.run import audit
     from harness.commands.score import finish
+    from harness.stats.assessment import Assessment
 
     started = time.monotonic()
     store = audit(
@@ -39,10 +39,11 @@ def demo(
     with store.locked():
         finish(store, quiet=True)
     if not quiet:
-        show(pl.read_parquet(out / "summary.parquet"))
+        show(Assessment.read(out))
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
         typer.echo("  summary.md     every probe, with intervals and what did not apply")
-        typer.echo("  summary.json   the same for programs; plan.parquet, scores/: every case")
+        typer.echo("  verdicts.json  what is concluded, with evidence and what confounds it")
+        typer.echo("  summary.json   the figures for programs; plan.parquet, scores/: every case")
 
 
 def shipped_models() -> list[str]:
@@ -60,7 +61,7 @@ def shipped_models() -> list[str]:
     return [name for _, name in sorted(chosen)]
 
 
-def show(summary: "pl.DataFrame") -> None:
+def show(found: "Assessment") -> None:
     """Print the table of deciding attributes and a sentence per model."""
     from rich.console import Console
     from rich.text import Text
@@ -68,13 +69,14 @@ def show(summary: "pl.DataFrame") -> None:
     from harness.report.calibration import sentences, table
 
     console = Console(width=None if Console().is_terminal else 120)
+    summary = found.summary
     shown = _drawn(*table(summary))
     limits = "in % [95 %]"
     if shown.__rich_measure__(console, console.options).minimum > console.width:
         shown, limits = _drawn(*table(summary, intervals=False)), "in %"
     title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in sentences(summary):
+    for line in sentences(found.language):
         console.print(Text(line), soft_wrap=True)
     console.print()
 

@@ -81,17 +81,19 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
 def write_texts(
     store: "RunStore", model: "LoadedModel", cases: "pl.DataFrame", *, quiet: bool
 ) -> None:
-    """``texts/<model_id>.parquet``: tokens of every text, and whether its edits were cut away."""
+    """``texts/<model_id>.parquet``: tokens of every text, and what becomes of its edits."""
     import polars as pl
 
     from harness.commands.progress import progress
-    from harness.engine.texts import TEXT_SCHEMA, text_table
+    from harness.engine.embeddings import STORED_SCHEMA, with_shifts
+    from harness.engine.texts import text_table
     from harness.store import write_parquet
 
     path = store.folder / "texts" / f"{model.model_id}.parquet"
-    if path.is_file() and pl.read_parquet_schema(path) == TEXT_SCHEMA:
+    if path.is_file() and pl.read_parquet_schema(path) == STORED_SCHEMA:
         return  # plan and model are those of the run
     path.parent.mkdir(exist_ok=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     with progress(f"tokens of {model.model_id}", n_texts, unit="texts", quiet=quiet) as advance:
-        write_parquet(path, text_table(model, cases, advance=advance))
+        texts = text_table(model, cases, advance=advance)
+        write_parquet(path, with_shifts(texts, model, cases))

@@ -1,5 +1,6 @@
 """``score``: recompute the summary of a run from its stored counts, without a model."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ from harness.commands.options import AsJson, Quiet
 if TYPE_CHECKING:
     import polars as pl
 
+    from harness.stats.assessment import Assessment
     from harness.store import RunStore
+    from harness.suites import Suite
 
 
 def score(
@@ -18,7 +21,18 @@ def score(
     empty: Annotated[
         str | None, typer.Option("--empty", help="Dice of two empty masks: one, zero or nan.")
     ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option("--floor", help="Least Dice of originals whose relative change is given."),
+    ] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option("--correction", help="holm, benjamini_hochberg or none."),
+    ] = None,
     draws: Annotated[int | None, typer.Option("--draws", help="Bootstrap draws.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the result. [default: the run's own]")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,49 +46,68 @@ def score(
             f"{run}: no run.json here. A run directory is needed. Give the folder that "
             "`vlsm-harness run` printed."
         )
+    rules = {"statistics": {"dice_floor": floor, "correction": correction, "draws": draws}}
+    suite = _with_rules(store.suite(), rules | {"metric": {"empty": empty}})
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     with store.locked():
-        finish(store, empty=empty, draws=draws, as_json=as_json, quiet=quiet)
+        finish(store, suite=suite, out=out, as_json=as_json, quiet=quiet)
+
+
+def _with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
+    """The suite with other settings in place of its own; None leaves one as it is."""
+    from pydantic import ValidationError
+
+    from harness.errors import UsageError
+    from harness.suites import Suite
+
+    content = suite.model_dump()
+    for part, values in rules.items():
+        content[part] |= {key: value for key, value in values.items() if value is not None}
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as problems:
+        first = problems.errors(include_url=False)[0]
+        option = {"dice_floor": "floor"}.get(str(first["loc"][-1]), str(first["loc"][-1]))
+        raise UsageError(
+            f"--{option}: found {first['input']!r}. {first['msg']}. Correct the option."
+        ) from None
 
 
 def finish(
     store: "RunStore",
     *,
-    empty: str | None = None,
-    draws: int | None = None,
+    suite: "Suite | None" = None,
+    out: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> float:
     """Summarise a run, write and print the result; returns the share of failed cases."""
-    from harness.report.files import write_summary
-    from harness.stats.summary import summarise
-    from harness.suites import Suite
+    from harness.report.files import write_assessment
+    from harness.stats.assessment import assess
 
-    content = store.suite().model_dump()
-    if empty is not None:
-        content["metric"]["empty"] = empty
-    if draws is not None:
-        content["statistics"]["draws"] = draws
-    suite = Suite.model_validate(content)
-    plan, scores, manifest = store.plan_cases(), store.scores(), store.manifest
-    summary = summarise(
-        plan,
+    suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
+    scores = store.scores_scan()
+    found = assess(
+        store.plan_scan(),
         scores,
-        models=_facts(manifest),
+        models=model_facts(manifest),
         not_applicable=store.not_applicable(),
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    write_summary(summary, store.folder, title=suite.title)
-    failed = _count(store, plan, scores)
+    paths = write_assessment(found, folder, title=suite.title)
+    failed = _count(store, scores)
     if as_json:
-        typer.echo((store.folder / "summary.json").read_text(encoding="utf-8"))
+        typer.echo((folder / "summary.json").read_text(encoding="utf-8"))
     elif not quiet:
-        _print(summary, store)
+        _print(found, store, paths)
     return failed
 
 
-def _facts(manifest: dict[str, Any]) -> list[Any]:
+def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
+    """What the statistics must know of each model of a run."""
     from harness.stats.facts import ModelFacts
 
     return [
@@ -89,40 +122,47 @@ def _facts(manifest: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _count(store: "RunStore", plan: "pl.DataFrame", scores: "pl.DataFrame") -> float:
+def _count(store: "RunStore", scores: "pl.LazyFrame") -> float:
     """Write the counts of a run to its manifest; the share of cases without a score."""
     import polars as pl
 
     from harness.store import DONE
 
     skipped = store.not_applicable()
-    done = scores.filter(pl.col("status") == DONE).height
-    planned = plan.height * len(store.manifest.get("models", []))
+    is_done = pl.col("status") == DONE
+    n_scores, done = scores.select(pl.len(), is_done.sum().alias("done")).collect().row(0)
+    n_cases = store.plan_scan().select(pl.len()).collect().item()
+    planned = n_cases * len(store.manifest.get("models", []))
     store.update(
         status="complete" if done == planned else "incomplete",
         counts={
             "planned": planned,
             "done": done,
-            "failed": scores.height - done,
-            "missing": planned - scores.height,
+            "failed": n_scores - done,
+            "missing": planned - n_scores,
             "not_applicable": skipped.to_dicts(),
         },
     )
     return 0.0 if planned == 0 else 1 - done / planned
 
 
-def _print(summary: "pl.DataFrame", store: "RunStore") -> None:
+def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> None:
     from rich.console import Console
+    from rich.text import Text
 
+    from harness.report.escape import plain
     from harness.report.table import tables
 
     console = Console(width=None if Console().is_terminal else 110)
-    for table in tables(summary):
+    for table in tables(found.summary):
         console.print(table)
+    for verdict in found.language:
+        if verdict.evidence:
+            console.print(Text(plain(verdict.reason)), soft_wrap=True)
     counts = store.manifest["counts"]
     console.print(
         f"{counts['done']} of {counts['planned']} cases done, {counts['failed']} failed, "
         f"{counts['missing']} missing."
     )
-    for name in ("summary.md", "summary.json", "summary.parquet", "run.json"):
-        console.print(f"  {store.folder / name}", soft_wrap=True)
+    for path in (*paths, store.folder / "run.json"):
+        console.print(f"  {path}", soft_wrap=True)

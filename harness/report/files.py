@@ -1,8 +1,8 @@
-"""Writes a summary into a run directory, as Parquet, JSON and Markdown.
+"""Writes an assessment into a run directory: a summary in three forms, and its verdicts.
 
-Conventions: the three files hold the same rows in the same order and no times. In JSON
-an undefined figure is null and figures have 10 significant digits, so that equal counts give
-equal files on machines whose sums round differently.
+Conventions: the summary's files hold the same rows in the same order; no file holds times. In
+JSON an undefined figure is null and figures have 10 significant digits, so that equal counts
+give equal files on machines whose sums round differently.
 """
 
 import json
@@ -14,31 +14,34 @@ from typing import Any
 import polars as pl
 
 from harness.report.markdown import markdown
+from harness.stats.assessment import VERDICTS, Assessment
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""
 
 _DIGITS = 10
 
 
-def write_summary(
-    summary: pl.DataFrame, folder: Path, *, title: str = "Audit of prompts"
+def write_assessment(
+    found: Assessment, folder: Path, *, title: str = "Audit of prompts"
 ) -> list[Path]:
-    """Write ``summary.parquet``, ``summary.json`` and ``summary.md``, each all or nothing.
+    """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, each all or nothing.
 
     Args:
-        summary: Of `harness.stats.summary.summarise`.
+        found: What is said of a run.
         folder: The run directory; it exists.
         title: Heading of the Markdown file.
 
     Returns:
-        The three paths.
+        The four paths.
     """
     paths = [folder / f"summary.{kind}" for kind in ("parquet", "json", "md")]
+    paths.append(folder / VERDICTS)
     partial = [path.with_name(f".{path.name}.partial") for path in paths]
-    summary.write_parquet(partial[0])
-    partial[1].write_text(summary_json(summary), encoding="utf-8")
-    partial[2].write_text(markdown(summary, title=title), encoding="utf-8")
+    found.summary.write_parquet(partial[0])
+    partial[1].write_text(summary_json(found.summary), encoding="utf-8")
+    partial[2].write_text(markdown(found, title=title), encoding="utf-8")
+    partial[3].write_text(verdicts_json(found), encoding="utf-8")
     for source, target in zip(partial, paths, strict=True):
         os.replace(source, target)
     return paths
@@ -49,6 +52,18 @@ def summary_json(summary: pl.DataFrame) -> str:
     rows = [{k: _jsonable(v) for k, v in row.items()} for row in summary.iter_rows(named=True)]
     content = {"version": SUMMARY_VERSION, "rows": rows}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def verdicts_json(found: Assessment) -> str:
+    """The text of ``verdicts.json``."""
+    content = _rounded(found.records())
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list) else _jsonable(value)
 
 
 def _jsonable(value: Any) -> Any:

@@ -11,6 +11,8 @@ import polars as pl
 
 from harness.report.escape import code, escaped
 from harness.report.sections import Section, sections
+from harness.stats.assessment import Assessment
+from harness.stats.language import LanguageVerdict
 
 WIDTH = 100
 
@@ -20,6 +22,11 @@ _READING = (
     "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples clusters (and words, where "
     "10 or more were drawn). They are not adjusted for the number of rows.",
+    "Holds?: the probe's first expectation, corrected for the number of tests of its kind on the "
+    "model and dataset. Where a suite states none it is invariance of the relative change, with "
+    "the margin of the signature. After a change that does not keep the meaning it is no grade "
+    "but an answer: yes says that the words do not matter here, no that they do, open that the "
+    "data cannot tell. All verdicts, with reasons: verdicts.json.",
     "Agree: Dice between the masks before and after the change; needs no ground truth. A model can "
     "keep its Dice while moving its mask.",
 )
@@ -37,15 +44,21 @@ _AWAY = (
 )
 
 
-def markdown(summary: pl.DataFrame, *, title: str = "Audit of prompts") -> str:
+def markdown(found: Assessment, *, title: str = "Audit of prompts") -> str:
     """The text of ``summary.md``.
 
     Args:
-        summary: Of `harness.stats.summary.summarise`.
+        found: What is said of a run.
         title: Of the suite; any text.
     """
+    summary = found.summary
     lines = [f"# {escaped(title)}", "", *_facts(summary)]
-    for section in sections(summary):
+    lines += [f"- {code(found.signature)}"] if found.verdicts else []
+    if spoken := [v for v in found.language if v.evidence]:
+        lines += ["", "## Use of language", ""]
+        for verdict in spoken:
+            lines += _of_language(verdict)
+    for section in sections(summary, found.verdicts):
         lines += ["", *_section(section)]
     lines += ["", "## How to read this", ""]
     lines += _bullets(_caveats(summary))
@@ -71,6 +84,13 @@ def _facts(summary: pl.DataFrame) -> Iterator[str]:
         yield f"- {code(str(signature))} {escaped(', '.join(models['model']))}"
 
 
+def _of_language(verdict: LanguageVerdict) -> Iterator[str]:
+    """A verdict with what blocks and confounds it below it."""
+    yield from _bullets([escaped(verdict.reason)])
+    for text in (*verdict.blocking, *verdict.confounds):
+        yield from (f"  {line}" for line in _bullets([escaped(text)], WIDTH - 2))
+
+
 def _section(section: Section) -> Iterator[str]:
     yield f"## {escaped(section.title)}"
     if section.lead:
@@ -86,9 +106,9 @@ def _section(section: Section) -> Iterator[str]:
         yield from _bullets(map(escaped, section.notes))
 
 
-def _bullets(texts: Iterable[str]) -> Iterator[str]:
+def _bullets(texts: Iterable[str], width: int = WIDTH) -> Iterator[str]:
     for text in texts:
-        first, *others = _wrapped(text, WIDTH - 2)
+        first, *others = _wrapped(text, width - 2)
         yield f"- {first}"
         yield from (f"  {line}" for line in others)
 

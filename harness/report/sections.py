@@ -5,18 +5,21 @@ its reason stands in the notes. Nothing is escaped here.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+
+from harness.stats.phrases import expectation_text
+from harness.stats.verdicts import Verdict
 
 AWAY = "out_of_distribution"
 ORIGINAL = "original"
 
 PROBE_HEADER = (
     *("probe", "attribute"),
-    *("change % [95 %]", "points", "agree", "samples", "clusters", "n/a"),
+    *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
 )
 AWAY_HEADER = (
     "dataset",
@@ -47,18 +50,19 @@ class Section:
     notes: tuple[str, ...]
 
 
-def sections(summary: pl.DataFrame) -> Iterator[Section]:
+def sections(summary: pl.DataFrame, verdicts: Sequence[Verdict] = ()) -> Iterator[Section]:
     """A section for each model and dataset, then one a model for the other datasets.
 
     Args:
-        summary: Of `harness.stats.summary.summarise`.
+        summary: Of a run.
+        verdicts: Of the same run; those that bind stand in the notes.
     """
     ids = summary.select("model", "model_id").unique()["model"].to_list()
     for (name, model_id), rows in _grouped(summary, ["model", "model_id"]):
         model = name if ids.count(name) == 1 else model_id
         inside = rows.filter(pl.col("probe") != AWAY)
         for _, one in _grouped(inside, ["dataset", "split", "prompts", "prompt_type"]):
-            yield _of_dataset(model, one.rows(named=True))
+            yield _of_dataset(model, one.rows(named=True), verdicts)
         away = rows.filter(pl.col("probe") == AWAY).rows(named=True)
         if away:
             yield _of_away(model, away)
@@ -88,7 +92,10 @@ def _grouped(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[Any, pl.Dat
     return iter(frame.group_by(keys, maintain_order=True))
 
 
-def _of_dataset(model: str, rows: list[Row]) -> Section:
+_SET = ("model_id", "dataset", "split", "prompts", "prompt_type")
+
+
+def _of_dataset(model: str, rows: list[Row], verdicts: Sequence[Verdict]) -> Section:
     first = rows[0]
     original = next((r for r in rows if r["probe"] == ORIGINAL), first)
     probes = [r for r in rows if r["probe"] != ORIGINAL]
@@ -103,8 +110,21 @@ def _of_dataset(model: str, rows: list[Row]) -> Section:
         header=PROBE_HEADER,
         rows=tuple(_probe_cells(r) for r in probes),
         n_text=2,
-        notes=_shared_notes({_label(r): _facts(r) for r in rows}),
+        notes=(*_shared_notes({_label(r): _facts(r) for r in rows}), *_bound(first, verdicts)),
     )
+
+
+def _bound(row: Row, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What binding verdicts say: failures first."""
+    own = [v for v in verdicts if v.binding and all(getattr(v, k) == row[k] for k in _SET)]
+    order = {"fails": 0, "inconclusive": 1, "holds": 2}
+    for verdict in sorted(own, key=lambda v: order[v.verdict]):
+        label = " ".join(filter(None, (verdict.probe, verdict.attribute)))
+        yield f"{label}: {expectation_text(verdict)} {_IN_WORDS[verdict.verdict]}. {verdict.reason}"
+
+
+_IN_WORDS = {"holds": "holds", "fails": "fails", "inconclusive": "is open"}
+_IN_CELL = {"holds": "yes", "fails": "no", "inconclusive": "open"}
 
 
 def _which(row: Row) -> str:
@@ -126,8 +146,8 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
         _change(row),
         number(row["change_points"], 1),
         number(row["agreement"], 3),
-        str(row["n_samples"]),
-        str(row["n_clusters"]),
+        _IN_CELL.get(row["verdict"], "-"),
+        f"{row['n_samples']} ({row['n_clusters']})",
         str(row["n_not_applicable"]),
     )
 
@@ -165,6 +185,9 @@ def _facts(row: Row) -> list[str]:
     if row["n_samples_named"]:
         named = f"Dice with the named target's mask {number(row['dice_named'], 3)}"
         facts.append(f"{named} ({row['n_samples_named']} samples)")
+    if row["catastrophic_share"] is not None and row["catastrophic_share"] >= 0.01:
+        share = number(100 * row["catastrophic_share"], 1)
+        facts.append(f"{share} % of the variants lose more than half of their Dice")
     if row["n_samples_false_positive"]:
         share = number(100 * row["false_positive_share"], 2)
         facts.append(f"{share} % of the pixels are foreground where none should be")
@@ -216,6 +239,9 @@ def _against(row: Row) -> str:
 def _away_facts(row: Row) -> list[str]:
     facts = [row["reason"]] if row["reason"] else []
     facts += row["notes"]
+    if row["harmonic_dice"] is not None and math.isfinite(row["harmonic_dice"]):
+        both = number(row["harmonic_dice"], 3)
+        facts.append(f"harmonic mean of Dice there and on the training data's tests {both}")
     if row["n_shared_images"]:
         facts.append(f"{row['n_shared_images']} images left out that training sets also hold")
     return facts

@@ -20,7 +20,7 @@ def tables(summary: pl.DataFrame) -> "Iterator[Group]":
     """One renderable a section: title, lead, table; its notes stand in the Markdown file.
 
     Args:
-        summary: Of `harness.stats.summary.summarise`.
+        summary: Of a run.
     """
     for section in sections(summary):
         yield _renderable(section)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from harness.stats.columns import TOO_LOW, limit_columns, relative_columns, too_low
-from harness.stats.draws import cluster_draws
+from harness.stats.draws import Floats, cluster_draws
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import CELL_KEYS, SET_KEYS, Pairs
 from harness.stats.shift import ShiftIntervals, ShiftSet, shift_intervals
@@ -25,13 +25,13 @@ Row = dict[str, Any]
 
 
 def rows_away(
-    pairs: Pairs, samples: pl.DataFrame, *, models: Sequence[ModelFacts], settings: Statistics
+    pairs: Pairs, originals: pl.DataFrame, *, models: Sequence[ModelFacts], settings: Statistics
 ) -> list[Row]:
     """One row for each model and each set away from its training data.
 
     Args:
         pairs: The cases.
-        samples: Of `harness.stats.relative.Nested`.
+        originals: Of `harness.stats.reduce.Reduced`.
         models: Those to compare; controls are compared with models of the same `trained_on`.
         settings: Draws, seed, floor and the least number of clusters.
 
@@ -39,7 +39,7 @@ def rows_away(
         Rows with the summary's column names; a model without a usable in-distribution
         set has rows that give the reason.
     """
-    table = _originals(pairs, samples)
+    table = _with_names(pairs, originals)
     sets = sorted(set(pairs.cells.select(SET_KEYS).iter_rows()))
     groups: dict[tuple[str, ...], list[ModelFacts]] = {}
     for model in sorted(models, key=lambda m: m.model_id):
@@ -53,15 +53,14 @@ def rows_away(
     ]
 
 
-def _originals(pairs: Pairs, samples: pl.DataFrame) -> pl.DataFrame:
-    """Dice of each sample's original prompts with the names of its set, image and cluster."""
-    cells = pairs.cells.filter(pl.col("probe") == "original").select("cell", *CELL_KEYS[:5])
+def _with_names(pairs: Pairs, originals: pl.DataFrame) -> pl.DataFrame:
+    """Dice of each sample's original prompts with the names of its set, image and unit."""
+    units = pairs.plan.units.select("unit", unit_name="name")
     return (
-        samples.select("cell", "cluster", "sample", "dice")
-        .drop_nulls("dice")
-        .join(cells, on="cell", maintain_order="left")
-        .join(pairs.images, on="sample", maintain_order="left")
-        .join(pairs.clusters.select("cluster", "cluster_id"), on="cluster", maintain_order="left")
+        originals.join(pairs.cells.select("cell", *CELL_KEYS[:5]), on="cell", how="left")
+        .join(pairs.plan.images, on="sample", how="left")
+        .join(units, on="unit", how="left")
+        .sort("cell", "sample")
     )
 
 
@@ -117,7 +116,8 @@ def _label(one: Set) -> str:
 class _Comparison(NamedTuple):
     intervals: ShiftIntervals | None
     controls: list[int]
-    counts: list[np.ndarray[Any, np.dtype[np.float64]]]
+    counts: list[Floats]
+    n_clusters: list[list[int]]
     n_shared_images: int
 
 
@@ -140,7 +140,18 @@ def _compare(
     counts = [part.counts for part in parts]
     whole = all(len(c) for c in counts)
     intervals = shift_intervals(parts[0], parts[1:], controls=controls) if whole else None
-    return _Comparison(intervals, controls, counts, shared.height)
+    return _Comparison(intervals, controls, counts, _n_clusters(kept, group), shared.height)
+
+
+def _n_clusters(frames: Sequence[pl.DataFrame], group: Sequence[ModelFacts]) -> list[list[int]]:
+    """For each set, how many clusters each model has a Dice in."""
+    ids = pl.Series("model_id", [model.model_id for model in group])
+    found = []
+    for frame in frames:
+        counted = frame.group_by("model_id").agg(n=pl.col("cluster").n_unique())
+        joined = ids.to_frame().join(counted, on="model_id", how="left", maintain_order="left")
+        found.append(joined["n"].fill_null(0).to_list())
+    return found
 
 
 def _of_set(table: pl.DataFrame, one: Set) -> pl.DataFrame:
@@ -152,17 +163,17 @@ def _shift_set(
 ) -> ShiftSet:
     ids = [model.model_id for model in group]
     frame = frame.filter(pl.col("model_id").is_in(ids))
-    sums = frame.group_by("cluster", "cluster_id", "model_id", maintain_order=True).agg(
+    sums = frame.group_by("unit", "unit_name", "model_id", maintain_order=True).agg(
         n=pl.len(), dice=pl.col("dice").sum()
     )
-    names = sums.select("cluster", "cluster_id").unique().sort("cluster")
+    names = sums.select("unit", "unit_name").unique().sort("unit")
     counts, totals = np.zeros((2, names.height, len(ids)))
-    row = np.searchsorted(names["cluster"].to_numpy(), sums["cluster"].to_numpy())
+    row = np.searchsorted(names["unit"].to_numpy(), sums["unit"].to_numpy())
     column = np.array([ids.index(i) for i in sums["model_id"]], dtype=int)
     counts[row, column], totals[row, column] = sums["n"].to_numpy(), sums["dice"].to_numpy()
     draws = cluster_draws(
         f"{one[0]}/{one[1]}",
-        names["cluster_id"].to_list(),
+        names["unit_name"].to_list(),
         count=settings.draws,
         seed=settings.seed,
     )
@@ -173,17 +184,18 @@ def _figures(
     comparison: _Comparison, place: int, group: Sequence[ModelFacts], settings: Statistics
 ) -> Row:
     """Columns of one model's row."""
-    counts = [c[:, place] for c in comparison.counts]
-    n_clusters = [int((c > 0).sum()) for c in counts]
+    n_clusters = [counted[place] for counted in comparison.n_clusters]
     row: Row = {
-        "n_samples": int(counts[0].sum()),
+        "n_samples": int(comparison.counts[0][:, place].sum()),
         "n_clusters": n_clusters[0],
         "n_shared_images": comparison.n_shared_images,
     }
     found = comparison.intervals
     if found is None or min(n_clusters) == 0:
         return row | {"reason": "no Dice is left to compare", "verdict_allowed": False}
-    for name, intervals in (("dice", found.target), ("reference_dice", found.reference)):
+    named = {"dice": found.target, "reference_dice": found.reference}
+    named["harmonic_dice"] = found.harmonic
+    for name, intervals in named.items():
         row |= limit_columns(name, "", intervals, place=place, low=0, high=1)
     row |= limit_columns("change", "_points", found.points, place=place, scale=100, low=-100)
     if too_low(found.reference, place, settings.dice_floor):

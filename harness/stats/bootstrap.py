@@ -12,18 +12,26 @@ References:
     A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2):386-411, 2007.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Intervals, acceleration_of, limits_of
+from harness.stats.limits import Inference, Intervals, acceleration_of, inference_of
 
 _ROUNDING = 1e-12
 _COLUMNS = 256
+_CROSSED_COLUMNS = 64
 
 
 def ratio_intervals(numerator: Floats, denominator: Floats, *, draws: Draws) -> Intervals:
+    """The intervals of `ratio_inference`, where no p-value is wanted."""
+    return ratio_inference(numerator, denominator, draws=draws).intervals
+
+
+def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> Inference:
     """Intervals of ``sum(numerator) / sum(denominator)`` when clusters are resampled.
 
     The standard error is the linearised one with ``G / (G - 1)``. Numerators that are
@@ -43,7 +51,7 @@ def ratio_intervals(numerator: Floats, denominator: Floats, *, draws: Draws) -> 
     Example:
         >>> draws = Draws(("a", "b", "c"), count=100, seed=0)
         >>> ones = np.ones((3, 1))
-        >>> ratio_intervals(0.5 * ones, ones, draws=draws).high
+        >>> ratio_inference(0.5 * ones, ones, draws=draws).intervals.high
         array([0.5])
     """
     _check(denominator, draws)
@@ -55,6 +63,13 @@ def ratio_intervals(numerator: Floats, denominator: Floats, *, draws: Draws) -> 
 def crossed_intervals(
     numerator: Floats, denominator: Floats, *, clusters: Draws, words: Draws
 ) -> Intervals:
+    """The intervals of `crossed_inference`, where no p-value is wanted."""
+    return crossed_inference(numerator, denominator, clusters=clusters, words=words).intervals
+
+
+def crossed_inference(
+    numerator: Floats, denominator: Floats, *, clusters: Draws, words: Draws
+) -> Inference:
     """Intervals when clusters and words are both samples of larger populations.
 
     Both are resampled, independently (pigeonhole bootstrap). The squared standard
@@ -75,11 +90,15 @@ def crossed_intervals(
         ValueError: The draws are those of another number of clusters.
     """
     _check(denominator, clusters)
-    starts = range(0, denominator.shape[1], _COLUMNS)
-    chunks = [slice(start, start + _COLUMNS) for start in starts]
-    return _joined(
-        [_two_way(numerator[..., c], denominator[:, c], clusters, words) for c in chunks]
-    )
+    starts = range(0, denominator.shape[1], _CROSSED_COLUMNS)
+    chunks = [slice(start, start + _CROSSED_COLUMNS) for start in starts]
+
+    def solve(c: slice) -> Inference:
+        return _two_way(numerator[..., c], denominator[:, c], clusters, words)
+
+    # Matrices here are too narrow for the threads of a BLAS; numpy lets go of the lock.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return _joined(list(pool.map(solve, chunks)))
 
 
 class _Linearised(NamedTuple):
@@ -100,7 +119,7 @@ def _linearised(numerator: Floats, denominator: Floats) -> _Linearised:
     return _Linearised(estimate, total, np.where(flat, 0.0, residual))
 
 
-def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Intervals:
+def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Inference:
     estimate, total, residual = _linearised(numerator, denominator)
     products = [denominator, residual, residual**2, residual * denominator, denominator**2]
     sums = np.hstack(products)
@@ -113,7 +132,7 @@ def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Intervals:
         # Variance around the draw's own ratio: cancellation may leave a negative rest.
         square = np.maximum(rr - 2 * shift * rd + shift**2 * dd, 0)
         errors[rows] = np.sqrt(correction * square) / below
-    return limits_of(
+    return inference_of(
         estimate,
         np.sqrt(correction * (residual**2).sum(axis=0)) / total,
         shifts=shifts,
@@ -122,7 +141,7 @@ def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Intervals:
     )
 
 
-def _two_way(numerator: Floats, denominator: Floats, clusters: Draws, words: Draws) -> Intervals:
+def _two_way(numerator: Floats, denominator: Floats, clusters: Draws, words: Draws) -> Inference:
     n_words = numerator.shape[1]
     estimate, total, residual = _linearised(numerator.mean(axis=1), denominator)
     by_word = numerator - (estimate * denominator)[:, None, :]  # its mean over words: residual
@@ -131,13 +150,15 @@ def _two_way(numerator: Floats, denominator: Floats, clusters: Draws, words: Dra
     shifts, errors = _crossed_draws(by_word, denominator, clusters, words)
     effects = by_word.sum(axis=0)
     effects -= effects.mean(axis=0)
-    square = _correction(len(residual)) * (residual**2).sum(axis=0) + _word_square(effects.T**2)
-    return limits_of(
+    of_words = _word_square(effects.T**2)
+    square = _correction(len(residual)) * (residual**2).sum(axis=0) + of_words
+    return inference_of(
         estimate,
         np.sqrt(square) / total,
         shifts=shifts,
         errors=errors,
         acceleration=acceleration_of(_jackknife(residual, denominator), effects / n_words / total),
+        word_error=np.sqrt(of_words) / total,
     )
 
 
@@ -204,5 +225,8 @@ def _check(denominator: Floats, draws: Draws) -> None:
         )
 
 
-def _joined(parts: list[Intervals]) -> Intervals:
-    return Intervals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+def _joined(parts: list[Inference]) -> Inference:
+    limits = zip(*(part.intervals for part in parts), strict=True)
+    others = zip(*(part[1:] for part in parts), strict=True)
+    intervals = Intervals(*(np.concatenate(column) for column in limits))
+    return Inference(intervals, *(np.concatenate(column, axis=-1) for column in others))

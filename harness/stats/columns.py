@@ -4,6 +4,22 @@ Conventions: a name ends in its unit: ``_percent`` of the reference Dice, ``_poi
 (100 times a difference of Dice); Dice, agreement and shares are fractions without a
 suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_low90`` and
 ``_high90`` its 90 % limits. Counts begin with ``n_``.
+
+- ``word_error``: the words' part of a standard error, 0 where words are fixed.
+- ``smallest_effect``: the true change that data like these would show in 4 of 5 studies.
+- ``worst_change``: of the mean over samples of the lowest Dice among a sample's variants, of
+  which there are ``worst_of`` on average; more variants make it lower.
+- ``catastrophic_share``: share of variants that lose more than half of their original's Dice,
+  where that is at least the floor; Clopper-Pearson limits for clustered data.
+- ``named_gain``: Dice with the named target's mask less Dice with the own mask, both after the
+  change. ``decisive_change``: the relative change over the same samples, those where the
+  attribute alone tells two targets of one image apart.
+- ``harmonic_dice``: harmonic mean of the Dice in and out of distribution.
+- ``variance_*``: share of the variance of single changes that words, images and prompt
+  indices account for; what is left is theirs jointly, and chance.
+- ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
+- ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
+- ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
 from typing import Any
@@ -43,19 +59,32 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     ),
     **dict.fromkeys(("attribute", "perturbation", "meaning", "expected_mask"), pl.String),
     **_with_limits("relative_change", "_percent", _RELATIVE),
+    "relative_change_word_error_percent": pl.Float64,
     "relative_change_clusters_percent": pl.Float64,
     **_with_limits("change", "_points"),
     **_with_limits("dice", ""),
     **_with_limits("reference_dice", ""),
+    "smallest_effect_percent": pl.Float64,
     "sample_ratio_percent": pl.Float64,
+    **_with_limits("worst_change", "_percent"),
+    "worst_of": pl.Float64,
+    **_with_limits("catastrophic_share", ""),
     **_with_limits("agreement", ""),
     "originals_empty_share": pl.Float64,
     "dice_named": pl.Float64,
+    **_with_limits("named_gain", "_points"),
+    **_with_limits("decisive_change", "_percent"),
     "false_positive_share": pl.Float64,
+    **_with_limits("harmonic_dice", ""),
+    **dict.fromkeys((f"variance_{x}" for x in ("words", "images", "prompt_index")), pl.Float64),
+    "wilcoxon_p": pl.Float64,
+    "sign_flip_p": pl.Float64,
+    "text_shift": pl.Float64,
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
     **_counts("cut_away", "same_tokens"),
-    **_counts("samples_agreement", "samples_named", "samples_false_positive", "shared_images"),
+    **_counts("samples_agreement", "samples_named", "clusters_named"),
+    **_counts("samples_false_positive", "shared_images"),
     "not_applicable": pl.String,
     "in_distribution": pl.String,
     "control": pl.String,
@@ -64,6 +93,8 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "cluster_kind": pl.String,
     "resampled": pl.String,
     "verdict_allowed": pl.Boolean,
+    "expectation": pl.String,
+    "verdict": pl.String,
     "reason": pl.String,
     "notes": pl.List(pl.String),
     "threshold": pl.Float64,

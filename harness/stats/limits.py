@@ -27,6 +27,10 @@ clusters vary alike.
 
 _TIE = 1e-9
 
+_TAIL = np.geomspace(1e-4, 0.5, 121)
+PIVOT_LEVELS = np.unique(np.concatenate([_TAIL, [0.025, 0.05], 1 - _TAIL, [0.95, 0.975]]))
+"""Probabilities at which the distribution of the studentised draws is kept, ``(K,)``."""
+
 
 class Intervals(NamedTuple):
     """Estimates with their limits, each ``(P,)``; limits are NaN where only one cluster is."""
@@ -43,15 +47,32 @@ class Intervals(NamedTuple):
     bca_high: Floats
 
 
-def limits_of(
+class Inference(NamedTuple):
+    """Intervals with what a p-value needs besides: one and the same set of draws gives both.
+
+    Attributes:
+        intervals: Of P problems.
+        pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K, P)``.
+        n_draws: Draws in which the problem is defined, ``(P,)``.
+        word_error: The words' part of the standard error, ``(P,)``; 0 where words are fixed.
+    """
+
+    intervals: Intervals
+    pivot: Floats
+    n_draws: Floats
+    word_error: Floats
+
+
+def inference_of(
     estimate: Floats,
     error: Floats,
     *,
     shifts: Floats,
     errors: Floats,
     acceleration: Floats,
-) -> Intervals:
-    """Studentised limits, with percentile and BCa limits beside them.
+    word_error: Floats | float = 0.0,
+) -> Inference:
+    """Studentised limits, with percentile and BCa limits beside them, and their pivot.
 
     Args:
         estimate: Estimates, ``(P,)``.
@@ -59,12 +80,15 @@ def limits_of(
         shifts: Estimates of the draws less the estimates, ``(draws, P)``.
         errors: Standard errors of the draws, ``(draws, P)``.
         acceleration: BCa's constant, ``(P,)``.
+        word_error: The words' part of `error`.
     """
     least = np.where(error > 0, LEAST_ERROR * error, 1.0)
     # A draw that gives the estimate back does so up to rounding; BCa counts such ties.
     shifts = np.where(np.abs(shifts) <= _TIE * error, 0.0, shifts)
     t = np.sort(shifts / np.maximum(errors, least), axis=0)
-    t_low, t_low90, t_high90, t_high = _quantiles(t, _levels([0.025, 0.05, 0.95, 0.975], t))
+    pivot = _quantiles(t, _levels(PIVOT_LEVELS, t))
+    places = np.searchsorted(PIVOT_LEVELS, [0.025, 0.05, 0.95, 0.975])
+    t_low, t_low90, t_high90, t_high = pivot[places]
     ordered = np.sort(shifts, axis=0)
     low, high = _quantiles(ordered, _levels([0.025, 0.975], ordered))
     bca_low, bca_high = _quantiles(ordered, _bca_levels(ordered, acceleration))
@@ -72,7 +96,9 @@ def limits_of(
     offsets += [low, high, bca_low, bca_high]
     # One cluster has no standard error, and resampling it moves nothing: no limit is known.
     limits = [np.where(np.isnan(error), np.nan, estimate + offset) for offset in offsets]
-    return Intervals(estimate, error, *limits)
+    n_draws = (~np.isnan(t)).sum(axis=0).astype(np.float64)
+    words = np.broadcast_to(np.asarray(word_error, dtype=np.float64), estimate.shape)
+    return Inference(Intervals(estimate, error, *limits), pivot, n_draws, words)
 
 
 def acceleration_of(*influences: Floats) -> Floats:
@@ -83,7 +109,7 @@ def acceleration_of(*influences: Floats) -> Floats:
     return np.asarray(np.where(flat, 0.0, cubes / np.where(flat, 1.0, 6 * squares**1.5)))
 
 
-def _levels(probabilities: Sequence[float], ordered: Floats) -> Floats:
+def _levels(probabilities: Sequence[float] | Floats, ordered: Floats) -> Floats:
     columns = ordered.shape[1]
     return np.repeat(np.asarray(probabilities)[:, None], columns, axis=1)
 

@@ -4,193 +4,177 @@ Conventions: one row is one (model, case) that was planned. A *cell* is one row 
 the summary: model, dataset, split, prompts, prompt type, probe, attribute; cells are
 numbered in the order of these keys. Scores are fractions in [0, 1]; a null score is
 unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``,
-``undefined`` and ``cut_away`` say which.
+``undefined`` and ``cut_away`` say which. Cases come in chunks of whole clusters, so that
+memory does not grow with their number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from harness.errors import RunError
 from harness.metrics import agreement, dice
+from harness.stats.coding import PLAN_KEYS, CodedPlan, code_plan, code_scores
 from harness.stats.facts import ModelFacts
 
-CELL_KEYS = ("model_id", "dataset", "split", "prompts", "prompt_type", "probe", "attribute")
+CELL_KEYS = ("model_id", *PLAN_KEYS)
 SET_KEYS = ("dataset", "split", "prompts", "prompt_type")
+CATASTROPHE = -0.5
+"""Relative change below which a single case is a catastrophic drop."""
 
-_SAMPLE_KEYS = ("dataset", "split", "sample_id")
-_CLUSTER_KEYS = ("dataset", "split", "cluster_id")
+_CHUNK = 500_000
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
+_FLAG_SCHEMA = {
+    **{"model_id": pl.String, "case_id": pl.UInt64},
+    **dict.fromkeys(("cut_away", "same_tokens"), pl.Boolean),
+}
 _ORDER = ("cell", "sample", "prompt_index", "word", "repeat", "case_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The cases of a run with their scores, and what their numbers stand for.
+    """A run's plan in numbers with its scores, and the rows it will be summarised in.
 
     Attributes:
-        cases: One row a (model, case), sorted; columns ``cell``, ``sample``,
-            ``cluster``, ``word`` are numbers, 0 is "no word".
-        cells: ``cell`` and `CELL_KEYS`, in order.
-        clusters: ``cluster``, ``dataset``, ``split``, ``cluster_id``, in order.
-        words: Text of each word number.
-        images: ``sample`` and ``image_id``.
+        plan: The plan in numbers.
+        scores: As in the run directory.
+        flags: ``model_id, case_id, cut_away, same_tokens`` of the cases with either.
+        model_ids: Those to summarise, in order.
+        cells: ``cell``, `CELL_KEYS` and what the plan says of them, in order.
+        empty: Dice where both masks are empty.
+        floor: Originals with a lower Dice have no relative change of their own.
     """
 
-    cases: pl.DataFrame
+    plan: CodedPlan
+    scores: pl.DataFrame | pl.LazyFrame
+    flags: pl.DataFrame
+    model_ids: tuple[str, ...]
     cells: pl.DataFrame
-    clusters: pl.DataFrame
-    words: tuple[str, ...]
-    images: pl.DataFrame
+    empty: float
+    floor: float
+
+    def chunks(self, *, rows: int = _CHUNK) -> Iterator[pl.DataFrame]:
+        """Cases of whole clusters with their scores, about `rows` at a time, in order.
+
+        Raises:
+            RunError: A (model, case) has two scores, or counts are impossible.
+        """
+        ends = _ends(self.plan.cases["cluster"].to_numpy(), rows)
+        for number, model_id in enumerate(self.model_ids):
+            joined = self.plan.cases
+            flags = self.flags.filter(pl.col("model_id") == model_id).drop("model_id")
+            for beside in (code_scores(self.scores, model_id), flags):
+                joined = joined.join(beside, on="case_id", how="left", maintain_order="left")
+            joined = joined.with_columns(
+                pl.col("cut_away", "same_tokens").fill_null(False),
+                cell=pl.col("plan_cell") + number * self.plan.cells.height,
+            )
+            for start, stop in zip([0, *ends[:-1]], ends, strict=True):
+                chunk = joined.slice(start, stop - start)
+                yield _with_original(_scored(chunk, self.empty), self.floor).sort(_ORDER)
 
 
 def paired(
-    plan: pl.DataFrame,
-    scores: pl.DataFrame,
+    plan: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
     models: Sequence[ModelFacts],
     empty: float,
+    floor: float,
     texts: pl.DataFrame | None = None,
 ) -> Pairs:
-    """Join plan and scores, score every case, and put its original's Dice beside it.
+    """Number the plan, and make ready to put scores beside it.
 
     Args:
         plan: As in the run directory.
         scores: As in the run directory; other models' rows are left out.
         models: Those to summarise.
         empty: Dice where both masks are empty.
+        floor: Originals with a lower Dice have no relative change of their own.
         texts: How texts reach each model, where that is known.
-
-    Raises:
-        RunError: A (model, case) has two scores, or counts are impossible.
     """
-    ids = pl.Series("model_id", sorted({m.model_id for m in models}), dtype=pl.String)
-    _refuse_doubles(scores)
-    cells = _numbered(ids.to_frame().join(plan.select(CELL_KEYS[1:]).unique(), how="cross"), "cell")
-    cells = cells.select("cell", *CELL_KEYS)
-    samples = _numbered(plan.select(*_SAMPLE_KEYS, "image_id").unique(_SAMPLE_KEYS), "sample")
-    clusters = _numbered(plan.select(_CLUSTER_KEYS).unique(), "cluster")
-    words = tuple(plan["word"].drop_nulls().unique().sort())
-    coded = _coded(plan, samples=samples, clusters=clusters, words=words)
-    cases = (
-        ids.to_frame()
-        .join(coded, how="cross")
-        .join(cells, on=CELL_KEYS, nulls_equal=True)
-        .join(_scored(scores, empty), on=["model_id", "case_id"], how="left")
-        .join(_reached(plan, texts), on=["model_id", "case_id"], how="left")
+    coded = code_plan(plan)
+    ids = tuple(sorted({m.model_id for m in models}))
+    cells = (
+        pl.Series("model_id", ids, dtype=pl.String)
+        .to_frame()
+        .join(coded.cells.drop("plan_cell"), how="cross", maintain_order="left_right")
+        .with_row_index("cell")
+        .select("cell", *CELL_KEYS, "perturbation", "meaning", "expected_mask", "n_cases")
     )
-    return Pairs(
-        cases=_with_original(cases).sort(_ORDER).drop("model_id", *CELL_KEYS[1:5], "attribute"),
-        cells=cells,
-        clusters=clusters,
-        words=("", *words),
-        images=samples.select("sample", "image_id"),
-    )
+    return Pairs(coded, scores, _flagged(plan, texts), ids, cells, empty, floor)
 
 
-def _refuse_doubles(scores: pl.DataFrame) -> None:
-    doubled = scores.height - scores.select("model_id", "case_id").n_unique()
-    if doubled:
-        raise RunError(
-            f"scores: {doubled} cases are scored twice for one model. A case has one score. "
-            "Merge the parts before averaging (harness.store does)."
-        )
+def _flagged(plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
+    """Cases whose edits a model's token limit cuts away, or that leave its tokens alone."""
+    cut, same = pl.col("edit_survives").not_().fill_null(False), pl.col("same_tokens")
+    same = same.fill_null(False)
+    flagged = texts.filter(cut | same) if texts is not None and texts.height else None
+    if flagged is None or flagged.is_empty():
+        return pl.DataFrame(schema=_FLAG_SCHEMA)
+    keyed = plan.lazy().select("case_id", text="prompt", original_text="original_prompt")
+    joined = keyed.join(flagged.lazy(), on=["text", "original_text"])
+    return joined.select("model_id", "case_id", cut_away=cut, same_tokens=same).collect()
 
 
-def _numbered(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    keys = [c for c in CELL_KEYS if c in frame.columns]
-    keys += [c for c in frame.columns if c not in keys]
-    return frame.sort(keys, nulls_last=False).with_row_index(name)
+def _ends(clusters: np.ndarray, rows: int) -> list[int]:
+    """Where chunks end: after the first whole cluster that fills one."""
+    changes = np.flatnonzero(np.diff(clusters)) + 1
+    ends: list[int] = []
+    for stop in [*changes.tolist(), len(clusters)]:
+        if stop - (ends[-1] if ends else 0) >= rows or stop == len(clusters):
+            ends.append(stop)
+    return ends
 
 
-def _coded(
-    plan: pl.DataFrame, *, samples: pl.DataFrame, clusters: pl.DataFrame, words: Sequence[str]
-) -> pl.DataFrame:
-    """The plan with numbers for samples, clusters and words."""
-    numbers = pl.DataFrame(
-        {"word": words, "word_number": range(1, len(words) + 1)},
-        schema={"word": pl.String, "word_number": pl.UInt32},
-    )
-    return (
-        plan.select(
-            "case_id", "original_case_id", *CELL_KEYS[1:], "sample_id", "cluster_id",
-            "prompt_index", "repeat", "word", "perturbation", "meaning", "expected_mask",
-        )
-        .join(samples.drop("image_id"), on=_SAMPLE_KEYS)
-        .join(clusters, on=_CLUSTER_KEYS)
-        .join(numbers, on="word", how="left")
-        .drop("sample_id", "cluster_id", "word")
-        .with_columns(pl.col("word_number").fill_null(0).alias("word"))
-        .drop("word_number")
-    )  # fmt: skip
-
-
-def _scored(scores: pl.DataFrame, empty: float) -> pl.DataFrame:
-    """Scores of the cases that were done; a failed case keeps its row and loses its counts."""
-    done = (scores["status"] == "done").to_numpy()
-    count = {
-        name: np.where(done, scores[name].cast(pl.Float64).to_numpy(), np.nan) for name in _COUNTS
-    }
+def _scored(cases: pl.DataFrame, empty: float) -> pl.DataFrame:
+    """Scores in place of counts; a failed case keeps its row and has none."""
+    count = {name: cases[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in _COUNTS}
     pred, original = count["n_pred"], count["n_pred_original"]
-    pixels = scores["height"].cast(pl.Float64).to_numpy() * scores["width"].to_numpy()
+    pixels = cases["pixels"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     columns = {
         "dice": dice(count["tp"], pred, count["n_gt"], empty=empty),
         "agreement": agreement(count["tp_original"], pred, original),
         "empty_prediction": np.where(np.isnan(pred), np.nan, pred == 0),
         "dice_named": dice(count["tp_named"], pred, count["n_named"], empty=empty),
         "foreground": pred / pixels,
-        "both_empty": (pred == 0) & (original == 0),
-        "failed": ~done,
     }
-    return scores.select("model_id", "case_id").with_columns(
-        pl.Series(name, values).fill_nan(None) if values.dtype == float else pl.Series(name, values)
-        for name, values in columns.items()
-    )
+    figures = (pl.Series(name, values).fill_nan(None) for name, values in columns.items())
+    both = pl.Series("both_empty", (pred == 0) & (original == 0))
+    return cases.with_columns(*figures, both).drop(*_COUNTS, "pixels")
 
 
-def _reached(plan: pl.DataFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
-    """Per (model, case): whether its edits were cut away, and whether its tokens are the same."""
-    if texts is None or not texts.height:
-        keys = {"model_id": pl.String, "case_id": pl.UInt64}
-        return pl.DataFrame(schema={**keys, "cut_away": pl.Boolean, "same_tokens": pl.Boolean})
-    keyed = plan.select("case_id", text="prompt", original_text="original_prompt")
-    return keyed.join(texts, on=["text", "original_text"]).select(
-        "model_id", "case_id", pl.col("edit_survives").not_().alias("cut_away"), "same_tokens"
-    )
-
-
-def _with_original(cases: pl.DataFrame) -> pl.DataFrame:
+def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
     """Each case beside its original's Dice; both are null where one of them is."""
-    originals = cases.filter(pl.col("probe") == "original").select(
-        "model_id",
+    is_original = pl.col("case_id") == pl.col("original_case_id")
+    originals = cases.filter(is_original).select(
         original_case_id="case_id",
         reference="dice",
         original_empty="empty_prediction",
         original_failed="failed",
     )
-    joined = cases.join(originals, on=["model_id", "original_case_id"], how="left")
-    done, is_original = pl.col("failed").not_().fill_null(False), pl.col("probe") == "original"
+    joined = cases.join(originals, on="original_case_id", how="left")
+    done = pl.col("failed").not_().fill_null(False)
     whole = pl.col("original_failed").not_().fill_null(False)
     both = pl.col("dice").is_not_null() & pl.col("reference").is_not_null()
+    # What never reached the model says nothing of it.
     seen = both & ~pl.col("cut_away")
-    flags = pl.col("cut_away", "same_tokens").fill_null(False)
-    return (
-        joined.with_columns(flags)
-        .with_columns(
-            missing=pl.col("failed").is_null(),
-            failed=pl.col("failed").fill_null(False),
-            original_lost=done & ~whole,
-            undefined=done & whole & ~both,
-            both_empty=pl.col("both_empty").fill_null(False) & ~is_original,
-            dice=pl.when(seen).then("dice"),
-            reference=pl.when(seen).then("reference"),
-            agreement=pl.when(~is_original & ~pl.col("cut_away")).then("agreement"),
-            dice_named=pl.when(~pl.col("cut_away")).then("dice_named"),
-            false_positive=pl.when(pl.col("expected_mask") == "empty", ~pl.col("cut_away")).then(
-                "foreground"
-            ),
-        )
-        .drop("original_case_id", "original_failed", "empty_prediction", "foreground")
-    )
+    named = seen & pl.col("dice_named").is_not_null()
+    judged = seen & (pl.col("reference") >= floor) & (pl.col("reference") > 0) & ~is_original
+    lost = (pl.col("dice") / pl.col("reference") - 1 < CATASTROPHE).cast(pl.Float64)
+    return joined.with_columns(
+        missing=pl.col("failed").is_null(),
+        failed=pl.col("failed").fill_null(False),
+        original_lost=done & ~whole,
+        undefined=done & whole & ~both,
+        both_empty=pl.col("both_empty").fill_null(False) & ~is_original,
+        dice=pl.when(seen).then("dice"),
+        reference=pl.when(seen).then("reference"),
+        agreement=pl.when(~is_original & ~pl.col("cut_away")).then("agreement"),
+        dice_named=pl.when(named).then("dice_named"),
+        own_named=pl.when(named).then("dice"),
+        reference_named=pl.when(named).then("reference"),
+        catastrophic=pl.when(judged).then(lost),
+        false_positive=pl.when("wants_empty", ~pl.col("cut_away")).then("foreground"),
+    ).drop("original_case_id", "original_failed", "empty_prediction", "foreground", "wants_empty")

@@ -4,14 +4,20 @@ Conventions: means nest: repeats -> word -> prompt index -> sample; samples are 
 summed within their cluster, so that every sample weighs the same in a ratio of sums.
 A null value is left out of its mean at its own level, and an index, word or sample
 without any value drops out. Relative changes are percent of the original Dice,
-changes in points are 100 times a difference of Dice.
+changes in points are 100 times a difference of Dice. Sums and counts of one chunk of whole
+clusters add up to those of a run.
 """
 
 from typing import NamedTuple
 
 import polars as pl
 
-VALUES = ("dice", "reference", "agreement", "original_empty", "dice_named", "false_positive")
+_NAMED = ("dice_named", "own_named", "reference_named")
+VALUES = (
+    *("dice", "reference", "agreement", "original_empty"),
+    *_NAMED,
+    *("catastrophic", "false_positive"),
+)
 """Columns of the cases that are averaged."""
 
 _INDEX = ("cell", "cluster", "sample", "prompt_index")
@@ -22,7 +28,8 @@ class Nested(NamedTuple):
     """Averages of cases.
 
     Attributes:
-        samples: One row a (cell, sample): ``cell, cluster, sample`` and `VALUES`.
+        samples: One row a (cell, sample): ``cell, cluster, sample``, `VALUES`, ``worst`` (the
+            lowest Dice among a prompt's variants) and ``n_variants``.
         words: One row a (cell, cluster, word) of the cells with words: how far
             the cluster's sums of ``dice`` and ``agreement`` with this word lie from
             those over all words.
@@ -39,21 +46,26 @@ def nested_means(cases: pl.DataFrame) -> Nested:
     over its other words stands in.
 
     Args:
-        cases: Sorted, as `harness.stats.pairs.Pairs.cases`.
+        cases: Sorted, as `harness.stats.pairs.Pairs.chunks` gives them.
     """
-    by_word = _means(cases, [*_INDEX, "word"])
-    by_index = _means(by_word, list(_INDEX))
-    samples = _means(by_index, list(_SAMPLE))
-    return Nested(samples, _word_deviations(by_word, by_index))
-
-
-def _means(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    cases = cases.with_columns(
+        worst=pl.col("dice"), n_variants=pl.col("dice").is_not_null().cast(pl.Float64)
+    )
+    several, means = (pl.col("worst").min(), pl.col("n_variants").sum()), pl.col(VALUES).mean()
     # The order within a group decides how a sum is rounded: keep that of the sorted cases.
-    return frame.group_by(keys, maintain_order=True).agg(pl.col(VALUES).mean())
+    by_word = cases.group_by(*_INDEX, "word", maintain_order=True).agg(means, *several)
+    by_index = by_word.group_by(_INDEX, maintain_order=True).agg(means, *several)
+    samples = by_index.group_by(_SAMPLE, maintain_order=True).agg(
+        means, pl.col("worst").mean(), pl.col("n_variants").filter(pl.col("n_variants") > 0).mean()
+    )
+    return Nested(samples, _word_deviations(by_word, by_index))
 
 
 def _word_deviations(by_word: pl.DataFrame, by_index: pl.DataFrame) -> pl.DataFrame:
     named = ("dice", "agreement")
+    worded = by_word.filter(pl.col("word") > 0)
+    cells = worded.select(pl.col("cell").unique())
+    by_index = by_index.join(cells, on="cell", how="semi", maintain_order="left")
     shares = [1 / pl.col(v).count().over(_SAMPLE) for v in named]
     means = by_index.select(
         *_INDEX,
@@ -65,8 +77,7 @@ def _word_deviations(by_word: pl.DataFrame, by_index: pl.DataFrame) -> pl.DataFr
         for v in named
     ]
     return (
-        by_word.filter(pl.col("word") > 0)
-        .join(means, on=_INDEX, how="left", maintain_order="left")
+        worded.join(means, on=_INDEX, how="left", maintain_order="left")
         .select("cell", "cluster", "word", *deviations)
         .group_by("cell", "cluster", "word", maintain_order=True)
         .agg(pl.col(named).sum())
@@ -77,47 +88,79 @@ def cluster_sums(samples: pl.DataFrame) -> pl.DataFrame:
     """Sums over the samples of each (cell, cluster), in the order of both.
 
     Returns:
-        ``cell, cluster, n, dice, reference, n_agreement, agreement``.
+        ``cell, cluster``; ``n`` and the sums of ``dice``, ``reference`` and ``worst``; the
+        number of samples with, and the sums of, ``agreement``, ``catastrophic`` and the
+        Dice of named targets.
     """
+    counted = {"dice": "n", "agreement": "n_agreement", "catastrophic": "n_catastrophic"}
+    counted |= {"dice_named": "n_named"}
+    summed = ("dice", "reference", "worst", "agreement", "catastrophic", *_NAMED)
     return samples.group_by("cell", "cluster", maintain_order=True).agg(
-        pl.col("dice").count().cast(pl.Float64).alias("n"),
-        pl.col("dice", "reference").sum(),
-        pl.col("agreement").count().cast(pl.Float64).alias("n_agreement"),
-        pl.col("agreement").sum(),
+        *(pl.col(c).count().cast(pl.Float64).alias(n) for c, n in counted.items()),
+        pl.col(summed).sum(),
     )
 
 
-def cell_means(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> pl.DataFrame:
-    """Figures of each cell that are given without an interval.
+_COUNTED = ("agreement", "original_empty", "dice_named", "false_positive")
+
+
+def cell_totals(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> pl.DataFrame:
+    """Sums and counts of each cell that `cell_figures` turns into figures; they may be added up.
 
     Args:
         samples: As in `Nested`.
         sums: Of `cluster_sums`.
         floor: Samples with a lower original Dice have no ratio of their own.
+    """
+    reference, n = pl.col("reference"), pl.col("n")
+    segmented = (reference >= floor) & (reference > 0)
+    ratio = (pl.col("dice") / reference - 1).filter(segmented)
+    of_samples = samples.group_by("cell", maintain_order=True).agg(
+        pl.col(_COUNTED).sum(),
+        n_samples=pl.col("dice").count(),
+        ratios=ratio.sum(),
+        n_ratios=ratio.count(),
+        variants=pl.col("n_variants").sum(),
+        n_variants=pl.col("n_variants").count(),
+        **{f"n_{c}": pl.col(c).count() for c in _COUNTED},
+    )
+    of_clusters = sums.group_by("cell", maintain_order=True).agg(
+        n_clusters=(n > 0).sum(),
+        n_clusters_named=(pl.col("n_named") > 0).sum(),
+        equal_dice=(pl.col("dice") / n).filter(n > 0).sum(),
+        equal_reference=(reference / n).filter(n > 0).sum(),
+    )
+    return of_samples.join(of_clusters, on="cell", how="left", maintain_order="left")
+
+
+def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
+    """Figures of each cell that are given without an interval.
+
+    Args:
+        totals: Of `cell_totals`.
 
     Returns:
         ``cell``; number of samples and clusters; mean of the samples' own relative
         changes (descriptive: samples are chosen by their original Dice, so it regresses
         to the mean); relative change with clusters weighted equally; share of
-        originals with an empty mask; Dice with the named mask; false-positive share.
+        originals with an empty mask; Dice with the named mask; false-positive share; how
+        many variants a sample has.
     """
-    reference, named, false = pl.col("reference"), pl.col("dice_named"), pl.col("false_positive")
-    segmented = (reference >= floor) & (reference > 0)
-    means = samples.group_by("cell", maintain_order=True).agg(
-        n_samples=pl.col("dice").count(),
-        n_samples_agreement=pl.col("agreement").count(),
-        sample_ratio_percent=100 * (pl.col("dice") / reference - 1).filter(segmented).mean(),
-        n_sample_ratios=reference.filter(segmented).count(),
-        originals_empty_share=pl.col("original_empty").mean(),
-        dice_named=named.mean(),
-        n_samples_named=named.count(),
-        false_positive_share=false.mean(),
-        n_samples_false_positive=false.count(),
-    )
-    equal = [(pl.col(v) / pl.col("n")).sum() for v in ("dice", "reference")]
-    clusters = (
-        sums.filter(pl.col("n") > 0)
-        .group_by("cell", maintain_order=True)
-        .agg(n_clusters=pl.len(), relative_change_clusters_percent=100 * (equal[0] / equal[1] - 1))
-    )
-    return means.join(clusters, on="cell", how="left", maintain_order="left")
+    equal = pl.col("equal_dice") / pl.col("equal_reference")
+    share = {c: pl.col(c) / pl.col(f"n_{c}") for c in _COUNTED}
+    return totals.select(
+        "cell",
+        "n_samples",
+        "n_clusters",
+        "n_clusters_named",
+        n_samples_agreement="n_agreement",
+        sample_ratio_percent=100 * pl.col("ratios") / pl.col("n_ratios"),
+        n_sample_ratios="n_ratios",
+        relative_change_clusters_percent=100 * (equal - 1),
+        originals_empty_share=share["original_empty"],
+        dice_named=share["dice_named"],
+        n_samples_named="n_dice_named",
+        false_positive_share=share["false_positive"],
+        n_samples_false_positive="n_false_positive",
+        worst_of=pl.col("variants") / pl.col("n_variants"),
+    ).with_columns(pl.selectors.float().fill_nan(None))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Intervals, acceleration_of, limits_of
+from harness.stats.limits import Intervals, acceleration_of, inference_of
 
 _NO_ERROR = 1e-7
 
@@ -34,12 +34,14 @@ class ShiftSet(NamedTuple):
 class ShiftIntervals(NamedTuple):
     """Results of one comparison, fields of `Intervals` each with shape ``(M,)``.
 
-    `beyond` is a model's change less the mean change of the controls, NaN without controls.
+    `harmonic` is the harmonic mean of a model's Dice on the target and on the reference;
+    `beyond` is its change less the mean change of the controls, NaN without controls.
     """
 
     target: Intervals
     reference: Intervals
     points: Intervals
+    harmonic: Intervals
     relative: Intervals
     control: Intervals
     beyond: Intervals
@@ -79,13 +81,13 @@ def shift_intervals(
     drawn = _rows([_resampled(s) for s in sets], contrasts)
     estimate = whole.values[0]
     influences = [_features(s) @ c[0].T for s, c in zip(sets, whole.forms, strict=True)]
-    solved = limits_of(
+    solved = inference_of(
         estimate,
         _errors(sets, whole)[0],
         shifts=drawn.values - estimate,
         errors=_errors(sets, drawn),
         acceleration=acceleration_of(*influences),
-    )
+    ).intervals
     parts = [np.split(field, len(ShiftIntervals._fields)) for field in solved]
     return ShiftIntervals(*(Intervals(*fields) for fields in zip(*parts, strict=True)))
 
@@ -124,12 +126,16 @@ def _resampled(one: ShiftSet) -> _Moments:
 def _rows(moments: list[_Moments], contrasts: Floats) -> _Rows:
     means = [_set_means(m) for m in moments]
     away, inside = means[0], np.mean(means[1:], axis=0)
-    change = away / np.where(inside > 0, inside, np.nan) - 1
-    values = [away, inside, away - inside, change, change @ contrasts.T]
+    inside_or_none = np.where(inside > 0, inside, np.nan)
+    change = away / inside_or_none - 1
+    both = away + inside_or_none
+    values = [away, inside, away - inside, 2 * away * inside / both, change, change @ contrasts.T]
     one, none, slope = np.ones_like(away), np.zeros_like(away), (1 + change) / inside
-    # Derivatives of (target, reference, points, relative) by the target's and a reference's mean.
-    by_away = [one, none, one, 1 / inside]
-    by_inside = [g / (len(means) - 1) for g in (none, one, -one, -slope)]
+    # Derivatives of target, reference, points, harmonic mean and relative change, by the
+    # target's and by a reference's mean.
+    by_away = [one, none, one, 2 * (inside / both) ** 2, 1 / inside]
+    inner = (none, one, -one, 2 * (away / both) ** 2, -slope)
+    by_inside = [g / (len(means) - 1) for g in inner]
     gradients = [by_away] + [by_inside] * (len(means) - 1)
     triples = zip(moments, means, gradients, strict=True)
     forms = [_forms(m.first, mean, g, contrasts) for m, mean, g in triples]

@@ -1,16 +1,16 @@
-"""The summary of a run: one row for each model, dataset, prompt type, probe and attribute.
+"""The rows of a run's summary: one for each model, dataset, prompt type, probe and attribute.
 
 Conventions: see `harness.stats.columns` for names and units. Undefined figures are NaN
 with a ``reason``; what was not measured is counted. Equal plans and scores give equal
 summaries, whatever the order of their rows. Figures over all attributes of a probe are not pooled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
-from harness.metrics import EMPTY_SCORES, signature
+from harness.metrics import signature
 from harness.stats.away import rows_away
 from harness.stats.columns import (
     SUMMARY_SCHEMA,
@@ -19,15 +19,15 @@ from harness.stats.columns import (
     relative_columns,
     too_low,
 )
+from harness.stats.effects import unit_figures
 from harness.stats.facts import ModelFacts
-from harness.stats.intervals import MINIMUM_WORDS, cell_intervals
+from harness.stats.intervals import MINIMUM_WORDS, Solved
 from harness.stats.limits import Intervals
-from harness.stats.pairs import CELL_KEYS, Pairs, paired
-from harness.stats.relative import cell_means, cluster_sums, nested_means
+from harness.stats.pairs import CELL_KEYS, Pairs
+from harness.stats.phrases import MOST_EMPTY
+from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.reduce import Reduced
 from harness.suites import Statistics, Suite
-
-MOST_EMPTY = 0.2
-"""Share of originals with an empty mask above which a model gets no verdict."""
 
 CUT_AWAY = "edits cut away by the model's token limit"
 """Reason of a probe none of whose edits reaches the model: it is not robust, it is not tested."""
@@ -35,94 +35,114 @@ CUT_AWAY = "edits cut away by the model's token limit"
 _NO_KIND = "kind not stated"
 
 
-def summarise(
-    plan: pl.DataFrame,
-    scores: pl.DataFrame,
+def cell_rows(
+    pairs: Pairs, left: Reduced, solved: Mapping[str, Solved], *, settings: Statistics
+) -> pl.DataFrame:
+    """A row for each cell that the plan holds, with its number in ``cell``.
+
+    Args:
+        pairs: Cells and units.
+        left: What is left of the cases.
+        solved: Intervals of all quantities.
+        settings: Floor, draws, seed and the least number of clusters.
+    """
+    of_units = unit_figures(left.units, pairs.plan.units, count=settings.draws, seed=settings.seed)
+    rows = pairs.cells
+    for frame in (left.counted, left.figures, of_units, left.shares):
+        rows = rows.join(frame, on="cell", how="left", maintain_order="left")
+    figures = _measured(solved, settings)
+    figures |= _smallest(rows, solved["relative"], figures["too_low"])
+    rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
+    is_original = pl.col("probe") == "original"
+    own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
+    rows = rows.with_columns(
+        pl.when(~is_original).then(c).alias(c) for c in (*own, "wilcoxon_p", "sign_flip_p")
+    )
+    return _judged(rows, settings)
+
+
+def completed(
+    rows: pl.DataFrame,
+    pairs: Pairs,
+    left: Reduced,
     *,
     models: Sequence[ModelFacts],
     not_applicable: pl.DataFrame,
     suite: Suite,
-    cluster_kinds: Mapping[str, str] | None = None,
-    texts: pl.DataFrame | None = None,
+    kinds: Mapping[str, str],
 ) -> pl.DataFrame:
-    """Summarise a run, finished or not.
+    """The whole summary: with rows away from training, rows without a case, and facts.
 
     Args:
-        plan: Cases, as in the run directory.
-        scores: Scores, as in the run directory; rows of other models are ignored.
-        models: The models to summarise.
+        rows: Of `cell_rows`.
+        pairs: Cells and units.
+        left: What is left of the cases.
+        models: Those that are summarised.
         not_applicable: What made no variant, with reasons.
-        suite: Its metric and statistics are used.
-        cluster_kinds: What a dataset's clusters are: ``patient``, ``sequence``,
-            ``sequence (estimated)``, ``image (assumed independent)``.
-        texts: How texts reach each model, as in the run directory; cases whose edits a
-            model's token limit cuts away are counted and left out of every figure.
-
-    Returns:
-        A frame with `SUMMARY_SCHEMA`, sorted by its keys. The probe ``original`` holds
-        Dice of the original prompts, ``out_of_distribution`` the change away from the
-        sets of training, if the suite asks for it.
-
-    Raises:
-        RunError: A case is scored twice for one model, or counts are impossible.
+        suite: Metric, statistics, and whether rows away from training are wanted.
+        kinds: What a dataset's clusters are.
     """
-    settings = suite.statistics
-    models = list({m.model_id: m for m in models}.values())
-    pairs = paired(plan, scores, models=models, empty=EMPTY_SCORES[suite.metric.empty], texts=texts)
-    nested = nested_means(pairs.cases)
-    sums = cluster_sums(nested.samples)
-    found = cell_intervals(pairs, nested, sums, count=settings.draws, seed=settings.seed)
-    rows = (
-        pairs.cells.join(_counted(pairs), on="cell", how="left", maintain_order="left")
-        .join(
-            cell_means(nested.samples, sums, floor=settings.dice_floor),
-            on="cell",
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(pl.Series(name, v) for name, v in _measured(found, settings).items())
-    )
-    parts = [_shaped(_judged(rows, settings))]
+    parts = [_shaped(rows)]
     if suite.out_of_distribution:
-        away = rows_away(pairs, nested.samples, models=models, settings=settings)
+        away = rows_away(pairs, left.originals, models=models, settings=suite.statistics)
         parts.append(_from_rows(away))
     parts.append(_with_nothing(not_applicable, pairs))
     whole = _with_not_applicable(pl.concat(parts), not_applicable)
-    whole = _with_facts(whole, models, suite, cluster_kinds or {})
-    return whole.sort(CELL_KEYS, nulls_last=False)
+    return with_facts(whole, models, suite, kinds).sort(CELL_KEYS, nulls_last=False)
 
 
-def _counted(pairs: Pairs) -> pl.DataFrame:
-    """How many cases of each cell were planned, and what became of them."""
-    lost = ("failed", "missing", "original_lost", "undefined", "cut_away")
-    flags = (*lost, "both_empty", "same_tokens")
-    worded = pl.col("dice").is_not_null() & (pl.col("word") > 0)
-    return pairs.cases.group_by("cell", maintain_order=True).agg(
-        pl.len().alias("n_cases"),
-        *(pl.col(flag).sum().alias(f"n_{flag}") for flag in flags),
-        pl.col("word").filter(worded).n_unique().alias("n_words"),
-        pl.col("perturbation", "meaning").first(),
-        pl.col("expected_mask").unique().sort().str.join("+"),
+def _smallest(rows: pl.DataFrame, relative: Solved, undefined: np.ndarray) -> dict[str, np.ndarray]:
+    """The smallest relative change that the data of each cell could show, in percent."""
+    error = np.where(undefined, np.nan, relative.intervals.standard_error)
+    words = relative.word_error
+    freedom = degrees_of_freedom(
+        error,
+        words,
+        n_clusters=rows["n_clusters"].fill_null(0).to_numpy(),
+        n_words=rows["n_words"].fill_null(0).to_numpy(),
     )
+    return {
+        "smallest_effect_percent": 100 * smallest_effect(error, freedom),
+        "relative_change_word_error_percent": 100 * np.where(undefined, np.nan, words),
+    }
 
 
-def _measured(found: Mapping[str, Intervals], settings: Statistics) -> dict[str, np.ndarray]:
+def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, np.ndarray]:
     """Columns with limits for all cells; an original is its own reference."""
+    found = {name: one.intervals for name, one in solved.items()}
     dice, reference = found["dice"], found["reference"]
     is_original = np.isnan(reference.estimate)
     reference = Intervals(
         *(np.where(is_original, d, r) for d, r in zip(dice, reference, strict=True))
     )
     undefined = too_low(reference, slice(None), settings.dice_floor) & ~is_original
-    relative = Intervals(*(np.where(undefined, np.nan, x) for x in found["relative"]))
+    relative, worst = (
+        Intervals(*(np.where(undefined, np.nan, x) for x in found[name]))
+        for name in ("relative", "worst")
+    )
+    changes = {"worst_change": worst, "decisive_change": found["decisive"]}
+    less = {
+        name: Intervals(one.estimate - 1, one.standard_error, *(x - 1 for x in one[2:]))
+        for name, one in changes.items()
+    }
     return {
         **relative_columns(relative),
         **limit_columns("change", "_points", found["points"], scale=100, low=-100, high=100),
         **limit_columns("dice", "", dice, low=0, high=1),
         **limit_columns("reference_dice", "", reference, low=0, high=1),
         **limit_columns("agreement", "", found["agreement"], low=0, high=1),
+        **limit_columns(
+            "named_gain", "_points", found["named_gain"], scale=100, low=-100, high=100
+        ),
+        **_together(
+            limit_columns(name, "_percent", one, scale=100, low=-100) for name, one in less.items()
+        ),
         "too_low": undefined,
     }
+
+
+def _together(columns: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: values for one in columns for name, values in one.items()}
 
 
 def _judged(rows: pl.DataFrame, settings: Statistics) -> pl.DataFrame:
@@ -216,10 +236,10 @@ def _with_not_applicable(rows: pl.DataFrame, not_applicable: pl.DataFrame) -> pl
     ).drop("n", "text")
 
 
-def _with_facts(
+def with_facts(
     rows: pl.DataFrame, models: Sequence[ModelFacts], suite: Suite, kinds: Mapping[str, str]
 ) -> pl.DataFrame:
-    """Names, thresholds and signatures; undefined figures become NaN."""
+    """Names, thresholds and signatures beside figures; undefined ones become NaN."""
     names = {m.model_id: m.name for m in models}
     thresholds = {m.model_id: m.threshold for m in models}
     signatures = {m.model_id: signature(suite.metric, m.threshold) for m in models}

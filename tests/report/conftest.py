@@ -5,6 +5,7 @@ import math
 import polars as pl
 import pytest
 
+from harness.stats.assessment import Assessment
 from harness.stats.columns import SUMMARY_SCHEMA
 
 NAN = math.nan
@@ -58,6 +59,17 @@ def rows():
         beyond_control_low_percent=-4.0, beyond_control_high_percent=2.0, n_shared_images=2,
         n_cases=None,
     )  # fmt: skip
+
+
+def assessed(summary, *, verdicts=(), language=()):
+    """An assessment that holds these rows."""
+    return Assessment(summary, tuple(verdicts), tuple(language), "verdict|v:1")
+
+
+@pytest.fixture(scope="session")
+def assessment():
+    """The function `assessed`."""
+    return assessed
 
 
 def frame(rows):

@@ -2,7 +2,18 @@
 
 import re
 
-from harness.report.markdown import WIDTH, markdown
+import pytest
+
+from harness.report import markdown as page
+from harness.report.markdown import WIDTH
+from harness.stats.language import Evidence, LanguageVerdict
+from harness.stats.verdicts import Verdict
+
+
+@pytest.fixture(scope="module")
+def markdown(assessment):
+    """The page of a summary without verdicts."""
+    return lambda summary, **more: page.markdown(assessment(summary), **more)
 
 
 def cells(line):
@@ -13,7 +24,7 @@ def table_lines(text):
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
-def test_the_page_fits_its_width_and_its_tables_line_up(summary):
+def test_the_page_fits_its_width_and_its_tables_line_up(summary, markdown):
     text = markdown(summary, title="Paper")
 
     assert max(map(len, text.splitlines())) <= WIDTH
@@ -24,7 +35,7 @@ def test_the_page_fits_its_width_and_its_tables_line_up(summary):
         assert set("".join(cells(lines[1]))) <= set(":-")
 
 
-def test_the_page_says_what_was_measured(summary):
+def test_the_page_says_what_was_measured(summary, markdown):
     text = markdown(summary, title="Paper: four questions")
 
     assert text.startswith("# Paper: four questions\n\n| model | id ")
@@ -42,7 +53,7 @@ def unwrapped(text):
     return re.sub(r"\n  (?=\S)", " ", text)
 
 
-def test_the_two_confounds_stand_with_random_words_only(summary, summary_of):
+def test_the_two_confounds_stand_with_random_words_only(summary, summary_of, markdown):
     without = summary_of({"probe": "swap", "perturbation": "swap_value"})
 
     for text in ("out-of-vocabulary shock", "redundancy"):
@@ -50,7 +61,7 @@ def test_the_two_confounds_stand_with_random_words_only(summary, summary_of):
         assert text not in unwrapped(markdown(without))
 
 
-def test_the_papers_p0_is_told_from_an_empty_prompt(summary, summary_of):
+def test_the_papers_p0_is_told_from_an_empty_prompt(summary, summary_of, markdown):
     caveat = '"trained and tested with empty text", is a different measurement'
     without = summary_of({"probe": "swap", "perturbation": "swap_value"})
 
@@ -60,7 +71,7 @@ def test_the_papers_p0_is_told_from_an_empty_prompt(summary, summary_of):
     assert "Read it beside the control" not in unwrapped(markdown(without))
 
 
-def test_hostile_names_stay_names(summary_of):
+def test_hostile_names_stay_names(summary_of, markdown):
     bad = "x|y<script>alert(1)</script>\n# own heading\n- [a](http://b)"
     text = markdown(
         summary_of(
@@ -81,7 +92,7 @@ def test_hostile_names_stay_names(summary_of):
         assert len({len(cells(line)) for line in block.splitlines()}) == 1
 
 
-def test_a_wrapped_line_never_starts_a_list(summary_of):
+def test_a_wrapped_line_never_starts_a_list(summary_of, markdown):
     note = ("word " * 18) + "1. - + # 2) > = " * 12
     text = markdown(summary_of({"probe": "original"}, {"probe": "swap", "notes": [note]}))
 
@@ -90,3 +101,59 @@ def test_a_wrapped_line_never_starts_a_list(summary_of):
     for line in body[1:]:
         assert line.startswith("  ")
         assert not re.match(r"\s+([-+#>=]|\d+[.)])(\s|$)", line)
+
+
+NOWHERE = (float("nan"),) * 3
+EVIDENCE = Evidence("test", "antonym", "size", "heard", "Moved.", NOWHERE, NOWHERE)
+
+
+def spoken(**given):
+    base = {"model_id": "small@1a2b", "model": "small", "dataset": "d", "prompts": "released"}
+    base |= {"prompt_type": "p6", "language": "listening", "steadiness": "cannot tell"}
+    base |= {"reason": "small on d listens to size.", "named_targets": True}
+    base |= {
+        "evidence": (EVIDENCE,),
+        "blocking": ("No probe.",),
+        "confounds": ("Shock *and* use.",),
+    }
+    return LanguageVerdict(**base | given)
+
+
+def test_language_verdicts_stand_first_with_what_bears_on_them(summary, assessment):
+    text = page.markdown(assessment(summary, language=[spoken()]))
+    section = text[text.index("## Use of language") :].split("\n## ")[0]
+    assert section.splitlines()[2:5] == [
+        "- small on d listens to size.",
+        "  - No probe.",
+        r"  - Shock \*and\* use.",
+    ]
+    assert text.index("## Use of language") < text.index("## small on kvasir_polyp")
+
+
+def test_sets_on_which_no_word_was_changed_are_not_spoken_of(summary, assessment):
+    text = page.markdown(assessment(summary, language=[spoken(evidence=())]))
+    assert "Use of language" not in text
+
+
+def test_binding_verdicts_stand_with_their_table_and_others_in_its_column(summary_of, assessment):
+    keys = {"model_id": "small@1a2b", "model": "small", "dataset": "kvasir_polyp", "split": "test"}
+    keys |= {"prompts": "released", "prompt_type": "p6", "perturbation": "x", "attribute": None}
+    rule = {"kind": "invariance", "of": "relative_change", "accepted_low": -3.0}
+    rule |= {"accepted_high": 3.0, "meaning": "preserved"}
+    verdicts = [
+        Verdict(**keys, **rule, probe="typo", binding=True, verdict="holds", reason="It stays."),
+        Verdict(**keys, **rule, probe="case", binding=True, verdict="fails", reason="It moves."),
+        Verdict(**keys, **rule, probe="swap", binding=False, verdict="fails", reason="Moved."),
+    ]
+    summary = summary_of(
+        {"probe": "original"},
+        {"probe": "typo", "verdict": "holds"},
+        {"probe": "case", "verdict": "fails"},
+        {"probe": "swap", "verdict": "inconclusive"},
+    )
+    text = unwrapped(page.markdown(assessment(summary, verdicts=verdicts)))
+    assert "- case: invariance of relative_change within 3 % fails. It moves." in text
+    assert text.index("It moves.") < text.index("It stays.")
+    assert "Moved." not in text
+    shown = [cells(line)[5] for line in table_lines(text) if "whole prompt" in line]
+    assert shown == ["yes", "no", "open"]

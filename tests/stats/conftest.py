@@ -1,12 +1,14 @@
 """Runs made of numbers: plans and scores of the shape that the engine writes, without a model."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
 import pytest
 
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.store import SCORE_SCHEMA
 from harness.suites import Suite
@@ -108,6 +110,22 @@ def make_run(datasets=None, *, seed=0, n_words=3, models=None):
     )
 
 
+def write_run(folder, run):
+    """The run as a directory, one part a model; returns the directory."""
+    (folder / "scores").mkdir(parents=True)
+    run.plan.write_parquet(folder / "plan.parquet")
+    run.not_applicable.write_parquet(folder / "not_applicable.parquet")
+    for model in run.models:
+        part = run.scores.filter(pl.col("model_id") == model.model_id)
+        part.write_parquet(folder / "scores" / f"part-{model.model_id}-000000-0.parquet")
+    suite = "name: s\ntitle: s\nstatistics: {draws: 400}\n"
+    (folder / "suite.lock.yaml").write_text(suite, encoding="utf-8")
+    entries = [asdict(model) for model in run.models]
+    manifest = {"models": entries, "cluster_kinds": {"inside": "patient"}, "plan_sha256": "0"}
+    (folder / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def synthetic():
     """The function that makes a run."""
@@ -125,3 +143,19 @@ def quick_suite():
         )
 
     return make
+
+
+def _summary_row(given):
+    kinds = {pl.Int64: 0, pl.Float64: float("nan")}
+    row = {name: kinds.get(kind) for name, kind in SUMMARY_SCHEMA.items()}
+    row |= {"model_id": "m@1", "model": "m", "dataset": "d", "split": "test", "notes": []}
+    row |= {"prompts": "released", "prompt_type": "p6", "n_cases": 100, "n_clusters": 50}
+    return row | given
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """A function from rows (dictionaries of what differs) to a summary."""
+    return lambda *given: pl.DataFrame(
+        [_summary_row(g) for g in given], schema=SUMMARY_SCHEMA, orient="row"
+    )

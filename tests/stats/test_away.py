@@ -6,8 +6,8 @@ import math
 import polars as pl
 import pytest
 
+from harness.stats.assessment import summarise
 from harness.stats.facts import ModelFacts
-from harness.stats.summary import summarise
 
 SIZES = {"a": 24, "b": 44, "out": 50}
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from harness.plan import PLAN_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import paired
-from harness.stats.relative import cell_means, cluster_sums, nested_means
+from harness.stats.relative import cell_figures, cell_totals, cluster_sums, nested_means
 from harness.store import SCORE_SCHEMA
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
 PIXELS = 40
+FLOOR = 0.1
 
 
 @st.composite
@@ -128,6 +129,10 @@ def slow(run, empty):
             continue
         out["dice"][key].append(pair[0])
         out["reference"][key].append(pair[1])
+        out["worst"][(row["sample_id"], row["prompt_index"], "all")].append(pair[0])
+        if pair[1] >= FLOOR:
+            out["catastrophic"][key].append(float(pair[0] / pair[1] - 1 < -0.5))
+    out["worst"] = {key: [min(values)] for key, values in out["worst"].items()}
     return {name: nested(values) for name, values in out.items()}, counted, cluster_of
 
 
@@ -137,20 +142,25 @@ def test_means_agree_with_loops_over_cases(run, empty):
     plan, scores = frames(run)
     expected, counted, cluster_of = slow(run, empty)
 
-    pairs = paired(plan, scores, models=MODELS, empty=empty)
-    means = nested_means(pairs.cases)
-    figures = cell_means(means.samples, cluster_sums(means.samples), floor=0.1)
+    pairs = paired(plan, scores, models=MODELS, empty=empty, floor=0.1)
+    all_cases = pl.concat(pairs.chunks())
+    means = nested_means(all_cases)
+    figures = cell_figures(cell_totals(means.samples, cluster_sums(means.samples), floor=0.1))
 
     cell = pairs.cells.filter(pl.col("probe") == "probe")["cell"]
-    cases = pairs.cases.filter(pl.col("cell").is_in(cell.implode()))
+    cases = all_cases.filter(pl.col("cell").is_in(cell.implode()))
     for flag in ("failed", "original_lost", "undefined", "both_empty"):
         assert cases[flag].sum() == counted[flag], flag
     if not len(cell):
-        assert not expected
+        assert not any(expected.values())
         return
     row = figures.row(by_predicate=pl.col("cell") == cell[0], named=True)
     dice, before = expected.get("dice", {}), expected.get("reference", {})
     assert row["n_samples"] == len(dice)
+    variants = cases.filter(pl.col("dice").is_not_null()).group_by("sample", "prompt_index").len()
+    if dice:
+        each = variants.group_by("sample").agg(pl.col("len").mean())["len"]
+        assert row["worst_of"] == pytest.approx(each.mean())
     assert row["n_samples_agreement"] == len(expected.get("agreement", {}))
     false = expected.get("false_positive", {})
     assert row["n_samples_false_positive"] == len(false)
@@ -167,7 +177,7 @@ def test_means_agree_with_loops_over_cases(run, empty):
 def check_sums(samples, cell, expected):
     """Sums over clusters hold each sample's mean once."""
     own = cluster_sums(samples).filter(pl.col("cell") == cell)
-    for name in ("dice", "reference", "agreement"):
+    for name in ("dice", "reference", "agreement", "worst", "catastrophic"):
         assert own[name].sum() == pytest.approx(sum(expected.get(name, {}).values()))
 
 
@@ -189,10 +199,10 @@ def check_clusters(row, dice, before, cluster_of):
 def test_word_deviations_give_each_words_sum_and_cancel(run):
     """Sum over samples of (mean with this word less mean over words), missing words at the mean."""
     plan, scores = frames(run)
-    pairs = paired(plan, scores, models=MODELS, empty=1.0)
-    means = nested_means(pairs.cases)
+    cases = pl.concat(paired(plan, scores, models=MODELS, empty=1.0, floor=0.1).chunks())
+    means = nested_means(cases)
     by_word, indices = defaultdict(dict), defaultdict(set)
-    for case in pairs.cases.filter(pl.col("dice").is_not_null()).iter_rows(named=True):
+    for case in cases.filter(pl.col("dice").is_not_null()).iter_rows(named=True):
         key = (case["cell"], case["cluster"], case["sample"])
         indices[key].add(case["prompt_index"])
         by_word[(*key, case["prompt_index"])].setdefault(case["word"], []).append(case["dice"])
@@ -214,10 +224,13 @@ def test_a_sample_without_any_dice_has_no_ratio_even_without_a_floor():
     samples = pl.DataFrame(
         {"cell": [0, 0], "cluster": [0, 1], "sample": [0, 1], "dice": [0.4, 0.3]}
         | {"reference": [0.5, 0.0], "agreement": [1.0, 1.0], "original_empty": [0.0, 1.0]}
-        | {"dice_named": [None, None], "false_positive": [None, None]}
+        | {key: [None, None] for key in ("dice_named", "own_named", "reference_named")}
+        | {"false_positive": [None, None], "catastrophic": [None, None]}
+        | {"worst": [0.4, 0.3], "n_variants": [1.0, 1.0]}
     )
 
-    row = cell_means(samples, cluster_sums(samples), floor=0.0).row(0, named=True)
+    totals = cell_totals(samples, cluster_sums(samples), floor=0.0)
+    row = cell_figures(totals).row(0, named=True)
 
     assert row["n_sample_ratios"] == 1
     assert row["sample_ratio_percent"] == pytest.approx(-20)

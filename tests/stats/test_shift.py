@@ -9,7 +9,7 @@ from harness.stats.draws import cluster_draws
 from harness.stats.limits import LEAST_ERROR
 from harness.stats.shift import ShiftSet, shift_intervals
 
-NAMES = ("target", "reference", "points", "relative")
+NAMES = ("target", "reference", "points", "harmonic", "relative")
 
 
 def make_set(name, size, models=2, seed=0, mean=0.8, draws=120):
@@ -29,6 +29,7 @@ def slow_values(sets, weights, model):
     ]
     away, inside = means[0], sum(means[1:]) / len(means[1:])
     values = {"target": away, "reference": inside, "points": away - inside}
+    values["harmonic"] = 2 / (1 / away + 1 / inside)
     values["relative"] = away / inside - 1
     influences = {name: [] for name in NAMES}
     for j, (one, ws) in enumerate(zip(sets, weights, strict=True)):
@@ -42,6 +43,9 @@ def slow_values(sets, weights, model):
             "target": float(first),
             "reference": 0.0 if first else share,
             "points": 1.0 if first else -share,
+            "harmonic": 2
+            * ((inside if first else away) / (away + inside)) ** 2
+            * (1 if first else share),
             "relative": 1 / inside if first else -share * away / inside**2,
         }
         for name in NAMES:

@@ -14,10 +14,10 @@ import pytest
 
 from harness.errors import RunError
 from harness.plan import NOT_APPLICABLE_SCHEMA
+from harness.stats.assessment import summarise
 from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import CELL_KEYS
-from harness.stats.summary import summarise
 
 NOTHING = pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA)
 
@@ -105,6 +105,52 @@ def test_names_facts_and_signatures_stand_on_every_row(summary):
     assert set(blind["threshold"]) == {0.35}
 
 
+def test_worst_of_n_and_catastrophic_drops_stand_beside(run, summary):
+    r, empty = row(summary, probe="swap", attribute="size"), row(summary, probe="empty_prompt")
+    assert r["worst_of"] == 3
+    assert r["worst_change_percent"] < r["relative_change_percent"]
+    assert (
+        r["worst_change_low_percent"] < r["worst_change_percent"] < r["worst_change_high_percent"]
+    )
+    # With one variant a sample, the worst is the only one.
+    assert empty["worst_of"] == 1
+    assert empty["worst_change_percent"] == pytest.approx(empty["relative_change_percent"])
+    low, high = (r[f"catastrophic_share_{end}"] for end in ("low", "high"))
+    assert 0 < low < r["catastrophic_share"] < high
+    original = row(summary, probe="original")
+    assert math.isnan(original["catastrophic_share"])
+    assert math.isnan(original["worst_of"])
+
+
+def test_descriptive_tests_and_the_smallest_effect_stand_beside(summary):
+    moved = row(summary, probe="swap", attribute="size")
+    still = row(summary, model_id="blind@1", probe="swap", attribute="size")
+    assert moved["wilcoxon_p"] < 0.01
+    assert moved["sign_flip_p"] <= 1 / 400
+    assert still["wilcoxon_p"] > 0.001
+    error = moved["relative_change_standard_error_percent"]
+    assert moved["smallest_effect_percent"] == pytest.approx((2.093 + 0.861) * error, rel=0.001)
+    assert moved["relative_change_word_error_percent"] == 0
+
+
+def test_words_have_a_share_of_the_variance_and_a_part_of_the_error(summary):
+    words = row(summary, probe="random_word", attribute="size")
+    assert 0 <= words["variance_words"] <= 1
+    assert 0 <= words["variance_images"] <= 1
+    assert words["variance_words"] + words["variance_images"] <= 1 + 1e-12
+    assert math.isnan(words["variance_prompt_index"])
+    error = words["relative_change_standard_error_percent"]
+    assert 0 < words["relative_change_word_error_percent"] < error
+    assert math.isnan(row(summary, probe="swap", attribute="size")["variance_words"])
+
+
+def test_the_harmonic_mean_stands_with_the_rows_away(summary):
+    r = row(summary, dataset="outside", probe="out_of_distribution")
+    both = 2 / (1 / r["dice"] + 1 / r["reference_dice"])
+    assert r["harmonic_dice"] == pytest.approx(both)
+    assert r["harmonic_dice_low"] < both < r["harmonic_dice_high"]
+
+
 def test_words_are_resampled_from_ten_on(synthetic, quick_suite, summary):
     many = row(summary, probe="random_word", attribute="size")
     few = summarise(**synthetic(n_words=9).arguments, suite=quick_suite())
@@ -160,7 +206,7 @@ def test_the_number_of_threads_changes_nothing(run, quick_suite, summary, tmp_pa
         "import json, pathlib, polars as pl\n"
         "from harness.plan import NOT_APPLICABLE_SCHEMA\n"
         "from harness.stats.facts import ModelFacts\n"
-        "from harness.stats.summary import summarise\n"
+        "from harness.stats.assessment import summarise\n"
         "from harness.suites import Suite\n"
         "facts, suite = json.loads(pathlib.Path('run.json').read_text())\n"
         "models = [ModelFacts(**f | {'trained_on': tuple(f['trained_on'])}) for f in facts]\n"
@@ -245,7 +291,7 @@ def test_a_model_that_does_not_hear_changes_by_exactly_nothing(run, quick_suite)
 
     probes = out.filter(~pl.col("probe").is_in(["original", "out_of_distribution"]))
     changes = [c for c in out.columns if c.startswith(("relative_change", "change_"))]
-    assert len(changes) == 14
+    assert len(changes) == 15
     np.testing.assert_allclose(probes.select(changes).to_numpy(), 0, atol=1e-12)
     np.testing.assert_array_equal(probes.select("agreement_low", "agreement_high").to_numpy(), 1)
     assert probes.filter(dataset="inside")["verdict_allowed"].all()
@@ -365,6 +411,13 @@ def test_named_targets_and_false_positives_stand_beside(run, quick_suite):
     r = row(out, probe="swap", attribute="size")
     assert r["n_samples_named"] == 40
     assert r["dice_named"] == pytest.approx(1 - 1 / 120)
+    gain = 100 * (r["dice_named"] - r["dice"])
+    assert r["named_gain_points"] == pytest.approx(gain)
+    assert r["named_gain_low_points"] < gain < r["named_gain_high_points"]
+    # Every sample has a named target, so that the relative change is the decisive one.
+    assert r["decisive_change_percent"] == pytest.approx(r["relative_change_percent"])
+    assert r["n_clusters_named"] == r["n_clusters"]
+    assert math.isnan(row(out, probe="swap", attribute="color")["named_gain_points"])
     assert row(out, probe="swap", attribute="color")["n_samples_named"] == 0
     e = row(out, probe="empty_prompt")
     ids = cases_of(run, dataset="inside", probe="empty_prompt").to_list()

@@ -1,0 +1,204 @@
+"""Decides every expectation of a run.
+
+Conventions: see `harness.stats.verdicts`. Families for the correction are (model, dataset,
+kind of expectation); what allows no verdict is in none.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from harness.expectations import Correction, Expectation, Figure, binding, expected
+from harness.stats.columns import TOO_LOW
+from harness.stats.intervals import Solved
+from harness.stats.phrases import blocked_because, reason_of
+from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.significance import (
+    Decision,
+    Estimate,
+    corrected,
+    deciding_test,
+    estimate_of,
+    level_among,
+)
+from harness.stats.verdicts import ALPHA, Outcome, Verdict
+from harness.suites import Statistics, Suite
+
+Row = Mapping[str, Any]
+
+_QUANTITY: Mapping[Figure, str] = {
+    "relative_change": "relative",
+    "points": "points",
+    "dice": "dice",
+    "agreement": "agreement",
+    "named_gain": "named_gain",
+}
+_SCALE: Mapping[Figure, tuple[float, float]] = {
+    "relative_change": (100.0, 1.0),
+    "points": (100.0, 0.0),
+    "dice": (1.0, 0.0),
+    "agreement": (1.0, 0.0),
+    "named_gain": (100.0, 0.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One expectation on one row, before its family is known."""
+
+    row: Row
+    expectation: Expectation
+    binding: bool
+    found: Estimate
+    decision: Decision | None
+    blocked: str
+
+    @property
+    def family(self) -> tuple[str, str, str]:
+        return self.row["model_id"], self.row["dataset"], self.expectation.kind
+
+
+def figure_of(solved: Mapping[str, Solved], cell: int, figure: Figure) -> Estimate:
+    """A cell's figure in the unit of its expectations."""
+    scale, offset = _SCALE[figure]
+    return estimate_of(solved[_QUANTITY[figure]], cell).scaled(scale, offset=offset)
+
+
+def judged(rows: pl.DataFrame, solved: Mapping[str, Solved], *, suite: Suite) -> list[Verdict]:
+    """A verdict for each expectation of each row that holds a case.
+
+    Args:
+        rows: Of the summary, with ``cell``; originals and rows away from training are skipped.
+        solved: Of `harness.stats.intervals.cell_intervals`.
+        suite: Its probes say what is expected.
+    """
+    candidates = list(_candidates(rows, solved, suite))
+    families: dict[tuple[str, str, str], list[float]] = {}
+    places: list[int] = []
+    for one in candidates:
+        family = families.setdefault(one.family, [])
+        places.append(len(family))
+        if one.decision:
+            family.append(one.decision.p_value)
+    rule = suite.statistics.correction
+    adjusted = {key: corrected(p_values, rule) for key, p_values in families.items()}
+    return [
+        _verdict(one, families[one.family], adjusted[one.family], place, rule)
+        for one, place in zip(candidates, places, strict=True)
+    ]
+
+
+def _candidates(
+    rows: pl.DataFrame, solved: Mapping[str, Solved], suite: Suite
+) -> Iterator[_Candidate]:
+    stated = {probe.name: probe.expect for probe in suite.probes}
+    settings = suite.statistics
+    for row in rows.filter(pl.col("n_cases") > 0).iter_rows(named=True):
+        said = stated.get(row["probe"])
+        for expectation in expected(said, row["meaning"], margins=settings.margins):
+            found = figure_of(solved, row["cell"], expectation.of)
+            blocked = _blocked(row, expectation.of, found, settings)
+            decision = None
+            if not blocked:
+                decision = deciding_test(found, expectation.accepted, expectation.kind)
+            yield _Candidate(
+                row, expectation, binding(said, row["meaning"]), found, decision, blocked
+            )
+
+
+def _blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics) -> str:
+    """Why there may be no verdict; empty where there may."""
+    reason = row["reason"]
+    if reason and (reason != TOO_LOW or figure == "relative_change"):
+        return blocked_because(reason)
+    n_clusters = row["n_clusters_named"] if figure == "named_gain" else row["n_clusters"]
+    return blocked_because(
+        n_clusters=n_clusters,
+        needed=settings.minimum_clusters,
+        empty_share=row["originals_empty_share"],
+        named=figure == "named_gain",
+        defined=math.isfinite(found.error),
+    )
+
+
+def _verdict(
+    one: _Candidate,
+    family: Sequence[float],
+    adjusted: Sequence[float],
+    place: int,
+    rule: Correction,
+) -> Verdict:
+    """The record of one candidate, given the p-values of its family."""
+    bare = _bare(one)
+    if one.decision is None:
+        return bare
+    others = [p for k, p in enumerate(family) if k != place]
+    level = level_among(others, rule, ALPHA)
+    outcome: Outcome = one.decision.outcome if adjusted[place] <= ALPHA else "inconclusive"
+    verdict = replace(
+        bare,
+        verdict=outcome,
+        test=one.decision.name,
+        p_value=one.decision.p_value,
+        p_adjusted=adjusted[place],
+        n_family=len(family),
+        flips_at=flips_at(one.found, one.expectation, outcome, level),
+    )
+    return replace(verdict, reason=reason_of(verdict, alpha=ALPHA))
+
+
+def _bare(one: _Candidate) -> Verdict:
+    """The record without a test."""
+    row, found, of = one.row, one.found, one.expectation.of
+    low, high = one.expectation.accepted
+    n_clusters = row["n_clusters_named"] if of == "named_gain" else row["n_clusters"]
+    freedom = degrees_of_freedom(
+        found.error, found.word_error, n_clusters=n_clusters or 0, n_words=row["n_words"] or 0
+    )
+    samples = {"agreement": "n_samples_agreement", "named_gain": "n_samples_named"}
+    names = ("model_id", "model", "dataset", "split", "prompts", "prompt_type", "probe")
+    none_seen = row["catastrophic_share"] == 0
+    return Verdict(
+        **{k: row[k] for k in (*names, "attribute", "perturbation", "meaning")},
+        kind=one.expectation.kind,
+        of=of,
+        accepted_low=low,
+        accepted_high=high,
+        binding=one.binding,
+        verdict="inconclusive",
+        reason=one.blocked,
+        estimate=found.value,
+        low=found.low,
+        high=found.high,
+        low90=found.low90,
+        high90=found.high90,
+        standard_error=found.error,
+        smallest_effect=float(smallest_effect(found.error, freedom)),
+        unseen_share=row["catastrophic_share_high"] if none_seen else math.nan,
+        n_samples=row[samples.get(of, "n_samples")] or 0,
+        n_clusters=n_clusters or 0,
+        for_these_words_only="for these words only" in row["notes"],
+    )
+
+
+def flips_at(found: Estimate, expectation: Expectation, outcome: Outcome, level: float) -> float:
+    """The margin or bound at which a verdict would be another.
+
+    Args:
+        found: The figure.
+        expectation: Whose margin or bound is moved.
+        outcome: Of the verdict.
+        level: p-value that is still significant beside the others of the family.
+    """
+    if expectation.kind == "invariance":
+        if outcome == "fails":
+            near = found.limit(1 - level / 2) if found.value > 0 else -found.limit(level / 2)
+            return max(near, 0.0)
+        return max(found.limit(level), -found.limit(1 - level), 0.0)
+    high, low = found.limit(level / 2), found.limit(1 - level / 2)
+    is_upper = math.isinf(expectation.accepted[0])
+    # A bound from above is met from the upper limit on, and missed up to the lower one.
+    return (low if is_upper else high) if outcome == "fails" else (high if is_upper else low)

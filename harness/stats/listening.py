@@ -1,0 +1,263 @@
+"""Decides the language verdict of each model on each data set.
+
+With named targets an attribute is *heard* when, after the change, Dice with the named mask is
+shown to exceed Dice with the own mask, and the mask is shown to have moved at all: a model that
+always marks the same of two targets would pass the first test alone wherever the samples are
+not balanced. Without named targets it is heard when the relative change is shown to lie beyond
+the margin, or the mask to have moved. It is *unheard* when the change is shown to be equivalent
+and the mask to stay. Only changes into another valid word count; a random word does not.
+
+Conventions: tests are at 5 %, two-sided where the figure has 95 % limits. *Moved* and *stays*
+mean a mean agreement below and from `STAYS` on. Being heard is Holm-adjusted over the verdict's
+evidence, since one such attribute suffices; being unheard is asked of all, a conjunction.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from harness.records import Meaning
+from harness.stats.intervals import Solved
+from harness.stats.judge import figure_of
+from harness.stats.language import Evidence, Language, LanguageVerdict, State, Steadiness
+from harness.stats.language_phrases import (
+    STAYS,
+    WHOLE,
+    blocking_sentences,
+    confound_sentences,
+    evidence_sentence,
+    place_of,
+    verdict_sentence,
+)
+from harness.stats.phrases import blocked_because
+from harness.stats.significance import (
+    Estimate,
+    corrected,
+    deciding_test,
+    estimate_of,
+    p_greater,
+    p_less,
+)
+from harness.stats.verdicts import ALPHA, Verdict
+from harness.suites import Statistics
+
+Row = Mapping[str, Any]
+_GROUP = ("model_id", "dataset", "prompts", "prompt_type")
+
+
+def language_verdicts(
+    rows: pl.DataFrame,
+    solved: Mapping[str, Solved],
+    verdicts: Sequence[Verdict],
+    *,
+    settings: Statistics,
+) -> list[LanguageVerdict]:
+    """One verdict for each (model, dataset, prompts, prompt type), in that order.
+
+    Args:
+        rows: Of the summary, with ``cell``; rows away from training are left out.
+        solved: Of `harness.stats.intervals.cell_intervals`.
+        verdicts: Of `harness.stats.judge.judged`; those on a preserved meaning count.
+        settings: Margins and the least number of clusters.
+    """
+    by_type = _changes_by_type(rows)
+    found = []
+    for _, group in rows.group_by(_GROUP, maintain_order=True):
+        own = group.rows(named=True)
+        first = own[0]
+        kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
+        evidence = _evidence(own, solved, settings)
+        found.append(_verdict(first, evidence, kept, by_type, settings))
+    return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))
+
+
+def _same(verdict: Verdict, row: Row) -> bool:
+    return all(getattr(verdict, key) == row[key] for key in _GROUP)
+
+
+def _evidence(
+    rows: Sequence[Row], solved: Mapping[str, Solved], settings: Statistics
+) -> list[Evidence]:
+    changed = [r for r in rows if r["meaning"] == Meaning.CHANGED and r["n_cases"]]
+    named = any(r["n_samples_named"] for r in changed)
+    random = {
+        (r["split"], r["attribute"]): r["relative_change_percent"]
+        for r in rows
+        if r["meaning"] == Meaning.DESTROYED and r["attribute"]
+    }
+    bare = [
+        _one(r, solved, settings, named=named, random=random.get((r["split"], r["attribute"])))
+        for r in changed
+    ]
+    tested = [k for k, e in enumerate(bare) if math.isfinite(e.p_heard)]
+    adjusted = dict(zip(tested, corrected([bare[k].p_heard for k in tested], "holm"), strict=True))
+    final = [replace(e, p_heard=adjusted.get(k, math.nan)) for k, e in enumerate(bare)]
+    return [_with_state(e, named=named, needed=settings.minimum_clusters) for e in final]
+
+
+def _one(
+    row: Row,
+    solved: Mapping[str, Solved],
+    settings: Statistics,
+    *,
+    named: bool,
+    random: float | None,
+) -> Evidence:
+    """The figures and unadjusted p-values of one row."""
+    cell = row["cell"]
+    change = figure_of(solved, cell, "relative_change")
+    agreement = figure_of(solved, cell, "agreement")
+    gain = figure_of(solved, cell, "named_gain")
+    decisive = estimate_of(solved["decisive"], cell).scaled(100, offset=1)
+    blocked = _blocked(row, settings)
+    margin = settings.margins.changed
+    heard, unheard = math.nan, math.nan
+    testable = not named or (row["n_clusters_named"] or 0) >= settings.minimum_clusters
+    if not blocked:
+        if testable:
+            heard = _p_heard(change, agreement, gain if named else None, margin)
+        stays = min(1.0, 2 * p_greater(agreement, STAYS))
+        equal = deciding_test(change, (-margin, margin), "invariance")
+        unheard = max(stays, equal.p_value) if equal.name == "equivalence" else 1.0
+    return Evidence(
+        split=row["split"],
+        probe=row["probe"],
+        attribute=row["attribute"],
+        state="unclear",
+        reason="",
+        change=_limits(change),
+        agreement=_limits(agreement),
+        named_gain=_limits(gain),
+        decisive_change=_limits(decisive),
+        random_word_change=math.nan if random is None else random,
+        text_shift=_number(row["text_shift"]),
+        blocked=blocked,
+        p_heard=heard,
+        p_unheard=unheard,
+        n_clusters=row["n_clusters"] or 0,
+        n_named=row["n_samples_named"] or 0,
+        n_clusters_named=row["n_clusters_named"] or 0,
+    )
+
+
+def _p_heard(change: Estimate, agreement: Estimate, gain: Estimate | None, margin: float) -> float:
+    moved = min(1.0, 2 * p_less(agreement, STAYS))
+    if gain is not None:
+        return max(min(1.0, 2 * p_greater(gain, 0.0)), moved)
+    beyond = deciding_test(change, (-margin, margin), "invariance")
+    # Either sign of being heard will do, so each is tested at half the level.
+    either = beyond.p_value if beyond.outcome == "fails" else 1.0
+    return min(1.0, 2 * min(either, moved))
+
+
+def _blocked(row: Row, settings: Statistics) -> str:
+    return blocked_because(
+        row["reason"] or "",
+        n_clusters=row["n_clusters"],
+        needed=settings.minimum_clusters,
+        empty_share=row["originals_empty_share"],
+    )
+
+
+def _with_state(evidence: Evidence, *, named: bool, needed: int) -> Evidence:
+    state: State = "unclear"
+    if evidence.p_heard <= ALPHA:
+        state = "heard"
+    elif evidence.p_unheard <= ALPHA:
+        state = "unheard"
+    evidence = replace(evidence, state=state)
+    return replace(evidence, reason=evidence_sentence(evidence, named=named, needed=needed))
+
+
+def _verdict(
+    first: Row,
+    evidence: Sequence[Evidence],
+    preserved: Sequence[Verdict],
+    by_type: Mapping[tuple[Any, ...], Mapping[str, float]],
+    settings: Statistics,
+) -> LanguageVerdict:
+    named = any(e.n_named for e in evidence)
+    language = _language(evidence, named=named)
+    steadiness = _steadiness(preserved)
+    states: dict[State, tuple[str, ...]] = {}
+    for attribute in dict.fromkeys(e.attribute for e in evidence):
+        state = _state_of([e for e in evidence if e.attribute == attribute])
+        states[state] = (*states.get(state, ()), attribute or WHOLE)
+    keys = {key: first[key] for key in (*_GROUP, "model")}
+    bare = LanguageVerdict(
+        **keys,
+        language=language,
+        steadiness=steadiness,
+        reason="",
+        named_targets=named,
+        heard=states.get("heard", ()),
+        unheard=states.get("unheard", ()),
+        unclear=states.get("unclear", ()),
+        blocking=tuple(blocking_sentences(evidence, preserved, unclear=states.get("unclear", ()))),
+        confounds=tuple(
+            confound_sentences(
+                evidence,
+                _own_types(first, by_type),
+                margin=settings.margins.changed,
+                needed=settings.minimum_clusters,
+            )
+        ),
+        place=place_of(evidence),
+        evidence=tuple(evidence),
+    )
+    return replace(bare, reason=verdict_sentence(bare))
+
+
+def _state_of(evidence: Sequence[Evidence]) -> State:
+    """One attribute's state from all probes that change it; what was not tested says nothing."""
+    found = {e.state for e in evidence if not e.blocked}
+    if "heard" in found:
+        return "heard"
+    return "unheard" if found == {"unheard"} else "unclear"
+
+
+def _language(evidence: Sequence[Evidence], *, named: bool) -> Language:
+    tested = [e for e in evidence if not e.blocked]
+    if any(e.state == "heard" for e in tested):
+        return "listening" if named else "moved here"
+    if tested and all(e.state == "unheard" for e in tested):
+        return "deaf" if named else "unmoved here"
+    return "cannot tell"
+
+
+def _steadiness(preserved: Sequence[Verdict]) -> Steadiness:
+    outcomes = {v.verdict for v in preserved}
+    if "fails" in outcomes:
+        return "brittle"
+    return "steady" if outcomes == {"holds"} else "cannot tell"
+
+
+def _changes_by_type(rows: pl.DataFrame) -> dict[tuple[Any, ...], dict[str, float]]:
+    """Relative change of each (model, dataset, prompts, split, probe, attribute) by prompt type."""
+    found: dict[tuple[Any, ...], dict[str, float]] = {}
+    keys = ("model_id", "dataset", "prompts", "split", "probe", "attribute")
+    for row in rows.filter(pl.col("meaning") == "changed").iter_rows(named=True):
+        key = tuple(row[k] for k in keys)
+        found.setdefault(key, {})[row["prompt_type"]] = row["relative_change_percent"]
+    return found
+
+
+def _own_types(
+    first: Row, by_type: Mapping[tuple[Any, ...], Mapping[str, float]]
+) -> Iterator[tuple[str, str, Mapping[str, float]]]:
+    """(probe, attribute, change by prompt type) where a run has more than one type."""
+    own = (first["model_id"], first["dataset"], first["prompts"])
+    for key, changes in by_type.items():
+        if key[:3] == own and len(changes) > 1:
+            yield key[4], key[5] or WHOLE, changes
+
+
+def _limits(found: Estimate) -> tuple[float, float, float]:
+    return found.value, found.low, found.high
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,176 @@
+"""How small a change the data could show, and how many clusters another change would need.
+
+Conventions: two-sided tests at 5 %, 80 % power unless another is asked for. Clusters and
+words are random; the words' part of a standard error does not shrink with clusters. Effects
+and standard errors share a unit.
+
+References:
+    J. Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., 1988.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.stats.draws import Floats
+
+ALPHA, POWER = 0.05, 0.8
+MOST_CLUSTERS = 10_000_000
+_CERTAIN = 30.0
+
+
+def degrees_of_freedom(
+    error: ArrayLike, word_error: ArrayLike, *, n_clusters: ArrayLike, n_words: ArrayLike
+) -> Floats:
+    """Satterthwaite's degrees of freedom of a standard error with two parts.
+
+    Args:
+        error: The whole standard error.
+        word_error: The words' part of it, 0 where words are fixed.
+        n_clusters: Behind it.
+        n_words: Behind it; read only where `word_error` is above 0.
+    """
+    whole, words = np.square(np.asarray(error, float)), np.square(np.asarray(word_error, float))
+    clusters = np.maximum(whole - words, 0)
+    inner = clusters**2 / np.maximum(np.asarray(n_clusters, float) - 1, 1)
+    inner = inner + words**2 / np.maximum(np.asarray(n_words, float) - 1, 1)
+    plain = np.maximum(np.asarray(n_clusters, float) - 1, 1)
+    return np.asarray(np.where(inner > 0, whole**2 / np.where(inner > 0, inner, 1), plain))
+
+
+def smallest_effect(
+    error: ArrayLike, freedom: ArrayLike, *, alpha: float = ALPHA, power: float = POWER
+) -> Floats:
+    """The true change that data with this standard error would show with this power.
+
+    Args:
+        error: Standard error of the figure.
+        freedom: Degrees of freedom.
+        alpha: Of the two-sided test.
+        power: Wanted.
+
+    Example:
+        >>> round(float(smallest_effect(1.0, 1e9)), 3)
+        2.802
+    """
+    from scipy.special import stdtrit
+
+    known = np.asarray(freedom, dtype=np.float64)
+    quantiles = np.asarray(stdtrit(known, 1 - alpha / 2)) + np.asarray(stdtrit(known, power))
+    return np.asarray(quantiles * np.asarray(error, float))
+
+
+def clusters_needed(
+    effect: float,
+    error: float,
+    *,
+    n_clusters: int,
+    word_error: float = 0.0,
+    n_words: int = 0,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> float:
+    """Clusters like these that would show a change of `effect`, all else as in the stored run.
+
+    Args:
+        effect: True change, in the unit of `error`; its sign does not matter.
+        error: Standard error of the stored run.
+        n_clusters: Of the stored run.
+        word_error: The words' part of `error`, which more clusters do not reduce.
+        n_words: Of the stored run.
+        alpha: Of the two-sided test.
+        power: Wanted.
+
+    Returns:
+        A whole number of at least 2, or infinity where the words alone vary too much, or where
+        more than `MOST_CLUSTERS` would be needed.
+    """
+
+    def shown(now: float, freedom: float) -> bool:
+        return power_of(effect, now, freedom, alpha=alpha) >= power
+
+    return _least_clusters(shown, error, word_error, n_clusters=n_clusters, n_words=n_words)
+
+
+def clusters_for_none(
+    margin: float,
+    error: float,
+    *,
+    n_clusters: int,
+    word_error: float = 0.0,
+    n_words: int = 0,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> float:
+    """Clusters like these that would show a true change of 0 to lie within a margin.
+
+    Args:
+        margin: In the unit of `error`.
+        error: Standard error of the stored run.
+        n_clusters: Of the stored run.
+        word_error: The words' part of `error`.
+        n_words: Of the stored run.
+        alpha: Of each of the two one-sided tests.
+        power: Wanted.
+
+    Returns:
+        As `clusters_needed`.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    def shown(now: float, freedom: float) -> bool:
+        if now == 0:
+            return True
+        room = margin / now - float(stdtrit(freedom, 1 - alpha))
+        return 2 * float(stdtr(freedom, room)) - 1 >= power
+
+    return _least_clusters(shown, error, word_error, n_clusters=n_clusters, n_words=n_words)
+
+
+def _least_clusters(
+    shown: Callable[[float, float], bool],
+    error: float,
+    word_error: float,
+    *,
+    n_clusters: int,
+    n_words: int,
+) -> float:
+    """The least number of clusters whose standard error and degrees of freedom suffice."""
+    spread = math.sqrt(max(error**2 - word_error**2, 0.0) * n_clusters)
+
+    def suffices(count: int) -> bool:
+        now = math.sqrt(spread**2 / count + word_error**2)
+        freedom = degrees_of_freedom(now, word_error, n_clusters=count, n_words=n_words)
+        return shown(now, float(freedom))
+
+    high = 2
+    while not suffices(high):
+        if high > MOST_CLUSTERS:
+            return math.inf
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return float(high)
+
+
+def power_of(effect: float, error: float, freedom: float, *, alpha: float = ALPHA) -> float:
+    """Probability that a two-sided t-test shows a true change of `effect`.
+
+    Example:
+        >>> round(power_of(2.802, 1.0, 1e6), 2)
+        0.8
+    """
+    from statsmodels.stats.power import ttest_power
+
+    if error == 0:
+        return 1.0 if effect else alpha
+    ratio = abs(effect) / error
+    if ratio > _CERTAIN:
+        return 1.0
+    # The library's effect size is in standard deviations of `nobs` values.
+    size = ratio / math.sqrt(freedom + 1)
+    return float(ttest_power(size, freedom + 1, alpha, df=freedom, alternative="two-sided"))

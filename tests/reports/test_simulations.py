@@ -1,0 +1,132 @@
+"""Simulated studies: intervals cover, tests keep their level; short forms and whole cells."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def studies(script):
+    return script("simulations")
+
+
+def check_coverage(studies, design, size, *, count, draws, low=0.93, high=0.97):
+    found = studies.one_way(design, size, studies=count, draws=draws)
+    covered = studies.coverage(found.intervals, design.truth).covered
+    assert low <= covered <= high, (design.name, size, covered)
+
+
+@pytest.mark.parametrize("size", [20, 50])
+def test_intervals_cover_unequal_clusters_with_near_total_drops(studies, size):
+    check_coverage(studies, studies.STATED, size, count=2000, draws=600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [20, 50, 100, 300])
+@pytest.mark.parametrize("place", [1, 2])
+def test_every_stated_cell_covers_between_93_and_97_percent(studies, size, place):
+    check_coverage(studies, studies.DESIGNS[place], size, count=20_000, draws=2000)
+
+
+@pytest.mark.slow
+def test_thirteen_clusters_are_too_few(studies):
+    """Why verdicts need 20."""
+    found = studies.one_way(studies.STATED, 13, studies=20_000, draws=2000)
+    assert studies.coverage(found.intervals, studies.STATED.truth).covered < 0.93
+
+
+def test_percentile_and_bca_limits_miss_more_often(studies):
+    found = studies.one_way(studies.STATED, 20, studies=2000, draws=600)
+    cover = studies.coverage(found.intervals, studies.STATED.truth)
+    assert cover.percentile < cover.bca < cover.covered
+
+
+def test_what_no_cluster_shows_no_interval_can_know(studies):
+    """Whole clusters drop, one in ten: 20 clusters hold none of them in 12 % of studies."""
+    design = studies.DESIGNS[3]
+    found = studies.one_way(design, 20, studies=2000, draws=400).intervals
+    cover = studies.coverage(found, design.truth)
+    assert cover.too_high >= 0.9**20 - 0.03
+    assert cover.too_low < 0.02
+
+
+def check_words(studies, words, size, *, count, draws, low=0.93):
+    both, alone = studies.two_way(words, size, 10, studies=count, draws=draws)
+    covered = studies.coverage(both, 1 - 0.1 * studies.LOSS).covered
+    assert low <= covered <= 0.97, (words.name, size, covered)
+    assert studies.coverage(alone, 1 - 0.1 * studies.LOSS).covered < covered
+
+
+def test_ten_words_and_clusters_cover(studies):
+    check_words(studies, studies.WORDS[1], 50, count=750, draws=400, low=0.92)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [20, 50, 100, 300])
+@pytest.mark.parametrize(("place", "low"), [(0, 0.93), (1, 0.93), (2, 0.91)])
+def test_ten_words_and_clusters_cover_in_every_cell(studies, size, place, low):
+    """Where words differ by far more than clusters do, 10 of them are few: 92 to 93 %."""
+    check_words(studies, studies.WORDS[place], size, count=4000, draws=1000, low=low)
+
+
+def check_errors(studies, size, *, count, draws, slack):
+    """Every claim is false here: 5 % may be called equivalent, 2.5 % each of the others."""
+    found = studies.one_way(studies.STATED, size, studies=count, draws=draws)
+    errors = studies.errors_at_the_bound(found, studies.STATED)
+    assert errors.equivalent <= 0.05 + slack
+    assert max(errors.beyond, errors.better, errors.worse) <= 0.025 + slack
+
+
+def test_false_claims_are_as_rare_as_promised(studies):
+    check_errors(studies, 100, count=2000, draws=600, slack=0.012)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "slack"), [(20, 0.02), (50, 0.005), (100, 0.005), (300, 0.005)])
+def test_false_claims_are_as_rare_as_promised_in_every_cell(studies, size, slack):
+    """With 20 clusters equivalence is claimed falsely in 6 % instead of 5."""
+    check_errors(studies, size, count=8000, draws=1000, slack=slack)
+
+
+@pytest.mark.slow
+def test_families_of_tests_keep_their_level(studies):
+    """Six true nulls: Holm's correction holds the chance of any error at 5 %."""
+    shares = {
+        rule: studies.family_errors(
+            studies.STATED, 100, members=6, studies=1500, draws=2000, correction=rule
+        )
+        for rule in ("none", "holm")
+    }
+    assert shares["holm"] <= 0.05 + 0.012
+    assert shares["none"] > 0.15
+
+
+@pytest.mark.parametrize(("size", "effect"), [(20, -4.0), (100, -2.0)])
+def test_simulated_power_is_the_analytic_one(studies, size, effect):
+    found = studies.power_at(size, 10.0, effect, studies=1500, draws=600)
+    assert found.simulated == pytest.approx(found.analytic, abs=0.04)
+
+
+def test_designs_have_the_truth_they_say(studies):
+    for design in (*studies.DESIGNS, *studies.RARE):
+        rng = np.random.default_rng(1)
+        data = studies.simulate(design, 20_000, 8, rng)
+        ratio = data.after.sum() / data.before.sum()
+        assert ratio == pytest.approx(design.truth, abs=0.004), design.name
+        assert (data.after >= 0).all()
+        assert (data.after <= data.before / 0.9 + 1e-9).all()
+
+
+def test_words_drop_one_sample_in_ten_on_average(studies):
+    for words in studies.WORDS:
+        both, _ = studies.two_way(words, 200, 20, studies=100, draws=20)
+        assert np.mean(both.estimate) == pytest.approx(1 - 0.1 * studies.LOSS, abs=0.012)
+
+
+def test_the_page_has_a_row_for_each_cell(studies, monkeypatch):
+    monkeypatch.setattr(studies, "SIZES", (13, 20))
+    text = "\n".join(studies.page(30, 60))
+    assert text.count("\n## ") == 5
+    assert text.count("\n| drops strike single samples |") == 3
+    rows = [line for line in text.splitlines() if line.startswith("| words")]
+    assert len(rows) == 9
+    assert "nan" not in text
