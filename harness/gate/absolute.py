@@ -162,7 +162,8 @@ def _drops(run: Audited) -> Iterator[Tested]:
                 found = figure_of(run.measured.solved, row["cell"], "relative_change")
                 blocked = why_blocked(row, "relative_change", found, run.suite.statistics)
                 asked = f"a drop of at most {short(rule.at_most, 'relative_change')}"
-                yield _tested("max_drop", asked, row, found, "relative_change", blocked, -rule.at_most)
+                bare = _bare("max_drop", asked, row, blocked)
+                yield _tested(bare, row, found, "relative_change", at_least=-rule.at_most)
 
 
 def _dices(run: Audited) -> Iterator[Tested]:
@@ -172,23 +173,28 @@ def _dices(run: Audited) -> Iterator[Tested]:
         for row in originals.iter_rows(named=True):
             if among(row["dataset"], rule.datasets):
                 found = figure_of(run.measured.solved, row["cell"], "dice")
-                blocked = blocked_because(row["reason"] or "", n_clusters=row["n_clusters"], needed=needed)
+                n_clusters, reason = row["n_clusters"], row["reason"] or ""
+                blocked = blocked_because(reason, n_clusters=n_clusters, needed=needed)
                 asked = f"Dice of at least {short(rule.at_least, 'dice')}"
-                yield _tested("min_dice", asked, row, found, "dice", blocked, rule.at_least)
+                bare = _bare("min_dice", asked, row, blocked)
+                yield _tested(bare, row, found, "dice", at_least=rule.at_least)
 
 
 def _rows(run: Audited) -> pl.DataFrame:
     return run.measured.named.filter(pl.col("n_cases") > 0)
 
 
-def _tested(
-    rule: Rule, asked: str, row: Row, found: Estimate, of: Figure, blocked: str, bound: float
-) -> Tested:
+def _bare(rule: Rule, asked: str, row: Row, blocked: str) -> Check:
+    """A check without a figure; its reason is what allows no test, if anything does not."""
     n_clusters = row["n_clusters"] or 0
-    check = Check(rule, place_of(row), asked, "open", blocked, n_clusters=n_clusters)
-    smallest = smallest_of(found, n_clusters=n_clusters, n_words=row["n_words"] or 0)
-    check = with_figure(check, found, of, smallest)
-    decision = None if blocked else deciding_test(found, (bound, float("inf")), "minimum")
+    return Check(rule, place_of(row), asked, "open", blocked, n_clusters=n_clusters)
+
+
+def _tested(bare: Check, row: Row, found: Estimate, of: Figure, *, at_least: float) -> Tested:
+    smallest = smallest_of(found, n_clusters=bare.n_clusters, n_words=row["n_words"] or 0)
+    check = with_figure(bare, found, of, smallest)
+    accepted = (at_least, float("inf"))
+    decision = None if bare.reason else deciding_test(found, accepted, "minimum")
     return Tested(check, of, found, decision)
 
 

@@ -12,7 +12,7 @@ a *minimum* does (`harness.stats.verdicts`), on 95 % limits; Holm's correction i
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -106,8 +106,8 @@ def pairing(drift: Drift, *, by_case: bool) -> str:
     if drift.kind == "draw":
         return "paired by cluster: the plans are two draws of one design with different seeds"
     return (
-        "paired by cluster although prompts drifted (--allow-drift): a difference may be one of the "
-        f"prompts ({'; '.join(drift.reasons)})"
+        "paired by cluster although prompts drifted (--allow-drift): a difference may be one of "
+        f"the prompts ({'; '.join(drift.reasons)})"
     )
 
 
@@ -116,9 +116,7 @@ def is_by_case(baseline: Baseline, drift: Drift) -> bool:
     return baseline.run is not None and drift.kind == "cases"
 
 
-def _compared(
-    run: Audited, baseline: Baseline, drift: Drift, gate: Gate
-) -> Iterator[Compared]:
+def _compared(run: Audited, baseline: Baseline, drift: Drift, gate: Gate) -> Iterator[Compared]:
     new, old = run.sums, baseline.sums
     if baseline.run is not None and is_by_case(baseline, drift):
         new, old = matched_sums(run.measured.pairs, baseline.run.measured.pairs)
@@ -131,7 +129,8 @@ def _compared(
         if key not in cells:
             continue  # the drift names what only one of the two has
         ours, theirs = now.get(key, new.clear()), before.get(key, old.clear())
-        for figure in _figures(cell, gate, n_named=ours["n_named"].sum() + theirs["n_named"].sum()):
+        n_named = float(ours["n_named"].sum()) + float(theirs["n_named"].sum())
+        for figure in _figures(cell, gate, n_named=n_named):
             word = 0.0
             if drift.kind != "cases" and figure == "relative_change":
                 word = math.hypot(cell["word_error"], cells[key]["word_error"])
@@ -179,7 +178,7 @@ def _tested(one: Compared, *, settings: Statistics, gate: Gate) -> Tested:
         return _undecided(Check(rule, place, asked, state, reason), unit)
     if n_clusters < settings.minimum_clusters:
         reason = blocked_because(n_clusters=n_clusters, needed=settings.minimum_clusters)
-        reason = reason.replace("clusters,", "clusters in both,")
+        reason += " Run more images, or leave the place out of gate.non_inferiority."
         return _undecided(Check(rule, place, asked, "unable", reason, n_clusters=n_clusters), unit)
     draws = _draws(one, settings)
     blocked = _too_low(one, draws, settings)
@@ -281,8 +280,8 @@ def _able(check: Check, gate: Gate) -> Check:
         return check
     unit = " points" if check.unit == "points" else " %"
     told = (
-        f" A loss of {check.smallest_effect:.1f}{unit} is the smallest that 4 of 5 studies like this "
-        f"one would show, and {limit:g}{unit} must be seen (max_drop): more clusters are needed."
+        f" A loss of {check.smallest_effect:.1f}{unit} is the smallest that 4 of 5 studies like "
+        f"this one would show, and {limit:g}{unit} must be seen (max_drop): more clusters are needed."
     )
     return replace(check, state="unable", reason=check.reason + told)
 

@@ -27,9 +27,12 @@ from harness.stats.matching import SUM_KEYS, SUMS
 BASELINE_VERSION = 1
 """Raised whenever a field of the file changes its name or meaning."""
 
-_CELL_SCHEMA = dict.fromkeys((*SUM_KEYS, "meaning", "cases"), pl.String)
+_CELL_SCHEMA: dict[str, Any] = dict.fromkeys((*SUM_KEYS, "meaning", "cases"), pl.String)
 _CELL_SCHEMA |= {"n_words": pl.Int64, "word_error": pl.Float64}
-_SUM_SCHEMA = {**dict.fromkeys((*SUM_KEYS, "cluster"), pl.String), **dict.fromkeys(SUMS, pl.Float64)}
+_SUM_SCHEMA = {
+    **dict.fromkeys((*SUM_KEYS, "cluster"), pl.String),
+    **dict.fromkeys(SUMS, pl.Float64),
+}
 _PLAIN = 3
 _RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
 
@@ -79,7 +82,8 @@ class _Cell(Strict):
         for name, figures in self.clusters.items():
             if len(figures) not in (_PLAIN, len(SUMS)):
                 raise ValueError(
-                    f"cluster {name!r} has {len(figures)} figures, {_PLAIN} or {len(SUMS)} are needed"
+                    f"cluster {name!r} has {len(figures)} figures, "
+                    f"{_PLAIN} or {len(SUMS)} are needed"
                 )
         return self
 
@@ -184,8 +188,8 @@ def _json(path: Path) -> Any:
         ) from None
     except (OSError, ValueError, RecursionError) as problem:
         raise UsageError(
-            f"{path}: not readable as JSON ({str(problem)[:120]}). A baseline is a run directory, or "
-            f"a file that the gate wrote. {_RENEW}"
+            f"{path}: not readable as JSON ({str(problem)[:120]}). A baseline is a run directory, "
+            f"or a file that the gate wrote. {_RENEW}"
         ) from None
 
 

@@ -24,6 +24,7 @@ from harness.store import RunStore
 GATE_VERSION = 1
 """Raised whenever a field of the JSON changes its name or meaning."""
 
+_PLAIN = Severity()
 _CASE = (*SUM_KEYS, "sample_id", "prompt_index", "variant_type", "repeat", "word")
 
 
@@ -49,9 +50,7 @@ class Gated:
 
     def of(self, result: Result, *, known: bool | None = None) -> tuple[Check, ...]:
         """The checks with a result, known to the baseline or not."""
-        return tuple(
-            c for c in self.checks if c.result == result and known in (None, c.known)
-        )
+        return tuple(c for c in self.checks if c.result == result and known in (None, c.known))
 
     @property
     def verdict(self) -> str:
@@ -84,7 +83,7 @@ def gated(
     run: Audited,
     baseline: Baseline | None = None,
     *,
-    severity: Severity = Severity(),
+    severity: Severity = _PLAIN,
     allow_drift: bool = False,
     where: str = "baseline",
 ) -> Gated:

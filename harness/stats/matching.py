@@ -14,7 +14,7 @@ from harness.stats.relative import cluster_sums, nested_means
 
 SUM_KEYS = PLAN_KEYS
 SUMS = ("n", "reference", "dice", "n_named", "own_named", "dice_named")
-"""Samples with both Dice, the sums of original and changed Dice; the same where a target is named."""
+"""Samples with both Dice, sums of original and changed Dice; the same where a target is named."""
 
 _NAMED = ("dice_named", "own_named", "reference_named")
 _KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED}
