@@ -281,7 +281,8 @@ def _able(check: Check, gate: Gate) -> Check:
     unit = " points" if check.unit == "points" else " %"
     told = (
         f" A loss of {check.smallest_effect:.1f}{unit} is the smallest that 4 of 5 studies like "
-        f"this one would show, and {limit:g}{unit} must be seen (max_drop): more clusters are needed."
+        f"this one would show, and {limit:g}{unit} must be seen (max_drop): more clusters are "
+        "needed."
     )
     return replace(check, state="unable", reason=check.reason + told)
 

@@ -106,6 +106,6 @@ def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:
     raise UsageError(
         f"{where}: prompt drift: the plan of this run asks something else than the baseline's did "
         f"({listed}).{example} Only a plan of the same design, whatever its seed, shows that it is "
-        "the model that changed. Write the baseline anew with the model it stands for, or compare what "
-        "is common to both by cluster: --allow-drift."
+        "the model that changed. Write the baseline anew with the model it stands for, or compare "
+        "what is common to both by cluster: --allow-drift."
     )
