@@ -97,7 +97,7 @@ def _scores(plan, model_id, how):
 
 
 def write_run(
-    folder, how=GOOD, *, name="m", n=30, seed=0, gate=None, limit=None, lexicon="curated",
+    folder, how=GOOD, *, model="m", n=30, seed=0, gate=None, limit=None, lexicon="curated",
     datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(), **manifest,
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
@@ -106,7 +106,7 @@ def write_run(
     frame = pl.DataFrame(plan, schema=PLAN_SCHEMA, orient="row")
     rng = np.random.default_rng(0)
     models = []
-    for own, behaviour in ((name, how), *more):
+    for own, behaviour in ((model, how), *more):
         model_id = f"{own}@1"
         scores = pl.DataFrame(_scores(plan, model_id, behaviour), schema=SCORE_SCHEMA)
         scores = scores[: scores.height - lost]
