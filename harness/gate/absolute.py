@@ -129,9 +129,19 @@ def decided(tests: Sequence[Tested], *, sentence: Callable[[Tested, Check], str]
                 p_adjusted=own[place],
                 n_family=len(own),
             )
-            check = replace(check, reason=sentence(one, check))
+            check = replace(check, reason=sentence(one, check) + _of_draws(one, check))
         checks.append(check)
     return checks
+
+
+def _of_draws(one: Tested, check: Check) -> str:
+    """A hint where nothing but the number of draws keeps a p-value from being smaller."""
+    if check.state != "open" or check.p_value > 2.001 * one.found.least_p:
+        return ""
+    return (
+        f" All draws agree, but {one.found.n_draws:.0f} of them are too few for {check.n_family} "
+        "tests: raise statistics.draws."
+    )
 
 
 def _of_verdict(verdict: Verdict) -> Check:

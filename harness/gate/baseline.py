@@ -195,6 +195,7 @@ def _json(path: Path) -> Any:
 
 def _explained(path: Path, problem: Any) -> str:
     where = ".".join(str(step)[:60] for step in problem["loc"])
+    where = "".join(char if char.isprintable() else "?" for char in where)
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{path}: {where}: {message}. {_RENEW}"
 

@@ -103,6 +103,7 @@ def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:
     listed = "; ".join(found.reasons[:_SHOWN])
     more = len(found.reasons) - _SHOWN
     listed += f"; and {more} more" if more > 0 else ""
+    listed = "".join(char if char.isprintable() else "?" for char in listed)
     raise UsageError(
         f"{where}: prompt drift: the plan of this run asks something else than the baseline's did "
         f"({listed}).{example} Only a plan of the same design, whatever its seed, shows that it is "

@@ -18,6 +18,7 @@ from harness.gate.audited import Audited, Identity, audited
 from harness.gate.baseline import Baseline, from_run, read_file
 from harness.gate.checks import Check, Result, Severity, exit_code, ordered, result_of
 from harness.gate.drift import Drift, drift_between, refuse_drift, refuse_other_signatures
+from harness.stats.coding import MOST_UNITS
 from harness.stats.matching import SUM_KEYS
 from harness.store import RunStore
 
@@ -166,11 +167,24 @@ def _against(
     )
     if not allow_drift:
         refuse_drift(drift, where=where, example=_example(run, baseline, drift))
+    if drift.kind == "drift":
+        _refuse_pools(run, where=where)
     found = comparisons(run, baseline, drift)
     told = pairing(drift, by_case=is_by_case(baseline, drift))
     if found.n_lost:
         told += f"; up to {found.n_lost} clusters are in one of the two alone and left out"
     return found.checks, told
+
+
+def _refuse_pools(run: Audited, *, where: str) -> None:
+    """Clusters that were pooled by the names in their set cannot be found again in another set."""
+    sizes = run.measured.pairs.plan.units.group_by("dataset", "split").len()
+    if (sizes["len"] >= MOST_UNITS).any():
+        raise UsageError(
+            f"{where}: prompts drifted, and a set has more than {MOST_UNITS} clusters, which are "
+            "resampled in pools. Pools of two plans are paired where the plans are of one design. "
+            "Write the baseline anew with the model it stands for."
+        )
 
 
 def _example(run: Audited, baseline: Baseline, drift: Drift) -> str:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -120,9 +121,9 @@ def check_red_on_size_alone(shop):
 
 
 def test_the_gate_is_red_on_the_damaged_attribute_and_on_nothing_else(shop):
-    check_red_on_size_alone(shop)
-    report = (shop.folder / "damaged" / "junit.xml").read_text(encoding="utf-8")
-    assert 'failures="5"' in report.splitlines()[1] or 'failures="4"' in report.splitlines()[1]
+    content = check_red_on_size_alone(shop)
+    report = ElementTree.parse(shop.folder / "damaged" / "junit.xml").getroot()
+    assert int(report.get("failures")) == len(failed(content)) == len(report.findall(".//failure"))
 
 
 def test_eight_images_are_incomplete(shop):
@@ -153,7 +154,13 @@ def test_whole_size_red_on_damage_and_green_on_another_seed(tmp_path_factory):
     plans = [(shop.folder / n / "plan.parquet").read_bytes() for n in ("base", "seed")]
     assert plans[0] != plans[1]
     content = check_red_on_size_alone(shop)
-    print(json.dumps([c for c in content["checks"] if c["result"] == "failed"], indent=1))
+    losses = {
+        (c["rule"], c["place"]["probe"]): c["high"]
+        for c in content["checks"]
+        if c["result"] == "failed" and c["rule"] in ("original_dice", "non_inferiority")
+    }
+    assert len(losses) == 3
+    assert max(losses.values()) < -25, "percent, and points: far beyond the margin"
 
 
 def test_the_workflow_of_the_readme_runs(shop, tmp_path):

@@ -98,7 +98,7 @@ def _scores(plan, model_id, how):
 
 def write_run(
     folder, how=GOOD, *, model="m", n=30, seed=0, gate=None, limit=None, lexicon="curated",
-    datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(), **manifest,
+    datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(), draws=1000, **manifest,
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
     plan = [row for d in datasets for row in _plan(d, n, seed, lexicon)]
@@ -122,7 +122,7 @@ def write_run(
     probes = [{"name": p, "perturbation": p} for p in PROBES]
     probes[0] |= {} if expect is None else {"expect": expect}
     suite = {"name": "s", "title": "A suite", "seed": seed, "probes": probes}
-    suite |= {"statistics": {"draws": 1000}, "gate": gate or {}}
+    suite |= {"statistics": {"draws": draws}, "gate": gate or {}}
     suite |= {"datasets": [{"name": d} for d in datasets]}
     (folder / "suite.lock.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
     ids = sorted(row["case_id"] for row in plan)

@@ -368,3 +368,31 @@ def test_a_gate_that_decides_nothing_is_not_open(make):
         {"warning"},
         3,
     )
+
+
+def test_too_few_draws_for_so_many_tests_are_named(make):
+    """100 draws give no p-value below 2/101: not enough for one of four tests."""
+    run = make("run", gate={"max_drop": [{"at_most": 95, "probes": "all"}]}, draws=100)
+    checks = [c for c in gated(run).checks if c.rule == "max_drop"]
+    assert {(c.state, c.n_family) for c in checks} == {("open", 4)}
+    assert checks[0].reason.endswith(
+        " All draws agree, but 100 of them are too few for 4 tests: raise statistics.draws."
+    )
+
+
+def test_a_hostile_baseline_cannot_paint_the_terminal(make):
+    old = as_baseline(make("old"))
+    identity = replace(old.identity, design={"\x1b[31mred": "x"}, plan_sha256="y")
+    with pytest.raises(UsageError, match="prompt drift: ") as caught:
+        gated(make("new"), replace(old, identity=identity))
+    assert "\x1b" not in str(caught.value)
+
+
+def test_pools_of_other_sets_are_not_paired(make, monkeypatch):
+    monkeypatch.setattr("harness.gate.gating.MOST_UNITS", 30)
+    message = (
+        "baseline: prompts drifted, and a set has more than 30 clusters, which are resampled in "
+        "pools. Pools of two plans are paired where the plans are of one design. Write the "
+    )
+    with pytest.raises(UsageError, match=message):
+        gated(make("new", lexicon="other"), as_baseline(make("old")), allow_drift=True)

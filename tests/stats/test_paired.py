@@ -112,8 +112,9 @@ def test_problems_do_not_touch_each_other():
 def test_pairing_takes_away_what_clusters_share():
     new, old = ratios(np.random.default_rng(4), 60, columns=1)
     draws = draws_of(60)
-    paired = difference_inference(Ratio(new.denominator, np.ones((60, 1))),
-                                  Ratio(old.denominator, np.ones((60, 1))), draws=draws)  # fmt: skip
+    ones = np.ones((60, 1))
+    both = [Ratio(one.denominator, ones) for one in (new, old)]
+    paired = difference_inference(*both, draws=draws)
     alone = ratio_inference(new.denominator, np.ones((60, 1)), draws=draws)
     assert paired.intervals.standard_error[0] < 0.5 * alone.intervals.standard_error[0]
 
