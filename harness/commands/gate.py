@@ -53,15 +53,23 @@ def gate(
     quiet: Quiet = False,
 ) -> None:
     """Decide whether a run is good enough: exit 0 good, 1 failed, 3 incomplete."""
+    from harness.errors import HarnessError
     from harness.gate.audited import audited
     from harness.gate.checks import Severity
     from harness.gate.gating import baseline_at, gated
 
-    found = audited(run, model=model)
-    old = None if baseline is None else baseline_at(baseline, run=found)
-    severity = Severity(strict, lenient, known_fails=found.suite.gate.known == "fail")
-    verdict = gated(found, old, severity=severity, allow_drift=allow_drift, where=str(baseline))
-    _report(verdict, junit or run / "junit.xml", github=github, as_json=as_json, quiet=quiet)
+    report = junit or run / "junit.xml"
+    try:
+        found = audited(run, model=model)
+        old = None if baseline is None else baseline_at(baseline, run=found)
+        severity = Severity(strict, lenient, known_fails=found.suite.gate.known == "fail")
+        verdict = gated(found, old, severity=severity, allow_drift=allow_drift, where=str(baseline))
+    except HarnessError as problem:
+        # A folder that is no run is left alone.
+        is_run = junit is not None or (run / "run.json").is_file()
+        _report_error(problem, report if is_run else None, github=github, as_json=as_json)
+        raise
+    _report(verdict, report, github=github, as_json=as_json, quiet=quiet)
     if update is not None:
         _update(found, update)
     if verdict.code:
@@ -91,6 +99,17 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
     if summary:
         with Path(summary).open("a", encoding="utf-8") as page:
             page.write(step_summary(found))
+
+
+def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
+    """No report of an earlier gate may stand for one that could not be decided."""
+    from harness.report.github import command
+    from harness.report.junit import junit_error
+
+    if junit is not None:
+        _write(junit, junit_error(str(problem)))
+    if github:
+        typer.echo(command("error", "vlsm-harness gate", str(problem)), err=as_json)
 
 
 def _table(found: "Gated") -> str:

@@ -155,7 +155,10 @@ def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -
     sources = manifest.get("sources", {})
     design = {k: v for k, v in sources.items() if k not in _DRAWN}
     design |= {"data": manifest.get("data_sha256"), "n_words": len(sources.get("words", ()))}
-    design["probes"] = [probe.model_dump(mode="json", exclude={"expect"}) for probe in own.probes]
+    design["probes"] = [
+        probe.model_dump(mode="json", exclude={"expect"})
+        for probe in sorted(own.probes, key=lambda p: p.name)
+    ]
     design["property_based"] = own.property_based
     return Identity(
         model=facts.name,

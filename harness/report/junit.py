@@ -35,6 +35,23 @@ def junit_xml(found: Gated) -> str:
         _properties(suite, found)
         for check in own:
             _case(suite, check, found.identity.model)
+    return _document(root)
+
+
+def junit_error(message: str) -> str:
+    """The text of ``junit.xml`` where the gate could decide nothing, because of an error."""
+    counts: dict[str, Any] = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+    root = ElementTree.Element("testsuites", name="vlsm-harness gate", **counts)
+    suite = ElementTree.SubElement(root, "testsuite", name=RUN, **counts)
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=f"gate.{RUN}", name="error", time="0"
+    )
+    told = ElementTree.SubElement(case, "error", message=xml_text(message), type="error")
+    told.text = xml_text(message)
+    return _document(root)
+
+
+def _document(root: ElementTree.Element) -> str:
     ElementTree.indent(root, " ")
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'

@@ -98,7 +98,8 @@ def _scores(plan, model_id, how):
 
 def write_run(
     folder, how=GOOD, *, model="m", n=30, seed=0, gate=None, limit=None, lexicon="curated",
-    datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(), draws=1000, **manifest,
+    datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(),
+    draws=1000, **manifest,
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
     plan = [row for d in datasets for row in _plan(d, n, seed, lexicon)]

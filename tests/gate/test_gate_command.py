@@ -133,6 +133,7 @@ def test_an_incomplete_run_exits_3_and_is_no_baseline(write, tmp_path):
 def test_what_the_user_can_repair(write, tmp_path, behaviour):
     run = write("run")
     refused(f"{tmp_path}: no run.json here. A run directory is needed.", tmp_path)
+    assert not (tmp_path / "junit.xml").exists()
     refused("nowhere.json: no such file. A baseline is a run directory or a file.",
             run, "--baseline", tmp_path / "nowhere.json")  # fmt: skip
     refused("prompt drift: ", write("other", lexicon="other"), "--baseline", run)
@@ -143,6 +144,18 @@ def test_what_the_user_can_repair(write, tmp_path, behaviour):
     refused("the run holds 2 models: 'm', 'other'. The gate is for one. Name it with --model.", two)
     assert call(two, "--model", "other", "-q").exit_code == 0
     assert call(two, "--model", "m", "--baseline", two, "-q").exit_code == 0
+
+
+def test_an_error_leaves_no_report_of_an_earlier_gate(write):
+    """A green file would be uploaded by the job that could not even compare."""
+    old, new = write("old"), write("new", lexicon="other")
+    assert call(new, "-q").exit_code == 0
+    result = call(new, "--baseline", old, "--github")
+    assert isinstance(result.exception, UsageError)
+    assert result.output.startswith(f"::error title=vlsm-harness gate::{old}: prompt drift: ")
+    report = ElementTree.parse(new / "junit.xml").getroot()
+    assert (report.get("tests"), report.get("errors")) == ("1", "1")
+    assert "prompt drift" in report.find("testsuite/testcase/error").get("message")
 
 
 def test_it_leaves_with_2_where_the_user_can_repair_it(tmp_path):

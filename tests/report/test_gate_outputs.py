@@ -17,7 +17,7 @@ from harness.gate.checks import Check, Place
 from harness.gate.gating import Gated
 from harness.report.checks import table
 from harness.report.github import MOST, annotations, command, step_summary, stopped
-from harness.report.junit import junit_xml
+from harness.report.junit import junit_error, junit_xml
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).with_name("junit.xsd")))
 PLACE = Place("kvasir_polyp", "test", "released", "p6", "antonym", "size")
@@ -98,6 +98,7 @@ def test_hostile_names_are_text_in_junit(name):
 
 @given(st.text(max_size=40))
 def test_any_text_gives_junit(text):
+    SCHEMA.validate(junit_error(text))
     found = gate(check(reason=text, place=Place(text)), title=text, name=text)
     assert read(found).find("testsuite/testcase/failure") is not None
 
