@@ -5,8 +5,9 @@ steadier. Of probes the relative change is compared, in percentage points of the
 original Dice, and where a changed prompt names another target the Dice gained with it.
 
 Conventions: clusters are paired by name, and resampled together. With two runs of one plan a
-case counts where both runs have it; otherwise sums over clusters are compared, and of two
-draws of random words the words' own error is added. Non-inferiority holds and fails as
+case counts where both runs have it, and random words are the same and speak for themselves;
+otherwise sums over clusters are compared, and the words' own error is added, which takes at
+least 10 of them. Non-inferiority holds and fails as
 a *minimum* does (`harness.stats.verdicts`), on 95 % limits; Holm's correction is within
 (dataset, rule).
 """
@@ -30,8 +31,8 @@ from harness.rules import Gate
 from harness.stats.bootstrap import ratio_inference
 from harness.stats.columns import TOO_LOW, too_low
 from harness.stats.draws import Draws, Floats, cluster_draws
-from harness.stats.intervals import Solved
-from harness.stats.limits import Inference
+from harness.stats.intervals import MINIMUM_WORDS, Solved
+from harness.stats.limits import PIVOT_LEVELS, Inference
 from harness.stats.matching import SUM_KEYS, matched_sums
 from harness.stats.paired import Ratio, difference_inference
 from harness.stats.phrases import blocked_because, short, with_limits
@@ -50,7 +51,7 @@ class Compared:
         of: The figure.
         new: Sums of the run, a row a cluster, in the order of the clusters.
         old: Sums of the baseline, the same rows.
-        word_error: Of words that were drawn anew, percent.
+        word_error: Of words that were drawn anew, percent; NaN where they are too few to know.
         new_size: Clusters of the run, those that only it has included.
         old_size: Clusters of the baseline.
     """
@@ -133,8 +134,15 @@ def _compared(run: Audited, baseline: Baseline, drift: Drift, gate: Gate) -> Ite
         for figure in _figures(cell, gate, n_named=n_named):
             word = 0.0
             if drift.kind != "cases" and figure == "relative_change":
-                word = math.hypot(cell["word_error"], cells[key]["word_error"])
+                word = _of_words(cell, cells[key])
             yield _paired(cell, figure, ours, theirs, word)
+
+
+def _of_words(new: Mapping[str, Any], old: Mapping[str, Any]) -> float:
+    """The error of a difference that comes of two draws of words."""
+    if any(0 < cell["n_words"] < MINIMUM_WORDS for cell in (new, old)):
+        return math.nan
+    return math.hypot(new["word_error"], old["word_error"])
 
 
 def _by_key(sums: pl.DataFrame) -> dict[Key, pl.DataFrame]:
@@ -172,14 +180,10 @@ def _tested(one: Compared, *, settings: Statistics, gate: Gate) -> Tested:
     margin = gate.non_inferiority.margin
     asked = _asked(one.of, margin)
     n_clusters = len(one.clusters)
-    lacking = _lacking(one)
+    lacking = _lacking(one) or _too_few(one, settings)
     if lacking:
         state, reason = lacking
-        return _undecided(Check(rule, place, asked, state, reason), unit)
-    if n_clusters < settings.minimum_clusters:
-        reason = blocked_because(n_clusters=n_clusters, needed=settings.minimum_clusters)
-        reason += " Run more images, or leave the place out of gate.non_inferiority."
-        return _undecided(Check(rule, place, asked, "unable", reason, n_clusters=n_clusters), unit)
+        return _undecided(Check(rule, place, asked, state, reason, n_clusters=n_clusters), unit)
     draws = _draws(one, settings)
     blocked = _too_low(one, draws, settings)
     if blocked:
@@ -198,6 +202,20 @@ def _lacking(one: Compared) -> tuple[State, str] | None:
         return "void", "Nothing to compare with: the baseline has no Dice here."
     if one.new_size == 0:
         return "open", "Not shown: this run has no Dice here, and the baseline has."
+    return None
+
+
+def _too_few(one: Compared, settings: Statistics) -> tuple[State, str] | None:
+    """Why a comparison cannot tell: clusters or words are too few."""
+    blocked = blocked_because(n_clusters=len(one.clusters), needed=settings.minimum_clusters)
+    if blocked:
+        told = "Run more images, or leave the place out of gate.non_inferiority."
+        return "unable", f"{blocked} {told}"
+    if math.isnan(one.word_error):
+        return "unable", (
+            f"No verdict: the words were drawn anew, and fewer than {MINIMUM_WORDS} do not say how "
+            "much words vary. Run the baseline's seed, or more words."
+        )
     return None
 
 
@@ -267,7 +285,10 @@ def _with_words(found: Estimate, word_error: float) -> Estimate:
         return found
     wider = replace(found, error=math.hypot(found.error, word_error), word_error=word_error)
     if found.error == 0:
-        return found
+        # Clusters that do not vary have no pivot of their own.
+        from scipy.special import ndtri
+
+        wider = replace(wider, pivot=np.asarray(ndtri(PIVOT_LEVELS)))
     low, high, low90, high90 = map(wider.limit, (0.975, 0.025, 0.95, 0.05))
     return replace(wider, low=low, high=high, low90=low90, high90=high90)
 

@@ -46,7 +46,7 @@ def _id(*content):
     return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest(), "little")
 
 
-def _plan(dataset, n_clusters, seed, lexicon):
+def _plan(dataset, n_clusters, seed, lexicon, n_words):
     rows = []
     for s in range(2 * n_clusters):
         one = dict.fromkeys(PLAN_SCHEMA) | {"dataset": dataset, "split": "test", "edits": "[]"}
@@ -59,7 +59,7 @@ def _plan(dataset, n_clusters, seed, lexicon):
         original["case_id"] = original["original_case_id"] = _id(dataset, s)
         rows.append(original)
         for probe, (meaning, mask) in PROBES.items():
-            words = [f"word{seed}{w}" for w in range(10)] if probe == "noise" else [None]
+            words = [f"word{seed}{w}" for w in range(n_words)] if probe == "noise" else [None]
             for repeat, word in enumerate(words):
                 row = one | {"probe": probe, "perturbation": probe, "meaning": meaning}
                 drawn = seed if probe == "synonym" else 0
@@ -99,10 +99,10 @@ def _scores(plan, model_id, how):
 def write_run(
     folder, how=GOOD, *, model="m", n=30, seed=0, gate=None, limit=None, lexicon="curated",
     datasets=("d",), lost=0, shuffled=False, expect=None, threshold=0.5, more=(),
-    draws=1000, **manifest,
+    draws=1000, n_words=10, **manifest,
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
-    plan = [row for d in datasets for row in _plan(d, n, seed, lexicon)]
+    plan = [row for d in datasets for row in _plan(d, n, seed, lexicon, n_words)]
     (folder / "scores").mkdir(parents=True)
     frame = pl.DataFrame(plan, schema=PLAN_SCHEMA, orient="row")
     rng = np.random.default_rng(0)
@@ -132,7 +132,11 @@ def write_run(
         "plan_sha256": hashlib.sha256(repr((ids, seed)).encode()).hexdigest(),
         "data_sha256": "0" * 64,
         "limit": limit,
-        "sources": {"seed": seed, "lexicon": lexicon, "words": [f"word{w}" for w in range(10)]},
+        "sources": {
+            "seed": seed,
+            "lexicon": lexicon,
+            "words": [f"word{w}" for w in range(n_words)],
+        },
     }
     (folder / "run.json").write_text(json.dumps(facts | manifest), encoding="utf-8")
     return folder

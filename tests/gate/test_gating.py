@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -289,6 +290,37 @@ def test_another_seed_of_the_plan_is_paired_by_cluster(make, behaviour):
     same = gated(make("same", behaviour(model_seed=2)), old)
     fixed = next(c for c in same.checks if c.place.probe == "noise")
     assert noise.high - noise.low > fixed.high - fixed.low, "the words' own error is added"
+
+
+def test_two_draws_of_a_few_words_cannot_be_compared(make):
+    old = as_baseline(make("old", n_words=4))
+    found = gated(make("new", n_words=4, seed=7), old)
+    assert [(c.place.probe, c.reason) for c in found.of("incomplete")] == [
+        (
+            "noise",
+            "No verdict: the words were drawn anew, and fewer than 10 do not say how much words "
+            "vary. Run the baseline's seed, or more words.",
+        )
+    ]
+    assert gated(make("same", n_words=4), old).code == 0
+
+
+def test_the_words_error_counts_where_clusters_do_not_vary(make):
+    """A model against its own plan under another name: only the words' error is left."""
+    run = make("run")
+    old = as_baseline(run)
+    identity = replace(old.identity, plan_sha256="other", seed=9)
+    noise = {}
+    for error in (0.0, 2.0, 8.0):
+        cells = old.cells.with_columns(word_error=pl.lit(error))
+        new = replace(run, cells=run.cells.with_columns(word_error=pl.lit(0.0)))
+        found = gated(new, replace(old, identity=identity, cells=cells, run=None))
+        noise[error] = next(c for c in found.checks if c.place.probe == "noise")
+    assert (noise[0.0].low, noise[0.0].high) == (0, 0)
+    assert noise[2.0].low == pytest.approx(-1.96 * 2, abs=0.02)
+    assert noise[2.0].state == "holds"
+    assert noise[8.0].high == pytest.approx(1.96 * 8, abs=0.08)
+    assert noise[8.0].state == "unable", "16 % would be lost unseen"
 
 
 def test_prompt_drift_is_an_error_of_its_own(make, tmp_path):
