@@ -428,3 +428,27 @@ def test_pools_of_other_sets_are_not_paired(make, monkeypatch):
     )
     with pytest.raises(UsageError, match=message):
         gated(make("new", lexicon="other"), as_baseline(make("old")), allow_drift=True)
+
+
+@pytest.mark.slow
+def test_a_loss_of_exactly_the_margin_is_let_through_as_seldom_as_the_level_says(
+    tmp_path, write_at, behaviour
+):
+    """150 pairs of checkpoints: the level is 2.5 % one-sided, before Holm's correction."""
+    let_through, equal_failed = [], []
+    for study in range(150):
+        seeds = 3 * study + 10
+        old = as_baseline(
+            audited(write_at(tmp_path / f"{study}-old", behaviour(noise=0.1, model_seed=seeds)))
+        )
+        for left, found in ((0.65, let_through), (0.70, equal_failed)):
+            how = behaviour(
+                left=GOOD_BUT | {"gone": left},
+                noise=0.1,
+                model_seed=seeds + (1 if left > 0.66 else 2),
+            )
+            new = audited(write_at(tmp_path / f"{study}-{left}", how))
+            check = next(c for c in gated(new, old).checks if c.place.probe == "gone")
+            found.append(check.state == ("holds" if found is let_through else "fails"))
+    assert sum(let_through) / 150 <= 0.06
+    assert sum(equal_failed) == 0
