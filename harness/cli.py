@@ -13,6 +13,7 @@ from harness import __version__
 from harness.commands import (
     bench,
     check,
+    compare,
     demo,
     finetune,
     hunt,
@@ -41,6 +42,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)
