@@ -26,7 +26,16 @@ _RANKED = {
     STEADINESS: "Steadiness: agreement with the original's mask when the meaning stays",
 }
 _RANK_HEADER = ("rank", "model", "value [95 %]", "not shown to differ from")
-_PAIR_HEADER = ("figure", "probe", "attribute", "first", "second", "difference [95 %]", "p", "differs?")
+_PAIR_HEADER = (
+    "figure",
+    "probe",
+    "attribute",
+    "first",
+    "second",
+    "difference [95 %]",
+    "p",
+    "differs?",
+)
 _READING = (
     "Difference: the first model's figure less the second's, over the same cases; percentage "
     "points of relative change, points (100 times a difference) of Dice and of agreement.",

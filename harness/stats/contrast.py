@@ -57,7 +57,8 @@ def difference_inference(
     Example:
         >>> draws = Draws(("a", "b", "c"), count=100, seed=0)
         >>> ones = np.ones((3, 1))
-        >>> found = difference_inference(Ratios(0.5 * ones, ones), Ratios(0.2 * ones, ones), draws=draws)
+        >>> first, second = Ratios(0.5 * ones, ones), Ratios(0.2 * ones, ones)
+        >>> found = difference_inference(first, second, draws=draws)
         >>> found.intervals.high.round(3)
         array([0.3])
     """
@@ -70,9 +71,7 @@ def difference_inference(
     parts = []
     for start in range(0, first.denominator.shape[1], _COLUMNS):
         sides = [_Side.of(one, slice(start, start + _COLUMNS)) for one in (first, second)]
-        parts.append(
-            _one_way(*sides, draws) if words is None else _two_way(*sides, draws, words)
-        )
+        parts.append(_one_way(*sides, draws) if words is None else _two_way(*sides, draws, words))
     return _joined(parts)
 
 
