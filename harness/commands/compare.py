@@ -44,7 +44,7 @@ def compare(
     from harness.report.comparison import comparison_json, write_comparison
     from harness.stats.compare import compare as compared
 
-    rules = {
+    rules: dict[str, dict[str, Any]] = {
         "statistics": {"correction": correction, "draws": draws},
         "metric": {"empty": empty},
     }

@@ -25,7 +25,7 @@ _RANKED = {
     ORIGINAL: "Dice of the original prompts",
     STEADINESS: "Steadiness: agreement with the original's mask when the meaning stays",
 }
-_RANK_HEADER = ("rank", "model", "value [95 %]", "not shown to differ from")
+_RANK_HEADER = ("rank", "model", "not shown to differ from", "value [95 %]")
 _PAIR_HEADER = (
     "figure",
     "probe",
@@ -64,8 +64,8 @@ def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -
         (
             Rank(row["rank"], row["last_rank"], ()).text,
             row["model"],
-            _with_limits(row["value"], row["low"], row["high"], 3),
             ", ".join(row["tied_with"]) or "-",
+            _with_limits(row["value"], row["low"], row["high"], 3),
         )
         for row in rows
     )
@@ -75,7 +75,7 @@ def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -
         lead=_behind(rows[0]) + "".join(f" Not ranked: {text}." for text in reasons),
         header=_RANK_HEADER,
         rows=cells,
-        n_text=2,
+        n_text=3,
         notes=(),
     )
 
@@ -139,12 +139,14 @@ def coverage_lines(found: Comparison) -> Iterator[str]:
         yield f"One plan ({first.plan_sha256[:12]}): {first.n_planned} cases of each model."
     else:
         yield "The plans differ: only the cases that stand in every plan are compared."
+    runs: dict[tuple[str, int, int, int], list[str]] = {}
     for c in found.coverage:
-        absent, lost = c.n_planned - c.n_common, c.n_common - c.n_compared
+        runs.setdefault((c.run, c.n_planned, c.n_common, c.n_compared), []).append(c.label)
+    for (run, n_planned, n_common, n_compared), labels in runs.items():
         yield (
-            f"{c.label} ({c.run}): {c.n_compared} of {c.n_planned} cases are compared; {absent} "
-            f"are not in every plan, {lost} have no Dice for every model (failed, missing, "
-            "undefined or cut away)."
+            f"{', '.join(labels)} ({run}): {n_compared} of {n_planned} cases are compared; "
+            f"{n_planned - n_common} are not in every plan, {n_common - n_compared} have no Dice "
+            "for every model (failed, missing, undefined or cut away)."
         )
     if found.n_tests_too_many:
         yield (

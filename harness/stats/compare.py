@@ -265,11 +265,11 @@ def _ranked(
         if row["figure"] == figure.name and all(row[k] == v for k, v in sets.items())
     ]
     places = {label: k for k, label in enumerate(labels)}
-    shown = [
-        (places[row["first"]], places[row["second"]])[:: 1 if row["difference"] > 0 else -1]
-        for row in own
-        if row["differs"]
-    ]
+    shown: list[tuple[int, int]] = []
+    for row in own:
+        if row["differs"]:
+            one, other = places[row["first"]], places[row["second"]]
+            shown.append((one, other) if row["difference"] > 0 else (other, one))
     found = ranks(len(labels), shown)
     limits = solver.own(figure, figure.sides)
     best_first = sorted(places.values(), key=lambda k: (found[k].first, -limits.estimate[k], k))

@@ -70,8 +70,11 @@ def difference_inference(
         )
     parts = []
     for start in range(0, first.denominator.shape[1], _COLUMNS):
-        sides = [_Side.of(one, slice(start, start + _COLUMNS)) for one in (first, second)]
-        parts.append(_one_way(*sides, draws) if words is None else _two_way(*sides, draws, words))
+        one, other = (_Side.of(side, slice(start, start + _COLUMNS)) for side in (first, second))
+        solved = (
+            _one_way(one, other, draws) if words is None else _two_way(one, other, draws, words)
+        )
+        parts.append(solved)
     return _joined(parts)
 
 

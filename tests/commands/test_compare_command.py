@@ -43,7 +43,7 @@ def test_two_models_of_a_run_are_compared(run):
     assert "One plan (0): 3360 cases of each model." in shown.output
     assert "m less <script>|[red]blind[/red], inside (test, p6)" in shown.output
     assert re.search(r"Dice +original prompts +whole prompt", shown.output)
-    assert re.search(r"\n1 +m +0\.\d+ \[", shown.output)
+    assert re.search(r"\n1 +m +- +0\.\d+ \[", shown.output)
 
 
 def test_json_holds_the_same_rows_as_the_files(run, tmp_path):

@@ -36,9 +36,11 @@ def test_a_difference_is_one_row_with_its_limits_and_p_value():
     assert section.title == "a less b, d (test, p6)"
     assert section.lead == "90 samples, 30 clusters."
     assert section.rows == (
-        ("change %", "antonym", "whole prompt", "-20.0", "0.0")
-        + ("-20.0 [-25.0, -15.0]", "<0.001", "yes"),
-    )  # fmt: skip
+        (
+            *("change %", "antonym", "whole prompt", "-20.0", "0.0"),
+            *("-20.0 [-25.0, -15.0]", "<0.001", "yes"),
+        ),
+    )
 
 
 def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():
@@ -63,7 +65,7 @@ def test_ties_are_ranges_and_named():
         for m, other in (("a", "b"), ("b", "a"))
     ]  # fmt: skip
     (section,) = sections(comparison(ranks=ranks))
-    assert section.rows[0] == ("1-2", "a", "0.800 [0.700, 0.900]", "b")
+    assert section.rows[0] == ("1-2", "a", "b", "0.800 [0.700, 0.900]")
     assert section.lead.endswith("Not ranked: a: 12 clusters, and 20 are needed.")
 
 
