@@ -21,13 +21,13 @@ LAYERS += ["expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
-LAYERS += ["cli", "__main__"]
+LAYERS += ["cli", "__main__", "pytest_plugin"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
 LIGHT += ["expectations", "suites"]
-LIGHT += ["stats", "report", "data", "cli", "commands"]
+LIGHT += ["stats", "report", "data", "cli", "commands", "pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 
 

@@ -110,11 +110,23 @@ def audit(
     fresh: bool = False,
     conditions: Conditions = Conditions(),
     quiet: bool = False,
+    runs: Path = Path("runs"),
 ) -> "RunStore":
     """Plan a suite and evaluate every case that has no score yet, with progress bars.
 
+    Args:
+        suite: What to run.
+        models: Cards with their checkpoints.
+        root: Folder above the datasets' own.
+        out: Run directory; one in `runs` that the plan names, where it is None.
+        limit: At most so many images per dataset.
+        fresh: Whether to move an existing run aside.
+        conditions: How models are loaded and run.
+        quiet: Without progress bars.
+        runs: Folder of runs that have no `out`.
+
     Returns:
-        The run; it is not summarised yet.
+        The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.commands.options import read_sets
     from harness.plan import build_plan
@@ -122,15 +134,18 @@ def audit(
 
     sets = read_sets(suite, root, limit=limit, quiet=quiet)
     plan = build_plan(suite, sets)
-    store = RunStore(out or Path("runs") / f"{suite.name}-{plan.sha256[:8]}")
+    store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):
         typer.echo(f"the earlier run was moved to {aside}", err=True)
     with store.locked():
         _open(store, plan, suite, sets, root=root, limit=limit)
         _warn_of_rungs(models, suite, sets)
         try:
-            for model in models:
+            done = [
                 _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
+                for model in models
+            ]
+            store.update(evaluated=done)
         except KeyboardInterrupt:
             store.update(status="interrupted")
             typer.echo("Interrupted. The same command again continues from here.", err=True)
@@ -199,7 +214,8 @@ def _evaluate(
     root: Path,
     conditions: Conditions,
     quiet: bool,
-) -> None:
+) -> str:
+    """Run one model; returns its id."""
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
@@ -233,6 +249,7 @@ def _evaluate(
             advance=go,
             halved=lambda n: _say_halved(store, model, n),
         )
+    return model.model_id
 
 
 def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
