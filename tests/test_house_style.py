@@ -20,7 +20,8 @@ LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompt
 LAYERS += ["expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
-LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
+LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
+LAYERS += ["trackers", "commands"]
 LAYERS += ["cli", "__main__", "pytest_plugin"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
@@ -28,7 +29,9 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
 LIGHT += ["expectations", "suites"]
 LIGHT += ["stats", "report", "data", "cli", "commands", "pytest_plugin"]
+LIGHT += ["trackers"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
+HEAVY |= {"mlflow", "tensorboard", "wandb"}
 
 
 def layer(module):

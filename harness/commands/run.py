@@ -60,13 +60,19 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.commands.options import model_arguments, select_suite
+    from harness.commands.options import model_arguments, select_suite, split_names
     from harness.commands.score import finish
+    from harness.trackers import check_trackers, log_run
 
+    trackers = check_trackers(split_names(log))
     store = audit(
         select_suite(
             suite,
@@ -86,6 +92,8 @@ def run(
     )
     with store.locked():
         failed = finish(store, quiet=quiet, as_json=as_json)
+        for name, place in log_run(store, trackers).items():
+            typer.echo(f"logged to {name}: {place}", err=True)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 

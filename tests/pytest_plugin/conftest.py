@@ -29,7 +29,7 @@ statistics: {draws: 200}
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """A data root with 32 pictures, of which 21 have a size with an opposite: enough for a verdict."""
+    """A data root with 32 pictures; 22 have a size with an opposite, enough for a verdict."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("shared_fixtures", ROOT / "tests" / "conftest.py")

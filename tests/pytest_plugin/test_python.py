@@ -34,7 +34,7 @@ def test_a_test_in_python_asks_an_audit(inner, place):
     place.card("other", rest="POLYP")
     place.makepyfile(TEST)
     found = inner()
-    found.assert_outcomes(passed=8, failed=2, skipped=1)
+    found.assert_outcomes(passed=7, failed=2, skipped=1)
     text = found.stdout.str()
     assert "ProbeFailed: spotter on kvasir_polyp (test, p6), antonym of size" in text
     assert "inconclusive: case of the whole prompt: No verdict: 8 clusters" in text
