@@ -53,7 +53,7 @@ class SuiteFile(pytest.File):
             found.suite, found.entry, found.request = suite, entry, request
             yield found
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The text of a fault in the file; a traceback of any other."""
         return _error_text(excinfo) or super().repr_failure(excinfo)
 

@@ -17,7 +17,7 @@ from harness.trackers.tensorboard_client import log_to_tensorboard
 from harness.trackers.wandb_client import log_to_wandb
 
 Writer = Callable[[Tracked, str | None, RunStore], str]
-"""Writes what is tracked of a model, into the tracker's run with this id, if there is one; the id."""
+"""Writes what is tracked of a model into its run with this id, or a new one; gives the id."""
 
 TRACKERS: Mapping[str, Writer] = MappingProxyType(
     {"mlflow": log_to_mlflow, "tensorboard": log_to_tensorboard, "wandb": log_to_wandb}

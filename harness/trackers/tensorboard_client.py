@@ -19,15 +19,15 @@ def log_to_tensorboard(tracked: Tracked, known: str | None, store: RunStore) -> 
     folder = store.folder / "tensorboard" / tracked.model_id
     if folder.is_dir():
         shutil.rmtree(folder)
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         for name, value in tracked.metrics.items():
-            writer.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
-        writer.add_text("parameters", _table(tracked.params), 0)  # type: ignore[no-untyped-call]
-        writer.add_text("verdicts", _table(tracked.tags), 0)  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, 0)
+        writer.add_text("parameters", _table(tracked.params), 0)
+        writer.add_text("verdicts", _table(tracked.tags), 0)
         for path in tracked.files:
             if path.suffix == ".md":
                 text = path.read_text(encoding="utf-8")
-                writer.add_text(path.stem, text, 0)  # type: ignore[no-untyped-call]
+                writer.add_text(path.stem, text, 0)
     return str(folder)
 
 

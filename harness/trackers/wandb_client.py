@@ -19,24 +19,23 @@ def log_to_wandb(tracked: Tracked, known: str | None, store: RunStore) -> str:
     """
     import wandb
 
-    run_id = known or wandb.util.generate_id()
     try:
         with wandb.init(
             project=os.environ.get("WANDB_PROJECT") or tracked.suite,
             name=tracked.name,
-            id=run_id,
+            id=known,
             resume="allow",
             dir=str(store.folder),
             config=dict(tracked.params),
         ) as run:
             run.summary.update({**tracked.metrics, **tracked.tags})
-            files = wandb.Artifact(f"summary-{run_id}", type="audit")
+            files = wandb.Artifact(f"summary-{run.id}", type="audit")
             for path in tracked.files:
                 files.add_file(str(path))
             run.log_artifact(files)
+            return str(run.id)
     except wandb.errors.Error as problem:
         raise RunError(
             f"--log wandb: {problem}. The run is whole in {store.folder}. Log in (wandb login) or "
             "set WANDB_MODE=offline, and give the same command again: it only logs."
         ) from None
-    return run_id

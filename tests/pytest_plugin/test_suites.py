@@ -14,6 +14,7 @@ def runs(place):
 
 def test_a_suite_is_one_test_a_probe_and_dataset(inner):
     found = inner("--collect-only", "-q", "my.suite.yaml")
+    assert found.ret == 0
     found.stdout.fnmatch_lines_random(
         [
             "my.suite.yaml::every_case",
