@@ -11,19 +11,17 @@ test is allowed, for the reason beside it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from harness.metrics import signature
-from harness.stats.bootstrap import ratio_inference
 from harness.stats.columns import TOO_LOW, too_low
-from harness.stats.common import Common, Coverage, Subject, common_cases
-from harness.stats.contrast import Ratios, difference_inference
-from harness.stats.draws import Draws, cluster_draws
+from harness.stats.common import Coverage, Subject, common_cases
 from harness.stats.intervals import Solved
-from harness.stats.limits import Inference, Intervals
+from harness.stats.limits import Inference
+from harness.stats.pairing import Solution, solutions
 from harness.stats.phrases import MOST_EMPTY
 from harness.stats.ranks import ranks
 from harness.stats.reduce import reduced
@@ -94,16 +92,19 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     """
     common = common_cases(subjects)
     settings = subjects[0].suite.statistics
-    figures = list(figures_of(common.pairs, reduced(common.pairs)))
-    solver = _Solver(common, settings)
     labels = [s.label for s in subjects]
-    rows = [row for figure in figures for row in _differences(figure, solver, labels, settings)]
+    figures = list(figures_of(common.pairs, reduced(common.pairs)))
+    places = list(combinations(range(len(labels)), 2))
+    solved = solutions(
+        figures, common.pairs.plan.units, pairs=places, count=settings.draws, seed=settings.seed
+    )
+    contests = [
+        _Contest(f, s, _reasons(f, s, settings)) for f, s in zip(figures, solved, strict=True)
+    ]
+    rows = [row for contest in contests for row in _differences(contest, places, labels)]
     table = _adjusted(rows, settings)
     placed = [
-        row
-        for figure in figures
-        if figure.name != CHANGE
-        for row in _ranked(figure, table, solver, labels, settings)
+        row for one in contests if one.figure.name != CHANGE for row in _ranked(one, table, labels)
     ]
     families = [row["n_family"] for row in table]
     least = 2 / (settings.draws + 1)
@@ -129,56 +130,26 @@ def _signature(subject: Subject, settings: Statistics) -> str:
     return "|".join([metric, *fields, f"v:{COMPARISON_VERSION}"])
 
 
-class _Solver:
-    """Bootstraps that share the draws of their clusters and words."""
+class _Contest(NamedTuple):
+    """One figure of all models, solved, with why a model allows no test."""
 
-    def __init__(self, common: Common, settings: Statistics) -> None:
-        self._units = common.pairs.plan.units
-        self._count, self._seed = settings.draws, settings.seed
-
-    def draws(self, figure: Figure) -> tuple[Draws, Draws | None]:
-        rows = self._units[figure.units.tolist()]
-        dataset = f"{rows['dataset'][0]}/{rows['split'][0]}"
-        names = rows["name"].to_list()
-        clusters = cluster_draws(dataset, names, count=self._count, seed=self._seed)
-        if not figure.words:
-            return clusters, None
-        words = cluster_draws("", figure.words, count=self._count, seed=self._seed, role="words")
-        return clusters, words
-
-    def pairs(self, figure: Figure, places: Sequence[tuple[int, int]]) -> Inference:
-        """Differences of these pairs of models, one problem each."""
-        clusters, words = self.draws(figure)
-        first, second = (
-            Ratios(*map(_side_by_side, zip(*(figure.sides[p[i]] for p in places), strict=True)))
-            for i in (0, 1)
-        )
-        return difference_inference(first, second, draws=clusters, words=words)
-
-    def own(self, figure: Figure, sides: Sequence[Ratios]) -> Intervals:
-        """Each model's own figure, one problem each; words are not resampled here."""
-        above, below = (_side_by_side(parts) for parts in zip(*sides, strict=True))
-        above = above.mean(axis=1) if above.ndim == 3 else above
-        return ratio_inference(above, below, draws=self.draws(figure)[0]).intervals
-
-
-def _side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts, axis=-1)
+    figure: Figure
+    solved: Solution
+    reasons: list[str]
 
 
 def _differences(
-    figure: Figure, solver: _Solver, labels: Sequence[str], settings: Statistics
+    contest: _Contest, places: Sequence[tuple[int, int]], labels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """A row for each pair of models, p-values as yet uncorrected."""
-    places = list(combinations(range(len(labels)), 2))
-    solved = solver.pairs(figure, places)
-    values = 100 * (solver.own(figure, figure.sides).estimate - _OFFSET[figure.name])
-    reasons = _reasons(figure, solver, settings)
-    p_values = two_sided(solved)
+    figure, solved, reasons = contest
+    values = 100 * (solved.own.estimate - _OFFSET[figure.name])
+    found_in = solved.differences.intervals
+    p_values = two_sided(solved.differences)
     for k, (one, other) in enumerate(places):
         reason = reasons[one] or reasons[other]
         undefined = reason == TOO_LOW
-        limits = (solved.intervals.estimate[k], solved.intervals.low[k], solved.intervals.high[k])
+        limits = (found_in.estimate[k], found_in.low[k], found_in.high[k])
         found = [np.nan if undefined else 100 * float(x) for x in limits]
         blocked = bool(reason) or not np.isfinite(p_values[k])
         yield {
@@ -199,7 +170,7 @@ def _differences(
         }
 
 
-def _reasons(figure: Figure, solver: _Solver, settings: Statistics) -> list[str]:
+def _reasons(figure: Figure, solved: Solution, settings: Statistics) -> list[str]:
     """Why a model's figure allows no test; empty where it does."""
     n_clusters, n_models = len(figure.units), len(figure.sides)
     if n_clusters < settings.minimum_clusters:
@@ -209,8 +180,7 @@ def _reasons(figure: Figure, solver: _Solver, settings: Statistics) -> list[str]
         return [""] * n_models
     low: Any = np.zeros(n_models, dtype=bool)
     if figure.name == CHANGE:
-        references = solver.own(figure, figure.references)
-        low = too_low(references, slice(None), settings.dice_floor)
+        low = too_low(solved.references, slice(None), settings.dice_floor)
     return [
         TOO_LOW
         if low[k]
@@ -251,13 +221,10 @@ def _family(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _ranked(
-    figure: Figure,
-    table: Sequence[dict[str, Any]],
-    solver: _Solver,
-    labels: Sequence[str],
-    settings: Statistics,
+    contest: _Contest, table: Sequence[dict[str, Any]], labels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """One row a model, best first."""
+    figure, limits = contest.figure, contest.solved.own
     sets = {k: figure.keys[k] for k in SET_KEYS}
     own = [
         row
@@ -271,9 +238,7 @@ def _ranked(
             one, other = places[row["first"]], places[row["second"]]
             shown.append((one, other) if row["difference"] > 0 else (other, one))
     found = ranks(len(labels), shown)
-    limits = solver.own(figure, figure.sides)
     best_first = sorted(places.values(), key=lambda k: (found[k].first, -limits.estimate[k], k))
-    reasons = _reasons(figure, solver, settings)
     for k in best_first:
         yield {
             "figure": figure.name,
@@ -287,5 +252,5 @@ def _ranked(
             "n_samples": figure.n_samples,
             "n_clusters": len(figure.units),
             "tied_with": [labels[t] for t in found[k].tied_with],
-            "reason": reasons[k] or None,
+            "reason": contest.reasons[k] or None,
         }
