@@ -12,6 +12,7 @@ imports nothing but pytest. PYTEST_DONT_REWRITE: it holds no assertion, and whoe
 it before pytest did is not to be warned.
 """
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Folder above the datasets' own. [default: VLSM_DATA_ROOT, else data]",
     )
     group.addoption(
-        "--vlsm-limit", type=int, metavar="N", help="At most so many images per dataset."
+        "--vlsm-limit", type=_count, metavar="N", help="At most so many images per dataset."
     )
     group.addoption("--vlsm-device", default="auto", help="auto, cpu or cuda.")
     group.addoption(
@@ -57,6 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Untrained models, to try the machinery.",
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}. A whole number from 1 on is needed.")
+    return int(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

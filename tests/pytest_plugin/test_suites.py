@@ -144,3 +144,9 @@ def test_what_does_not_apply_is_skipped_with_its_reason(inner, place):
     found = inner("my.suite.yaml", "-k", "never")
     found.assert_outcomes(skipped=1, deselected=6)
     found.stdout.fnmatch_lines(["*does not apply: *"])
+
+
+def test_a_limit_below_one_is_refused(inner):
+    found = inner("my.suite.yaml", "--vlsm-limit", "0")
+    assert found.ret == 4
+    found.stderr.fnmatch_lines(["*--vlsm-limit: found '0'. A whole number from 1 on is needed."])

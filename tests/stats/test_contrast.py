@@ -201,8 +201,8 @@ def rare(rng, share, shape):
     ("loss", "n_clusters", "shares", "least"),
     [
         (smooth, 20, (0.10, 0.30), 0.93),
-        (smooth, 100, (0.10, 0.10), 0.93),
-        (rare, 40, (0.05, 0.125), 0.90),
+        pytest.param(smooth, 100, (0.10, 0.10), 0.93, marks=pytest.mark.slow),
+        pytest.param(rare, 40, (0.05, 0.125), 0.90, marks=pytest.mark.slow),
         (rare, 100, (0.05, 0.125), 0.92),
     ],
 )

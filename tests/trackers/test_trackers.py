@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.errors import UsageError
-from harness.trackers import TRACKERS, check_trackers, log_run
+from harness.trackers import TRACKERS, check_trackers, log_run, mlflow_client
 from harness.trackers.content import tracked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +83,50 @@ def test_a_run_logs_what_it_found(store, monkeypatch, tmp_path):
     assert store.manifest["trackers"] == {"mlflow": {"m@1": "first", "blind@1": "first"}}
 
 
+class Client:
+    """As much of MLflow's client as is called, in memory."""
+
+    def __init__(self, params):
+        self.params, self.batches, self.files = dict(params), [], []
+
+    def get_run(self, run_id):
+        return SimpleNamespace(data=SimpleNamespace(params=self.params))
+
+    def log_batch(self, run_id, **values):
+        self.batches.append({k: {v.key: v.value for v in own} for k, own in values.items()})
+
+    def log_artifact(self, run_id, path):
+        self.files.append(Path(path).name)
+
+    def set_terminated(self, run_id):
+        self.batches.append("end")
+
+
+def test_mlflow_is_written_in_batches_and_no_parameter_is_changed(store, monkeypatch):
+    """The real store, which is slow, is asked below; here is what it is sent."""
+    entity = SimpleNamespace(
+        Metric=lambda k, v, at, step: SimpleNamespace(key=k, value=v),
+        Param=lambda k, v: SimpleNamespace(key=k, value=v),
+        RunTag=lambda k, v: SimpleNamespace(key=k, value=v),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(entities=entity))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entity)
+    (one,) = tracked(store)
+    one = replace(one, metrics={f"m{k}": float(k) for k in range(250)})
+    client = Client({"plan_sha256": "0", "harness": "0.0.9"})
+
+    mlflow_client._write(client, "id", one)
+
+    *sent, end = client.batches
+    assert end == "end"
+    assert [len(b["metrics"]) for b in sent if "metrics" in b] == [100, 100, 50]
+    params = {k: v for b in sent for k, v in b.get("params", {}).items()}
+    tags = {k: v for b in sent for k, v in b.get("tags", {}).items()}
+    assert params.keys() == one.params.keys() - {"plan_sha256", "harness"}
+    assert tags == {**one.tags, "param.harness": "0.1.0"}
+    assert client.files == ["summary.md", "summary.json", "verdicts.json"]
+
+
 MLFLOW = """
 import json, sys
 from pathlib import Path
@@ -114,8 +160,9 @@ print("FOUND" + json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_mlflow_holds_the_run_in_a_local_store(store, tmp_path):
-    """In a process of its own: its imports take seconds and warn."""
+    """In a process of its own: its imports and its store's migrations take seconds, and warn."""
     (one,) = tracked(store)
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
