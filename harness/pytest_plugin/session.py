@@ -81,6 +81,11 @@ def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
             "vlsm_audit: the test has no marker. It says what to run: put "
             "@pytest.mark.vlsm('random_word') above the test."
         )
+    if len(marker.args) > 2:
+        raise UsageError(
+            f"@pytest.mark.vlsm: {len(marker.args)} arguments without a name. At most suite and "
+            "model stand without one. Name the others."
+        )
     given = dict(zip(("suite", "model"), marker.args, strict=False)) | marker.kwargs
     known = {f.name for f in fields(Request)} - {"models", "random_weights"} | {"model"}
     for name in given:
@@ -121,7 +126,9 @@ def audited(config: pytest.Config, request: Request) -> Audit:
         with _alone(folder):
             done = _done(folder, _session(config))
             if done is None:
-                done = _run(request, folder) | {"session": _session(config)}
+                # Where pytest captures nothing (-s) progress can be seen.
+                quiet = config.getoption("capture") != "no"
+                done = _run(request, folder, quiet=quiet) | {"session": _session(config)}
                 (folder / "done.json").write_text(json.dumps(done), encoding="utf-8")
         audits[request.key] = _opened(done)
     return audits[request.key]
@@ -173,7 +180,7 @@ def _done(folder: Path, session: str) -> dict[str, Any] | None:
     return found if found["session"] == session else None
 
 
-def _run(request: Request, folder: Path) -> dict[str, Any]:
+def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
@@ -197,7 +204,7 @@ def _run(request: Request, folder: Path) -> dict[str, Any]:
             runs=folder,
             limit=request.limit,
             conditions=Conditions(device=request.device, random_weights=request.random_weights),
-            quiet=True,
+            quiet=quiet,
         )
         with store.locked():
             finish(store, quiet=True)

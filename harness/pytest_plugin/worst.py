@@ -1,7 +1,7 @@
 """The cases of a failed verdict that say most: both prompts as a word diff, Dice of both.
 
 Conventions: *worst* is what speaks most against the expectation: the deepest falls where Dice
-should stay or rise, the highest Dice where it should fall.
+should stay or rise, the highest Dice where it should fall; one case a sample.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,9 @@ def worst_cases(store: RunStore, verdict: Verdict, *, count: int) -> Iterator[st
     rows = _cases(store, verdict)
     # Where the figure is too high, high cases are the worst.
     too_high = verdict.estimate > verdict.accepted_high
-    order = rows.sort("change", "case_id", descending=[too_high, False])
+    order = rows.sort("change", "case_id", descending=[too_high, False]).unique(
+        "sample_id", keep="first", maintain_order=True
+    )
     if order.height:
         yield "worst cases:" if order.height > count else "cases:"
     for row in order.head(count).iter_rows(named=True):

@@ -54,6 +54,7 @@ def test_without_a_model_such_a_test_is_skipped(inner, place):
     [
         ("", "vlsm_audit: the test has no marker. It says what to run: put"),
         ("@pytest.mark.vlsm('a.yaml', limt=3)", "unknown argument 'limt'. Did you mean 'limit'?"),
+        ("@pytest.mark.vlsm('a.yaml', 'b', 'c')", "3 arguments without a name. At most suite"),
         ("@pytest.mark.vlsm()", "@pytest.mark.vlsm: no suite. One is needed."),
         ("@pytest.mark.vlsm('random_wrd')", "Did you mean 'random_word'?"),
     ],
