@@ -151,11 +151,14 @@ def _texts(subject: Subject, place: int) -> pl.DataFrame:
 
 
 def _answered(pairs: Pairs) -> pl.Series:
-    """Cases with a Dice of their own and of their original, for every subject."""
+    """Cases with a Dice of their own and of their original, and agreement, for every subject."""
     found: dict[int, list[pl.Series]] = {}
+    originals = pairs.cells.filter(pl.col("probe") == "original")["cell"]
+    compared = pl.col("agreement").is_not_null() | pl.col("cell").is_in(originals.implode())
     n_cells = pairs.plan.cells.height
     for cases in pairs.chunks():
-        whole = cases.filter(pl.col("dice").is_not_null() & pl.col("reference").is_not_null())
+        both = pl.col("dice").is_not_null() & pl.col("reference").is_not_null()
+        whole = cases.filter(both & compared)
         subject = int(cases["cell"][0]) // n_cells
         found.setdefault(subject, []).append(whole["case_id"])
     return reduce(_intersection, [pl.concat(parts) for parts in found.values()])

@@ -292,3 +292,17 @@ def test_cut_away_edits_are_left_out_for_both(compared_run):
     assert [c.n_compared for c in found.coverage] == [c.n_common - 10 for c in found.coverage]
     empty = found.differences.filter(pl.col("probe") == "empty_prompt")
     assert empty["n_samples"].to_list() == [50]
+
+
+def test_cases_without_an_agreement_are_left_out_for_both(compared_run):
+    """Of the second model ten cases of one probe lack the overlap with the original's mask."""
+
+    def changed(found):
+        cases = found.plan.filter(pl.col("probe") == "swap").sort("case_id")["case_id"][:10]
+        lost = pl.col("case_id").is_in(cases.implode()) & (pl.col("model_id") == "blind@1")
+        overlap = pl.when(~lost).then("tp_original")
+        return replace(found, scores=found.scores.with_columns(tp_original=overlap))
+
+    found = compared(compared_run(change=changed))
+    assert [c.n_common - c.n_compared for c in found.coverage] == [10, 10]
+    assert found.differences.filter(pl.col("figure") == STEADINESS)["difference"].is_finite().all()
