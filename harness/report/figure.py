@@ -80,7 +80,7 @@ def cut(name: str, longest: int = LONGEST_NAME) -> str:
 
     Example:
         >>> cut("phantom-biomedclipseg-d-crowd", 20)
-        'phantom-bi…d-d-crowd'
+        'phantom-bi…g-d-crowd'
     """
     printable = "".join(c if c.isprintable() else "?" for c in name)
     if len(printable) <= longest:
@@ -112,10 +112,11 @@ def configured(chart: Any) -> Any:
 
 def styled(chart: Any, *, title: str = "") -> Any:
     """A chart in the shared look, `WIDTH` wide with all its labels unless it says otherwise."""
-    fitted = chart.properties(autosize={"type": "fit", "contains": "padding"})
-    if title:
-        fitted = fitted.properties(title=cut(title, 48))
-    return configured(fitted)
+    import altair as alt
+
+    if not isinstance(chart, alt.HConcatChart):  # which cannot be fitted, but is sized by its parts
+        chart = chart.properties(autosize={"type": "fit", "contains": "padding"})
+    return configured(chart.properties(title=cut(title, 48)) if title else chart)
 
 
 def unstyled(chart: Any) -> Any:
