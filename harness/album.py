@@ -52,7 +52,8 @@ class Bits(NamedTuple):
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> "Bits":
         """Pack a mask ``(H, W)``."""
-        return cls(*mask.shape, np.packbits(mask, axis=1).tobytes())
+        height, width = mask.shape
+        return cls(height, width, np.packbits(mask, axis=1).tobytes())
 
     def save(self, path: Path) -> None:
         """Write a 1-bit PNG; a picture of that name is there in full or not at all."""
@@ -126,9 +127,7 @@ class Selection:
     def all(self) -> list[Kept]:
         """What is kept: groups in order, the best of each first."""
         found = [kept for own in self._kept.values() for kept in own.values()]
-        return sorted(
-            found, key=lambda x: (tuple(name or "" for name in x.group), x.kind, *x.rank)
-        )
+        return sorted(found, key=lambda x: (tuple(name or "" for name in x.group), x.kind, *x.rank))
 
 
 class Album:

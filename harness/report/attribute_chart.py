@@ -12,10 +12,12 @@ from typing import Any
 import polars as pl
 
 from harness.report.figure import Figure, Panel
-from harness.report.marks import dots, height_px, padded
+from harness.report.marks import Sign, dots, height_px, key_panel, padded, signs_of
+from harness.report.palette import light
 
 RANDOM, OPPOSITE, OTHER = "random_word", "antonym", "swap_value"
-_LABEL_PX, _SIDE_PX = 72, 118
+_SIDE_PX = 118
+"""Width of one half: two of them and the words of the rows make a panel."""
 
 
 def attribute_changes(summary: pl.DataFrame) -> pl.DataFrame:
@@ -50,6 +52,7 @@ def attribute_figure(summary: pl.DataFrame, names: dict[str, str]) -> Figure | N
         own = drawn.filter(pl.col("model_id") == model_id)
         if own.height:
             panels.append(Panel(name, _described(own), _butterfly(own, drawn, domain)))
+    panels.append(_key(drawn))
     caption = (
         "Relative change of Dice when one attribute's value becomes a random uncommon word "
         "(left), or its opposite (filled, right) or another value of the data set (hollow, "
@@ -70,7 +73,15 @@ def _series(rows: pl.DataFrame) -> pl.DataFrame:
             pl.lit("value")
         ),
         hollow=pl.col("perturbation") == OTHER,
-    )  # fmt: skip
+    ).with_columns(lane=pl.format("{} {}", "hollow", "series"))  # fmt: skip
+
+
+def _key(drawn: pl.DataFrame) -> Panel:
+    signs = signs_of(sorted(set(drawn["series"])))
+    if drawn["hollow"].any():
+        grey = light("grey")
+        signs += [Sign("opposite", grey), Sign("another value of the data set", grey, hollow=True)]
+    return key_panel(signs)
 
 
 def _described(own: pl.DataFrame) -> str:
@@ -86,9 +97,10 @@ def _butterfly(own: pl.DataFrame, everyone: pl.DataFrame, domain: tuple[float, f
 
     rows = sorted(set(everyone["row"]))
     series = sorted(set(everyone["series"]))
-    height = height_px(len(rows), len(series))
+    lanes = sorted(set(everyone.filter(pl.col("side") == "value")["lane"]))
+    height = height_px(len(rows), max(len(series), len(lanes)))
     halves = []
-    for side, title in (("random", "random word, %"), ("value", "opposite / other value, %")):
+    for side, title in (("random", "random word, %"), ("value", "other value, %")):
         chart = dots(
             own.filter(pl.col("side") == side),
             rows=rows,
@@ -96,6 +108,7 @@ def _butterfly(own: pl.DataFrame, everyone: pl.DataFrame, domain: tuple[float, f
             domain=domain,
             title=title,
             labels=side == "random",
+            lanes=lanes if side == "value" else (),
         )
         halves.append(chart.properties(width=_SIDE_PX, height=height))
     return alt.hconcat(*halves, spacing=10)

@@ -67,7 +67,9 @@ def word_effects(store: RunStore, suite: Suite) -> pl.DataFrame:
 def word_figure(effects: pl.DataFrame, names: Mapping[str, str]) -> Figure | None:
     """A panel a model, a tick a word; None without random words."""
     drawn = effects.drop_nulls("change_percent").with_columns(
-        row=pl.concat_str("attribute", pl.format("({})", "dataset"), separator=" ", ignore_nulls=True)
+        row=pl.concat_str(
+            "attribute", pl.format("({})", "dataset"), separator=" ", ignore_nulls=True
+        )
     )
     if drawn.is_empty():
         return None
@@ -98,7 +100,9 @@ def _ticks(own: pl.DataFrame, rows: list[str], domain: tuple[float, float]) -> A
     import altair as alt
 
     scale = alt.Scale(domain=list(domain), nice=False)
-    x = alt.X("change_percent:Q", title="change of Dice, %", scale=scale, axis=alt.Axis(tickCount=4))
+    x = alt.X(
+        "change_percent:Q", title="change of Dice, %", scale=scale, axis=alt.Axis(tickCount=4)
+    )
     axis = alt.Axis(labelLimit=150, ticks=False, domain=False)
     y = alt.Y("row:N", sort=rows, title=None, axis=axis, scale=alt.Scale(domain=rows))
     ticks = alt.Chart(own).mark_tick(thickness=1.6, size=13, color=light("blue"), opacity=0.8)
@@ -120,7 +124,9 @@ def subgroups(store: RunStore, suite: Suite, modalities: Mapping[str, str]) -> p
     dice = case_dice(store, suite)
     plan = store.plan_scan()
     samples = ("dataset", "split", "sample_id")
-    targets = plan.select("image_id", *samples).unique().group_by("image_id").agg(n_targets=pl.len())
+    targets = (
+        plan.select("image_id", *samples).unique().group_by("image_id").agg(n_targets=pl.len())
+    )
     is_original = pl.col("case_id") == pl.col("original_case_id")
     originals = (
         plan.filter(is_original)
@@ -169,8 +175,13 @@ def _grouped_by(modalities: Mapping[str, str]) -> pl.Expr:
     modality = pl.col("dataset").replace_strict(
         dict(modalities), default="not stated", return_dtype=pl.String
     )
-    return pl.concat_list(
-        pl.struct(grouping=pl.lit("target's share of the picture"), order=order.cast(pl.Int32), group=size),
-        pl.struct(grouping=pl.lit("targets a picture"), order=number.cast(pl.Int32), group=several),
-        pl.struct(grouping=pl.lit("modality"), order=pl.lit(0, pl.Int32), group=modality),
-    ).alias("groups")  # fmt: skip
+    found = (
+        ("target's share of the picture", order, size),
+        ("targets a picture", number, several),
+        ("modality", pl.lit(0), modality),
+    )
+    groups = [
+        pl.struct(grouping=pl.lit(name), order=place.cast(pl.Int32), group=group)
+        for name, place, group in found
+    ]
+    return pl.concat_list(groups).alias("groups")

@@ -145,7 +145,7 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
 def _svg(chart: Any) -> str:
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(chart.to_dict()))
+    return str(vl_convert.vegalite_to_svg(chart.to_dict(validate=False)))
 
 
 def write_figure(figure: Figure, folder: Path) -> list[Path]:

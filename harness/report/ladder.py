@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from harness.report.figure import WIDTH, Figure, Panel
-from harness.report.marks import series_scales
+from harness.report.marks import key_panel, series_scales, signs_of
 from harness.suites import Suite
 
 BESIDE = {"class_only": "class", "other_sample": "other"}
@@ -66,6 +66,7 @@ def ladder_figure(
         own = rows.filter(pl.col("model_id") == model_id)
         if own.height:
             panels.append(Panel(name, _described(own), _panel(own, steps, series)))
+    panels.append(key_panel(signs_of(series)))
     caption = (
         "Dice as the prompt grows from nothing (p0) to all attributes; right of the ladder the "
         "class word alone and another sample's prompt, against the sample's own mask. Bars are "
@@ -85,14 +86,13 @@ def _panel(own: pl.DataFrame, steps: list[str], series: list[str]) -> Any:
     import altair as alt
 
     hue, shape = series_scales(series)
-    legend = alt.Legend(title=None)
-    x = alt.X("rung:N", sort=steps, title=None, scale=alt.Scale(domain=steps), axis=alt.Axis(labelAngle=0))
+    axis = alt.Axis(labelAngle=0)
+    x = alt.X("rung:N", sort=steps, title=None, scale=alt.Scale(domain=steps), axis=axis)
     y = alt.Y("dice:Q", title="Dice", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
-    color = alt.Color("series:N", scale=hue, legend=legend)
+    color = alt.Color("series:N", scale=hue, legend=None)
     base = alt.Chart(own).encode(x=x, color=color)
-    on_ladder = base.transform_filter(
-        {"not": {"field": "rung", "oneOf": list(BESIDE.values())}}
-    ).mark_line(strokeWidth=1.6, opacity=0.75)
+    beside = " && ".join(f"datum.rung != '{name}'" for name in BESIDE.values())
+    on_ladder = base.transform_filter(beside).mark_line(strokeWidth=1.6, opacity=0.75)
     bars = base.transform_filter("isValid(datum.dice_low)").mark_rule(strokeWidth=1.5)
     points = base.mark_point(filled=True, size=45, opacity=1)
     floor = alt.Chart(own.filter(pl.col("floor").is_not_null()).unique("series")).mark_rule(
@@ -102,7 +102,5 @@ def _panel(own: pl.DataFrame, steps: list[str], series: list[str]) -> Any:
         floor.encode(y=alt.Y("floor:Q"), color=color),
         on_ladder.encode(y=y),
         bars.encode(y=alt.Y("dice_low:Q", title="Dice"), y2="dice_high"),
-        points.encode(y=y, shape=alt.Shape("series:N", scale=shape, legend=legend)),
-    ).properties(width=WIDTH, height=230 + 18 * ((len(series) + 1) // 2))
-
-
+        points.encode(y=y, shape=alt.Shape("series:N", scale=shape, legend=None)),
+    ).properties(width=WIDTH, height=230)

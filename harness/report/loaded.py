@@ -60,14 +60,15 @@ class LoadedRun:
     @cached_property
     def verdicts(self) -> pl.DataFrame:
         """One row an expectation."""
-        return pl.DataFrame([v.record() for v in self.assessment.verdicts], infer_schema_length=None)
+        return pl.DataFrame(
+            [v.record() for v in self.assessment.verdicts], infer_schema_length=None
+        )
 
     @cached_property
     def language(self) -> pl.DataFrame:
         """One row a (model, data set, prompts, prompt type)."""
-        return pl.DataFrame(
-            [v.record() for v in self.assessment.language], infer_schema_length=None
-        )
+        rows = [v.record() for v in self.assessment.language]
+        return pl.DataFrame(rows, infer_schema_length=None)
 
     @cached_property
     def models(self) -> tuple[Mapping[str, Any], ...]:

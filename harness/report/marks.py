@@ -5,10 +5,11 @@ limits that are NaN draw no line. Series differ in hue and in shape.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from harness.report.figure import WIDTH, Panel, cut
 from harness.report.palette import HUES, light
 
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
@@ -40,7 +41,7 @@ def dots(
     domain: tuple[float, float],
     title: str,
     labels: bool = True,
-    legend: bool = True,
+    lanes: Sequence[str] = (),
 ) -> Any:
     """Dots with intervals, a row of words each, one place within it a series.
 
@@ -51,20 +52,19 @@ def dots(
         domain: Of the values.
         title: Of the axis of values.
         labels: Whether the rows are named.
-        legend: Whether the series are.
+        lanes: Values of the column `lane`, in order, where a row has more places than series.
     """
     import altair as alt
 
     hue, shape = series_scales(series)
-    axis = alt.Axis(labelLimit=120, ticks=False, domain=False, grid=False) if labels else None
-    many = len(series) > 1
-    shown = alt.Legend(title=None) if legend and many else None
+    axis = alt.Axis(labelLimit=150, ticks=False, domain=False, grid=False) if labels else None
     base = alt.Chart(frame.with_columns(pl.col("value", "low", "high").clip(*domain))).encode(
-        y=alt.Y("row:N", sort=list(rows), title=None, axis=axis),
-        color=alt.Color("series:N", scale=hue, legend=shown),
+        y=alt.Y("row:N", sort=list(rows), title=None, axis=axis)
     )
-    if many:
-        base = base.encode(yOffset=alt.YOffset("series:N", sort=list(series)))
+    field, places = ("lane", lanes) if lanes else ("series", series)
+    if len(places) > 1:
+        scale = alt.Scale(domain=list(places))
+        base = base.encode(yOffset=alt.YOffset(f"{field}:N", scale=scale))
     x = alt.X(
         "value:Q",
         title=title,
@@ -73,21 +73,71 @@ def dots(
     )
     zero = alt.Chart(pl.DataFrame({"value": [0.0]})).mark_rule(color=light("zero"), strokeWidth=1.5)
     lines = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-    points = base.encode(x=x, shape=alt.Shape("series:N", scale=shape, legend=shown))
-    paper = light("paper")
+    points = base.encode(x=x, shape=alt.Shape("series:N", scale=shape, legend=None))
+    stroke = alt.Stroke("series:N", scale=hue, legend=None)
+    fill = alt.Fill("series:N", scale=hue, legend=None)
+    full = points.transform_filter("!datum.hollow").mark_point(opacity=1, size=50)
+    hollow = points.transform_filter("datum.hollow").mark_point(
+        opacity=1, size=45, strokeWidth=1.8, fill=light("paper")
+    )
     return alt.layer(
         zero.encode(x="value:Q"),
-        lines.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title), x2="high"),
-        points.transform_filter("!datum.hollow").mark_point(filled=True, opacity=1, size=50),
-        points.transform_filter("datum.hollow").mark_point(
-            filled=True, fill=paper, strokeWidth=1.8, opacity=1, size=45
+        lines.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=title), x2="high", stroke=stroke
         ),
+        full.encode(fill=fill, stroke=stroke),
+        hollow.encode(stroke=stroke),
     )
 
 
 def height_px(n_rows: int, n_series: int) -> int:
     """Height of a panel of dots."""
     return max(40, n_rows * (ROW_PX * max(1, n_series) + 8))
+
+
+class Sign(NamedTuple):
+    """One entry of a key: what a mark means. Without a hue it is words alone."""
+
+    text: str
+    hue: str = ""
+    shape: str = "circle"
+    hollow: bool = False
+
+
+def signs_of(series: Sequence[str]) -> list[Sign]:
+    """The signs of series in their usual looks."""
+    hues, shapes = looks(series)
+    return [Sign(text, hue, shape) for text, hue, shape in zip(series, hues, shapes, strict=True)]
+
+
+def key_panel(signs: Sequence[Sign]) -> Panel:
+    """What the marks of a figure mean, once for all its panels."""
+    import altair as alt
+
+    entries = pl.DataFrame(
+        [{"row": row, **sign._asdict(), "text": cut(sign.text)} for row, sign in enumerate(signs)]
+    )
+    rows = alt.Scale(domain=[-0.6, len(signs) - 0.4], reverse=True, nice=False)
+    y = alt.Y("row:Q", scale=rows, axis=None)
+    chart = alt.Chart(entries)
+    marks = chart.transform_filter("datum.hue != ''").mark_point(
+        size=80, opacity=1, strokeWidth=1.8
+    )
+    shape = alt.Shape("shape:N", scale=None)
+    layers = [
+        marks.transform_filter(f"{'' if hollow else '!'}datum.hollow").encode(
+            x=alt.value(8),
+            y=y,
+            shape=shape,
+            stroke=alt.Stroke("hue:N", scale=None),
+            fill=alt.value(light("paper")) if hollow else alt.Fill("hue:N", scale=None),
+        )
+        for hollow in (False, True)
+    ]
+    words = chart.mark_text(align="left").encode(x=alt.value(20), y=y, text="text:N")
+    told = "; ".join(sign.text for sign in signs)
+    height = 20 * len(signs) + 10
+    return Panel("Key", told, alt.layer(*layers, words).properties(width=WIDTH, height=height))
 
 
 def padded(values: Sequence[float], *, least: tuple[float, float]) -> tuple[float, float]:

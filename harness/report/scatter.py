@@ -10,7 +10,16 @@ from typing import Any
 import polars as pl
 
 from harness.report.figure import WIDTH, Figure, Panel
-from harness.report.marks import dots, height_px, padded, series_scales
+from harness.report.marks import (
+    Sign,
+    dots,
+    height_px,
+    key_panel,
+    looks,
+    padded,
+    series_scales,
+    signs_of,
+)
 from harness.report.palette import light
 from harness.report.sections import AWAY
 
@@ -52,11 +61,20 @@ def away_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure | Non
         if mine.height:
             chart = dots(
                 mine, rows=rows, series=series, domain=domain, title="change of Dice, %"
-            ).properties(width=WIDTH, height=height_px(len(rows), 2) + 70)
+            ).properties(width=WIDTH, height=height_px(len(rows), 2) + 45)
             told = "; ".join(
                 f"{r['row']}, {r['series']}: {r['value']:.1f} %" for r in mine.iter_rows(named=True)
             )
             panels.append(Panel(name, told, chart))
+    hues, shapes = looks(series)
+    panels.append(
+        key_panel(
+            [
+                Sign("the model", hues[0], shapes[0]),
+                Sign("the image-only control", hues[1], shapes[1], hollow=True),
+            ]
+        )
+    )
     caption = (
         "Relative change of Dice from the test splits of the sets a model was trained on to each "
         "other set. Another set may simply be harder: the hollow mark is the image-only control's "
@@ -85,6 +103,7 @@ def agreement_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure 
         for model_id, name in names.items()
         if (own := data.filter(pl.col("model_id") == model_id)).height
     ]
+    panels.append(key_panel([Sign("what the probe does to the meaning"), *signs_of(MEANINGS)]))
     caption = (
         "Each point is a probe on a data set. Low and left: the mask moves and the score falls. "
         "Low at zero: the mask moves and the score does not tell. Upper corner: nothing happens."
@@ -107,7 +126,6 @@ def _scatter(own: pl.DataFrame, domain: tuple[float, float]) -> Any:
     import altair as alt
 
     hue, shape = series_scales(MEANINGS)
-    legend = alt.Legend(title="meaning", columns=4)
     x = alt.X(
         "change:Q", title="change of Dice, %", scale=alt.Scale(domain=list(domain), nice=False),
         axis=alt.Axis(tickCount=5),
@@ -121,9 +139,9 @@ def _scatter(own: pl.DataFrame, domain: tuple[float, float]) -> Any:
         .encode(
             x=x,
             y=y,
-            color=alt.Color("meaning:N", scale=hue, legend=legend),
-            shape=alt.Shape("meaning:N", scale=shape, legend=legend),
+            color=alt.Color("meaning:N", scale=hue, legend=None),
+            shape=alt.Shape("meaning:N", scale=shape, legend=None),
         )
     )
     zero = alt.Chart(pl.DataFrame({"change": [0.0]})).mark_rule(color=light("zero")).encode(x=x)
-    return (zero + points).properties(width=WIDTH, height=260)
+    return (zero + points).properties(width=WIDTH, height=230)
