@@ -125,6 +125,7 @@ class _Maker:
             "are, from the folder in which the run was started."
         )
         self._classes: dict[str, tuple[str, tuple[int, int]]] = {}
+        self._drawn: dict[tuple[Path, str], str] = {}
         self.images: dict[str, str] = {}
         self.why_none: list[str] = []
 
@@ -166,13 +167,18 @@ class _Maker:
         }
         masks, files = [], []
         for kind, (caption, path) in stored.items():
-            mask = read_mask(path)
-            drawn = pictures.png(pictures.overlay(mask, size, kind))
-            masks.append((kind, caption, pictures.uri(drawn, "png")))
+            masks.append((kind, caption, self._overlay(path, size, kind)))
             if self._asked == FULL and self._folder is not None:
                 files.append((caption, self._full(image, path, kind)))
         ratio = size[0] / size[1]
         return Shown(**texts, image=name, masks=tuple(masks), ratio=ratio, files=tuple(files))
+
+    def _overlay(self, path: Path, size: tuple[int, int], kind: str) -> str:
+        """A mask as an address; targets and originals serve many cases."""
+        if (path, kind) not in self._drawn:
+            drawn = pictures.png(pictures.overlay(read_mask(path), size, kind))
+            self._drawn[path, kind] = pictures.uri(drawn, "png")
+        return self._drawn[path, kind]
 
     def _image(self, image: str) -> tuple[str, tuple[int, int]]:
         if image not in self._classes:

@@ -77,7 +77,7 @@ def png(picture: Image.Image) -> bytes:
     """A mask as a file."""
     held = io.BytesIO()
     given = picture.info.get("transparency")
-    picture.save(held, format="PNG", optimize=True, bits=2, transparency=given)
+    picture.save(held, format="PNG", bits=2, transparency=given)
     return held.getvalue()
 
 
