@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WIDTH = 350
 """Pixels of a panel: what a window of 400 pixels can show."""
 LONGEST_NAME = 34
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+"""One set of metrics nearly everywhere, so that text is as wide as it was measured."""
 PNG_PIXELS = 3
 """Dots a pixel of the written pictures: 288 dots an inch."""
 
@@ -97,7 +99,7 @@ def look() -> dict[str, Any]:
     """The configuration that all charts share."""
     ink, muted, line = light("ink"), light("muted"), light("line")
     return {
-        "font": "sans-serif",
+        "font": FONT,
         "background": "transparent",
         "aria": False,
         "view": {"stroke": None},
