@@ -143,14 +143,22 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
     from markupsafe import Markup, escape
 
-    svg = themed(_svg(specification(panel, title=title)))
-    svg = re.sub(r"(clip|gradient_)(\d+)", rf"{name}-\1\2", svg)
+    svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name), _svg(specification(panel, title=title)))
     told = (
         f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
         f'{escape(panel.title)}</title><desc id="{name}-d">{escape(panel.description)}</desc>'
     )
     head, _, rest = svg.partition(">")
     return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
+
+
+def _own(tag: str, name: str) -> str:
+    """A tag in the theme's colours, with ids of its own; texts between tags stay as they are.
+
+    One picture has one role: those that Vega gives to its parts say nothing to a reader.
+    """
+    bare = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", tag)
+    return themed(re.sub(r"\b(clip|gradient_)(?=\d)", rf"{name}-\1", bare))
 
 
 def _svg(spec: dict[str, Any]) -> str:
