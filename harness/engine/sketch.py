@@ -109,7 +109,8 @@ class Sketch:
         code = self._code[rows]
         bar = self._bars[kind][code]
         earlier = self._case_ids[rows] < self._bar_ids[kind][code]
-        return np.isfinite(score) & ((-score < bar) | ((-score == bar) & earlier))
+        passes: NDArray[np.bool_] = (-score < bar) | ((-score == bar) & earlier)
+        return passes & np.isfinite(score)
 
     def _raise_bar(self, kind: str, code: int) -> None:
         """What a case must rank before, from this shard and from the run before it."""

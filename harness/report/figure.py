@@ -143,7 +143,9 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
     from markupsafe import Markup, escape
 
-    svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name), _svg(specification(panel, title=title)))
+    numbers: dict[str, int] = {}
+    svg = _svg(specification(panel, title=title))
+    svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name, numbers), svg)
     told = (
         f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
         f'{escape(panel.title)}</title><desc id="{name}-d">{escape(panel.description)}</desc>'
@@ -152,13 +154,18 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
 
 
-def _own(tag: str, name: str) -> str:
+def _own(tag: str, name: str, numbers: dict[str, int]) -> str:
     """A tag in the theme's colours, with ids of its own; texts between tags stay as they are.
 
     One picture has one role: those that Vega gives to its parts say nothing to a reader.
     """
     bare = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", tag)
-    return themed(re.sub(r"\b(clip|gradient_)(?=\d)", rf"{name}-\1", bare))
+
+    def named(found: re.Match[str]) -> str:
+        # Vega counts them through all drawings of a process.
+        return f"{name}-{found[1]}{numbers.setdefault(found[0], len(numbers))}"
+
+    return themed(re.sub(r"\b(clip|gradient_)\d+", named, bare))
 
 
 def _svg(spec: dict[str, Any]) -> str:

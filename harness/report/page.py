@@ -59,6 +59,7 @@ def environment(*folders: Path) -> "Environment":
         version=__version__,
         style=Markup(stylesheet() + own["style.css"]),  # our own files
         script=Markup(own["page.js"]),
+        theme=Markup(stylesheet()),
     )
     found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became, drawn=drawing)
     return found
