@@ -35,7 +35,8 @@ def figure_cell(value: float | None, digits: int, *ends: float | None) -> Cell:
     if text != "-" and limits and "-" not in limits:
         text += f" [{', '.join(limits)}]"
     is_known = value is not None and math.isfinite(value)
-    return Cell(text, f"{value:.6g}" if is_known else "")
+    # Adding 0 turns -0.0, a matter of rounding, into 0.0.
+    return Cell(text, f"{value + 0.0:.6g}" if is_known else "")
 
 
 def count_cell(value: int | None) -> Cell:
@@ -96,7 +97,7 @@ def csv_text(data: pl.DataFrame) -> str:
     texts = pl.selectors.string()
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
-        pl.selectors.float().fill_nan(None).round_sig_figs(10),
+        pl.selectors.float().fill_nan(None).round_sig_figs(10) + 0.0,
     ).write_csv()
 
 
