@@ -43,7 +43,9 @@ def demo(
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
         typer.echo("  summary.md     every probe, with intervals and what did not apply")
         typer.echo("  verdicts.json  what is concluded, with evidence and what confounds it")
+        typer.echo("  masks/         the worst and steadiest cases, for the report's gallery")
         typer.echo("  summary.json   the figures for programs; plan.parquet, scores/: every case")
+        typer.echo(f"As a page, with pictures: vlsm-harness report {out}")
 
 
 def shipped_models() -> list[str]:
