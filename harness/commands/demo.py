@@ -69,6 +69,7 @@ def show(found: "Assessment") -> None:
     from rich.text import Text
 
     from harness.report.calibration import sentences, table
+    from harness.report.headline import most_telling
 
     console = Console(width=None if Console().is_terminal else 120)
     summary = found.summary
@@ -78,7 +79,7 @@ def show(found: "Assessment") -> None:
         shown, limits = _drawn(*table(summary, intervals=False)), "in %"
     title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in sentences(found.language):
+    for line in sentences(most_telling(found.language)):
         console.print(Text(line), soft_wrap=True)
     console.print()
 
