@@ -24,6 +24,7 @@ from harness.commands import (
     plan,
     power,
     replay,
+    report,
     run,
     score,
 )
@@ -43,6 +44,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("report")(report.report)
 app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)
