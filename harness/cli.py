@@ -16,6 +16,7 @@ from harness.commands import (
     demo,
     finetune,
     hunt,
+    leaderboard,
     listing,
     peek,
     phantom,
@@ -24,6 +25,8 @@ from harness.commands import (
     replay,
     run,
     score,
+    submit,
+    verify,
 )
 from harness.errors import HarnessError, NothingSelectedError
 
@@ -47,6 +50,9 @@ app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("phantom")(phantom.phantom)
+app.command("submit")(submit.submit)
+app.command("verify")(verify.verify)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("ls")(listing.ls)
 
 
