@@ -28,7 +28,7 @@ from harness.leaderboard.standing import (
 )
 from harness.leaderboard.submission import WITH_THE_HARNESS
 from harness.leaderboard.tables import dice_sheet, dice_text, kept_sheet, model_sheet, spread_cell
-from harness.leaderboard.tracks import track_names
+from harness.leaderboard.tracks import suite_of, track_names
 from harness.report import page
 from harness.report.charts import listening_map, listening_points
 
@@ -66,6 +66,8 @@ def pages(boards: Sequence[Board]) -> dict[str, str]:
     Args:
         boards: Of `harness.leaderboard.board.boards`.
     """
+    # What anyone can run stands first.
+    boards = sorted(boards, key=lambda b: (not b.track.is_pinned, b.track.name))
     tracks = [board.track for board in boards]
     shared = {"tracks": tracks, "badges": BADGES, "flag_badges": FLAG_BADGES}
     found = {
@@ -92,7 +94,9 @@ def _rendered(template: str, **content: Any) -> str:
 
 def _board_content(board: Board) -> dict[str, Any]:
     rows = board.rows
-    probes = list(dict.fromkeys(p for row in rows for p in row.changes if p != "preserved"))
+    there = {probe for row in rows for probe in row.changes} - {"preserved"}
+    planned = [probe.name for probe in suite_of(board.track).probes if probe.name in there]
+    probes = [*planned, *sorted(there - set(planned))]
     return {
         "board": board,
         "track": board.track,
