@@ -90,7 +90,7 @@ def read_submission(content: bytes, reasons: Reasons) -> Submission | None:
     """``submission.yaml``, or None where it breaks its schema or a fact is still to be given."""
     path = Path("submission.yaml")
     try:
-        document = parse_yaml(_text(content, path), path, error=SubmissionError)
+        document = parse_yaml(_shallow(_text(content, path)), path, error=SubmissionError)
         waiting = list(still_to_give(document.data))
         for place in waiting:
             where = document.where(_steps(place))
@@ -107,6 +107,15 @@ def read_submission(content: bytes, reasons: Reasons) -> Submission | None:
     return None if waiting else found
 
 
+def _shallow(text: str) -> str:
+    """The text, if it can be parsed in a moment: time grows with the square of open brackets."""
+    count = text.count("[") + text.count("{")
+    if count > _MOST_BRACKETS:
+        raise SubmissionError(reason("submission.yaml", f"{count} brackets", _FLAT, _REPAIR))
+    return text
+
+
+_MOST_BRACKETS = 500
 _FLAT = "It holds plain texts, lists and numbers, two levels deep"
 
 

@@ -1,7 +1,8 @@
 """The tables of the board: per set, per probe, and everything of one model.
 
 Conventions: see `harness.report.sheet`; figures are rounded for reading, the data behind a table
-are not. Changes are percent of the original Dice.
+have ten significant digits, which every machine computes alike. Changes are percent of the
+original Dice.
 """
 
 import math
@@ -34,6 +35,13 @@ def spread_cell(found: Spread | None) -> Cell:
     return Cell(text, f"{found.mean:.6g}")
 
 
+def _stable(data: pl.DataFrame) -> pl.DataFrame:
+    return data.with_columns(pl.selectors.float().round_sig_figs(_DIGITS))
+
+
+_DIGITS = 10
+
+
 def dice_sheet(rows: Sequence[Row]) -> Sheet:
     """Dice of the original prompts, a column a set."""
     frames = [_originals(row) for row in rows]
@@ -50,7 +58,7 @@ def dice_sheet(rows: Sequence[Row]) -> Sheet:
         ]
         or [pl.DataFrame({"model": []})]
     )
-    return Sheet("dice-by-set", "Dice of the original prompts, set by set", header, body, 1, data)
+    return Sheet("dice-by-set", "Dice of the original prompts, set by set", header, body, 1, _stable(data))
 
 
 def _originals(row: Row) -> pl.DataFrame:
@@ -85,7 +93,7 @@ def kept_sheet(rows: Sequence[Row]) -> Sheet:
     title = "Edits that keep the meaning: change of Dice in %, mean and range over the sets"
     columns = ("model", *_SET, "probe", "attribute", "relative_change_percent", "verdict")
     data = pl.concat([f.select(columns) for f in own] or [pl.DataFrame({"model": []})])
-    return Sheet("meaning-kept", title, ("model", "steadiness", *probes), body, 2, data)
+    return Sheet("meaning-kept", title, ("model", "steadiness", *probes), body, 2, _stable(data))
 
 
 def model_sheet(row: Row) -> Sheet:
@@ -95,7 +103,7 @@ def model_sheet(row: Row) -> Sheet:
     header += ("samples", "clusters", "not applicable")
     rows = row.assessment.summary.sort("dataset", "split", "probe", "attribute")
     body = tuple(_model_cells(one) for one in rows.iter_rows(named=True))
-    data = rows.drop("notes")
+    data = _stable(rows.drop("notes"))
     return Sheet("figures", "Every probe on every set", header, body, 6, data)
 
 

@@ -117,10 +117,10 @@ def _track(submission: Submission, reasons: Reasons) -> Track | None:
     if submission.track in track_names():
         return load_track(submission.track)
     known = ", ".join(map(repr, track_names()))
-    found = f"unknown track {quoted(submission.track)}.{nearest(submission.track, track_names())}"
+    near = nearest(submission.track, track_names())
     reasons.append(
-        f"submission.yaml: track: {found.rstrip('.')}. Known tracks: {known}. Name the track that "
-        "was run."
+        f"submission.yaml: track: unknown track {quoted(submission.track)}.{near} Known tracks: "
+        f"{known}. Name the track that was run."
     )
     return None
 
