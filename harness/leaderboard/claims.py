@@ -68,7 +68,9 @@ def claim_reasons(claimed: pl.DataFrame, found: Assessment) -> Iterator[str]:
             yield reason(_where(key), "the row stands twice", "A row stands once", repair)
         theirs[key] = row
     for key in theirs.keys() - mine.keys():
-        yield reason(_where(key), "a row of no probe of the track", "Only its rows stand there", repair)
+        yield reason(
+            _where(key), "a row of no probe of the track", "Only its rows stand there", repair
+        )
     for key, row in mine.items():
         if key not in theirs:
             yield reason(_where(key), "the row is missing", "Every row is claimed", repair)

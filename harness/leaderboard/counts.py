@@ -260,7 +260,10 @@ def text_reasons(cases: pl.DataFrame, texts: pl.DataFrame, rows: pl.DataFrame) -
         ~pl.col("edit_survives").fill_null(True) | pl.col("same_tokens").fill_null(False)
     ).select("text", "original_text")
     moved = rows.join(
-        unseen, left_on=["prompt", "original_prompt"], right_on=["text", "original_text"], how="semi"
+        unseen,
+        left_on=["prompt", "original_prompt"],
+        right_on=["text", "original_text"],
+        how="semi",
     ).filter(2 * _c("tp_original") < SAME_MASK * (_c("n_pred") + _c("n_pred_original")))
     if moved.height:
         yield reason(

@@ -101,7 +101,9 @@ def read_submission(content: bytes, reasons: Reasons) -> Submission | None:
         reasons += [_shortened(line) for line in str(problem).splitlines()]
         return None
     except (RecursionError, ValueError, OverflowError) as problem:
-        what = "nested too deeply" if isinstance(problem, RecursionError) else "a value no one reads"
+        what = (
+            "nested too deeply" if isinstance(problem, RecursionError) else "a value no one reads"
+        )
         reasons.append(reason(str(path), f"{what} ({quoted(problem)})", _FLAT, _REPAIR))
         return None
     return None if waiting else found
@@ -179,9 +181,7 @@ def read_tables(
     return {name: pl.read_parquet(io.BytesIO(content)) for name, content in fine.items()}
 
 
-def _fits(
-    name: str, content: bytes, schema: pl.Schema, most: int, reasons: Reasons
-) -> bool:
+def _fits(name: str, content: bytes, schema: pl.Schema, most: int, reasons: Reasons) -> bool:
     """Whether a file's own account of itself is what is expected; no column is decoded."""
     try:
         found = pl.read_parquet_schema(io.BytesIO(content))
@@ -228,5 +228,3 @@ def _survives(files: Mapping[str, bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
-
-

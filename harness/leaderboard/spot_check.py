@@ -172,9 +172,7 @@ def rerun(
     )
 
 
-def _stranger_reasons(
-    facts: RunFacts, submission: Submission, model: "LoadedModel"
-) -> list[str]:
+def _stranger_reasons(facts: RunFacts, submission: Submission, model: "LoadedModel") -> list[str]:
     """Whether the model that was loaded is the one that was submitted."""
     found = []
     if model.weights_sha256 != submission.weights.sha256:

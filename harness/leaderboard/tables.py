@@ -58,7 +58,9 @@ def dice_sheet(rows: Sequence[Row]) -> Sheet:
         ]
         or [pl.DataFrame({"model": []})]
     )
-    return Sheet("dice-by-set", "Dice of the original prompts, set by set", header, body, 1, _stable(data))
+    return Sheet(
+        "dice-by-set", "Dice of the original prompts, set by set", header, body, 1, _stable(data)
+    )
 
 
 def _originals(row: Row) -> pl.DataFrame:

@@ -156,7 +156,12 @@ def test_what_is_no_text_is_told():
 def test_all_mistakes_are_told_at_once():
     text = GOOD.replace("licence", "license").replace("Mine", "'FILL IN: x'")
     found = yaml_reasons(text.replace("[Ada]", "[]"))
-    for text in ("license: unknown key", "licence: the key is missing", "title: still", "authors: "):
+    for text in (
+        "license: unknown key",
+        "licence: the key is missing",
+        "title: still",
+        "authors: ",
+    ):
         assert any(text in reason for reason in found), found
 
 

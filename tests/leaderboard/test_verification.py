@@ -163,9 +163,7 @@ def test_missing_doubled_and_foreign_rows_are_told(tables, verified):
 
 def test_another_truth_is_told(tables, reference):
     truth = tables["truth.parquet"]
-    wrong = truth.with_columns(
-        n_gt=pl.when(pl.int_range(pl.len()) == 5).then(1).otherwise("n_gt")
-    )
+    wrong = truth.with_columns(n_gt=pl.when(pl.int_range(pl.len()) == 5).then(1).otherwise("n_gt"))
     row = truth.row(5, named=True)
     assert list(truth_reasons(wrong, reference)) == [
         f"truth.parquet: {row['dataset']}/{row['split']}/{row['sample_id']}: n_gt 1, height 96, "
@@ -213,5 +211,3 @@ def test_verifying_needs_no_torch(real_folder):
     )
     assert "phantom-clipseg-crowd: verified (sha256 " in done.stdout
     assert done.stdout.splitlines()[-1] in ("0 False", "None False")
-
-
