@@ -23,6 +23,7 @@ from harness.commands import (
     plan,
     power,
     replay,
+    report,
     run,
     score,
     submit,
@@ -44,6 +45,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("report")(report.report)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)

@@ -19,14 +19,15 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
 LAYERS += ["expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
-LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
+LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
+LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
 LAYERS += ["cli", "__main__"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["expectations", "suites"]
+LIGHT += ["expectations", "suites", "album"]
 LIGHT += ["stats", "report", "data", "cli", "commands"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 

@@ -57,6 +57,12 @@ def run(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
     ] = False,
+    masks: Annotated[
+        int,
+        typer.Option(
+            "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
+        ),
+    ] = 3,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -81,7 +87,7 @@ def run(
         out=out,
         limit=limit,
         fresh=fresh,
-        conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights),
+        conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights, masks),
         quiet=quiet,
     )
     with store.locked():
@@ -98,6 +104,7 @@ class Conditions:
     dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
+    kept_masks: int = 3
 
 
 def audit(
@@ -172,6 +179,8 @@ def _open(
         data_sha256=fingerprint(s for planned in sets for s in planned.samples),
         limit=limit,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
+        modalities={planned.card.name: planned.card.modality for planned in sets},
+        private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
         environment=environment(),
     )
 
@@ -232,6 +241,7 @@ def _evaluate(
             batch_size=size,
             advance=go,
             halved=lambda n: _say_halved(store, model, n),
+            kept_masks=conditions.kept_masks,
         )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from harness.report.figure import WIDTH, Figure, Panel, cut
+from harness.report.figure import WIDTH, Figure, Panel
+from harness.report.marks import Sign, key_panel
 from harness.report.palette import light
 from harness.stats.assessment import Assessment
 from harness.stats.language_phrases import STAYS
@@ -170,7 +171,7 @@ def _map(group: pl.DataFrame, numbers: dict[str, int]) -> Any:
         rule.encode(x=_x("meaning_low"), x2="meaning_high", y=y),
         rule.encode(x=x, y=_y("wording_low"), y2="wording_high"),
         points.encode(x=x, y=y, shape=alt.Shape("language:N", scale=_shapes(), legend=None)),
-        _labels(drawn),
+        *_labels(drawn),
     ]
     return alt.layer(*layers).properties(width=WIDTH, height=WIDTH)
 
@@ -217,12 +218,15 @@ def _quadrants() -> list[Any]:
         x=_x("left"), x2="right", y=_y("top"), y2="bottom", color=alt.Color("wash:N", scale=None)
     )
     words = chart.mark_text(
-        align="left", baseline="bottom", dx=6, dy=-5, fontSize=11, color=light("muted")
+        align="left", baseline="bottom", dx=5, dy=-5, fontSize=10.5, color=light("muted")
     )
     return [rects, words.encode(x=_x("left"), y=_y("bottom"), text="name:N")]
 
 
-def _labels(drawn: pl.DataFrame) -> Any:
+_EDGE = 80
+
+
+def _labels(drawn: pl.DataFrame) -> list[Any]:
     """The numbers of models; those whose points touch share one label."""
     import altair as alt
 
@@ -231,8 +235,18 @@ def _labels(drawn: pl.DataFrame) -> Any:
         schema={"meaning": pl.Float64, "wording": pl.Float64, "number": pl.String},
         orient="row",
     )
-    marks = alt.Chart(labels).mark_text(align="left", dx=8, dy=-9, fontWeight="bold", fontSize=12)
-    return marks.encode(x=_x("meaning"), y=_y("wording"), text="number:N")
+    chart = alt.Chart(labels).encode(x=_x("meaning"), y=_y("wording"), text="number:N")
+    # Those at the right edge have room on their left alone.
+    sides: tuple[tuple[Any, int, str], ...] = (
+        ("left", 8, f"datum.meaning < {_EDGE}"),
+        ("right", -8, f"datum.meaning >= {_EDGE}"),
+    )
+    return [
+        chart.transform_filter(where).mark_text(
+            align=align, dx=dx, dy=-9, fontWeight="bold", fontSize=12
+        )
+        for align, dx, where in sides
+    ]
 
 
 def merged(
@@ -264,25 +278,7 @@ def _distance(one: tuple[float, float, str], other: tuple[float, float, str]) ->
 
 
 def _key(points: pl.DataFrame, names: dict[int, str]) -> Panel:
-    """Which number is which model, and which shape is which verdict."""
-    import altair as alt
-
-    looks = [v for v in VERDICT_LOOKS if v in set(points["language"])]
-    entries = [{"row": k, "text": v, "language": v, "mark": True} for k, v in enumerate(looks)]
-    start = len(entries) + 0.6
-    entries += [
-        {"row": start + k, "text": f"{n}  {cut(name)}", "language": "", "mark": False}
-        for k, (n, name) in enumerate(sorted(names.items()))
-    ]
-    rows = alt.Y(
-        "row:Q", scale=alt.Scale(domain=[-0.5, start + len(names)], reverse=True), axis=None
-    )
-    chart = alt.Chart(pl.DataFrame(entries, strict=False))
-    marks = chart.transform_filter("datum.mark").mark_point(size=90, filled=True, opacity=1).encode(
-        x=alt.value(8), y=rows, color=alt.Color("language:N", scale=_hues(), legend=None),
-        shape=alt.Shape("language:N", scale=_shapes(), legend=None),
-    )  # fmt: skip
-    texts = chart.mark_text(align="left").encode(x=alt.value(20), y=rows, text="text:N")
-    told = "; ".join(f"{n} is {name}" for n, name in sorted(names.items()))
-    height = round(20 * (start + len(names) + 0.5))
-    return Panel("Key", told, (marks + texts).properties(width=WIDTH, height=height))
+    """Which number is which model, and which look is which verdict."""
+    said = set(points["language"])
+    signs = [Sign(v, light(h), s) for v, (h, s) in VERDICT_LOOKS.items() if v in said]
+    return key_panel([*signs, *(Sign(f"{n}  {name}") for n, name in sorted(names.items()))])

@@ -6,7 +6,7 @@ are SVG without script; on a page their colours are variables and follow the the
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,10 +69,14 @@ class Figure:
         """All panels as one Altair chart."""
         import altair as alt
 
-        charts = [styled(p.chart, title=p.title) for p in self.panels]
-        if len(charts) == 1:
-            return charts[0]
-        return configured(alt.concat(*(unstyled(c) for c in charts), columns=self.columns))
+        if len(self.panels) == 1:
+            return alt.Chart.from_dict(specification(self.panels[0]))
+        charts = [p.chart.properties(title=cut(p.title, 48)) for p in self.panels]
+        return alt.concat(*charts, columns=self.columns).configure(**look())
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> Any:
+        """As Altair shows it in a notebook."""
+        return self.chart()._repr_mimebundle_()
 
 
 def cut(name: str, longest: int = LONGEST_NAME) -> str:
@@ -80,7 +84,7 @@ def cut(name: str, longest: int = LONGEST_NAME) -> str:
 
     Example:
         >>> cut("phantom-biomedclipseg-d-crowd", 20)
-        'phantom-bi…d-d-crowd'
+        'phantom-bi…g-d-crowd'
     """
     printable = "".join(c if c.isprintable() else "?" for c in name)
     if len(printable) <= longest:
@@ -89,49 +93,55 @@ def cut(name: str, longest: int = LONGEST_NAME) -> str:
     return f"{printable[: longest - tail - 1]}…{printable[-tail:]}"
 
 
-def configured(chart: Any) -> Any:
-    """The look that all charts share."""
+def look() -> dict[str, Any]:
+    """The configuration that all charts share."""
     ink, muted, line = light("ink"), light("muted"), light("line")
-    axis = {
-        "labelColor": muted, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal", "gridColor": line, "domainColor": line, "tickColor": line,
-        "labelLimit": 200, "titlePadding": 6,
-    }  # fmt: skip
-    return (
-        chart.configure(font="sans-serif", background="transparent", aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_legend(
-            labelColor=ink, titleColor=muted, labelFontSize=12, titleFontSize=12, orient="bottom",
-            titleFontWeight="normal", labelLimit=300, columns=2, symbolStrokeWidth=2,
-        )
-        .configure_title(color=ink, fontSize=13, anchor="start", fontWeight="bold", offset=8)
-        .configure_text(color=ink, fontSize=12)
-    )  # fmt: skip
+    return {
+        "font": "sans-serif",
+        "background": "transparent",
+        "aria": False,
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": muted,
+            "titleColor": ink,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "gridColor": line,
+            "domainColor": line,
+            "tickColor": line,
+            "labelLimit": 200,
+            "titlePadding": 6,
+        },
+        "title": {"color": ink, "fontSize": 13, "anchor": "start", "fontWeight": "bold"},
+        "text": {"color": ink, "fontSize": 12},
+    }
 
 
-def styled(chart: Any, *, title: str = "") -> Any:
-    """A chart in the shared look, `WIDTH` wide with all its labels unless it says otherwise."""
-    fitted = chart.properties(autosize={"type": "fit", "contains": "padding"})
+_FIT = {"type": "fit", "contains": "padding"}
+
+
+def _is_fitted(spec: Mapping[str, Any]) -> bool:
+    """A row of charts cannot be fitted to a width: it is sized by its parts."""
+    return "hconcat" not in spec
+
+
+def specification(panel: Panel, *, title: bool = True) -> dict[str, Any]:
+    """A panel in Vega-Lite: `WIDTH` wide with all its labels, unless it says otherwise."""
+    spec: dict[str, Any] = panel.chart.to_dict(validate=False)
+    spec["config"] = look()
+    if _is_fitted(spec):
+        spec["autosize"] = _FIT
     if title:
-        fitted = fitted.properties(title=cut(title, 48))
-    return configured(fitted)
-
-
-def unstyled(chart: Any) -> Any:
-    """A chart that can stand in a row of others, which have one look together."""
-    import altair as alt
-
-    bare = chart.copy()
-    bare.config = bare.autosize = alt.Undefined
-    return bare
+        spec["title"] = cut(panel.title, 48)
+    return spec
 
 
 def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
     from markupsafe import Markup, escape
 
-    svg = themed(_svg(styled(panel.chart, title=panel.title if title else "")))
+    svg = themed(_svg(specification(panel, title=title)))
     svg = re.sub(r"(clip|gradient_)(\d+)", rf"{name}-\1\2", svg)
     told = (
         f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
@@ -141,10 +151,10 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
 
 
-def _svg(chart: Any) -> str:
+def _svg(spec: dict[str, Any]) -> str:
     import vl_convert
 
-    return str(vl_convert.vegalite_to_svg(chart.to_dict()))
+    return str(vl_convert.vegalite_to_svg(spec))
 
 
 def write_figure(figure: Figure, folder: Path) -> list[Path]:
@@ -156,7 +166,8 @@ def write_figure(figure: Figure, folder: Path) -> list[Path]:
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
-    spec = figure.chart().configure(background=light("paper"), font="sans-serif").to_dict()
+    spec = figure.chart().to_dict()
+    spec["background"] = light("paper")
     made: dict[str, bytes] = {
         "svg": vl_convert.vegalite_to_svg(spec).encode(),
         "pdf": vl_convert.vegalite_to_pdf(spec),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.prompts.word_diff import word_edits
+from harness.report.figure import drawing
 from harness.report.palette import stylesheet
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def environment(*folders: Path) -> "Environment":
         style=Markup(stylesheet() + own["style.css"]),  # our own files
         script=Markup(own["page.js"]),
     )
-    found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became)
+    found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became, drawn=drawing)
     return found
 
 

@@ -96,7 +96,7 @@ def csv_text(data: pl.DataFrame) -> str:
     texts = pl.selectors.string()
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
-        pl.selectors.float().fill_nan(None),
+        pl.selectors.float().fill_nan(None).round_sig_figs(10),
     ).write_csv()
 
 

@@ -62,43 +62,45 @@
     });
   };
 
-  // Every word must stand somewhere in the row.
-  const filterable = (table) => {
-    if (table.tBodies[0].rows.length < 6) return;
+  // A field that leaves the items in view that hold every word of it.
+  const filter = (items, before, title, noun) => {
+    if (items.length < 6) return;
     const tools = document.createElement("div");
     tools.className = "tools";
     const input = document.createElement("input");
     input.type = "search";
-    input.placeholder = "filter rows";
-    input.setAttribute("aria-label", `Filter the rows of: ${table.dataset.title || "this table"}`);
+    input.placeholder = `filter ${noun}`;
+    input.setAttribute("aria-label", `Filter the ${noun} of: ${title}`);
     const count = document.createElement("span");
     count.className = "muted";
     count.setAttribute("role", "status");
+    const texts = items.map((item) => item.textContent.toLowerCase());
     const apply = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const rows = [...table.tBodies[0].rows];
       let shown = 0;
-      for (const row of rows) {
-        const text = row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
-        shown += !row.hidden;
-      }
-      count.textContent = `${shown} of ${rows.length} rows`;
+      items.forEach((item, place) => {
+        item.hidden = !words.every((word) => texts[place].includes(word));
+        shown += !item.hidden;
+      });
+      count.textContent = `${shown} of ${items.length} ${noun}`;
     };
     input.addEventListener("input", apply);
     tools.append(input, count);
-    (table.closest(".scroll") || table).before(tools);
+    before.before(tools);
     apply();
   };
 
-  const dialogs = () => {
-    for (const opener of document.querySelectorAll("button[data-opens]")) {
-      const dialog = document.getElementById(opener.dataset.opens);
-      opener.addEventListener("click", () => dialog.showModal());
+  // One dialog shows any case large: a copy, so that its pictures are in the file once.
+  const enlarging = () => {
+    const dialog = document.getElementById("viewer");
+    if (!dialog) return;
+    for (const button of document.querySelectorAll("button.enlarge")) {
+      button.addEventListener("click", () => {
+        dialog.querySelector(".stage").replaceChildren(button.closest(".case").cloneNode(true));
+        dialog.showModal();
+      });
     }
-    for (const dialog of document.querySelectorAll("dialog")) {
-      dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-    }
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   };
 
   const printing = () => {
@@ -112,8 +114,15 @@
 
   addEventListener("DOMContentLoaded", () => {
     themeSwitch();
-    for (const table of document.querySelectorAll("table.data")) { sortable(table); filterable(table); }
-    dialogs();
+    for (const table of document.querySelectorAll("table.data")) {
+      sortable(table);
+      const title = table.dataset.title || "this table";
+      filter([...table.tBodies[0].rows], table.closest(".scroll") || table, title, "rows");
+    }
+    for (const list of document.querySelectorAll("[data-filterable]")) {
+      filter([...list.children], list, list.dataset.filterable, "cases");
+    }
+    enlarging();
     printing();
   });
 })();
