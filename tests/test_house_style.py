@@ -28,7 +28,7 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
 LIGHT += ["expectations", "suites", "album"]
-LIGHT += ["stats", "report", "data", "cli", "commands"]
+LIGHT += ["stats", "report", "leaderboard", "data", "cli", "commands"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 
 

@@ -55,8 +55,8 @@ def submit(
     from harness.store import RunStore
 
     store = RunStore(run)
-    entry = entry_of(store, model)
     track = _track_of(store)
+    entry = entry_of(store, model)
     told = Told(
         authors=author or (),
         title=title,

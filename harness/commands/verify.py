@@ -126,7 +126,11 @@ def _print(
 ) -> None:
     reasons = [*found.reasons, *(checked.reasons if checked else ())]
     if as_json:
-        content = {"state": flag.state, "sha256": flag.sha256, "reasons": reasons}
+        content: dict[str, object] = {
+            "state": flag.state,
+            "sha256": flag.sha256,
+            "reasons": reasons,
+        }
         if checked is not None:
             content["spot_check"] = checked.record()
         typer.echo(json.dumps(content, indent=1, ensure_ascii=False))

@@ -61,7 +61,7 @@ def entry_of(store: RunStore, model: str | None) -> dict[str, Any]:
     """
     entries = {entry["model_id"]: entry for entry in store.manifest.get("models", [])}
     if model is None and len(entries) == 1:
-        return next(iter(entries.values()))
+        return dict(next(iter(entries.values())))
     by_name = {entry["name"]: entry for entry in entries.values()} | entries
     if model is None:
         names = ", ".join(repr(e["name"]) for e in entries.values())
@@ -70,7 +70,7 @@ def entry_of(store: RunStore, model: str | None) -> dict[str, Any]:
             "Name it: --model NAME."
         )
     where = str(store.folder)
-    return by_name[choose(model, by_name, kind="model", where=where, error=SubmissionError)]
+    return dict(by_name[choose(model, by_name, kind="model", where=where, error=SubmissionError)])
 
 
 def pack(

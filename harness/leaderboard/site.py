@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from harness.leaderboard.standing import (
     UNMOVED,
 )
 from harness.leaderboard.submission import WITH_THE_HARNESS
-from harness.leaderboard.tables import dice_sheet, dice_text, kept_sheet, model_sheet, spread_cell
+from harness.leaderboard.tables import (
+    dice_sheet,
+    dice_text,
+    kept_sheet,
+    model_figures,
+    model_sheets,
+    spread_cell,
+    stable,
+)
 from harness.leaderboard.tracks import suite_of, track_names
 from harness.report import page
 from harness.report.charts import listening_map, listening_points
@@ -120,7 +129,8 @@ def _map(rows: Sequence[Row], datasets: Sequence[str]) -> Any:
         return None
     points = pl.concat([listening_points(row.assessment) for row in rows])
     numbers = {row.facts.model_id: n for n, row in enumerate(rows, start=1)}
-    return listening_map(points.filter(pl.col("dataset").is_in(datasets)), numbers=numbers)
+    found = listening_map(points.filter(pl.col("dataset").is_in(datasets)), numbers=numbers)
+    return None if found is None else replace(found, data=stable(found.data))
 
 
 def _model_content(board: Board, row: Row) -> dict[str, Any]:
@@ -129,7 +139,8 @@ def _model_content(board: Board, row: Row) -> dict[str, Any]:
         "row": row,
         "dice_text": dice_text,
         "map": _map([row], sorted(set(row.assessment.summary["dataset"]))),
-        "sheet": model_sheet(row),
+        "figures": model_figures(row),
+        "sheets": model_sheets(row),
         "verdicts": [v for v in row.assessment.language if v.evidence],
     }
 

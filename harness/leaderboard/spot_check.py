@@ -288,10 +288,10 @@ def _dice(tp: str, first: str, second: str) -> pl.Expr:
 
 def _differences(both: pl.DataFrame) -> tuple[float, float]:
     """Largest difference of a case, and largest mean difference."""
-    columns = [both[name] for name in _COMPARED]
-    largest = max((abs(v) for s in columns for v in s.drop_nulls()), default=0.0)
-    means = [abs(s.drop_nulls().mean() or 0.0) for s in columns]  # type: ignore[arg-type]
-    return float(largest), float(max(means))
+    columns = [both[name].drop_nulls().to_numpy() for name in _COMPARED]
+    there = [values for values in columns if len(values)]
+    largest = max((float(np.abs(values).max()) for values in there), default=0.0)
+    return largest, max((abs(float(values.mean())) for values in there), default=0.0)
 
 
 def _unequal_reasons(wrong: pl.DataFrame) -> list[str]:

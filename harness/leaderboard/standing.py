@@ -52,7 +52,7 @@ class Spread(NamedTuple):
     mean: float
     least: float
     most: float
-    count: int
+    n_rows: int
 
 
 NOTHING = Spread(math.nan, math.nan, math.nan, 0)

@@ -61,9 +61,11 @@ TEXTS = pl.Schema(
     }
 )
 CLAIM_KEYS = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
-_FIGURES = ("relative_change_percent", "relative_change_low_percent")
-_FIGURES += ("relative_change_high_percent", "change_points", "dice", "dice_low", "dice_high")
-_FIGURES += ("agreement", "dice_named", "named_gain_points")
+_FIGURES = (
+    *("relative_change_percent", "relative_change_low_percent", "relative_change_high_percent"),
+    *("change_points", "dice", "dice_low", "dice_high"),
+    *("agreement", "dice_named", "named_gain_points"),
+)
 _TALLIES = ("n_samples", "n_clusters", "n_cases", "n_cut_away", "n_not_applicable")
 CLAIMS = pl.Schema(
     {

@@ -7,15 +7,21 @@ original Dice.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from harness.leaderboard.board import Row
 from harness.leaderboard.standing import Spread, spread
+from harness.leaderboard.submission import CLAIMS
 from harness.records import Meaning
+from harness.report.attribute_chart import attribute_figure
+from harness.report.figure import Figure
+from harness.report.scatter import agreement_figure, away_figure
 from harness.report.sections import number
-from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
+from harness.report.sheet import Cell, Sheet, figure_cell, text_cells
+from harness.report.sheets import away_sheet, originals_sheet, probes_sheet
 
 _SET = ("dataset", "split")
 
@@ -27,16 +33,18 @@ def spread_cell(found: Spread | None) -> Cell:
         >>> spread_cell(Spread(-50.0, -100.0, 0.0, 5))
         Cell(text='-50.0 (-100 to 0)', key='-50')
     """
-    if found is None or found.count == 0:
+    if found is None or found.n_rows == 0:
         return Cell("-")
     text = number(found.mean, 1)
-    if found.count > 1:
+    if found.n_rows > 1:
         text += f" ({number(found.least, 0)} to {number(found.most, 0)})"
     return Cell(text, f"{found.mean:.6g}")
 
 
-def _stable(data: pl.DataFrame) -> pl.DataFrame:
-    return data.with_columns(pl.selectors.float().round_sig_figs(_DIGITS))
+def stable(data: pl.DataFrame) -> pl.DataFrame:
+    """Data as files hold them: ten digits, in which machines agree, and no empty column."""
+    rounded = data.with_columns(pl.selectors.float().fill_nan(None).round_sig_figs(_DIGITS))
+    return rounded.select(s for s in rounded.iter_columns() if s.null_count() < len(s))
 
 
 _DIGITS = 10
@@ -59,7 +67,7 @@ def dice_sheet(rows: Sequence[Row]) -> Sheet:
         or [pl.DataFrame({"model": []})]
     )
     return Sheet(
-        "dice-by-set", "Dice of the original prompts, set by set", header, body, 1, _stable(data)
+        "dice-by-set", "Dice of the original prompts, set by set", header, body, 1, stable(data)
     )
 
 
@@ -95,38 +103,35 @@ def kept_sheet(rows: Sequence[Row]) -> Sheet:
     title = "Edits that keep the meaning: change of Dice in %, mean and range over the sets"
     columns = ("model", *_SET, "probe", "attribute", "relative_change_percent", "verdict")
     data = pl.concat([f.select(columns) for f in own] or [pl.DataFrame({"model": []})])
-    return Sheet("meaning-kept", title, ("model", "steadiness", *probes), body, 2, _stable(data))
+    return Sheet("meaning-kept", title, ("model", "steadiness", *probes), body, 2, stable(data))
 
 
-def model_sheet(row: Row) -> Sheet:
-    """Every probe on every set, of one model."""
-    header = ("dataset", "split", "probe", "attribute", "meaning", "holds?")
-    header += ("change % [95 %]", "points", "Dice [95 %]", "agreement", "Dice with the named mask")
-    header += ("samples", "clusters", "not applicable")
-    rows = row.assessment.summary.sort("dataset", "split", "probe", "attribute")
-    body = tuple(_model_cells(one) for one in rows.iter_rows(named=True))
-    data = _stable(rows.drop("notes"))
-    return Sheet("figures", "Every probe on every set", header, body, 6, data)
+def model_sheets(row: Row) -> list[Sheet]:
+    """Every figure of one model, in the tables of its report."""
+    summary = row.assessment.summary
+    found = [originals_sheet(summary), probes_sheet(summary), away_sheet(summary)]
+    return [_of_one_model(sheet) for sheet in found if sheet.rows]
 
 
-_SAID = {"holds": "yes", "fails": "no", "inconclusive": "open"}
+_IN_FILES = dict.fromkeys((*CLAIMS, "meaning", "agreement_low", "agreement_high", "reason"))
 
 
-def _model_cells(row: dict[str, Any]) -> tuple[Cell, ...]:
-    words = [row["dataset"], row["split"], row["probe"], row["attribute"], row["meaning"]]
-    said = _SAID.get(row["verdict"] or "", row["reason"] or "-")
-    return (
-        *text_cells(words),
-        Cell(said),
-        figure_cell(*_three(row, "relative_change", 1, "_percent")),
-        figure_cell(row["change_points"], 1),
-        figure_cell(*_three(row, "dice", 3)),
-        figure_cell(row["agreement"], 3),
-        figure_cell(row["dice_named"], 3),
-        count_cell(row["n_samples"]),
-        count_cell(row["n_clusters"]),
-        count_cell(row["n_not_applicable"]),
+def _of_one_model(sheet: Sheet) -> Sheet:
+    """A table without its first column, which names the model."""
+    rows = tuple(cells[1:] for cells in sheet.rows)
+    data = stable(sheet.data.select(c for c in _IN_FILES if c in sheet.data.columns))
+    return replace(sheet, header=sheet.header[1:], rows=rows, n_text=sheet.n_text - 1, data=data)
+
+
+def model_figures(row: Row) -> list[Figure]:
+    """The figures of one model's report that need nothing but its summary."""
+    summary, names = row.assessment.summary, {row.facts.model_id: row.submission.name}
+    found = (
+        attribute_figure(summary, names),
+        agreement_figure(summary, names),
+        away_figure(summary, names),
     )
+    return [replace(figure, data=stable(figure.data)) for figure in found if figure is not None]
 
 
 def dice_text(row: Row) -> str:

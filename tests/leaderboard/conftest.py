@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from harness.leaderboard import reading
+from harness.leaderboard.board import row_of
 from harness.leaderboard.tracks import load_track, pinned_reference
 from harness.leaderboard.verification import open_submission, verify
 
@@ -37,6 +38,12 @@ def board_folder():
 def verified(reference):
     """The real submission, verified."""
     return verify(open_submission(REAL), reference)
+
+
+@pytest.fixture(scope="session")
+def row(reference):
+    """The real submission as a row of the board, without a flag."""
+    return row_of(REAL, reference, None)
 
 
 @pytest.fixture(scope="session")

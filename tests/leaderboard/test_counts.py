@@ -88,8 +88,8 @@ def test_three_masks_that_cannot_overlap_so_are_told(spoiled, rows):
     found = spoiled("tp", 0, case=case)
     assert any(
         re.search(
-            r"tp of the original \d+, tp_original \d+ and n_pred_original \d+ with tp 0 \(1 case of "
-            r"this kind\)\. What both masks have in common with the target overlaps: no three masks",
+            r"tp of the original \d+, tp_original \d+ and n_pred_original \d+ with tp 0 \(1 case "
+            r"of this kind\)\. What both masks have in common with the target overlaps: no three",
             reason,
         )
         for reason in found

@@ -120,7 +120,7 @@ def test_a_good_one_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("licence", "license", "license: unknown key. Did you mean 'licence'? Known keys: 'authors',"),
+        ("licence", "license", "license: unknown key. Did you mean 'licence'? Known keys: "),
         ("[Ada]", "&a [*a]", "the alias '*a'. Anchors and aliases are not allowed here."),
         ("[Ada]", "!!python/object/apply:os.system [ls]", "not valid YAML (could not determine a"),
         ("licence: MIT", "licence: MIT\nlicence: GPL", "the key 'licence' stands twice (first on"),
@@ -171,7 +171,7 @@ def test_all_mistakes_are_told_at_once():
         (lambda d: d | {"hidden": 1}, "run.json:1: hidden: unknown key."),
         (lambda d: {k: v for k, v in d.items() if k != "at"}, "run.json:1: at: the key is missing"),
         (lambda d: d | {"threshold": 2}, "run.json:1: threshold: found 2. Input should be less"),
-        (lambda d: d | {"threshold": float("nan")}, "run.json: no JSON ('NaN is no number of JSON')"),
+        (lambda d: d | {"threshold": float("nan")}, "run.json: no JSON ('NaN is no number of"),
         (lambda d: d | {"model_id": "../x"}, "run.json:1: model_id: found '../x'. String should"),
         (lambda d: [d], "run.json: no object. It holds plain texts, lists and numbers"),
     ],

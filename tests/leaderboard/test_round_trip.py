@@ -61,7 +61,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def packed(small, tmp_path):
-    root, reference, store = small
+    _, reference, store = small
     missing = pack(store, entry_of(store, None), reference, TOLD, out=tmp_path / MODEL)
     return tmp_path / MODEL, reference, missing
 
@@ -99,8 +99,8 @@ def test_what_was_not_told_is_a_placeholder_that_is_refused(small, tmp_path):
     keys = ["title", "authors", "code", "weights", "licence", "trained_on"]
     assert [text.split(": ")[1] for text in missing] == keys
     assert missing[1] == (
-        f"{out}/submission.yaml: authors: 'FILL IN: a name a line'. Only its authors know it. Write "
-        "it in this line, or give --author to `submit`."
+        f"{out}/submission.yaml: authors: 'FILL IN: a name a line'. Only its authors know it. "
+        "Write it in this line, or give --author to `submit`."
     )
     reasons = open_submission(out).reasons
     assert sum("still to be given" in reason for reason in reasons) == 6

@@ -41,7 +41,7 @@ def meanings(suite):
 
 
 def test_the_generator_and_the_rules_still_give_the_pinned_plan(tmp_path, reference):
-    """If this fails a change made another track: give it another name, old rows belong to the old."""
+    """If this fails a change made another track: give it a new name, old rows keep the old."""
     plan, sets = planned(load_track("phantom-v1"), tmp_path, quiet=True)
     assert plan.sha256 == reference.plan.sha256
     truth = truth_of(sample for one in sets for sample in one.samples)
