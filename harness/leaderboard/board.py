@@ -115,32 +115,37 @@ def row_of(folder: Path, reference: Reference, flag: Flag | None) -> Row:
         SubmissionError: It is refused; the message has every reason.
     """
     opened = open_submission(folder)
-    found = verify(opened, reference)
-    submission, facts, assessment = opened.submission, opened.facts, found.assessment
-    track = reference.track
+    submission, facts, track = opened.submission, opened.facts, reference.track
     if submission is not None and (submission.track, submission.name) != (track.name, folder.name):
         raise SubmissionError(
             f"{folder}: a submission of {submission.name!r} to {submission.track!r}. It lies in "
             "the folder of its track and name. Move it there."
         )
+    found = verify(opened, reference)
+    assessment = found.assessment
     if not found.is_accepted or submission is None or facts is None or assessment is None:
         reasons = "\n".join(f"  {text}" for text in found.reasons)
         raise SubmissionError(
             f"{folder}: refused. A board shows accepted submissions alone. Remove the folder, or "
             f"have it repaired:\n{reasons}"
         )
-    if flag is None or flag.sha256 != opened.digest:
-        flag = Flag(sha256=opened.digest, state="unverified", on="1970-01-01", note=UNFLAGGED)
     return Row(
         submission=submission,
         facts=facts,
         sha256=opened.digest,
-        flag=flag,
+        flag=valid_flag(flag, opened.digest),
         standing=standing(assessment.language, track.decided_by),
         dice=dice_of(assessment.summary),
         changes=changes(assessment),
         assessment=assessment,
     )
+
+
+def valid_flag(flag: Flag | None, digest: str) -> Flag:
+    """The flag of a submission, if it is of these very files."""
+    if flag is not None and flag.sha256 == digest:
+        return flag
+    return Flag(sha256=digest, state="unverified", on="1970-01-01", note=UNFLAGGED)
 
 
 def arranged(track: Track, rows: Sequence[Row]) -> Board:

@@ -86,7 +86,9 @@ def test_the_theme_follows_the_system_and_switches(visit, scheme):
     before = paper()
     page.locator("button.theme").click()
     assert paper() != before
+    kept = page.evaluate("document.documentElement.dataset.theme")
     page.reload()
+    page.wait_for_function(f"document.documentElement.dataset.theme === {kept!r}")
     assert paper() != before
 
 

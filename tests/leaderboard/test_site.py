@@ -55,26 +55,26 @@ def plain_pages(row, reference):
     return pages([arranged(reference.track, [row]), arranged(load_track("medvlsm-v1"), [])])
 
 
-def spoiled(row, text):
+def spoiled(row):
     """A row every text of which is hostile; no schema would let it through."""
-    weights = row.submission.weights.model_copy(update={"address": text})
+    first, second, script, braces, marks, emoji, long = HOSTILE
+    weights = row.submission.weights.model_copy(update={"address": script})
     submission = row.submission.model_copy(
         update={
-            "title": text, "authors": [text, text], "paper": text, "code": text, "licence": text,
-            "weights": weights, "trained_on": [text], "notes": text,
+            "title": marks, "authors": list(HOSTILE), "paper": second, "code": script,
+            "licence": braces, "weights": weights, "trained_on": [first], "notes": long,
         }
     )  # fmt: skip
-    hardware = row.facts.hardware.model_copy(update={"device_name": text})
+    hardware = row.facts.hardware.model_copy(update={"device_name": first})
     facts = row.facts.model_copy(
-        update={"hardware": hardware, "notes": [text], "libraries": {text: text}}
+        update={"hardware": hardware, "notes": [second], "libraries": {first: second}}
     )
-    flag = row.flag.model_copy(update={"note": text})
+    flag = row.flag.model_copy(update={"note": first + emoji})
     return replace(row, submission=submission, facts=facts, flag=flag)
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda t: t[:12])
-def test_hostile_texts_appear_as_texts(row, reference, plain_pages, text):
-    found = pages([arranged(reference.track, [spoiled(row, text)])])
+def test_hostile_texts_appear_as_texts(row, reference, plain_pages):
+    found = pages([arranged(reference.track, [spoiled(row)])])
     for name in ("phantom-v1.html", f"phantom-v1/{row.submission.name}.html"):
         page, plain = Page(found[name]), Page(plain_pages[name])
         assert page.tags.count("script") == plain.tags.count("script") == 1
@@ -83,13 +83,12 @@ def test_hostile_texts_appear_as_texts(row, reference, plain_pages, text):
         assert not any("javascript" in link for link in page.links)
         assert "\u202e" not in found[name]
         assert len(found[name]) < len(plain_pages[name]) + 20_000
-    model = Page(found[f"phantom-v1/{row.submission.name}.html"])
-    if text.startswith("x"):
-        assert "… (10,000 characters)" in model.text
-    elif "\u202e" in text:
-        assert r"\u202egnp.exe\u2066" in model.text
-    else:
-        assert text in model.text
+    model = Page(found[f"phantom-v1/{row.submission.name}.html"]).text
+    for text in HOSTILE[:4]:
+        assert text in model
+    assert r"\u202egnp.exe\u2066" in model
+    assert "👩‍⚕️ مرحبا" in model
+    assert "… (10,000 characters)" in model
 
 
 @given(st.text(max_size=60) | st.sampled_from(HOSTILE))
