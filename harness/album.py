@@ -23,7 +23,7 @@ from PIL import Image
 from harness.store import write_parquet
 
 WORST, STEADY = "worst", "steady"
-DEFAULT_KEPT = 3
+DEFAULT_KEPT = 2
 GROUP = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
 Group = tuple[str | None, ...]
 
@@ -56,11 +56,9 @@ class Bits(NamedTuple):
         return cls(height, width, np.packbits(mask, axis=1).tobytes())
 
     def save(self, path: Path) -> None:
-        """Write a 1-bit PNG; a picture of that name is there in full or not at all."""
-        temporary = path.with_name(f".{path.name}.tmp")
+        """Write a 1-bit PNG. One that was cut short is no loss: the index names it later."""
         picture = Image.frombytes("1", (self.width, self.height), self.data)
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
+        picture.save(path, format="PNG", compress_level=1)
 
 
 class Masks(NamedTuple):
@@ -139,30 +137,29 @@ class Album:
         self.selection = Selection(k)
         for kept in _stored(self._index):
             self.selection.offer(kept)
-        self._written = self._names()
+        kept_before = self.selection.all()
+        self._written = {name for one in kept_before for name in names_of(one)}
 
     def add(self, kept: Iterable[Kept]) -> None:
         """Take what a shard offers and write what is new: pictures first, then the index."""
         if not any([self.selection.offer(one) for one in kept]):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        wanted = self._names()
-        for one in self.selection.all():
+        whole = self.selection.all()
+        wanted = {name for one in whole for name in names_of(one)}
+        for one in whole:
             if one.masks is None:
                 continue
             for name, mask in zip(names_of(one), one.masks, strict=True):
                 if name not in self._written:
                     mask.save(self._folder / name)
                     self._written.add(name)
-        rows = [_row(one) for one in self.selection.all()]
+        rows = [_row(one) for one in whole]
         write_parquet(self._index, pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row"))
         for name in self._written - wanted:
             (self._folder / name).unlink(missing_ok=True)
         self._written &= wanted
         self.selection.forget_masks()
-
-    def _names(self) -> set[str]:
-        return {name for one in self.selection.all() for name in names_of(one)}
 
 
 def names_of(kept: Kept) -> tuple[str, str, str]:

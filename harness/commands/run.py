@@ -62,7 +62,7 @@ def run(
         typer.Option(
             "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
         ),
-    ] = 3,
+    ] = 2,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -104,7 +104,7 @@ class Conditions:
     dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
-    kept_masks: int = 3
+    kept_masks: int = 2
 
 
 def audit(

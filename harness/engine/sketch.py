@@ -41,10 +41,14 @@ class Sketch:
         codes = {group: code for code, group in enumerate(self._groups)}
         self._code = np.array([codes[group] for group in groups], dtype=np.int64)
         self._is_variant = (cases["probe"] != "original").to_numpy()
-        self._bars = {
-            kind: np.array([self._bar(group, kind) for group in self._groups])
-            for kind in (WORST, STEADY)
-        }
+        self._case_ids = cases["case_id"].to_numpy()
+        # Rank of the last kept case of each group: its score, negative, and its id.
+        n = len(self._groups)
+        self._bars = {kind: np.zeros(n) for kind in (WORST, STEADY)}
+        self._bar_ids = {kind: np.zeros(n, dtype=np.uint64) for kind in (WORST, STEADY)}
+        for kind in (WORST, STEADY):
+            for code in range(n):
+                self._raise_bar(kind, code)
 
     def take(
         self,
@@ -69,10 +73,7 @@ class Sketch:
         agreement = dice(own[:, 3], own[:, 1], own[:, 4], empty=1.0)
         right = before >= RIGHT
         scores = {WORST: before - after, STEADY: np.where(right, agreement, -np.inf)}
-        chosen = {
-            kind: usable & np.isfinite(score) & (-score <= self._bars[kind][self._code[rows]])
-            for kind, score in scores.items()
-        }
+        chosen = {kind: usable & self._passes(kind, rows, score) for kind, score in scores.items()}
         wanted = np.flatnonzero(chosen[WORST] | chosen[STEADY])
         if not len(wanted):
             return
@@ -99,11 +100,23 @@ class Sketch:
             kind, group, self._samples[row], self._ids[row], original, score, *figures, picture
         )
         if self._own.offer(kept):
-            self._bars[kind][code] = self._bar(group, kind)
+            self._raise_bar(kind, code)
 
-    def _bar(self, group: Group, kind: str) -> float:
-        """What a case must reach, from this shard and from the run before it."""
-        return min(self._own.bar(group, kind)[0], self._known.bar(group, kind)[0])
+    def _passes(
+        self, kind: str, rows: NDArray[np.int64], score: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Whether cases rank before the last one that is kept; a model that never moves ties."""
+        code = self._code[rows]
+        bar = self._bars[kind][code]
+        earlier = self._case_ids[rows] < self._bar_ids[kind][code]
+        passes: NDArray[np.bool_] = (-score < bar) | ((-score == bar) & earlier)
+        return passes & np.isfinite(score)
+
+    def _raise_bar(self, kind: str, code: int) -> None:
+        """What a case must rank before, from this shard and from the run before it."""
+        group = self._groups[code]
+        bar = min(self._own.bar(group, kind), self._known.bar(group, kind))
+        self._bars[kind][code], self._bar_ids[kind][code] = bar
 
     def kept(self) -> list[Kept]:
         """What the shard offers."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WIDTH = 350
 """Pixels of a panel: what a window of 400 pixels can show."""
 LONGEST_NAME = 34
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+"""One set of metrics nearly everywhere, so that text is as wide as it was measured."""
 PNG_PIXELS = 3
 """Dots a pixel of the written pictures: 288 dots an inch."""
 
@@ -97,7 +99,7 @@ def look() -> dict[str, Any]:
     """The configuration that all charts share."""
     ink, muted, line = light("ink"), light("muted"), light("line")
     return {
-        "font": "sans-serif",
+        "font": FONT,
         "background": "transparent",
         "aria": False,
         "view": {"stroke": None},
@@ -141,14 +143,29 @@ def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
     """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
     from markupsafe import Markup, escape
 
-    svg = themed(_svg(specification(panel, title=title)))
-    svg = re.sub(r"(clip|gradient_)(\d+)", rf"{name}-\1\2", svg)
+    numbers: dict[str, int] = {}
+    svg = _svg(specification(panel, title=title))
+    svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name, numbers), svg)
     told = (
         f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
         f'{escape(panel.title)}</title><desc id="{name}-d">{escape(panel.description)}</desc>'
     )
     head, _, rest = svg.partition(">")
     return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
+
+
+def _own(tag: str, name: str, numbers: dict[str, int]) -> str:
+    """A tag in the theme's colours, with ids of its own; texts between tags stay as they are.
+
+    One picture has one role: those that Vega gives to its parts say nothing to a reader.
+    """
+    bare = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", tag)
+
+    def named(found: re.Match[str]) -> str:
+        # Vega counts them through all drawings of a process.
+        return f"{name}-{found[1]}{numbers.setdefault(found[0], len(numbers))}"
+
+    return themed(re.sub(r"\b(clip|gradient_)\d+", named, bare))
 
 
 def _svg(spec: dict[str, Any]) -> str:

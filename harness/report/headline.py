@@ -45,7 +45,7 @@ class Headline:
         sentence: The verdict.
         others: Verdicts on other data sets.
         case: The case that shows it, if there are pictures.
-        panel: The changes it rests on, if there are any.
+        panel: Without such a case, the changes it rests on.
     """
 
     number: int
@@ -72,6 +72,7 @@ def _of_model(run: "LoadedRun", entry: Mapping[str, Any], cases: Sequence[Shown]
         badges = [(first.language, TONES[first.language])]
         if first.steadiness != "cannot tell":
             badges.append((first.steadiness, TONES[first.steadiness]))
+    case = _case(first, cases) if first is not None else None
     has_evidence = first is not None and bool(first.evidence)
     nothing = f"{entry['name']}: no probe of this run changes the meaning of a prompt."
     return Headline(
@@ -81,8 +82,8 @@ def _of_model(run: "LoadedRun", entry: Mapping[str, Any], cases: Sequence[Shown]
         badges=tuple(badges) if has_evidence else (("not asked", "mute"),),
         sentence=first.reason if first is not None and has_evidence else nothing,
         others=tuple(v.reason for v in own[1:] if v.evidence),
-        case=_case(first, cases) if first is not None else None,
-        panel=_panel(first) if first is not None and has_evidence else None,
+        case=case,
+        panel=_panel(first) if first is not None and has_evidence and case is None else None,
     )
 
 

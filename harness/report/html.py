@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report import sheets
 from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
+from harness.report.freshness import made_from
 from harness.report.gallery import FULL, gallery
 from harness.report.headline import TONES, headlines
 from harness.report.ladder import ladder_figure
@@ -48,6 +49,7 @@ def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | N
         heads=headlines(run, pictures.cases),
         gallery=pictures,
         tones=TONES,
+        made_from=made_from(run.suite, str(run.manifest.get("plan_sha256", ""))),
         facts=facts(run),
         models=model_facts(run),
         **_figures(run),

@@ -6,11 +6,11 @@ opens from disk and asks for nothing.
 """
 
 import unicodedata
-from base64 import b64encode
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from harness import __version__
 from harness.prompts.word_diff import word_edits
@@ -59,6 +59,7 @@ def environment(*folders: Path) -> "Environment":
         version=__version__,
         style=Markup(stylesheet() + own["style.css"]),  # our own files
         script=Markup(own["page.js"]),
+        theme=Markup(stylesheet()),
     )
     found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became, drawn=drawing)
     return found
@@ -87,7 +88,7 @@ def _visible(character: str) -> str:
 
 def csv_uri(text: str) -> str:
     """A file's content as an address: the link works offline and without script."""
-    return "data:text/csv;charset=utf-8;base64," + b64encode(text.encode()).decode()
+    return "data:text/csv;charset=utf-8," + quote(text, safe=" ,.;:|/()[]=+_~!*@")
 
 
 def was(original: str, text: str) -> "Markup":

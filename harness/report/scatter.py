@@ -54,11 +54,12 @@ def away_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure | Non
         data.select("low", "value", "high").fill_nan(0).to_numpy().ravel().tolist(),
         least=(-20.0, 10.0),
     )
-    rows, series = sorted(set(data["row"])), ["model", "control"]
+    series = ["model", "control"]
     panels = []
     for model_id, name in names.items():
         mine = data.filter(pl.col("model_id") == model_id)
         if mine.height:
+            rows = sorted(set(mine["row"]))
             chart = dots(
                 mine, rows=rows, series=series, domain=domain, title="change of Dice, %"
             ).properties(width=WIDTH, height=height_px(len(rows), 2) + 45)

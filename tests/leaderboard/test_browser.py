@@ -1,11 +1,14 @@
 """The board as a person meets it, in headless Chromium: files on disk, no network."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-BOARD = Path(__file__).resolve().parents[2] / "reports" / "leaderboard"
+ROOT = Path(__file__).resolve().parents[2]
+BOARD = ROOT / "reports" / "leaderboard"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -18,6 +21,17 @@ def browser():
         found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """The script of axe-core, which ``.ci/run`` puts into ``build/axe``."""
+    for place in (ROOT / "build" / "axe", ROOT, Path(os.environ.get("AXE_HOME", ROOT))):
+        script = place / "node_modules" / "axe-core" / "axe.min.js"
+        if script.is_file():
+            return script.read_text(encoding="utf-8")
+    pytest.skip("no axe-core in build/axe: `npm install --prefix build/axe axe-core` brings it")
+    return None
 
 
 @pytest.fixture
@@ -113,3 +127,16 @@ def test_everything_is_reached_by_the_keyboard(visit):
         seen.add(page.evaluate("document.activeElement.innerText || document.activeElement.type"))
     for wanted in ("phantom-v1", "How to submit", "Dark", "search", "phantom-cris-crowd"):
         assert any(wanted in text for text in seen), wanted
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["phantom-v1.html", "phantom-v1/phantom-cris-crowd.html"])
+def test_accessibility_holds_to_wcag_aa(visit, axe, name, scheme):
+    page = visit(name, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.evaluate(axe)
+    found = page.evaluate(
+        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    )
+    told = [(v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in found["violations"]]
+    assert told == [], json.dumps(told, indent=1)

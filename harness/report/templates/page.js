@@ -106,7 +106,7 @@
   const printing = () => {
     let opened = [];
     addEventListener("beforeprint", () => {
-      opened = [...document.querySelectorAll("details:not([open])")];
+      opened = [...document.querySelectorAll("details:not([open]):not(.album)")];
       opened.forEach((details) => { details.open = true; });
     });
     addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
