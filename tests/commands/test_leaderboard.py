@@ -20,6 +20,12 @@ def copy(tmp_path):
     return folder
 
 
+def test_tracks_are_listed(call):
+    code, out, _ = call("ls", "tracks")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["medvlsm-v1", "phantom-v1"]
+
+
 def test_verify_accepts_and_records(call, copy, tmp_path):
     flags = tmp_path / "flags.yaml"
     code, out, err = call("verify", copy, "--record", flags)

@@ -267,3 +267,5 @@ def test_a_table_that_unfolds_too_far_dies_in_its_own_process():
         pytest.skip("the limit on memory is Linux's")
     assert code(300) != 0
     assert code(4000) == 0
+    program = program.replace("t.main()", "t.MOST_BYTES = 400_000_000\nt.main()")
+    assert code(4000) == 1
