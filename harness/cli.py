@@ -15,6 +15,7 @@ from harness.commands import (
     check,
     demo,
     finetune,
+    gate,
     hunt,
     leaderboard,
     listing,
@@ -46,6 +47,7 @@ app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
 app.command("report")(report.report)
+app.command("gate")(gate.gate)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)

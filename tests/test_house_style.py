@@ -17,7 +17,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["expectations", "suites", "schemas", "cases"]
+LAYERS += ["rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
@@ -27,7 +27,7 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["expectations", "suites", "album"]
+LIGHT += ["rules", "expectations", "suites", "album", "gate"]
 LIGHT += ["stats", "report", "leaderboard", "data", "cli", "commands"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 

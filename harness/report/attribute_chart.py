@@ -27,11 +27,8 @@ def attribute_changes(summary: pl.DataFrame) -> pl.DataFrame:
         pl.col("attribute").is_not_null(),
         pl.col("n_cases") > 0,
     )
-    several = rows.group_by("dataset").agg(
-        several=pl.struct("split", "prompts", "prompt_type").n_unique() > 1
-    )
     keys = ("attribute", "split", "prompts", "prompt_type")
-    return rows.join(several, on="dataset").select(
+    return rows.select(
         "model_id", "model", "dataset", *keys, "probe", "perturbation",
         value="relative_change_percent", low="relative_change_low_percent",
         high="relative_change_high_percent", reason="reason",

@@ -2,7 +2,8 @@
 
 Conventions: changes are percent of the mean Dice of the originals of the same cases, cases
 weighted equally, without intervals: they describe this run and decide nothing. Cases without a
-score, or with an undefined one, are left out.
+score, or with an undefined one, are left out. Means are rounded to nine decimals: their last
+digits depend on the order in which threads add.
 """
 
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ def word_effects(store: RunStore, suite: Suite) -> pl.DataFrame:
             )
         )
         .sort("model_id", *_ROW, "word", nulls_last=False)
+        .with_columns(pl.selectors.float().round(9))
         .collect(engine="streaming")
     )
 
@@ -159,6 +161,7 @@ def subgroups(store: RunStore, suite: Suite, modalities: Mapping[str, str]) -> p
         )
         .with_columns(change_percent=100 * (pl.col("dice") / pl.col("dice_original") - 1))
         .sort("model_id", "grouping", "order", "group", "meaning")
+        .with_columns(pl.selectors.float().round(9))
         .collect(engine="streaming")
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ _META = re.compile(r'<meta name="vlsm-([a-z]+)" content="([0-9a-f]*)">')
 
 def made_from(suite: Suite, plan_sha256: str) -> dict[str, str]:
     """What a page depends on: `code` that computes and draws, `suite`, `plan`."""
-    said = canonical(suite.model_dump(mode="json", exclude_none=True))
+    said = canonical(suite.model_dump(mode="json", exclude_defaults=True))
     return {
         "code": code_sha256(),
         "suite": hashlib.sha256(said).hexdigest(),

@@ -87,9 +87,20 @@ def _of_model(run: "LoadedRun", entry: Mapping[str, Any], cases: Sequence[Shown]
     )
 
 
+def most_telling(verdicts: Sequence[LanguageVerdict]) -> list[LanguageVerdict]:
+    """Of each model the verdict that says most, in the order of the models."""
+    first: dict[str, LanguageVerdict] = {}
+    for verdict in verdicts:
+        known = first.setdefault(verdict.model_id, verdict)
+        if _telling(verdict) < _telling(known):
+            first[verdict.model_id] = verdict
+    return list(first.values())
+
+
 def _telling(verdict: LanguageVerdict) -> tuple[Any, ...]:
     tested = sum(not e.blocked for e in verdict.evidence)
-    return not verdict.evidence, not verdict.named_targets, -tested, _ORDER.index(verdict.language)
+    counts = -tested, -len(verdict.evidence)
+    return not verdict.evidence, not verdict.named_targets, *counts, _ORDER.index(verdict.language)
 
 
 def _case(verdict: LanguageVerdict, cases: Sequence[Shown]) -> Shown | None:

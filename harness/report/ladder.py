@@ -95,9 +95,9 @@ def _panel(own: pl.DataFrame, steps: list[str], series: list[str]) -> Any:
     on_ladder = base.transform_filter(beside).mark_line(strokeWidth=1.6, opacity=0.75)
     bars = base.transform_filter("isValid(datum.dice_low)").mark_rule(strokeWidth=1.5)
     points = base.mark_point(filled=True, size=45, opacity=1)
-    floor = alt.Chart(own.filter(pl.col("floor").is_not_null()).unique("series", keep="first", maintain_order=True)).mark_rule(
-        strokeDash=[4, 3], opacity=0.8
-    )
+    known = own.filter(pl.col("floor").is_not_null())
+    floors = known.unique("series", keep="first", maintain_order=True)
+    floor = alt.Chart(floors).mark_rule(strokeDash=[4, 3], opacity=0.8)
     return alt.layer(
         floor.encode(y=alt.Y("floor:Q"), color=color),
         on_ladder.encode(y=y),

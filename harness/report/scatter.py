@@ -26,62 +26,68 @@ from harness.report.sections import AWAY
 MEANINGS = ("preserved", "removed", "destroyed", "changed")
 
 
+def away_rows(summary: pl.DataFrame) -> pl.DataFrame:
+    """The change of each model on each set away from its training, and the control's."""
+    away = summary.filter(pl.col("probe") == AWAY, pl.col("relative_change_percent").is_finite())
+    several = pl.struct("split", "prompts", "prompt_type").n_unique().over("dataset") > 1
+    label = pl.when(several).then(pl.format("{}/{}", "dataset", "split")).otherwise("dataset")
+    parts = [
+        away.select(
+            *("model_id", "model", "dataset", "split", "prompts", "prompt_type"),
+            row=label,
+            series=pl.lit(series),
+            value=f"{figure}_percent",
+            low=f"{figure}_low_percent",
+            high=f"{figure}_high_percent",
+        )
+        for series, figure in zip(_SERIES, ("relative_change", "control_change"), strict=True)
+    ]
+    return pl.concat(parts).filter(pl.col("value").is_finite())
+
+
+_SERIES = ("model", "control")
+
+
 def away_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure | None:
     """Change of Dice away from the sets of training beside the control's; None without one."""
-    away = summary.filter(pl.col("probe") == AWAY, pl.col("relative_change_percent").is_finite())
-    if away.is_empty():
+    data = away_rows(summary)
+    if data.is_empty():
         return None
-    several = pl.struct("split", "prompts", "prompt_type").n_unique().over("dataset") > 1
-    keys = ("model_id", "model", "dataset", "split", "prompts", "prompt_type")
-    own = away.select(
-        *keys,
-        row=pl.when(several).then(pl.format("{}/{}", "dataset", "split")).otherwise("dataset"),
-        series=pl.lit("model"),
-        value="relative_change_percent",
-        low="relative_change_low_percent",
-        high="relative_change_high_percent",
-    )
-    control = away.select(
-        *keys,
-        row=pl.when(several).then(pl.format("{}/{}", "dataset", "split")).otherwise("dataset"),
-        series=pl.lit("control"),
-        value="control_change_percent",
-        low="control_change_low_percent",
-        high="control_change_high_percent",
-    ).filter(pl.col("value").is_finite())
-    data = pl.concat([own, control]).with_columns(hollow=pl.col("series") == "control")
-    domain = padded(
-        data.select("low", "value", "high").fill_nan(0).to_numpy().ravel().tolist(),
-        least=(-20.0, 10.0),
-    )
-    series = ["model", "control"]
-    panels = []
-    for model_id, name in names.items():
-        mine = data.filter(pl.col("model_id") == model_id)
-        if mine.height:
-            rows = sorted(set(mine["row"]))
-            chart = dots(
-                mine, rows=rows, series=series, domain=domain, title="change of Dice, %"
-            ).properties(width=WIDTH, height=height_px(len(rows), 2) + 45)
-            told = "; ".join(
-                f"{r['row']}, {r['series']}: {r['value']:.1f} %" for r in mine.iter_rows(named=True)
-            )
-            panels.append(Panel(name, told, chart))
-    hues, shapes = looks(series)
-    panels.append(
-        key_panel(
-            [
-                Sign("the model", hues[0], shapes[0]),
-                Sign("the image-only control", hues[1], shapes[1], hollow=True),
-            ]
-        )
-    )
+    limits = data.select("low", "value", "high").fill_nan(0).to_numpy().ravel().tolist()
+    domain = padded(limits, least=(-20.0, 10.0))
+    panels = [
+        Panel(name, _told_away(own), _away_panel(own, domain))
+        for model_id, name in names.items()
+        if (own := data.filter(pl.col("model_id") == model_id)).height
+    ]
+    hues, shapes = looks(_SERIES)
+    signs = [
+        Sign("the model", hues[0], shapes[0]),
+        Sign("the image-only control", hues[1], shapes[1], hollow=True),
+    ]
     caption = (
         "Relative change of Dice from the test splits of the sets a model was trained on to each "
         "other set. Another set may simply be harder: the hollow mark is the image-only control's "
         "change on the same sets, and only what lies beyond it speaks of the model."
     )
-    return Figure("away", "Away from training", caption, tuple(panels), data.drop("hollow"))
+    return Figure("away", "Away from training", caption, (*panels, key_panel(signs)), data)
+
+
+def _told_away(own: pl.DataFrame) -> str:
+    rows = own.iter_rows(named=True)
+    return "; ".join(f"{r['row']}, {r['series']}: {r['value']:.1f} %" for r in rows)
+
+
+def _away_panel(own: pl.DataFrame, domain: tuple[float, float]) -> Any:
+    rows = sorted(set(own["row"]))
+    chart = dots(
+        own.with_columns(hollow=pl.col("series") == "control"),
+        rows=rows,
+        series=_SERIES,
+        domain=domain,
+        title="change of Dice, %",
+    )
+    return chart.properties(width=WIDTH, height=height_px(len(rows), 2) + 45)
 
 
 def agreement_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure | None:

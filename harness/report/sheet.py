@@ -34,8 +34,10 @@ def figure_cell(value: float | None, digits: int, *ends: float | None) -> Cell:
     limits = [number(end, digits) for end in ends]
     if text != "-" and limits and "-" not in limits:
         text += f" [{', '.join(limits)}]"
-    is_known = value is not None and math.isfinite(value)
-    return Cell(text, f"{value:.6g}" if is_known else "")
+    if value is None or not math.isfinite(value):
+        return Cell(text)
+    # Adding 0 turns -0.0, a matter of rounding, into 0.0.
+    return Cell(text, f"{value + 0.0:.6g}")
 
 
 def count_cell(value: int | None) -> Cell:
@@ -93,10 +95,10 @@ def csv_text(data: pl.DataFrame) -> str:
         for name, kind in data.schema.items()
         if isinstance(kind, pl.List)
     )
-    texts = pl.selectors.string()
+    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(10)
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
-        pl.selectors.float().fill_nan(None).round_sig_figs(10),
+        pl.when(figures == 0).then(0.0).otherwise(figures).name.keep(),
     ).write_csv()
 
 

@@ -215,7 +215,7 @@ def test_a_run_of_one_probe_still_gives_a_page(small_run, tmp_path, resummarised
         part = pl.read_parquet(path)
         part.filter(
             pl.col("case_id").is_in(pl.read_parquet(folder / "plan.parquet")["case_id"].implode())
-        ).write_parquet(path)  # noqa: E501
+        ).write_parquet(path)
     assert manifest["status"] == "complete"
     page = load_run(resummarised(folder)).write_report(tmp_path / "r.html").read_text("utf-8")
     for sentence in (
