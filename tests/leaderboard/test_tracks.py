@@ -115,6 +115,19 @@ def test_the_pinned_truths_are_those_of_the_pictures(shared_data):
         assert truth_sha256(truth_of(samples)) == one.truth_sha256
 
 
+@pytest.mark.slow
+def test_the_papers_track_can_be_planned_from_its_annotations(shared_data):
+    from harness.commands.options import read_sets
+    from harness.plan import build_plan
+
+    track = load_track("medvlsm-v1")
+    suite = suite_of(track)
+    sets = read_sets(suite, shared_data, pictures=False, quiet=True)
+    n_cases = build_plan(suite, sets).cases.height
+    n_samples = sum(len(one.samples) for one in sets)
+    assert track.takes.startswith(f"{n_cases:,} cases of {n_samples:,} samples")
+
+
 def test_the_order_of_a_truth_is_no_part_of_it(reference):
     truth = reference.truth
     assert truth_sha256(truth.reverse()) == truth_sha256(truth)
