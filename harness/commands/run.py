@@ -66,13 +66,19 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.commands.options import model_arguments, select_suite
+    from harness.commands.options import model_arguments, select_suite, split_names
     from harness.commands.score import finish
+    from harness.trackers import check_trackers, log_run
 
+    trackers = check_trackers(split_names(log))
     store = audit(
         select_suite(
             suite,
@@ -92,6 +98,8 @@ def run(
     )
     with store.locked():
         failed = finish(store, quiet=quiet, as_json=as_json)
+        for name, place in log_run(store, trackers).items():
+            typer.echo(f"logged to {name}: {place}", err=True)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 
@@ -117,11 +125,23 @@ def audit(
     fresh: bool = False,
     conditions: Conditions = Conditions(),
     quiet: bool = False,
+    runs: Path = Path("runs"),
 ) -> "RunStore":
     """Plan a suite and evaluate every case that has no score yet, with progress bars.
 
+    Args:
+        suite: What to run.
+        models: Cards with their checkpoints.
+        root: Folder above the datasets' own.
+        out: Run directory; one in `runs` that the plan names, where it is None.
+        limit: At most so many images per dataset.
+        fresh: Whether to move an existing run aside.
+        conditions: How models are loaded and run.
+        quiet: Without progress bars.
+        runs: Folder of runs that have no `out`.
+
     Returns:
-        The run; it is not summarised yet.
+        The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.commands.options import read_sets
     from harness.plan import build_plan
@@ -129,15 +149,18 @@ def audit(
 
     sets = read_sets(suite, root, limit=limit, quiet=quiet)
     plan = build_plan(suite, sets)
-    store = RunStore(out or Path("runs") / f"{suite.name}-{plan.sha256[:8]}")
+    store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):
         typer.echo(f"the earlier run was moved to {aside}", err=True)
     with store.locked():
         _open(store, plan, suite, sets, root=root, limit=limit)
         _warn_of_rungs(models, suite, sets)
         try:
-            for model in models:
+            done = [
                 _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
+                for model in models
+            ]
+            store.update(evaluated=done)
         except KeyboardInterrupt:
             store.update(status="interrupted")
             typer.echo("Interrupted. The same command again continues from here.", err=True)
@@ -208,7 +231,8 @@ def _evaluate(
     root: Path,
     conditions: Conditions,
     quiet: bool,
-) -> None:
+) -> str:
+    """Run one model; returns its id."""
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
     from harness.engine.local import execute
@@ -243,6 +267,7 @@ def _evaluate(
             halved=lambda n: _say_halved(store, model, n),
             kept_masks=conditions.kept_masks,
         )
+    return model.model_id
 
 
 def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
