@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-report test test-slow lint types schemas phantom-models calibration precision simulations lock clean
+.PHONY: setup demo demo-report test test-slow lint types schemas phantom-models calibration precision simulations leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,10 @@ simulations: setup
 # reports/precision.md: every small model in float32 and in mixed precision.
 precision: setup
 	$(BIN)/python reports/precision.py
+
+# reports/leaderboard/: every submission verified anew, and the pages.
+leaderboard: setup
+	$(BIN)/vlsm-harness leaderboard build
 
 # Versions that are known to work together; no host is named in it.
 lock:

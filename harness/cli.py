@@ -18,6 +18,7 @@ from harness.commands import (
     finetune,
     gate,
     hunt,
+    leaderboard,
     listing,
     peek,
     phantom,
@@ -27,6 +28,8 @@ from harness.commands import (
     report,
     run,
     score,
+    submit,
+    verify,
 )
 from harness.errors import HarnessError, NothingSelectedError
 
@@ -53,6 +56,9 @@ app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("phantom")(phantom.phantom)
+app.command("submit")(submit.submit)
+app.command("verify")(verify.verify)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("ls")(listing.ls)
 
 

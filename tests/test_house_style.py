@@ -29,7 +29,7 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
 LIGHT += ["rules", "expectations", "suites", "album", "gate", "trackers"]
-LIGHT += ["stats", "report", "data", "cli", "commands", "pytest_plugin"]
+LIGHT += ["stats", "report", "leaderboard", "data", "cli", "commands", "pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 HEAVY |= {"mlflow", "tensorboard", "wandb"}
 
