@@ -62,21 +62,29 @@ def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
 
 def verdict_sentence(verdict: LanguageVerdict) -> str:
     """Both halves of a verdict with their reasons."""
+    undecided = _undecided(verdict)
     parts = {
         "listening": f"listens to {_or(verdict.heard, 'nothing')}: its mask follows the word",
         "deaf": "is deaf: whichever word changes, its mask stays",
         "moved here": f"is moved by {_or(verdict.heard, 'nothing')} here",
         "unmoved here": "is unmoved here: whichever word changes, its mask stays",
-        "cannot tell": f"cannot be judged on {_or(verdict.unclear, 'its use of words')}",
+        "cannot tell": f"cannot be judged on "
+        f"{_or(undecided or verdict.unclear, 'its use of words')}",
     }
     text = f"{verdict.model} on {verdict.dataset} {parts[verdict.language]}"
     if verdict.language == "cannot tell" and verdict.blocking:
         text += f" ({_inner(verdict.blocking[0])})"
     if verdict.unheard and verdict.language not in ("deaf", "unmoved here"):
         text += _not_heard(verdict)
-    if verdict.unclear and verdict.language != "cannot tell":
-        text += f"; {listed(verdict.unclear)} cannot be told"
+    if undecided and verdict.language != "cannot tell":
+        text += f"; {listed(undecided)} cannot be told"
     return f"{text}; {_steadiness(verdict)}."
+
+
+def _undecided(verdict: LanguageVerdict) -> Sequence[str]:
+    """What is unclear though the data could have shown it."""
+    tested = {name_of(e) for e in verdict.evidence if math.isfinite(e.p_heard)}
+    return [name for name in verdict.unclear if name in tested]
 
 
 def _not_heard(verdict: LanguageVerdict) -> str:

@@ -151,6 +151,16 @@ def test_one_attribute_suffices_to_listen_and_all_are_needed_to_be_deaf():
     assert "; it does not listen to size; " in half.reason
 
 
+def test_what_no_named_target_could_show_is_not_said_to_be_undecided():
+    """Another image's prompt names nothing in this one: it can never be heard to follow."""
+    scenes = Scenes().probe("antonym", "size", stays=0.1, follows=0.85)
+    found = scenes.probe("other_sample", None, stays=0.3).verdict()
+    assert (found.language, found.unclear) == ("listening", ("the whole prompt",))
+    assert found.reason == (
+        "m on d listens to size: its mask follows the word; its steadiness was not tested."
+    )
+
+
 def test_without_named_targets_words_are_moved_or_unmoved_here():
     moved = Scenes().probe("antonym", "size", stays=0.5).verdict()
     assert (moved.language, moved.heard) == ("moved here", ("size",))
