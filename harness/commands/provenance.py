@@ -87,12 +87,13 @@ def write_texts(
     from harness.commands.progress import progress
     from harness.engine.embeddings import STORED_SCHEMA, with_shifts
     from harness.engine.texts import text_table
-    from harness.store import write_parquet
+    from harness.writing import is_whole, write_parquet, writing
 
     path = store.folder / "texts" / f"{model.model_id}.parquet"
-    if path.is_file() and pl.read_parquet_schema(path) == STORED_SCHEMA:
+    if is_whole(path) and pl.read_parquet_schema(path) == STORED_SCHEMA:
         return  # plan and model are those of the run
-    path.parent.mkdir(exist_ok=True)
+    with writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     with progress(f"tokens of {model.model_id}", n_texts, unit="texts", quiet=quiet) as advance:
         texts = text_table(model, cases, advance=advance)

@@ -1,5 +1,7 @@
 """``run``: a suite, some models, a run directory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,27 +69,38 @@ def run(
     from harness.commands.options import model_arguments, select_suite
     from harness.commands.score import finish
 
-    store = audit(
-        select_suite(
-            suite,
-            datasets=datasets,
-            split=split,
-            prompt_type=prompt_type,
-            prompts=prompts,
-            seed=seed,
-        ),
-        model_arguments(model, checkpoint),
-        root=data_root,
-        out=out,
-        limit=limit,
-        fresh=fresh,
-        conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights),
-        quiet=quiet,
-    )
-    with store.locked():
-        failed = finish(store, quiet=quiet, as_json=as_json)
+    with interruptible():
+        store = audit(
+            select_suite(
+                suite,
+                datasets=datasets,
+                split=split,
+                prompt_type=prompt_type,
+                prompts=prompts,
+                seed=seed,
+            ),
+            model_arguments(model, checkpoint),
+            root=data_root,
+            out=out,
+            limit=limit,
+            fresh=fresh,
+            conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights),
+            quiet=quiet,
+        )
+        with store.locked():
+            failed = finish(store, quiet=quiet, as_json=as_json)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command again continues from here.", err=True)
+        raise typer.Exit(130) from None
 
 
 @dataclass(frozen=True)
@@ -133,8 +146,7 @@ def audit(
                 _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
         except KeyboardInterrupt:
             store.update(status="interrupted")
-            typer.echo("Interrupted. The same command again continues from here.", err=True)
-            raise typer.Exit(130) from None
+            raise
     return store
 
 
@@ -174,6 +186,12 @@ def _open(
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         environment=environment(),
     )
+    for path in store.set_damaged_aside():
+        typer.echo(
+            f"note: {path.name} was cut short or damaged and is now in {path.parent}; its images "
+            "are evaluated again.",
+            err=True,
+        )
 
 
 def _warn_of_rungs(models: Models, suite: "Suite", sets: "list[PlannedSet]") -> None:
