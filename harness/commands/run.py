@@ -22,9 +22,10 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
+from harness.engine.crew import Crew, chosen_crew
 
 if TYPE_CHECKING:
-    from harness.models import LoadedModel
+    from harness.engine.executors import Executor
     from harness.plan import Plan, PlannedSet
     from harness.store import RunStore
     from harness.suites import Suite
@@ -62,6 +63,19 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, or ray: many devices or machines.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray's head node. [default: a cluster on this machine]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Ray workers. [default: all there is]")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option("--gpus-per-worker", min=0.0, help="0.5: two share one GPU.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,7 +98,13 @@ def run(
             out=out,
             limit=limit,
             fresh=fresh,
-            conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights),
+            conditions=Conditions(
+                device,
+                dtype,
+                _batch_size(batch_size),
+                random_weights,
+                chosen_crew(executor, address, workers, gpus_per_worker),
+            ),
             quiet=quiet,
         )
         with store.locked():
@@ -105,12 +125,16 @@ def interruptible() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How models are loaded and run; a batch size of None is the device's default."""
+    """How models are loaded and run.
+
+    A batch size of None is the device's default; without a crew this process runs them.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
+    crew: Crew | None = None
 
 
 def audit(
@@ -220,43 +244,63 @@ def _evaluate(
 ) -> None:
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
-    from harness.engine.local import execute
-    from harness.models import load_model
 
-    name, file = name_and_file
-    model = load_model(
-        name,
-        checkpoint=file,
-        device=conditions.device,
-        dtype=conditions.dtype,
-        random_weights=conditions.random_weights,
+    with _executor(name_and_file, plan, suite, root=root, conditions=conditions) as executor:
+        entry = executor.ask(model_entry)
+        model_id = entry["model_id"]
+        for note in entry["notes"]:
+            typer.echo(f"note: {model_id}: {note}", err=True)
+        entry["batch_size"] = conditions.batch_size or DEFAULT_BATCH.get(entry["device"], 32)
+        store.add_model(entry)
+        write_texts(store, executor, model_id, plan.cases, quiet=quiet)
+        done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
+        if done and not quiet:
+            typer.echo(f"{model_id}: continues, {done} of {total} cases are there.", err=True)
+        with progress(model_id, total, unit="cases", done=done, quiet=quiet) as go:
+            executor.execute(
+                store,
+                batch_size=entry["batch_size"],
+                advance=go,
+                halved=lambda n: _say_halved(store, model_id, n),
+            )
+        entry["hardware"]["workers"] = executor.machines()
+        store.add_model(entry)
+
+
+@contextmanager
+def _executor(
+    name_and_file: tuple[str, Path | None],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    root: Path,
+    conditions: Conditions,
+) -> "Iterator[Executor]":
+    from harness.engine.executors import Local, ModelSource
+
+    source = ModelSource(
+        *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
-    for note in model.notes:
-        typer.echo(f"note: {model.model_id}: {note.text}", err=True)
-    size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
-    store.add_model(model_entry(model, size))
-    write_texts(store, model, plan.cases, quiet=quiet)
-    done = sum(store.settled_shards(model.model_id).values())
-    if done and not quiet:
-        typer.echo(
-            f"{model.model_id}: continues, {done} of {plan.cases.height} cases are there.", err=True
-        )
-    with progress(model.model_id, plan.cases.height, unit="cases", done=done, quiet=quiet) as go:
-        execute(
-            store,
-            model,
-            root=root,
-            metric=suite.metric,
-            batch_size=size,
-            advance=go,
-            halved=lambda n: _say_halved(store, model, n),
-        )
+    if conditions.crew is None:
+        yield Local(source.load(), root, suite.metric)
+        return
+    from harness.engine.ray_executor import on_cluster
+    from harness.engine.shards import distinct_texts
+
+    with on_cluster(
+        conditions.crew,
+        source.anywhere(),
+        root=root,
+        metric=suite.metric,
+        texts=distinct_texts(plan.cases),
+    ) as executor:
+        yield executor
 
 
-def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
+def _say_halved(store: "RunStore", model_id: str, size: int) -> None:
     entries = store.manifest["models"]
     for entry in entries:
-        if entry["model_id"] == model.model_id:
+        if entry["model_id"] == model_id:
             entry["halved_to"] = size
     store.update(models=entries)
     typer.echo(f"out of memory: going on with batches of {size}.", err=True)

@@ -92,7 +92,7 @@ def execute(
     with ThreadPoolExecutor(max_workers=1) as pool:
         todo = (shard for shard in cut(cases, texts) if shard.index not in settled)
         for shard, pictures in _prefetched(todo, pool, lambda s: load_pictures(s, model, root)):
-            scores = _with_less_memory(worker, shard, pictures, halved)
+            scores = evaluate(worker, shard, pictures, halved)
             store.write_part(model.model_id, shard.index, scores)
             advance(shard.cases.height)
 
@@ -111,9 +111,13 @@ def _prefetched(
         yield waiting[0], waiting[1].result()
 
 
-def _with_less_memory(
-    worker: "Worker", shard: Shard, pictures: Pictures, halved: Callable[[int], None]
+def evaluate(
+    worker: "Worker",
+    shard: Shard,
+    pictures: Pictures,
+    halved: Callable[[int], None] = lambda _: None,
 ) -> pl.DataFrame:
+    """Scores of one shard; out of memory halves the worker's batches and tries again."""
     while True:
         try:
             return worker.run(shard, pictures)
