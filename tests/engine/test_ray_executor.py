@@ -21,7 +21,7 @@ from harness.engine.executors import Local, ModelSource
 from harness.engine.ray_executor import MOST_DEATHS, RayExecutor, on_cluster
 from harness.engine.ray_worker import Job
 from harness.engine.shards import distinct_texts
-from harness.errors import RunError, UsageError
+from harness.errors import HarnessError, RunError, UsageError
 from harness.models import LoadedModel
 from harness.store import DONE, RunStore
 
@@ -158,8 +158,8 @@ def test_a_shard_that_kills_every_worker_is_named(driven):
         )
     assert re.search(
         rf"cluster: {MOST_DEATHS} workers died while they evaluated kvasir_polyp/images/\S+ and "
-        r"its neighbours \(The actor died unexpectedly\.\)\. A worker needs memory for the model and "
-        "one batch. Give a smaller --batch-size",
+        r"its neighbours \(The actor died unexpectedly\.\)\. A worker needs memory for the model "
+        "and one batch. Give a smaller --batch-size",
         str(caught.value),
     )
 
