@@ -6,6 +6,7 @@ in `TEMPORARY`; whoever holds the folder may remove it.
 """
 
 import errno
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -26,8 +27,6 @@ _REPAIRABLE = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
     if hasattr(errno, name)
 }
-# polars reports failed writes by text alone, ending in the number of the system's error.
-_OS_ERROR = "(os error "
 
 
 @contextmanager
@@ -42,28 +41,25 @@ def writing(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, pl.exceptions.PolarsError) as problem:
-        if not _is_repairable(problem):
+    except OSError as problem:
+        if problem.errno not in _REPAIRABLE:
             raise
         raise RunError(
-            f"{folder}: cannot be written ({_reason(problem)}). The folder must take new files "
+            f"{folder}: cannot be written ({problem.strerror}). The folder must take new files "
             "until the run is complete. Free space or make it writable; the same command then "
             "continues, and nothing that was written is lost."
         ) from problem
 
 
-def _is_repairable(problem: Exception) -> bool:
-    if isinstance(problem, OSError) and problem.errno is not None:
-        return problem.errno in _REPAIRABLE
-    number = str(problem).rpartition(_OS_ERROR)[2].partition(")")[0]
-    return number.isdecimal() and int(number) in _REPAIRABLE
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """A table as the content of a Parquet file.
 
-
-def _reason(problem: Exception) -> str:
-    """The system's words, without the library's before and the path after them."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    return str(problem).rpartition(_OS_ERROR)[0].rpartition(": ")[2].strip()
+    polars tells of a full disk in words of its own, now these, now those; bytes that
+    Python writes fail with the system's number.
+    """
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    return buffer.getvalue()
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
@@ -72,8 +68,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     Raises:
         RunError: The disk refuses it.
     """
-    with writing(path.parent), _replaced(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd", statistics=True)
+    write_bytes(path, parquet_bytes(frame))
 
 
 def write_json(path: Path, content: Any) -> None:

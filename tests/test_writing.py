@@ -29,28 +29,16 @@ def test_what_is_written_is_read_back(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", "a.json", "a.bin"}
 
 
-@pytest.mark.parametrize(
-    ("problem", "reason"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left on device"),
-        (OSError("Read-only file system (os error 30): /m/x"), "Read-only file system"),
-        (
-            pl.exceptions.ComputeError(
-                "parquet: File out of specification: underlying IO error: "
-                "No space left on device (os error 28)"
-            ),
-            "No space left on device",
-        ),
-    ],
-)
-def test_a_disk_that_refuses_says_what_to_do(tmp_path, problem, reason):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EACCES])
+def test_a_disk_that_refuses_says_what_to_do(tmp_path, number):
+    reason = os.strerror(number)
     message = (
         f"{tmp_path}: cannot be written ({reason}). The folder must take new files until the run "
         "is complete. Free space or make it writable; the same command then continues, and "
         "nothing that was written is lost."
     )
     with pytest.raises(RunError, match="^" + re.escape(message) + "$"), writing(tmp_path):
-        raise problem
+        raise OSError(number, reason)
 
 
 @pytest.mark.parametrize(
