@@ -41,7 +41,9 @@ def bench(
         float,
         typer.Option("--distinct", min=0.0, max=1.0, help="Share of the texts that are distinct."),
     ] = 0.5,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="[default: the model's usual one]")
+    ] = None,
     blocks: Annotated[int, typer.Option("--blocks", min=1)] = 3,
     device: Device = "auto",
     dtype: DataType = "auto",
@@ -51,6 +53,7 @@ def bench(
     import json
 
     from harness.commands.progress import progress
+    from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
     from harness.engine.bench_plan import invent
     from harness.models import load_model
@@ -74,7 +77,7 @@ def bench(
             root=root,
             n_prompts=prompts,
             distinct=distinct,
-            batch_size=batch_size,
+            batch_size=batch_size or usual_batch_size(loaded),
             blocks=blocks,
             tick=lambda: advance(1),
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # Above this share of failed cases a run counts as incomplete.
 TOLERATED_FAILURES = 0.01
-DEFAULT_BATCH = {"cpu": 32, "cuda": 64}
 
 
 def run(
@@ -127,7 +126,7 @@ def interruptible() -> Iterator[None]:
 class Conditions:
     """How models are loaded and run.
 
-    A batch size of None is the device's default; without a crew this process runs them.
+    A batch size of None is the model's usual one; without a crew this process runs them.
     """
 
     device: str = "auto"
@@ -250,7 +249,7 @@ def _evaluate(
         model_id = entry["model_id"]
         for note in entry["notes"]:
             typer.echo(f"note: {model_id}: {note}", err=True)
-        entry["batch_size"] = conditions.batch_size or DEFAULT_BATCH.get(entry["device"], 32)
+        entry["batch_size"], halved = _chosen_size(store, executor, model_id, conditions.batch_size)
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, quiet=quiet)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
@@ -259,12 +258,25 @@ def _evaluate(
         with progress(model_id, total, unit="cases", done=done, quiet=quiet) as go:
             executor.execute(
                 store,
-                batch_size=entry["batch_size"],
+                batch_size=halved,
                 advance=go,
                 halved=lambda n: _say_halved(store, model_id, n),
             )
         entry["hardware"]["workers"] = executor.machines()
         store.add_model(entry)
+
+
+def _chosen_size(
+    store: "RunStore", executor: "Executor", model_id: str, asked: int | None
+) -> tuple[int, int]:
+    """The batch size of a model in this run, and what out of memory has left of it."""
+    from harness.engine.batches import usual_batch_size
+
+    known: dict[str, Any] = next(
+        (m for m in store.manifest.get("models", []) if m["model_id"] == model_id), {}
+    )
+    size = asked or known.get("batch_size") or executor.ask(usual_batch_size)
+    return size, min(size, known.get("halved_to", size))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from harness.store import RunStore
 from harness.suites import Metric
 
 IMAGES_PER_BATCH = 8
+"""Images encoded at once, or fewer where fewer pairs are decoded at once."""
 
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
@@ -162,7 +163,7 @@ class Worker:
     def _encode_images(self, pixels: Tensor) -> Features:
         parts = [
             self.model.adapter.encode_images(part.to(self.model.device))
-            for part in torch.split(pixels, IMAGES_PER_BATCH)
+            for part in torch.split(pixels, min(IMAGES_PER_BATCH, self.batch_size))
         ]
         return concatenate(parts)
 
