@@ -6,6 +6,7 @@ or not at all. Counts are pixels. Nothing is pickled.
 """
 
 import contextlib
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,8 +185,9 @@ class RunStore:
     def write_part(self, model_id: str, shard: int, scores: pl.DataFrame) -> None:
         """Write the scores of one shard; a retry stands beside the first attempt."""
         folder = self.folder / "scores"
-        attempt = sum(1 for _ in folder.glob(f"part-{model_id}-{shard:06d}-*.parquet"))
-        write_parquet(folder / f"part-{model_id}-{shard:06d}-{attempt}.parquet", scores)
+        # Asking for names, not listing the folder: a run of millions of images has many parts.
+        names = (folder / f"part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
+        write_parquet(next(path for path in names if not path.exists()), scores)
 
     def set_damaged_aside(self) -> list[Path]:
         """Move parts that were cut short to ``damaged/``, so that their shards are run again.
