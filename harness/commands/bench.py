@@ -85,6 +85,8 @@ def bench(
     if as_json:
         typer.echo(json.dumps(content, indent=1))
         return
+    processor = content.pop("processor_s")
+    content |= {f"processor_s.{kind}": value for kind, value in processor.items()}
     for key, value in content.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         typer.echo(f"{key:<22} {text:<24} {_MEANING.get(key, '')}".rstrip())

@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +57,11 @@ Laps = dict[tuple[str, int], list[Lap]]
 
 @dataclass(frozen=True)
 class Bench:
-    """Measured times of one model, in seconds, and the ratios they give."""
+    """Measured times of one model, in seconds, and the ratios they give.
+
+    `processor_s` holds the time of the processor per item of each stage, of the plain loop
+    and of the engine (per case).
+    """
 
     model_id: str
     device: str
@@ -86,6 +90,7 @@ class Bench:
     texts_per_s: float
     cases_per_s: float
     peak_memory_mib: float
+    processor_s: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -174,6 +179,7 @@ def _summary(
         texts_per_s=1 / wall["text"],
         cases_per_s=1 / wall["engine"],
         peak_memory_mib=memory,
+        processor_s=dict(sorted(cpu.items())),
     )
 
 
