@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint types schemas phantom-models calibration precision lock clean
+.PHONY: setup demo test test-slow lint types schemas phantom-models calibration precision simulations lock clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ phantom-models: setup
 # reports/calibration.md and the contact sheets, from the shipped models.
 calibration: setup
 	$(BIN)/python reports/calibrate.py
+
+# reports/statistics.md: coverage, false claims and power in simulated studies.
+simulations: setup
+	$(BIN)/python reports/simulations.py
 
 # reports/precision.md: every small model in float32 and in mixed precision.
 precision: setup

@@ -15,6 +15,7 @@ from harness.commands import (
     check,
     demo,
     finetune,
+    gate,
     hunt,
     listing,
     peek,
@@ -41,6 +42,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("gate")(gate.gate)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)

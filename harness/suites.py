@@ -27,11 +27,13 @@ from harness.prompts.perturbations import (
     load_outside,
 )
 from harness.records import ExpectedMask, Meaning, Prompt
+from harness.rules import Gate
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
 Column = Literal["iou", "hausdorff"]
 
+_YAML = (".yaml", ".yml")
 TABLE = "table"
 """The perturbation of probes whose variants stand in the suite's tables."""
 COMPOSED = "property_based_"
@@ -144,6 +146,9 @@ class Suite(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     metric: Metric = Metric()
     statistics: Statistics = Statistics()
+    gate: Gate = Field(
+        default=Gate(), description="Rules of `vlsm-harness gate`; an included suite's are not."
+    )
     _folder: Path | None = PrivateAttr(default=None)
 
     def __eq__(self, other: object) -> bool:
@@ -264,7 +269,34 @@ def load_suite(name_or_path: str | Path) -> Suite:
             kind="perturbation",
             where=document.where(("probes", index, "perturbation")),
         )
-    return _with_includes(suite, document).placed(path.parent)
+    whole = _with_includes(suite, document).placed(path.parent)
+    _check_gate(whole, document)
+    return whole
+
+
+def _check_gate(suite: Suite, document: Document) -> None:
+    """Rules of the gate name probes and datasets of the suite, includes resolved.
+
+    Raises:
+        SuiteError: A rule names another one. It would never apply, and the gate be open.
+    """
+    composed = {f"{COMPOSED}{m.value}" for m in Meaning if suite.property_based}
+    known = {"probes": {probe.name for probe in suite.probes} | composed}
+    if suite.datasets and not any(entry.name.endswith(_YAML) for entry in suite.datasets):
+        known["datasets"] = {entry.name for entry in suite.datasets}  # a file has a name within
+    gate = suite.gate
+    rules: list[tuple[tuple[str | int, ...], Strict]] = [
+        *((("max_drop", n), rule) for n, rule in enumerate(gate.max_drop)),
+        *((("min_dice", n), rule) for n, rule in enumerate(gate.min_dice)),
+        *((("must_listen", n), rule) for n, rule in enumerate(gate.must_listen)),
+        (("non_inferiority",), gate.non_inferiority),
+    ]
+    for place, rule in rules:
+        for key, names in known.items():
+            asked = getattr(rule, key, None)
+            for index, name in enumerate(asked if isinstance(asked, list) else []):
+                where = document.where(("gate", *place, key, index))
+                choose(name, names, kind=key.removesuffix("s"), where=where)
 
 
 def _with_includes(suite: Suite, document: Document) -> Suite:

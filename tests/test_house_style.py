@@ -17,7 +17,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["writing", "expectations", "suites", "schemas", "cases"]
+LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
@@ -26,7 +26,7 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["expectations", "suites", "writing"]
+LIGHT += ["rules", "expectations", "suites", "writing", "gate"]
 LIGHT += ["stats", "report", "data", "cli", "commands"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 

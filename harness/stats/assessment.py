@@ -13,20 +13,17 @@ from typing import Any
 import polars as pl
 
 from harness.errors import RunError
-from harness.metrics import EMPTY_SCORES
 from harness.stats import language, verdicts
-from harness.stats.edits import text_shifts
 from harness.stats.facts import ModelFacts
-from harness.stats.intervals import cell_intervals
 from harness.stats.judge import judged
 from harness.stats.language import LanguageVerdict
 from harness.stats.listening import language_verdicts
-from harness.stats.pairs import CELL_KEYS, paired
+from harness.stats.measured import measured
+from harness.stats.pairs import CELL_KEYS
 from harness.stats.phrases import expectation_text
-from harness.stats.reduce import reduced
-from harness.stats.summary import cell_rows, completed, with_facts
+from harness.stats.summary import completed
 from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
-from harness.suites import Suite
+from harness.suites import Statistics, Suite
 
 VERDICTS = "verdicts.json"
 
@@ -116,26 +113,13 @@ def assess(
     """
     settings = suite.statistics
     models = list({m.model_id: m for m in models}.values())
-    empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = paired(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
-    left = reduced(pairs)
-    solved = cell_intervals(
-        left.units,
-        left.words,
-        cells=pairs.cells,
-        units=pairs.plan.units,
-        words=pairs.plan.words,
-        count=settings.draws,
-        seed=settings.seed,
-    )
     kinds = cluster_kinds or {}
-    rows = _with_shifts(cell_rows(pairs, left, solved, settings=settings), plan, texts)
-    named = with_facts(rows, models, suite, kinds)
-    outcomes = judged(named, solved, suite=suite)
+    found = measured(plan, scores, models=models, suite=suite, cluster_kinds=kinds, texts=texts)
+    outcomes = judged(found.named, found.solved, suite=suite)
     summary = completed(
-        _with_verdicts(rows, outcomes),
-        pairs,
-        left,
+        _with_verdicts(found.rows, outcomes),
+        found.pairs,
+        found.left,
         models=models,
         not_applicable=not_applicable,
         suite=suite,
@@ -144,13 +128,18 @@ def assess(
     return Assessment(
         summary=summary,
         verdicts=tuple(outcomes),
-        language=tuple(language_verdicts(named, solved, outcomes, settings=settings)),
-        signature=signature(
-            settings.margins,
-            settings.correction,
-            clusters=settings.minimum_clusters,
-            draws=settings.draws,
-        ),
+        language=tuple(language_verdicts(found.named, found.solved, outcomes, settings=settings)),
+        signature=signature_of(settings),
+    )
+
+
+def signature_of(settings: Statistics) -> str:
+    """What fixes the meaning of verdicts under these settings."""
+    return signature(
+        settings.margins,
+        settings.correction,
+        clusters=settings.minimum_clusters,
+        draws=settings.draws,
     )
 
 
@@ -159,15 +148,6 @@ def summarise(
 ) -> pl.DataFrame:
     """The summary alone; arguments as of `assess`."""
     return assess(plan, scores, **arguments).summary
-
-
-def _with_shifts(
-    rows: pl.DataFrame, plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None
-) -> pl.DataFrame:
-    shifts = text_shifts(plan, texts)
-    if shifts is None:
-        return rows.with_columns(text_shift=pl.lit(None, pl.Float64))
-    return rows.join(shifts, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _with_verdicts(rows: pl.DataFrame, outcomes: Sequence[Verdict]) -> pl.DataFrame:

@@ -96,8 +96,12 @@ def crossed_inference(
     def solve(c: slice) -> Inference:
         return _two_way(numerator[..., c], denominator[:, c], clusters, words)
 
-    # Matrices here are too narrow for the threads of a BLAS; numpy lets go of the lock.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    from threadpoolctl import threadpool_limits
+
+    # Matrices here are too narrow for the threads of a BLAS, which would wait for each other in
+    # every one of ours; numpy lets go of the lock.
+    limits = threadpool_limits(1, user_api="blas")
+    with limits, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return _joined(list(pool.map(solve, chunks)))
 
 

@@ -100,7 +100,7 @@ def _candidates(
         said = stated.get(row["probe"])
         for expectation in expected(said, row["meaning"], margins=settings.margins):
             found = figure_of(solved, row["cell"], expectation.of)
-            blocked = _blocked(row, expectation.of, found, settings)
+            blocked = why_blocked(row, expectation.of, found, settings)
             decision = None
             if not blocked:
                 decision = deciding_test(found, expectation.accepted, expectation.kind)
@@ -109,7 +109,7 @@ def _candidates(
             )
 
 
-def _blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics) -> str:
+def why_blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics) -> str:
     """Why there may be no verdict; empty where there may."""
     reason = row["reason"]
     if reason and (reason != TOO_LOW or figure == "relative_change"):

@@ -25,8 +25,9 @@ class Evidence:
         split: Annotation file.
         probe: Name in the suite.
         attribute: That is changed.
-        state: *heard* when the mask is shown to move, with named targets: onto the named one;
-            *unheard* when Dice is shown equivalent and the mask to stay; else *unclear*.
+        state: *heard* when the mask is shown to move, with named targets: from the own
+            onto the named one; *unheard* when Dice is shown equivalent and the mask to stay;
+            else *unclear*.
         reason: One sentence in plain English.
         change: Relative change of Dice in percent, with 95 % limits.
         agreement: Between the masks before and after, with 95 % limits.

@@ -55,7 +55,7 @@ def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
     figures = f"{moved}; Dice with the named mask less Dice with the own mask is {gain}"
     if evidence.state == "heard":
         return f"{figures}: the mask goes where the word points."
-    if evidence.agreement[2] < STAYS and evidence.named_gain[1] <= 0:
+    if evidence.agreement[2] < STAYS:
         return f"{figures}: the mask moves, but is not shown to go where the word points."
     return f"{figures}: not shown either way."
 

@@ -1,11 +1,14 @@
 """Decides the language verdict of each model on each data set.
 
 With named targets an attribute is *heard* when, after the change, Dice with the named mask is
-shown to exceed Dice with the own mask, and the mask is shown to have moved at all: a model that
-always marks the same of two targets would pass the first test alone wherever the samples are
-not balanced. Without named targets it is heard when the relative change is shown to lie beyond
-the margin, or the mask to have moved. It is *unheard* when the change is shown to be equivalent
-and the mask to stay. Only changes into another valid word count; a random word does not.
+shown to exceed Dice with the own mask by more than the margin (percent of the original Dice),
+Dice with the own mask to fall by more than it, and the mask to have moved at all. The last two:
+a model that always marks the same of two targets passes the first alone wherever the samples
+are not balanced. The margin: one that was trained on single targets wavers between two, and
+with enough scenes half of a point is shown to exceed 0. Without named targets it is heard when
+the relative change is shown to lie beyond the margin, or the mask to have moved. It is *unheard*
+when the change is shown to be equivalent and the mask to stay. Only changes into another
+valid word count; a random word does not.
 
 Conventions: tests are at 5 %, two-sided where the figure has 95 % limits. *Moved* and *stays*
 mean a mean agreement below and from `STAYS` on. Being heard is Holm-adjusted over the verdict's
@@ -17,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from harness.records import Meaning
@@ -114,11 +118,17 @@ def _one(
     decisive = estimate_of(solved["decisive"], cell).scaled(100, offset=1)
     blocked = _blocked(row, settings)
     margin = settings.margins.changed
+    least_gain = margin * _number(row["reference_dice"])
     heard, unheard = math.nan, math.nan
     testable = not named or (row["n_clusters_named"] or 0) >= settings.minimum_clusters
     if not blocked:
         if testable:
-            heard = _p_heard(change, agreement, gain if named else None, margin)
+            moved = min(1.0, 2 * p_less(agreement, STAYS))
+            if named:
+                follows = p_greater(gain, least_gain), p_less(decisive, -margin)
+                heard = min(1.0, float(np.max([moved, *(2 * p for p in follows)])))
+            else:
+                heard = _p_moved(change, moved, margin)
         stays = min(1.0, 2 * p_greater(agreement, STAYS))
         equal = deciding_test(change, (-margin, margin), "invariance")
         unheard = max(stays, equal.p_value) if equal.name == "equivalence" else 1.0
@@ -143,10 +153,8 @@ def _one(
     )
 
 
-def _p_heard(change: Estimate, agreement: Estimate, gain: Estimate | None, margin: float) -> float:
-    moved = min(1.0, 2 * p_less(agreement, STAYS))
-    if gain is not None:
-        return max(min(1.0, 2 * p_greater(gain, 0.0)), moved)
+def _p_moved(change: Estimate, moved: float, margin: float) -> float:
+    """Of the Dice or the mask being moved by a word whose target is not known."""
     beyond = deciding_test(change, (-margin, margin), "invariance")
     # Either sign of being heard will do, so each is tested at half the level.
     either = beyond.p_value if beyond.outcome == "fails" else 1.0

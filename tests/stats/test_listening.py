@@ -109,6 +109,25 @@ def test_a_model_that_always_marks_the_other_target_does_not_listen():
     assert found.language == "cannot tell"
 
 
+def test_the_named_target_must_win_by_more_than_the_margin():
+    """A model trained on single targets wavers between two: half of a point is no listening."""
+    found = Scenes().probe("antonym", "size", stays=0.5, follows=0.46).verdict()
+    (evidence,) = found.evidence
+    assert 0 < evidence.named_gain[1] < evidence.named_gain[2] < 2 * 0.9
+    assert evidence.state == "unclear"
+    assert found.language == "cannot tell"
+    assert evidence.reason.endswith("the mask moves, but is not shown to go where the word points.")
+
+
+def test_the_own_target_must_lose_more_than_the_margin():
+    """Where the named target has always won, a mask that merely trembles follows nothing."""
+    found = Scenes().probe("antonym", "size", stays=0.99, follows=0.98, agree=0.6).verdict()
+    (evidence,) = found.evidence
+    assert evidence.named_gain[1] > 2 * 0.9
+    assert -2 < evidence.decisive_change[1] < evidence.decisive_change[2] < 0
+    assert evidence.state == "unclear"
+
+
 def test_a_mask_that_moves_elsewhere_does_not_listen():
     found = Scenes().probe("antonym", "size", stays=0.3, follows=0.05).verdict()
     assert found.language == "cannot tell"

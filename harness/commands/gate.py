@@ -1,0 +1,157 @@
+"""``gate``: pass or fail for CI, from a run and a baseline, without a model.
+
+Conventions: files are written before the exit code is decided by anything else than the checks, so
+that a red job has its report. ``--baseline`` takes a run directory or a file of ``--update``.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from harness.gate.audited import Audited
+    from harness.gate.gating import Gated
+
+
+def gate(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", help="What may not get worse: a run, or a file of --update."),
+    ] = None,
+    update: Annotated[
+        Path | None, typer.Option("--update", help="Write this run as a baseline's file.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="JUnit XML. [default: RUN/junit.xml]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Which model of a run of several.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A rule that is left open fails.")
+    ] = False,
+    lenient: Annotated[
+        bool,
+        typer.Option("--lenient", help="Not shown to be as good as the baseline: a warning."),
+    ] = False,
+    allow_drift: Annotated[
+        bool,
+        typer.Option("--allow-drift", help="Compare with a baseline that had other prompts."),
+    ] = False,
+    github: Annotated[
+        bool,
+        typer.Option(
+            "--github", envvar="GITHUB_ACTIONS", help="Annotations and step summary of Actions."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decide whether a run is good enough: exit 0 good, 1 failed, 3 incomplete."""
+    from harness.errors import HarnessError
+    from harness.gate.audited import audited
+    from harness.gate.checks import Severity
+    from harness.gate.gating import baseline_at, gated
+
+    report = junit or run / "junit.xml"
+    try:
+        found = audited(run, model=model)
+        old = None if baseline is None else baseline_at(baseline, run=found)
+        severity = Severity(strict, lenient, known_fails=found.suite.gate.known == "fail")
+        verdict = gated(found, old, severity=severity, allow_drift=allow_drift, where=str(baseline))
+    except HarnessError as problem:
+        # A folder that is no run is left alone.
+        is_run = junit is not None or (run / "run.json").is_file()
+        _report_error(problem, report if is_run else None, github=github, as_json=as_json)
+        raise
+    _report(verdict, report, github=github, as_json=as_json, quiet=quiet)
+    if update is not None:
+        _update(found, update)
+    if verdict.code:
+        raise typer.Exit(verdict.code)
+
+
+def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: bool) -> None:
+    """Write and print everything that is said of a gate, passed or not."""
+    import json
+
+    from harness.report.github import annotations, step_summary, stopped
+    from harness.report.junit import junit_xml
+
+    _write(junit, junit_xml(found))
+    if as_json:
+        text = json.dumps(found.record(), indent=1, ensure_ascii=False, allow_nan=False)
+    else:
+        text = "" if quiet else _table(found) + f"  {junit}"
+    if text:
+        typer.echo(stopped(text) if github and not as_json else text)
+    if not github:
+        return
+    for line in annotations(found):
+        # Programs read what --json prints; Actions read both streams.
+        typer.echo(line, err=as_json)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as page:
+            page.write(step_summary(found))
+
+
+def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
+    """No report of an earlier gate may stand for one that could not be decided."""
+    from harness.report.github import command
+    from harness.report.junit import junit_error
+
+    if junit is not None:
+        _write(junit, junit_error(str(problem)))
+    if github:
+        typer.echo(command("error", "vlsm-harness gate", str(problem)), err=as_json)
+
+
+def _table(found: "Gated") -> str:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from harness.report.checks import table
+
+    real = Console()
+    console = Console(
+        file=StringIO(),
+        width=None if real.is_terminal else 120,
+        force_terminal=real.is_terminal,
+        color_system="auto" if real.is_terminal else None,
+    )
+    with console.capture() as captured:
+        for part in table(found):
+            console.print(part)
+    return captured.get()
+
+
+def _update(found: "Audited", path: Path) -> None:
+    """Write a run as a baseline; one that is not whole stands for nothing."""
+    from harness.gate.baseline import text_of
+    from harness.gate.gating import as_baseline
+
+    if found.limit is not None or found.n_done < found.n_planned:
+        typer.echo(
+            f"error: {path}: not written, the run is not whole: {found.n_done} of "
+            f"{found.n_planned} cases"
+            f"{'' if found.limit is None else f', cut with --limit {found.limit}'}. A baseline "
+            "holds every case of the suite. Finish the run without --limit.",
+            err=True,
+        )
+        raise typer.Exit(3)
+    _write(path, text_of(as_baseline(found)))
+    typer.echo(f"baseline written: {path}", err=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,193 @@
+"""A run directory as the gate reads it: one model, its figures, and what its plan was made of.
+
+Conventions: nothing here loads a model. The *design* of a plan is everything that it was made
+of but its seed; plans of one design and another seed are two draws of the same question.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from harness.canonical import canonical
+from harness.errors import RunError, UsageError, choose
+from harness.metrics import signature
+from harness.stats.assessment import signature_of
+from harness.stats.facts import ModelFacts
+from harness.stats.matching import SUM_KEYS, named_sums
+from harness.stats.measured import Measured, measured
+from harness.store import DONE, RunStore
+from harness.suites import Suite
+
+_DRAWN = ("seed", "words")
+_SHORT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What two runs must share to be compared, and what tells them apart.
+
+    Attributes:
+        model: Name of the model's card.
+        model_id: Key of its scores.
+        plan_sha256: Of the plan.
+        seed: Of the plan's draws.
+        design: Short hashes of what the plan was made of, by name.
+        metric: Signature of its Dice.
+        verdict: Signature of its verdicts.
+    """
+
+    model: str
+    model_id: str
+    plan_sha256: str
+    seed: int
+    design: Mapping[str, str]
+    metric: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One model of a run.
+
+    Attributes:
+        folder: The run directory.
+        identity: Of model and plan.
+        suite: Its rules.
+        measured: Its figures.
+        cells: `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
+            words' part of the relative change's standard error, percent) and ``n_words``.
+        sums: Of `harness.stats.matching.named_sums`.
+        limit: Images per dataset the run was cut to; None for all.
+        n_planned: Cases of the plan.
+        n_done: Cases with a score.
+    """
+
+    folder: Path
+    identity: Identity
+    suite: Suite
+    measured: Measured
+    cells: pl.DataFrame
+    sums: pl.DataFrame
+    limit: int | None
+    n_planned: int
+    n_done: int
+
+
+def audited(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
+    """Read one model of a run directory.
+
+    Args:
+        folder: The run.
+        model: Name or id of the model; None where the run has only one that is no control.
+        suite: Whose rules apply; the run's own when left out.
+
+    Raises:
+        UsageError: The folder is no run, or the model is not plain.
+    """
+    store = RunStore(folder)
+    manifest = store.manifest
+    if not manifest:
+        raise UsageError(
+            f"{folder}: no run.json here. A run directory is needed. Give the folder that "
+            "`vlsm-harness run` printed."
+        )
+    facts = _chosen(folder, manifest, model)
+    rules = suite or store.suite()
+    found = measured(
+        store.plan_scan(),
+        store.scores_scan(),
+        models=[facts],
+        suite=rules,
+        cluster_kinds=manifest.get("cluster_kinds", {}),
+        texts=store.texts(),
+    )
+    own, done = pl.col("model_id") == facts.model_id, pl.col("status") == DONE
+    n_done = store.scores_scan().filter(own, done).select(pl.len()).collect().item()
+    return Audited(
+        folder=folder,
+        identity=_identity(store, manifest, facts),
+        suite=rules,
+        measured=found,
+        cells=_cells(store.plan_scan(), found.rows),
+        sums=named_sums(found.left.units, found.pairs),
+        limit=manifest.get("limit"),
+        n_planned=int(found.pairs.cells["n_cases"].sum()),
+        n_done=n_done,
+    )
+
+
+def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> ModelFacts:
+    """The model that is gated: the one that is named, else the only one that is no control."""
+    entries = {entry["model_id"]: entry for entry in manifest.get("models", [])}
+    names = {key: entry["name"] for key, entry in entries.items()}
+    if not entries:
+        raise RunError(
+            f"{folder}: the run holds no model. One is needed. Finish it: the command that began "
+            "it continues it."
+        )
+    if model is not None and model not in names:
+        choose(model, set(names.values()), kind="model", where=str(folder), error=UsageError)
+    own = [k for k, e in entries.items() if not e["control"]] or list(entries)
+    if model is not None:
+        own = [key for key, name in names.items() if model in (key, name)]
+    if len(own) != 1:
+        listed = ", ".join(repr(names[k] if model is None else k) for k in own)
+        raise UsageError(
+            f"{folder}: the run holds {len(own)} models: {listed}. The gate is for one. "
+            "Name it with --model."
+        )
+    entry = entries[own[0]]
+    return ModelFacts(
+        model_id=entry["model_id"],
+        name=entry["name"],
+        trained_on=tuple(entry["trained_on"]),
+        control=entry["control"],
+        threshold=entry["threshold"],
+    )
+
+
+def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -> Identity:
+    own = store.suite()
+    sources = manifest.get("sources", {})
+    design = {k: v for k, v in sources.items() if k not in _DRAWN}
+    design |= {"data": manifest.get("data_sha256"), "n_words": len(sources.get("words", ()))}
+    design["probes"] = [
+        probe.model_dump(mode="json", exclude={"expect"})
+        for probe in sorted(own.probes, key=lambda p: p.name)
+    ]
+    design["property_based"] = own.property_based
+    return Identity(
+        model=facts.name,
+        model_id=facts.model_id,
+        plan_sha256=manifest.get("plan_sha256", ""),
+        seed=int(sources.get("seed", own.seed)),
+        design={key: _short(value) for key, value in sorted(design.items())},
+        metric=signature(own.metric, facts.threshold),
+        verdict=signature_of(own.statistics),
+    )
+
+
+def _short(value: Any) -> str:
+    """A value that reads well as it is, else a hash of it."""
+    text = value if isinstance(value, str) else canonical(value).decode()
+    is_plain = len(text) <= _SHORT and text.isprintable()
+    return text if is_plain else hashlib.sha256(text.encode()).hexdigest()[:_SHORT]
+
+
+def _cells(plan: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    # Ids are hashes of the cases' content: what is left of them when joined bit by bit is a
+    # hash of the set, whatever its order.
+    cases = plan.group_by(SUM_KEYS).agg(cases=pl.col("case_id").bitwise_xor()).collect()
+    facts = rows.select(
+        *SUM_KEYS,
+        "meaning",
+        "n_words",
+        word_error=pl.col("relative_change_word_error_percent").fill_nan(0).fill_null(0),
+    )
+    joined = facts.join(cases, on=SUM_KEYS, how="left", nulls_equal=True, maintain_order="left")
+    hexed = [f"{number:016x}" for number in joined["cases"]]
+    return joined.with_columns(pl.Series("cases", hexed), pl.col("n_words").cast(pl.Int64))

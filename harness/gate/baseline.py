@@ -1,0 +1,225 @@
+"""What a run is compared with: another run, or a small file that was committed.
+
+The file holds sums, not figures: per data set, probe, attribute and prompt type, and for each
+cluster, the number of samples and the sums of their original Dice and of their Dice after the
+change; where targets are named, also over those samples their number and the sums of Dice with
+the own and with the named mask. So another run can be paired with it cluster by cluster.
+
+Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the
+same bytes. A file is read as data from a stranger: its shape is checked, all mistakes named.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import pydantic
+from pydantic import Field
+
+from harness.cards import Strict
+from harness.errors import UsageError
+from harness.gate.audited import Audited, Identity
+from harness.stats.matching import SUM_KEYS, SUMS
+
+BASELINE_VERSION = 1
+"""Raised whenever a field of the file changes its name or meaning."""
+
+_CELL_SCHEMA: dict[str, Any] = dict.fromkeys((*SUM_KEYS, "meaning", "cases"), pl.String)
+_CELL_SCHEMA |= {"n_words": pl.Int64, "word_error": pl.Float64}
+_SUM_SCHEMA = {
+    **dict.fromkeys((*SUM_KEYS, "cluster"), pl.String),
+    **dict.fromkeys(SUMS, pl.Float64),
+}
+_PLAIN = 3
+_RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is known of the model that another one is compared with.
+
+    Attributes:
+        identity: Of model and plan.
+        cells: As of `harness.gate.audited.Audited`.
+        sums: As of `harness.gate.audited.Audited`.
+        failures: Keys of the checks it failed.
+        run: The run itself, where the baseline is one.
+    """
+
+    identity: Identity
+    cells: pl.DataFrame
+    sums: pl.DataFrame
+    failures: tuple[str, ...]
+    run: Audited | None = None
+
+
+_Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Signature(Strict):
+    metric: str
+    verdict: str
+
+
+class _Cell(Strict):
+    dataset: str
+    split: str
+    prompts: str
+    prompt_type: str
+    probe: str
+    attribute: str | None
+    meaning: str
+    cases: str
+    n_words: int = Field(ge=0)
+    word_error: _Figure
+    clusters: dict[str, list[_Figure]]
+
+    @pydantic.model_validator(mode="after")
+    def _three_or_six(self) -> "_Cell":
+        for name, figures in self.clusters.items():
+            if len(figures) not in (_PLAIN, len(SUMS)):
+                raise ValueError(
+                    f"cluster {name!r} has {len(figures)} figures, "
+                    f"{_PLAIN} or {len(SUMS)} are needed"
+                )
+        return self
+
+
+class _File(Strict):
+    version: int
+    columns: list[str]
+    model: str
+    model_id: str
+    plan_sha256: str
+    seed: int
+    design: dict[str, str]
+    signature: _Signature
+    failures: list[str]
+    cells: list[_Cell]
+
+
+def from_run(run: Audited, failures: Sequence[str]) -> Baseline:
+    """A run as a baseline, given the keys of the checks it fails."""
+    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
+
+
+def text_of(baseline: Baseline) -> str:
+    """The text of a baseline's file."""
+    own = baseline.identity
+    head = {
+        "version": BASELINE_VERSION,
+        "columns": list(SUMS),
+        "model": own.model,
+        "model_id": own.model_id,
+        "plan_sha256": own.plan_sha256,
+        "seed": own.seed,
+        "design": dict(own.design),
+        "signature": {"metric": own.metric, "verdict": own.verdict},
+        "failures": sorted(baseline.failures),
+    }
+    lines = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+    cells = ",\n".join(_cell_texts(baseline))
+    return f'{lines},\n "cells": [\n{cells}\n ]\n}}\n'
+
+
+def _cell_texts(baseline: Baseline) -> list[str]:
+    """Each row's object, its clusters one a line."""
+    groups = baseline.sums.group_by(SUM_KEYS, maintain_order=True)
+    rows = {key: frame for key, frame in groups}
+    texts = []
+    for cell in baseline.cells.sort(SUM_KEYS, nulls_last=False).iter_rows(named=True):
+        own = rows.get(tuple(cell[key] for key in SUM_KEYS))
+        keys = {name: cell[name] for name in _CELL_SCHEMA}
+        keys["word_error"] = _rounded(keys["word_error"])
+        opening = json.dumps(keys, ensure_ascii=False).removesuffix("}")
+        clusters = [] if own is None else own.select("cluster", *SUMS).sort("cluster").rows()
+        lines = ",\n".join(
+            f"   {json.dumps(name, ensure_ascii=False)}: {_figures(values)}"
+            for name, *values in clusters
+        )
+        texts.append(f'  {opening}, "clusters": {{\n{lines}\n  }}}}')
+    return texts
+
+
+def _figures(values: Sequence[float]) -> str:
+    kept = values if values[_PLAIN] else values[:_PLAIN]
+    return json.dumps([_rounded(value) for value in kept])
+
+
+def _rounded(value: float) -> float | int:
+    short = float(f"{value:.10g}") + 0.0
+    return int(short) if short.is_integer() else short
+
+
+def read_file(path: Path) -> Baseline:
+    """Read a baseline's file.
+
+    Raises:
+        UsageError: It is missing, no JSON, of another version or of another shape.
+    """
+    content = _json(path)
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != BASELINE_VERSION:
+        raise UsageError(
+            f"{path}: version {version!r} of a baseline. This harness reads version "
+            f"{BASELINE_VERSION}. {_RENEW}"
+        )
+    try:
+        found = _File.model_validate(content)
+    except pydantic.ValidationError as problems:
+        raise UsageError("\n".join(_explained(path, p) for p in problems.errors())) from None
+    if found.columns != list(SUMS):
+        raise UsageError(
+            f"{path}: columns {found.columns!r}. They must be {list(SUMS)!r}. {_RENEW}"
+        )
+    return _from_file(found)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: no such file. A baseline is a run directory or a file. "
+            "Write one: `vlsm-harness gate RUN --update FILE`."
+        ) from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise UsageError(
+            f"{path}: not readable as JSON ({str(problem)[:120]}). A baseline is a run directory, "
+            f"or a file that the gate wrote. {_RENEW}"
+        ) from None
+
+
+def _explained(path: Path, problem: Any) -> str:
+    where = ".".join(str(step)[:60] for step in problem["loc"])
+    where = "".join(char if char.isprintable() else "?" for char in where)
+    message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{path}: {where}: {message}. {_RENEW}"
+
+
+def _from_file(found: _File) -> Baseline:
+    cells, sums = [], []
+    for cell in found.cells:
+        keys = [getattr(cell, key) for key in SUM_KEYS]
+        cells.append([*keys, cell.meaning, cell.cases, cell.n_words, cell.word_error])
+        for name, figures in cell.clusters.items():
+            rest = [0.0] * (len(SUMS) - len(figures))
+            sums.append([*keys, name, *figures, *rest])
+    identity = Identity(
+        model=found.model,
+        model_id=found.model_id,
+        plan_sha256=found.plan_sha256,
+        seed=found.seed,
+        design=found.design,
+        metric=found.signature.metric,
+        verdict=found.signature.verdict,
+    )
+    return Baseline(
+        identity,
+        pl.DataFrame(cells, schema=_CELL_SCHEMA, orient="row"),
+        pl.DataFrame(sums, schema=_SUM_SCHEMA, orient="row"),
+        tuple(found.failures),
+    )
