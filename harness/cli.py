@@ -13,6 +13,7 @@ from harness import __version__
 from harness.commands import (
     bench,
     check,
+    compare,
     demo,
     finetune,
     gate,
@@ -43,6 +44,7 @@ app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
 app.command("gate")(gate.gate)
+app.command("compare")(compare.compare)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)

@@ -20,15 +20,17 @@ LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompt
 LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
-LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard", "commands"]
-LAYERS += ["cli", "__main__"]
+LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
+LAYERS += ["trackers", "commands"]
+LAYERS += ["cli", "__main__", "pytest_plugin"]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["rules", "expectations", "suites", "writing", "gate"]
-LIGHT += ["stats", "report", "data", "cli", "commands"]
+LIGHT += ["rules", "expectations", "suites", "writing", "gate", "trackers"]
+LIGHT += ["stats", "report", "data", "cli", "commands", "pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
+HEAVY |= {"mlflow", "tensorboard", "wandb"}
 
 
 def layer(module):

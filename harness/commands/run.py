@@ -75,13 +75,19 @@ def run(
     gpus_per_worker: Annotated[
         float | None, typer.Option("--gpus-per-worker", min=0.0, help="0.5: two share one GPU.")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.commands.options import model_arguments, select_suite
+    from harness.commands.options import model_arguments, select_suite, split_names
     from harness.commands.score import finish
+    from harness.trackers import check_trackers, log_run
 
+    trackers = check_trackers(split_names(log))
     with interruptible():
         store = audit(
             select_suite(
@@ -108,6 +114,8 @@ def run(
         )
         with store.locked():
             failed = finish(store, quiet=quiet, as_json=as_json)
+            for name, place in log_run(store, trackers).items():
+                typer.echo(f"logged to {name}: {place}", err=True)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 
@@ -146,11 +154,23 @@ def audit(
     fresh: bool = False,
     conditions: Conditions = Conditions(),
     quiet: bool = False,
+    runs: Path = Path("runs"),
 ) -> "RunStore":
     """Plan a suite and evaluate every case that has no score yet, with progress bars.
 
+    Args:
+        suite: What to run.
+        models: Cards with their checkpoints.
+        root: Folder above the datasets' own.
+        out: Run directory; one in `runs` that the plan names, where it is None.
+        limit: At most so many images per dataset.
+        fresh: Whether to move an existing run aside.
+        conditions: How models are loaded and run.
+        quiet: Without progress bars.
+        runs: Folder of runs that have no `out`.
+
     Returns:
-        The run; it is not summarised yet.
+        The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.commands.options import read_sets
     from harness.plan import build_plan
@@ -158,15 +178,18 @@ def audit(
 
     sets = read_sets(suite, root, limit=limit, quiet=quiet)
     plan = build_plan(suite, sets)
-    store = RunStore(out or Path("runs") / f"{suite.name}-{plan.sha256[:8]}")
+    store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):
         typer.echo(f"the earlier run was moved to {aside}", err=True)
     with store.locked():
         _open(store, plan, suite, sets, root=root, limit=limit)
         _warn_of_rungs(models, suite, sets)
         try:
-            for model in models:
+            done = [
                 _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
+                for model in models
+            ]
+            store.update(evaluated=done)
         except KeyboardInterrupt:
             store.update(status="interrupted")
             raise
@@ -240,7 +263,8 @@ def _evaluate(
     root: Path,
     conditions: Conditions,
     quiet: bool,
-) -> None:
+) -> str:
+    """Run one model; returns its id."""
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
 
@@ -264,6 +288,7 @@ def _evaluate(
             )
         entry["hardware"]["workers"] = executor.machines()
         store.add_model(entry)
+    return str(model_id)
 
 
 def _chosen_size(

@@ -47,14 +47,14 @@ def score(
             "`vlsm-harness run` printed."
         )
     rules = {"statistics": {"dice_floor": floor, "correction": correction, "draws": draws}}
-    suite = _with_rules(store.suite(), rules | {"metric": {"empty": empty}})
+    suite = with_rules(store.suite(), rules | {"metric": {"empty": empty}})
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with store.locked():
         finish(store, suite=suite, out=out, as_json=as_json, quiet=quiet)
 
 
-def _with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
+def with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
     """The suite with other settings in place of its own; None leaves one as it is."""
     from pydantic import ValidationError
 

@@ -59,9 +59,9 @@ def markdown(found: Assessment, *, title: str = "Audit of prompts") -> str:
         for verdict in spoken:
             lines += _of_language(verdict)
     for section in sections(summary, found.verdicts):
-        lines += ["", *_section(section)]
+        lines += ["", *section_lines(section)]
     lines += ["", "## How to read this", ""]
-    lines += _bullets(_caveats(summary))
+    lines += bullets(_caveats(summary))
     return "\n".join(lines) + "\n"
 
 
@@ -86,12 +86,13 @@ def _facts(summary: pl.DataFrame) -> Iterator[str]:
 
 def _of_language(verdict: LanguageVerdict) -> Iterator[str]:
     """A verdict with what blocks and confounds it below it."""
-    yield from _bullets([escaped(verdict.reason)])
+    yield from bullets([escaped(verdict.reason)])
     for text in (*verdict.blocking, *verdict.confounds):
-        yield from (f"  {line}" for line in _bullets([escaped(text)], WIDTH - 2))
+        yield from (f"  {line}" for line in bullets([escaped(text)], WIDTH - 2))
 
 
-def _section(section: Section) -> Iterator[str]:
+def section_lines(section: Section) -> Iterator[str]:
+    """A section in Markdown, escaped, a line at a time."""
     yield f"## {escaped(section.title)}"
     if section.lead:
         yield ""
@@ -103,10 +104,11 @@ def _section(section: Section) -> Iterator[str]:
         yield from _table(section.header, rows, n_text=words)
     if section.notes:
         yield ""
-        yield from _bullets(map(escaped, section.notes))
+        yield from bullets(map(escaped, section.notes))
 
 
-def _bullets(texts: Iterable[str], width: int = WIDTH) -> Iterator[str]:
+def bullets(texts: Iterable[str], width: int = WIDTH) -> Iterator[str]:
+    """A list item for each text, which is escaped already, in lines of at most `width`."""
     for text in texts:
         first, *others = _wrapped(text, width - 2)
         yield f"- {first}"

@@ -23,10 +23,11 @@ def tables(summary: pl.DataFrame) -> "Iterator[Group]":
         summary: Of a run.
     """
     for section in sections(summary):
-        yield _renderable(section)
+        yield renderable(section)
 
 
-def _renderable(section: Section) -> "Group":
+def renderable(section: Section) -> "Group":
+    """Title, lead and table of a section, without markup."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

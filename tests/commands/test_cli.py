@@ -65,6 +65,19 @@ def test_edits_behind_the_token_limit_are_reported_as_such(call, run_arguments, 
     assert summary.filter(pl.col("attribute") == "size")["n_cut_away"].sum() == 0
 
 
+def test_a_run_is_logged_to_a_tracker_that_is_known_and_installed(call, run_arguments, tmp_path):
+    code, _, err = call(*run_arguments("-q", "--log", "tensorbord"))
+    assert code == 2
+    assert "--log: unknown tracker 'tensorbord'. Did you mean 'tensorboard'?" in err
+    assert not (tmp_path / "run").exists()
+    code, _, err = call(*run_arguments("-q", "--log", "tensorboard"))
+    assert code == 0
+    (model_id,) = RunStore(tmp_path / "run").manifest["trackers"]["tensorboard"]
+    folder = tmp_path / "run" / "tensorboard" / model_id
+    assert f"logged to tensorboard: {folder}" in err
+    assert len(list(folder.iterdir())) == 1
+
+
 def test_a_run_on_corrected_prompts_says_so(call, run_arguments, tmp_path):
     code, out, _ = call(*run_arguments("--prompts", "corrected"))
     assert code == 0

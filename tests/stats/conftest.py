@@ -1,7 +1,7 @@
 """Runs made of numbers: plans and scores of the shape that the engine writes, without a model."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -110,6 +110,14 @@ def make_run(datasets=None, *, seed=0, n_words=3, models=None):
     )
 
 
+def with_one_truth(run):
+    """The same run on one set of true masks: what all models of real data have in common."""
+    truth = run.scores.group_by("case_id").agg(truth=pl.col("n_gt").min())
+    scores = run.scores.join(truth, on="case_id", how="left", maintain_order="left")
+    scores = scores.with_columns(n_gt="truth", tp=pl.min_horizontal("tp", "truth")).drop("truth")
+    return replace(run, scores=scores)
+
+
 def write_run(folder, run):
     """The run as a directory, one part a model; returns the directory."""
     (folder / "scores").mkdir(parents=True)
@@ -130,6 +138,22 @@ def write_run(folder, run):
 def synthetic():
     """The function that makes a run."""
     return make_run
+
+
+@pytest.fixture(scope="session")
+def compared_run(tmp_path_factory):
+    """A function that writes a run of models on one set of true masks; `change` edits it first."""
+
+    def write(models=("m", "blind"), *, size=60, seed=0, n_words=10, change=lambda run: run):
+        facts = [
+            ModelFacts(f"{m}@1", m, (), m == "blind", 0.35 + 0.1 * k) for k, m in enumerate(models)
+        ]
+        run = with_one_truth(make_run({"inside": size}, seed=seed, n_words=n_words, models=facts))
+        kept = pl.when(pl.col("probe") == "swap").then(pl.lit("preserved")).otherwise("meaning")
+        run = change(replace(run, plan=run.plan.with_columns(meaning=kept)))
+        return write_run(tmp_path_factory.mktemp("runs") / "run", run)
+
+    return write
 
 
 @pytest.fixture(scope="session")

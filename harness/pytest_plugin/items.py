@@ -1,0 +1,216 @@
+"""A suite's YAML file as tests: file, then dataset, then probe.
+
+Conventions: collecting reads the suite's file alone, neither data nor model. A probe is one
+test; where the suite binds it to several expectations, one test each.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+
+from harness.cards import load_dataset_card
+from harness.errors import HarnessError
+from harness.expectations import Expectation, binding, expected
+from harness.pytest_plugin.audit import Audit, ProbeFailed
+from harness.pytest_plugin.session import Request, audited, requested
+from harness.report.escape import plain
+from harness.stats.verdicts import Verdict
+from harness.suites import DatasetEntry, Suite, load_suite, rules_of
+
+TOLERATED_FAILURES = 0.01
+"""Share of cases without a score above which an audit is not complete."""
+
+
+class Question(NamedTuple):
+    """What one test asks.
+
+    Attributes:
+        probe: Name in the suite.
+        model: Place among the models of the command line.
+        expectation: Place among the probe's expectations; None where nothing binds.
+    """
+
+    probe: str
+    model: int
+    expectation: int | None
+
+
+class SuiteFile(pytest.File):
+    """A suite."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """A test that every case was evaluated, then the datasets."""
+        suite = load_suite(self.path)
+        request = requested(self.config, str(self.path))
+        complete: Any = CompleteItem.from_parent(self, name="every_case")
+        complete.request = request
+        yield complete
+        for entry in suite.datasets:
+            found: Any = SetCollector.from_parent(self, name=_set_name(entry))
+            found.suite, found.entry, found.request = suite, entry, request
+            yield found
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The text of a fault in the file; a traceback of any other."""
+        return _error_text(excinfo) or super().repr_failure(excinfo)
+
+
+class SetCollector(pytest.Collector):
+    """A dataset of a suite."""
+
+    suite: Suite
+    entry: DatasetEntry
+    request: Request
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Its probes."""
+        for probe, rule in rules_of(self.suite):
+            for model, argument in enumerate(self.request.models):
+                own = expected(probe.expect, rule.meaning, margins=self.suite.statistics.margins)
+                if not binding(probe.expect, rule.meaning):
+                    own = ()
+                for place, label in _labels(own):
+                    several = [argument] if len(self.request.models) > 1 else []
+                    parts = "-".join([*several, *label])
+                    name = probe.name + (f"[{parts}]" if parts else "")
+                    item: Any = ProbeItem.from_parent(self, name=name)
+                    item.request, item.entry = self.request, self.entry
+                    item.question = Question(probe.name, model, place)
+                    yield item
+
+
+def _labels(expectations: tuple[Expectation, ...]) -> Iterator[tuple[int | None, list[str]]]:
+    """The place of each expectation, and a name where there are several."""
+    if not expectations:
+        yield None, []
+    names = [f"{one.kind}-{one.of}" for one in expectations]
+    for place, name in enumerate(names):
+        number = [] if names.count(name) == 1 else [str(place)]
+        yield place, [name, *number] if len(names) > 1 else []
+
+
+def _set_name(entry: DatasetEntry) -> str:
+    """The dataset, and what of it is not the default."""
+    is_file = entry.name.endswith((".yaml", ".yml"))
+    defaults = ("test", "", "released")
+    further = [x for x, usual in zip(entry.key[1:], defaults, strict=True) if x != usual]
+    return "-".join([Path(entry.name).stem if is_file else entry.name, *further])
+
+
+class VlsmItem(pytest.Item):
+    """What all tests of a suite have in common."""
+
+    request: Request
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.add_marker("vlsm")
+
+    def audit(self) -> Audit:
+        """The audit of the suite, run by the first test that asks."""
+        return audited(self.config, self.request)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The suite's file."""
+        return self.path, 0, self.name
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The text of a failure of the model or of the run; a traceback of any other."""
+        if isinstance(excinfo.value, ProbeFailed):
+            return str(excinfo.value)
+        return _error_text(excinfo) or super().repr_failure(excinfo, style)
+
+
+def _error_text(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
+    known = isinstance(excinfo.value, HarnessError)
+    return f"error: {plain(str(excinfo.value))}" if known else ""
+
+
+class CompleteItem(VlsmItem):
+    """Every case of the plan has a score."""
+
+    def runtest(self) -> None:
+        """Count what failed or is missing.
+
+        Raises:
+            ProbeFailed: More than `TOLERATED_FAILURES` of a model's cases.
+        """
+        audit = self.audit()
+        cases = audit.summary.filter(pl.col("probe") != "out_of_distribution")
+        counts = cases.group_by("model").agg(
+            pl.col("n_cases").sum(), lost=pl.sum("n_failed") + pl.sum("n_missing")
+        )
+        lines = [
+            f"{plain(model)}: {lost} of {n} cases have no score."
+            for model, n, lost in counts.sort("model").iter_rows()
+            if lost > TOLERATED_FAILURES * n
+        ]
+        if lines:
+            at_most = f"At most {100 * TOLERATED_FAILURES:g} % may fail; scores/*.parquet says why."
+            raise ProbeFailed("\n".join([*lines, at_most, f"run: {plain(str(audit.folder))}"]))
+
+
+class ProbeItem(VlsmItem):
+    """One probe on one dataset for one model, or one of its expectations."""
+
+    entry: DatasetEntry
+    question: Question
+
+    def runtest(self) -> None:
+        """Pass, fail or skip by the verdicts.
+
+        Raises:
+            ProbeFailed: A binding expectation fails, or nothing could be measured.
+        """
+        audit = self.audit()
+        keys = self._keys(audit)
+        rows = audit.summary.filter(*(pl.col(k) == v for k, v in keys.items()))
+        self._refuse_nothing(rows)
+        verdicts = [v for v in audit.assessment.verdicts if _has(v, keys)]
+        own = _nth(verdicts, self.question.expectation)
+        for verdict in own:
+            where = verdict.attribute or "whole prompt"
+            self.user_properties.append((f"vlsm {where}", f"{verdict.verdict}: {verdict.reason}"))
+        if self.question.expectation is not None:
+            strict = bool(self.config.getoption("--vlsm-strict"))
+            audit.judge([v for v in own if v.binding], wanted="holds", strict=strict)
+
+    def _keys(self, audit: Audit) -> dict[str, str]:
+        card = load_dataset_card(self.entry.name)
+        return {
+            "model_id": audit.model_ids[self.question.model],
+            "dataset": card.name,
+            "split": self.entry.split,
+            "prompts": self.entry.prompts,
+            "prompt_type": self.entry.prompt_type or card.prompt_type,
+            "probe": self.question.probe,
+        }
+
+    def _refuse_nothing(self, rows: pl.DataFrame) -> None:
+        cases = rows.filter(pl.col("n_cases") > 0)
+        if cases.is_empty():
+            reasons = "; ".join(rows["not_applicable"].drop_nulls().unique().sort())
+            pytest.skip(f"does not apply: {plain(reasons) or 'no case in the plan'}")
+        if cases["n_samples"].fill_null(0).sum() == 0:
+            reasons = "; ".join(cases["reason"].drop_nulls().unique().sort())
+            raise ProbeFailed(f"nothing was measured: {plain(reasons)}")
+
+
+def _has(verdict: Verdict, keys: dict[str, str]) -> bool:
+    return all(getattr(verdict, k) == v for k, v in keys.items())
+
+
+def _nth(verdicts: list[Verdict], place: int | None) -> list[Verdict]:
+    """Of each attribute's verdicts the one on the probe's expectation at `place`; all if None."""
+    by_attribute: dict[str | None, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_attribute.setdefault(verdict.attribute, []).append(verdict)
+    return [
+        verdict
+        for own in by_attribute.values()
+        for k, verdict in enumerate(own)
+        if place is None or k == place
+    ]

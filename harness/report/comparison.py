@@ -1,0 +1,213 @@
+"""A comparison of models as tables for a terminal, Markdown and JSON.
+
+Conventions: differences are the first model less the second, in percentage points (relative
+change) or points. Figures are rounded for reading only; nothing here holds times.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from harness.report.escape import code, escaped
+from harness.report.markdown import bullets, section_lines
+from harness.report.sections import Section, number
+from harness.stats.compare import COMPARISON_VERSION, Comparison
+from harness.stats.ranks import HOW, Rank
+from harness.stats.sides import CHANGE, ORIGINAL, SET_KEYS, STEADINESS
+from harness.store import write_json, write_parquet
+
+_DIGITS = 10
+_RANKED = {
+    ORIGINAL: "Dice of the original prompts",
+    STEADINESS: "Steadiness: agreement with the original's mask when the meaning stays",
+}
+_RANK_HEADER = ("rank", "model", "not shown to differ from", "value [95 %]")
+_PAIR_HEADER = (
+    "figure",
+    "probe",
+    "attribute",
+    "first",
+    "second",
+    "difference [95 %]",
+    "p",
+    "differs?",
+)
+_READING = (
+    "Difference: the first model's figure less the second's, over the same cases; percentage "
+    "points of relative change, points (100 times a difference) of Dice and of agreement.",
+    "Brackets: 95 % limits of a studentised bootstrap that resamples the clusters (and words, "
+    "where 10 or more were drawn) of both models together. They are not adjusted for the number "
+    "of rows; p is, within a pair and dataset, and over all pairs for what makes ranks.",
+    "Steadiness: mean agreement between the masks before and after edits that keep the meaning. "
+    "A model that ignores its prompt is perfectly steady.",
+    HOW,
+)
+
+
+def sections(found: Comparison) -> Iterator[Section]:
+    """Ranks of each set, then the differences of each pair of models on it."""
+    for key, rows in found.ranks.group_by(SET_KEYS, maintain_order=True):
+        for (figure,), own in rows.group_by("figure", maintain_order=True):
+            yield _of_ranks(str(figure), key, own.rows(named=True))
+    differences = found.differences
+    for (first, second), pair in differences.group_by("first", "second", maintain_order=True):
+        for key, own in pair.group_by(SET_KEYS, maintain_order=True):
+            yield _of_pair(f"{first} less {second}", key, own.rows(named=True))
+
+
+def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Section:
+    cells = tuple(
+        (
+            Rank(row["rank"], row["last_rank"], ()).text,
+            row["model"],
+            ", ".join(row["tied_with"]) or "-",
+            _with_limits(row["value"], row["low"], row["high"], 3),
+        )
+        for row in rows
+    )
+    reasons = dict.fromkeys(f"{row['model']}: {row['reason']}" for row in rows if row["reason"])
+    return Section(
+        title=f"{_RANKED[figure]}, {_set_text(key)}",
+        lead=_behind(rows[0]) + "".join(f" Not ranked: {text}." for text in reasons),
+        header=_RANK_HEADER,
+        rows=cells,
+        n_text=3,
+        notes=(),
+    )
+
+
+def _of_pair(title: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Section:
+    return Section(
+        title=f"{title}, {_set_text(key)}",
+        lead=_behind(rows[0]),
+        header=_PAIR_HEADER,
+        rows=tuple(_cells(row) for row in rows),
+        n_text=3,
+        notes=(),
+    )
+
+
+def _behind(row: dict[str, Any]) -> str:
+    return f"{row['n_samples']} samples, {row['n_clusters']} clusters."
+
+
+def _set_text(key: Sequence[Any]) -> str:
+    dataset, split, prompts, prompt_type = key
+    words = "" if prompts == "released" else f", {prompts} prompts"
+    return f"{dataset} ({split}, {prompt_type}{words})"
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    digits = 1
+    shown = {True: "yes", False: "not shown", None: row["reason"] or "-"}[row["differs"]]
+    note = f" ({row['note']})" if row["note"] else ""
+    figure, over_all = {
+        CHANGE: ("change %", ""),
+        ORIGINAL: ("Dice", "original prompts"),
+        STEADINESS: ("agreement", "all that keep the meaning"),
+    }[row["figure"]]
+    return (
+        figure,
+        row["probe"] or over_all,
+        row["attribute"] or "whole prompt",
+        number(row["value_first"], digits),
+        number(row["value_second"], digits),
+        _with_limits(row["difference"], row["low"], row["high"], digits),
+        _p_text(row["p_adjusted"]),
+        shown + note,
+    )
+
+
+def _p_text(p: float) -> str:
+    return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _with_limits(value: float, low: float, high: float, digits: int) -> str:
+    estimate, *ends = (number(x, digits) for x in (value, low, high))
+    return estimate if "-" in ends else f"{estimate} [{ends[0]}, {ends[1]}]"
+
+
+def coverage_lines(found: Comparison) -> Iterator[str]:
+    """What is compared, and what was left out and why, a sentence each; not escaped."""
+    first = found.coverage[0]
+    plans = {c.plan_sha256 for c in found.coverage}
+    if len(plans) == 1:
+        yield f"One plan ({first.plan_sha256[:12]}): {first.n_planned} cases of each model."
+    else:
+        yield "The plans differ: only the cases that stand in every plan are compared."
+    runs: dict[tuple[str, int, int, int], list[str]] = {}
+    for c in found.coverage:
+        runs.setdefault((c.run, c.n_planned, c.n_common, c.n_compared), []).append(c.label)
+    for (run, n_planned, n_common, n_compared), labels in runs.items():
+        yield (
+            f"{', '.join(labels)} ({run}): {n_compared} of {n_planned} cases are compared; "
+            f"{n_planned - n_common} are not in every plan, {n_common - n_compared} have no Dice "
+            "for every model (failed, missing, undefined or cut away)."
+        )
+    if found.n_tests_too_many:
+        yield (
+            f"With so few draws none of {found.n_tests_too_many} tests of one family can be "
+            "significant after correction: give more --draws."
+        )
+
+
+def comparison_markdown(found: Comparison) -> str:
+    """The text of ``comparison.md``."""
+    lines = ["# Comparison of models", ""]
+    lines += bullets([*map(escaped, coverage_lines(found)), code(found.signature)])
+    for section in sections(found):
+        lines += ["", *section_lines(section)]
+    lines += ["", "## How to read this", "", *bullets(_READING)]
+    return "\n".join(lines) + "\n"
+
+
+def comparison_json(found: Comparison) -> str:
+    """The same for programs: undefined figures are null."""
+    return json.dumps(_content(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(found: Comparison) -> dict[str, Any]:
+    return {
+        "version": COMPARISON_VERSION,
+        "signature": found.signature,
+        "coverage": [c._asdict() for c in found.coverage],
+        "ranks": _records(found.ranks),
+        "differences": _records(found.differences),
+    }
+
+
+def _records(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return [{k: _plain(v) for k, v in row.items()} for row in frame.iter_rows(named=True)]
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    # Adding 0 turns -0.0, a matter of rounding, into 0.0.
+    return float(f"{value:.{_DIGITS}g}") + 0.0 if math.isfinite(value) else None
+
+
+def write_comparison(found: Comparison, folder: Path) -> list[Path]:
+    """Write ``comparison.{md,json}``, ``differences.parquet`` and ``ranks.parquet``.
+
+    Args:
+        found: What is said of the models.
+        folder: Where to; it is made if need be.
+
+    Returns:
+        The four paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("comparison.md", "comparison.json", "differences.parquet", "ranks.parquet")
+    page, data, differences, placed = (folder / name for name in names)
+    partial = page.with_name(f".{page.name}.partial")
+    partial.write_text(comparison_markdown(found), encoding="utf-8")
+    partial.replace(page)
+    write_json(data, _content(found))
+    write_parquet(differences, found.differences)
+    write_parquet(placed, found.ranks)
+    return [page, data, differences, placed]

@@ -1,0 +1,206 @@
+"""What several models may be compared on: the cases that all of them were asked and answered.
+
+Conventions: a *subject* is one model of one run. Cases are the same when their ids are, which
+hash everything that a plan says of them. A case counts only where every subject has a Dice for
+it and for its original, and the edit reached each of them; all others are left out and counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
+
+import polars as pl
+
+from harness.errors import NothingSelectedError, RunError
+from harness.metrics import EMPTY_SCORES, signature
+from harness.stats.facts import ModelFacts
+from harness.stats.pairs import Pairs, paired
+from harness.store import RunStore
+from harness.suites import Suite
+
+_UNREAD = ("image", "mask", "edits", "named_sample_id", "variant_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model of one run.
+
+    Attributes:
+        label: What tables call it; no two subjects share one.
+        run: The run directory, as it was given.
+        store: The same, opened.
+        suite: With the rules under which its counts are read.
+        facts: Of the model.
+    """
+
+    label: str
+    run: str
+    store: RunStore
+    suite: Suite
+    facts: ModelFacts
+
+
+class Coverage(NamedTuple):
+    """How much of a subject's plan is compared.
+
+    Attributes:
+        label: Of the subject.
+        run: Its run directory.
+        model_id: Key of the model.
+        plan_sha256: Hash of its plan.
+        n_planned: Cases of its plan.
+        n_common: Those that stand in every plan.
+        n_compared: Those that every subject has a Dice for.
+    """
+
+    label: str
+    run: str
+    model_id: str
+    plan_sha256: str
+    n_planned: int
+    n_common: int
+    n_compared: int
+
+
+class Common(NamedTuple):
+    """The common cases of all subjects.
+
+    Attributes:
+        pairs: Their plan and scores; the subjects' keys are their places, ``"000"`` onwards.
+        coverage: One a subject.
+    """
+
+    pairs: Pairs
+    coverage: tuple[Coverage, ...]
+
+    @property
+    def same_plan(self) -> bool:
+        """Whether all plans are one."""
+        return len({c.plan_sha256 for c in self.coverage}) == 1
+
+
+def key_of(place: int) -> str:
+    """The key of a subject: in the order of places, and one even where two are one model."""
+    return f"{place:03d}"
+
+
+def common_cases(subjects: Sequence[Subject]) -> Common:
+    """Put the subjects' scores beside the cases that all of them have.
+
+    Raises:
+        RunError: Metrics differ, or one case was scored against two true masks.
+        NothingSelectedError: No case is left.
+    """
+    refuse_other_metrics(subjects)
+    plans = {s.run: s.store.plan_scan() for s in subjects}
+    ids = {run: plan.select("case_id").collect()["case_id"] for run, plan in plans.items()}
+    everywhere = reduce(_intersection, ids.values())
+    scores = pl.concat([_scores(s, place) for place, s in enumerate(subjects)])
+    refuse_other_truths(subjects, scores, everywhere)
+    plan = next(iter(plans.values())).drop(*_UNREAD).collect()
+    plan = plan.filter(pl.col("case_id").is_in(everywhere.implode()))
+    pairs = _paired(plan, scores, subjects) if plan.height else None
+    kept = pl.Series("case_id", [], pl.UInt64) if pairs is None else _answered(pairs)
+    coverage = tuple(
+        Coverage(
+            *(s.label, s.run, s.facts.model_id, s.store.manifest["plan_sha256"]),
+            *(len(ids[s.run]), len(everywhere), len(kept)),
+        )
+        for s in subjects
+    )
+    if kept.is_empty():
+        counts = ", ".join(f"{c.label} {c.n_planned}" for c in coverage)
+        raise NothingSelectedError(
+            f"compare: {len(everywhere)} cases stand in every plan (planned: {counts}), and for "
+            "none of them has every model a Dice. Models are compared on the same cases. Run the "
+            "same suite, seed, data and prompts with each."
+        )
+    plan = plan.filter(pl.col("case_id").is_in(kept.implode()))
+    return Common(_paired(plan, scores, subjects), coverage)
+
+
+def _intersection(one: pl.Series, other: pl.Series) -> pl.Series:
+    return one.to_frame().join(other.to_frame(), on="case_id", how="semi")["case_id"]
+
+
+def _scores(subject: Subject, place: int) -> pl.LazyFrame:
+    own = subject.store.scores_scan().filter(pl.col("model_id") == subject.facts.model_id)
+    return own.with_columns(model_id=pl.lit(key_of(place)))
+
+
+def _paired(plan: pl.DataFrame, scores: pl.LazyFrame, subjects: Sequence[Subject]) -> Pairs:
+    texts = [_texts(s, place) for place, s in enumerate(subjects)]
+    settings = subjects[0].suite
+    return paired(
+        plan,
+        scores,
+        models=[replace(s.facts, model_id=key_of(p)) for p, s in enumerate(subjects)],
+        empty=EMPTY_SCORES[settings.metric.empty],
+        floor=settings.statistics.dice_floor,
+        texts=pl.concat(texts, how="diagonal"),
+    )
+
+
+def _texts(subject: Subject, place: int) -> pl.DataFrame:
+    found = subject.store.texts()
+    if found.is_empty():
+        return found
+    own = found.filter(pl.col("model_id") == subject.facts.model_id)
+    return own.with_columns(model_id=pl.lit(key_of(place)))
+
+
+def _answered(pairs: Pairs) -> pl.Series:
+    """Cases with a Dice of their own and of their original, and agreement, for every subject."""
+    found: dict[int, list[pl.Series]] = {}
+    originals = pairs.cells.filter(pl.col("probe") == "original")["cell"]
+    compared = pl.col("agreement").is_not_null() | pl.col("cell").is_in(originals.implode())
+    n_cells = pairs.plan.cells.height
+    for cases in pairs.chunks():
+        both = pl.col("dice").is_not_null() & pl.col("reference").is_not_null()
+        whole = cases.filter(both & compared)
+        subject = int(cases["cell"][0]) // n_cells
+        found.setdefault(subject, []).append(whole["case_id"])
+    return reduce(_intersection, [pl.concat(parts) for parts in found.values()])
+
+
+def refuse_other_metrics(subjects: Sequence[Subject]) -> None:
+    """Numbers of different signatures are never compared; a threshold is the model's own.
+
+    Raises:
+        RunError: Two subjects are scored by different rules.
+    """
+    first = subjects[0]
+    wanted = signature(first.suite.metric, 0.5)
+    for other in subjects[1:]:
+        found = signature(other.suite.metric, 0.5)
+        if found != wanted:
+            raise RunError(
+                f"compare: {first.run} has the metric {wanted!r}, {other.run} has {found!r}. "
+                "Numbers of different metrics are not compared. Where the rule for empty masks "
+                "alone differs give --empty; else run both with the same metric settings."
+            )
+
+
+def refuse_other_truths(
+    subjects: Sequence[Subject], scores: pl.LazyFrame, everywhere: pl.Series
+) -> None:
+    """One case has one true mask: at one size it has one number of pixels.
+
+    Raises:
+        RunError: Two runs saw different masks for one case.
+    """
+    done = scores.filter(pl.col("status") == "done")
+    done = done.filter(pl.col("case_id").is_in(everywhere.implode()))
+    sizes = done.group_by("case_id", "height", "width").agg(
+        low=pl.col("n_gt").min(), high=pl.col("n_gt").max()
+    )
+    wrong = sizes.filter(pl.col("low") != pl.col("high")).sort("case_id").collect()
+    if wrong.height:
+        first = wrong.row(0, named=True)
+        runs = ", ".join(dict.fromkeys(s.run for s in subjects))
+        raise RunError(
+            f"compare: {wrong.height} cases have true masks of different sizes in {runs}; the "
+            f"first is {first['case_id']} with {first['low']} and {first['high']} pixels. The "
+            "data must be the same. Run the models on the same data."
+        )

@@ -1,0 +1,256 @@
+"""Compares models case by case: paired differences with intervals, corrected p-values, ranks.
+
+Conventions: a difference is the first model's figure less the second's: percentage points of
+relative change, and points (100 times a difference) of Dice and of agreement. Limits are 95 %
+of the studentised bootstrap in which both models' clusters (and words) are resampled together,
+and unadjusted. p-values are two-sided and corrected within (pair, dataset) for relative changes
+and within a set over all pairs for the figures that make ranks. ``differs`` is null where no
+test is allowed, for the reason beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from harness.metrics import signature
+from harness.stats.columns import TOO_LOW, too_low
+from harness.stats.common import Coverage, Subject, common_cases
+from harness.stats.intervals import Solved
+from harness.stats.limits import Inference
+from harness.stats.pairing import Solution, solutions
+from harness.stats.phrases import MOST_EMPTY
+from harness.stats.ranks import ranks
+from harness.stats.reduce import reduced
+from harness.stats.sides import CHANGE, FIGURES, ORIGINAL, SET_KEYS, STEADINESS, Figure, figures_of
+from harness.stats.significance import corrected, estimate_of, p_greater, p_less
+from harness.stats.verdicts import ALPHA
+from harness.suites import Statistics
+
+COMPARISON_VERSION = 1
+"""Raised whenever a column changes its name or meaning."""
+
+_KEYS = dict.fromkeys((*SET_KEYS, "probe", "attribute", "meaning"), pl.String)
+DIFFERENCE_SCHEMA: dict[str, Any] = {
+    **dict.fromkeys(("figure", "first", "second"), pl.String),
+    **_KEYS,
+    **dict.fromkeys(("value_first", "value_second", "difference", "low", "high"), pl.Float64),
+    **dict.fromkeys(("p_value", "p_adjusted"), pl.Float64),
+    **dict.fromkeys(("n_family", "n_samples", "n_clusters"), pl.Int64),
+    "differs": pl.Boolean,
+    **dict.fromkeys(("resampled", "reason", "note"), pl.String),
+}
+"""One row a (figure, pair of models, set, probe, attribute)."""
+
+RANK_SCHEMA: dict[str, Any] = {
+    "figure": pl.String,
+    **dict.fromkeys(SET_KEYS, pl.String),
+    "model": pl.String,
+    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+    **dict.fromkeys(("rank", "last_rank", "n_samples", "n_clusters"), pl.Int64),
+    "tied_with": pl.List(pl.String),
+    "reason": pl.String,
+}
+"""One row a (figure, set, model); original Dice and steadiness are fractions, high is good."""
+
+_OFFSET = {ORIGINAL: 0.0, CHANGE: 1.0, STEADINESS: 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is said of several models on their common cases.
+
+    Attributes:
+        differences: Of `DIFFERENCE_SCHEMA`.
+        ranks: Of `RANK_SCHEMA`.
+        coverage: How much of each plan is compared.
+        signature: What fixes the meaning of the numbers.
+        n_tests_too_many: Largest family in which, with so few draws, no p-value could be small
+            enough; 0 where draws suffice.
+    """
+
+    differences: pl.DataFrame
+    ranks: pl.DataFrame
+    coverage: tuple[Coverage, ...]
+    signature: str
+    n_tests_too_many: int
+
+
+def compare(subjects: Sequence[Subject]) -> Comparison:
+    """Compare models on the cases that all of them have.
+
+    Args:
+        subjects: At least two, with labels of their own; the first one's suite sets the
+            statistics.
+
+    Raises:
+        RunError: Metrics or true masks differ.
+        NothingSelectedError: No case is common.
+    """
+    common = common_cases(subjects)
+    settings = subjects[0].suite.statistics
+    labels = [s.label for s in subjects]
+    figures = list(figures_of(common.pairs, reduced(common.pairs)))
+    places = list(combinations(range(len(labels)), 2))
+    solved = solutions(
+        figures, common.pairs.plan.units, pairs=places, count=settings.draws, seed=settings.seed
+    )
+    contests = [
+        _Contest(f, s, _reasons(f, s, settings)) for f, s in zip(figures, solved, strict=True)
+    ]
+    rows = [row for contest in contests for row in _differences(contest, places, labels)]
+    table = _adjusted(rows, settings)
+    placed = [
+        row for one in contests if one.figure.name != CHANGE for row in _ranked(one, table, labels)
+    ]
+    families = [row["n_family"] for row in table]
+    least = 2 / (settings.draws + 1)
+    return Comparison(
+        differences=pl.DataFrame(table, schema=DIFFERENCE_SCHEMA, orient="row"),
+        ranks=pl.DataFrame(placed, schema=RANK_SCHEMA, orient="row"),
+        coverage=common.coverage,
+        signature=_signature(subjects[0], settings),
+        n_tests_too_many=_too_many(families, least, settings),
+    )
+
+
+def _too_many(families: list[int], least: float, settings: Statistics) -> int:
+    """Only Holm's first step asks for ``alpha / n``; the others need no such small p-value."""
+    most = max(families, default=0)
+    return most if settings.correction == "holm" and most * least > ALPHA else 0
+
+
+def _signature(subject: Subject, settings: Statistics) -> str:
+    metric = signature(subject.suite.metric, 0.5).replace("thr:0.5", "thr:own")
+    fields = ["compare", settings.correction, f"clusters:{settings.minimum_clusters}"]
+    fields += [f"draws:{settings.draws}", f"floor:{settings.dice_floor:g}"]
+    return "|".join([metric, *fields, f"v:{COMPARISON_VERSION}"])
+
+
+class _Contest(NamedTuple):
+    """One figure of all models, solved, with why a model allows no test."""
+
+    figure: Figure
+    solved: Solution
+    reasons: list[str]
+
+
+def _differences(
+    contest: _Contest, places: Sequence[tuple[int, int]], labels: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for each pair of models, p-values as yet uncorrected."""
+    figure, solved, reasons = contest
+    values = 100 * (solved.own.estimate - _OFFSET[figure.name])
+    found_in = solved.differences.intervals
+    p_values = two_sided(solved.differences)
+    for k, (one, other) in enumerate(places):
+        reason = reasons[one] or reasons[other]
+        undefined = reason == TOO_LOW
+        limits = (found_in.estimate[k], found_in.low[k], found_in.high[k])
+        found = [np.nan if undefined else 100 * float(x) for x in limits]
+        blocked = bool(reason) or not np.isfinite(p_values[k])
+        yield {
+            "figure": figure.name,
+            "first": labels[one],
+            "second": labels[other],
+            **figure.keys,
+            "meaning": figure.meaning,
+            "value_first": np.nan if reasons[one] == TOO_LOW else float(values[one]),
+            "value_second": np.nan if reasons[other] == TOO_LOW else float(values[other]),
+            **dict(zip(("difference", "low", "high"), found, strict=True)),
+            "p_value": np.nan if blocked else float(p_values[k]),
+            "n_samples": figure.n_samples,
+            "n_clusters": len(figure.units),
+            "resampled": "words x clusters" if figure.words else "clusters",
+            "reason": reason or ("the figure has no standard error" if blocked else None),
+            "note": "for these words only" if figure.fixed_words else None,
+        }
+
+
+def _reasons(figure: Figure, solved: Solution, settings: Statistics) -> list[str]:
+    """Why a model's figure allows no test; empty where it does."""
+    n_clusters, n_models = len(figure.units), len(figure.sides)
+    if n_clusters < settings.minimum_clusters:
+        needed = settings.minimum_clusters
+        return [f"{n_clusters} clusters, and {needed} are needed"] * n_models
+    if figure.name == ORIGINAL:
+        return [""] * n_models
+    low: Any = np.zeros(n_models, dtype=bool)
+    if figure.name == CHANGE:
+        low = too_low(solved.references, slice(None), settings.dice_floor)
+    return [
+        TOO_LOW
+        if low[k]
+        else f"mask empty for {100 * share:.0f} % of originals"
+        if share > MOST_EMPTY
+        else ""
+        for k, share in enumerate(figure.empty_shares)
+    ]
+
+
+def two_sided(solved: Inference) -> np.ndarray:
+    """Two-sided p-values of no difference, read off the same draws as the interval, ``(P,)``."""
+    columns = Solved(solved.intervals, solved.pivot, solved.n_draws, solved.word_error)
+    found = [estimate_of(columns, k) for k in range(len(solved.n_draws))]
+    return np.array([min(1.0, 2 * min(p_less(e, 0.0), p_greater(e, 0.0))) for e in found])
+
+
+def _adjusted(rows: list[dict[str, Any]], settings: Statistics) -> list[dict[str, Any]]:
+    """Rows with p-values corrected within their families, and what is shown to differ."""
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault(_family(row), []).append(row)
+    for family in families.values():
+        tested = [row for row in family if np.isfinite(row["p_value"])]
+        adjusted = corrected([row["p_value"] for row in tested], settings.correction)
+        for row in family:
+            row |= {"p_adjusted": np.nan, "n_family": len(tested), "differs": None}
+        for row, p in zip(tested, adjusted, strict=True):
+            row |= {"p_adjusted": p, "differs": p <= ALPHA}
+    order = {name: k for k, name in enumerate(FIGURES)}
+    return sorted(rows, key=lambda row: order[row["figure"]])
+
+
+def _family(row: dict[str, Any]) -> tuple[Any, ...]:
+    if row["figure"] == CHANGE:
+        return CHANGE, row["dataset"], row["first"], row["second"]
+    return (row["figure"], *(row[k] for k in SET_KEYS))
+
+
+def _ranked(
+    contest: _Contest, table: Sequence[dict[str, Any]], labels: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """One row a model, best first."""
+    figure, limits = contest.figure, contest.solved.own
+    sets = {k: figure.keys[k] for k in SET_KEYS}
+    own = [
+        row
+        for row in table
+        if row["figure"] == figure.name and all(row[k] == v for k, v in sets.items())
+    ]
+    places = {label: k for k, label in enumerate(labels)}
+    shown: list[tuple[int, int]] = []
+    for row in own:
+        if row["differs"]:
+            one, other = places[row["first"]], places[row["second"]]
+            shown.append((one, other) if row["difference"] > 0 else (other, one))
+    found = ranks(len(labels), shown)
+    best_first = sorted(places.values(), key=lambda k: (found[k].first, -limits.estimate[k], k))
+    for k in best_first:
+        yield {
+            "figure": figure.name,
+            **sets,
+            "model": labels[k],
+            "value": float(limits.estimate[k]),
+            "low": float(np.clip(limits.low[k], 0, 1)),
+            "high": float(np.clip(limits.high[k], 0, 1)),
+            "rank": found[k].first,
+            "last_rank": found[k].last,
+            "n_samples": figure.n_samples,
+            "n_clusters": len(figure.units),
+            "tied_with": [labels[t] for t in found[k].tied_with],
+            "reason": contest.reasons[k] or None,
+        }

@@ -1,0 +1,86 @@
+"""The texts of a comparison: ties, what is not ranked, what is undefined."""
+
+import json
+
+import polars as pl
+
+from harness.report.comparison import comparison_json, comparison_markdown, coverage_lines, sections
+from harness.stats.common import Coverage
+from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
+
+SET = {"dataset": "d", "split": "test", "prompts": "released", "prompt_type": "p6"}
+COVERED = Coverage("a", "runs/a", "a@1", "0" * 64, 100, 100, 98)
+
+
+def comparison(*, differences=(), ranks=(), coverage=(COVERED,), too_many=0):
+    rows = [dict.fromkeys(DIFFERENCE_SCHEMA) | SET | row for row in differences]
+    places = [dict.fromkeys(RANK_SCHEMA) | SET | row for row in ranks]
+    return Comparison(
+        pl.DataFrame(rows, schema=DIFFERENCE_SCHEMA, orient="row"),
+        pl.DataFrame(places, schema=RANK_SCHEMA, orient="row"),
+        tuple(coverage),
+        "signature",
+        too_many,
+    )
+
+
+CHANGE = {
+    "figure": "relative_change", "first": "a", "second": "b", "probe": "antonym",
+    "value_first": -20.04, "value_second": -0.01, "difference": -20.03, "low": -25.0,
+    "high": -15.0, "p_adjusted": 0.0004, "differs": True, "n_samples": 90, "n_clusters": 30,
+}  # fmt: skip
+
+
+def test_a_difference_is_one_row_with_its_limits_and_p_value():
+    (section,) = sections(comparison(differences=[CHANGE]))
+    assert section.title == "a less b, d (test, p6)"
+    assert section.lead == "90 samples, 30 clusters."
+    assert section.rows == (
+        (
+            *("change %", "antonym", "whole prompt", "-20.0", "0.0"),
+            *("-20.0 [-25.0, -15.0]", "<0.001", "yes"),
+        ),
+    )
+
+
+def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():
+    nothing = dict.fromkeys(
+        ("value_second", "difference", "low", "high", "p_adjusted"), float("nan")
+    )
+    row = CHANGE | nothing | {"differs": None, "reason": "baseline too low"}
+    row["note"] = "for these words only"
+    found = comparison(differences=[row])
+    (section,) = sections(found)
+    assert section.rows[0][4:] == ("-", "-", "-", "baseline too low (for these words only)")
+    stored = json.loads(comparison_json(found))["differences"][0]
+    assert stored["difference"] is None
+    assert stored["value_first"] == -20.04
+
+
+def test_ties_are_ranges_and_named():
+    ranks = [
+        {"figure": "original_dice", "model": m, "value": 0.8, "low": 0.7, "high": 0.9, "rank": 1,
+         "last_rank": 2, "tied_with": [other], "n_samples": 90, "n_clusters": 30,
+         "reason": "12 clusters, and 20 are needed" if m == "a" else None}
+        for m, other in (("a", "b"), ("b", "a"))
+    ]  # fmt: skip
+    (section,) = sections(comparison(ranks=ranks))
+    assert section.rows[0] == ("1-2", "a", "b", "0.800 [0.700, 0.900]")
+    assert section.lead.endswith("Not ranked: a: 12 clusters, and 20 are needed.")
+
+
+def test_coverage_says_what_was_left_out():
+    assert next(coverage_lines(comparison())) == f"One plan ({'0' * 12}): 100 cases of each model."
+    other = COVERED._replace(label="b", plan_sha256="1" * 64, n_planned=130)
+    lines = list(coverage_lines(comparison(coverage=[COVERED, other], too_many=900)))
+    assert lines[0].startswith("The plans differ: only the cases that stand in every plan")
+    assert lines[2].startswith(
+        "b (runs/a): 98 of 130 cases are compared; 30 are not in every plan, 2"
+    )
+    assert lines[3].startswith("With so few draws none of 900 tests of one family can be")
+
+
+def test_names_are_escaped():
+    page = comparison_markdown(comparison(differences=[CHANGE | {"first": "<img src=x>|a"}]))
+    assert "<img" not in page
+    assert "&lt;img src=x&gt;\\|a less b" in page
