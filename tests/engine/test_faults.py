@@ -256,9 +256,9 @@ def test_a_second_process_is_refused_and_changes_nothing(short, call, arguments,
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
 
 
-def test_a_killed_process_loses_nothing(run):
+def test_a_killed_process_loses_nothing(run, short):
     """SIGKILL once some parts are there; the slow form kills at 20 random moments."""
-    peaceful, killed = run("peaceful", delay_s=0.02), run("killed", delay_s=0.02)
+    peaceful, killed = short(delay_s=0.02), run("killed", delay_s=0.02)
     process = killed.start()
     killed.wait_for_parts(2)
     process.send_signal(signal.SIGKILL)
@@ -267,8 +267,7 @@ def test_a_killed_process_loses_nothing(run):
     (killed.folder / "scores" / ".part-x.parquet.1.tmp").write_bytes(b"PAR1 half")
 
     assert killed.finish()[0] == 0
-    assert peaceful.finish()[0] == 0
-    check_nothing_lost(killed.folder, peaceful.folder)
+    check_nothing_lost(killed.folder, peaceful)
 
 
 @pytest.mark.slow
