@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint types schemas phantom-models calibration precision simulations lock clean
+.PHONY: setup demo demo-report test test-slow lint types schemas phantom-models calibration precision simulations leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,11 @@ PHANTOMS := clipseg-crowd clipseg-solo cris-crowd cris-solo biomedclipseg-crowd 
 phantom-models: setup
 	for name in $(PHANTOMS); do $(BIN)/python models/phantom/make.py phantom-$$name || exit 1; done
 
+# reports/demo.html: the demo's run, and its report.
+demo-report: setup
+	$(BIN)/vlsm-harness demo --out build/demo --quiet
+	$(BIN)/vlsm-harness report build/demo --out reports/demo.html --quiet
+
 # reports/calibration.md and the contact sheets, from the shipped models.
 calibration: setup
 	$(BIN)/python reports/calibrate.py
@@ -54,6 +59,10 @@ simulations: setup
 # reports/precision.md: every small model in float32 and in mixed precision.
 precision: setup
 	$(BIN)/python reports/precision.py
+
+# reports/leaderboard/: every submission verified anew, and the pages.
+leaderboard: setup
+	$(BIN)/vlsm-harness leaderboard build
 
 # Versions that are known to work together; no host is named in it.
 lock:

@@ -18,14 +18,18 @@ from harness.commands import (
     finetune,
     gate,
     hunt,
+    leaderboard,
     listing,
     peek,
     phantom,
     plan,
     power,
     replay,
+    report,
     run,
     score,
+    submit,
+    verify,
 )
 from harness.errors import HarnessError, NothingSelectedError
 
@@ -43,6 +47,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("peek")(peek.peek)
 app.command("score")(score.score)
+app.command("report")(report.report)
 app.command("gate")(gate.gate)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)
@@ -51,6 +56,9 @@ app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("phantom")(phantom.phantom)
+app.command("submit")(submit.submit)
+app.command("verify")(verify.verify)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.command("ls")(listing.ls)
 
 

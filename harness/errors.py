@@ -48,6 +48,10 @@ class RunError(HarnessError):
     """A run directory holds something else than this command would write."""
 
 
+class SubmissionError(HarnessError):
+    """A submission to the leaderboard, or a track's own files, cannot be used."""
+
+
 class NothingSelectedError(HarnessError):
     """The selection (datasets, split, limit, probes) leaves no case to evaluate."""
 

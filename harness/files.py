@@ -86,6 +86,15 @@ def read_yaml(path: Path, *, error: type[HarnessError] = CardError) -> Document:
         raise error(
             f"{path}: cannot be read as UTF-8 text ({problem}). Check the path and encoding."
         ) from None
+    return parse_yaml(text, path, error=error)
+
+
+def parse_yaml(text: str, path: Path, *, error: type[HarnessError] = CardError) -> Document:
+    """Parse the text of one YAML mapping as `read_yaml` does; `path` is where it came from.
+
+    Raises:
+        HarnessError: As `read_yaml`.
+    """
     return _parse(text, path, error)
 
 

@@ -1,6 +1,6 @@
 """Writes the calibration table and the contact sheets: ``python reports/calibrate.py``.
 
-Runs the demo suite on the whole test sets with every small model that ships (minutes),
+Runs the calibration suite on the whole test sets with every small model that ships (minutes),
 and sets down, per model and deciding attribute, what an opposite, another valid value
 and a random word do. Conventions: changes are percent of Dice with 95 % limits.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     """Run, then write ``calibration.md`` and ``phantom/*.png`` beside this file."""
     out = BUILD / "calibration"
     models = [(name, None) for name in shipped_models()]
-    store = audit(select_suite("demo"), models, root=BUILD / "phantom", out=out)
+    store = audit(select_suite("calibration"), models, root=BUILD / "phantom", out=out)
     with store.locked():
         finish(store, quiet=True)
     phantom(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)

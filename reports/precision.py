@@ -1,6 +1,6 @@
 """Writes the differences between precisions: ``python reports/precision.py [--device cuda]``.
 
-Runs the demo suite with every small model that ships, once in float32 and once in each
+Runs the calibration suite with every small model that ships, once in float32 and once in each
 mixed precision, on one device, and compares the scores case by case. Conventions:
 differences are of Dice, mixed minus float32; a change is that of mean Dice in percent
 of a probe, as in every report.
@@ -45,7 +45,7 @@ def measure(
     device: str,
     limit: int | None,
     *,
-    suite: str = "demo",
+    suite: str = "calibration",
     datasets: Sequence[str] | None = None,
     root: Path = BUILD,
 ) -> RunStore:

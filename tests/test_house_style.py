@@ -19,7 +19,8 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
 LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
-LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "engine"]
+LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
+LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
 LAYERS += ["trackers", "commands"]
 LAYERS += ["cli", "__main__", "pytest_plugin"]
@@ -27,8 +28,8 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["rules", "expectations", "suites", "writing", "gate", "trackers"]
-LIGHT += ["stats", "report", "data", "cli", "commands", "pytest_plugin"]
+LIGHT += ["rules", "expectations", "suites", "writing", "album", "gate", "trackers"]
+LIGHT += ["stats", "report", "leaderboard", "data", "cli", "commands", "pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 HEAVY |= {"mlflow", "tensorboard", "wandb"}
 

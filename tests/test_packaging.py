@@ -58,4 +58,6 @@ def test_the_wheel_holds_data_and_no_caches(wheel):
     assert "harness/_shipped/models/clipseg/card.yaml" in names
     assert "harness/prompts/data/uncommon_words.txt" in names
     assert "harness/py.typed" in names
+    for name in ("base.html.j2", "report.html.j2", "style.css", "page.js"):
+        assert f"harness/report/templates/{name}" in names
     assert not [n for n in names if "__pycache__" in n or n.startswith(("tests/", "models/"))]

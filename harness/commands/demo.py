@@ -44,7 +44,9 @@ def demo(
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
         typer.echo("  summary.md     every probe, with intervals and what did not apply")
         typer.echo("  verdicts.json  what is concluded, with evidence and what confounds it")
+        typer.echo("  masks/         the worst and steadiest cases, for the report's gallery")
         typer.echo("  summary.json   the figures for programs; plan.parquet, scores/: every case")
+        typer.echo(f"As a page, with pictures: vlsm-harness report {out}")
 
 
 def shipped_models() -> list[str]:
@@ -68,6 +70,7 @@ def show(found: "Assessment") -> None:
     from rich.text import Text
 
     from harness.report.calibration import sentences, table
+    from harness.report.headline import most_telling
 
     console = Console(width=None if Console().is_terminal else 120)
     summary = found.summary
@@ -77,7 +80,7 @@ def show(found: "Assessment") -> None:
         shown, limits = _drawn(*table(summary, intervals=False)), "in %"
     title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in sentences(found.language):
+    for line in sentences(most_telling(found.language)):
         console.print(Text(line), soft_wrap=True)
     console.print()
 

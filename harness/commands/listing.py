@@ -6,14 +6,14 @@ import typer
 
 from harness.commands.options import AsJson
 
-KINDS = ("models", "suites", "datasets", "perturbations")
+KINDS = ("models", "suites", "datasets", "perturbations", "tracks")
 
 
 def ls(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     as_json: AsJson = False,
 ) -> None:
-    """List built-in models, suites, datasets or perturbations."""
+    """List built-in models, suites, datasets, perturbations or the leaderboard's tracks."""
     import json
 
     from harness.errors import UsageError, choose
@@ -37,6 +37,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
         return [(n, suites.load_suite(n).title) for n in suites.suite_names()]
     if kind == "datasets":
         return [(n, cards.load_dataset_card(n).title) for n in cards.dataset_names()]
+    if kind == "tracks":
+        from harness.leaderboard.tracks import load_track, track_names
+
+        return [(n, load_track(n).title) for n in track_names()]
     from harness.prompts.perturbations import PERTURBATIONS
 
     return [(n, f"meaning {p.meaning.value}") for n, p in sorted(PERTURBATIONS.items())]

@@ -59,6 +59,12 @@ def run(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
     ] = False,
+    masks: Annotated[
+        int,
+        typer.Option(
+            "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
+        ),
+    ] = 2,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -108,6 +114,7 @@ def run(
                 dtype,
                 _batch_size(batch_size),
                 random_weights,
+                masks,
                 chosen_crew(executor, address, workers, gpus_per_worker),
             ),
             quiet=quiet,
@@ -141,6 +148,7 @@ class Conditions:
     dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
+    kept_masks: int = 2
     crew: Crew | None = None
 
 
@@ -230,6 +238,8 @@ def _open(
         data_sha256=fingerprint(s for planned in sets for s in planned.samples),
         limit=limit,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
+        modalities={planned.card.name: planned.card.modality for planned in sets},
+        private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
         environment=environment(),
     )
     for path in store.set_damaged_aside():
@@ -319,7 +329,7 @@ def _executor(
         *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
     if conditions.crew is None:
-        yield Local(source.load(), root, suite.metric)
+        yield Local(source.load(), root, suite.metric, conditions.kept_masks)
         return
     from harness.engine.ray_executor import on_cluster
     from harness.engine.shards import distinct_texts

@@ -88,6 +88,7 @@ class Local:
     model: LoadedModel
     root: Path
     metric: Metric
+    kept_masks: int = 0
 
     def machines(self) -> dict[str, int]:
         """This one."""
@@ -117,4 +118,5 @@ class Local:
             batch_size=batch_size,
             advance=advance,
             halved=halved,
+            kept_masks=self.kept_masks,
         )

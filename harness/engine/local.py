@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.album import Album, Kept, Selection
 from harness.data.images import read_image, read_mask
 from harness.engine.features import TextCache, concatenate, select
 from harness.engine.shards import Shard, cut, distinct_texts
+from harness.engine.sketch import Sketch
 from harness.engine.tally import Pictures, Tally
 from harness.errors import DataError
 from harness.models import Features, LoadedModel
@@ -87,6 +89,7 @@ def execute(
     batch_size: int,
     advance: Callable[[int], None] = lambda _: None,
     halved: Callable[[int], None] = lambda _: None,
+    kept_masks: int = 0,
 ) -> None:
     """Evaluate every case of the stored plan that has no score yet.
 
@@ -98,15 +101,21 @@ def execute(
         batch_size: Pairs per decoder call. Out of memory halves it and goes on.
         advance: Called with the number of cases of each finished shard.
         halved: Called with the new batch size after an out-of-memory error.
+        kept_masks: Cases a group whose masks are kept for the report.
     """
+    album = Album(store.folder, model.model_id, k=kept_masks) if kept_masks else None
     cases = store.plan_cases()
     texts = distinct_texts(cases)
     worker = Worker(model, texts, metric=metric, batch_size=batch_size)
+    worker.known = album.selection if album else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
         todo = (shard for shard in cut(cases, texts) if shard.index not in settled)
         for shard, pictures in _prefetched(todo, pool, lambda s: load_pictures(s, model, root)):
             scores = _with_less_memory(worker, shard, pictures, halved)
+            if album is not None:
+                # Before the part: what is lost in between is evaluated, and offered, again.
+                album.add(worker.kept)
             store.write_part(model.model_id, shard.index, scores)
             advance(shard.cases.height)
 
@@ -160,18 +169,23 @@ class Worker:
         self.metric = metric
         self.batch_size = batch_size
         self._texts = TextCache(texts, self._encode_texts)
+        # What the run has kept so far, and what the last shard offers to it.
+        self.known: Selection | None = None
+        self.kept: list[Kept] = []
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
-            tally = Tally(shard, pictures, self.metric, self.model)
+            sketch = Sketch(shard.cases, self.known) if self.known else None
+            tally = Tally(shard, pictures, self.metric, self.model, sketch)
             for start in range(0, len(shard.pairs), self.batch_size):
                 batch = shard.pairs[start : start + self.batch_size]
                 images = torch.from_numpy(batch[:, 0].copy()).to(self.model.device)
                 texts = self._texts.rows(torch.from_numpy(batch[:, 1].copy()))
                 logits = self.model.adapter.decode(select(features, images), texts)
                 tally.add(start, logits.float())
+        self.kept = sketch.kept() if sketch else []
         return tally.frame()
 
     def _encode_images(self, pixels: Tensor) -> Features:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.engine.counts import area, binarise, hausdorff_px, is_finite, overlap, resize_mask
 from harness.engine.shards import Shard
+from harness.engine.sketch import Sketch
 from harness.metrics import EMPTY_SCORES, iou
 from harness.models import LoadedModel
 from harness.store import DONE, FAILED, SCORE_SCHEMA
@@ -45,8 +46,14 @@ class Tally:
     """The counts of one shard."""
 
     def __init__(
-        self, shard: Shard, pictures: Pictures, metric: Metric, model: LoadedModel
+        self,
+        shard: Shard,
+        pictures: Pictures,
+        metric: Metric,
+        model: LoadedModel,
+        sketch: Sketch | None = None,
     ) -> None:
+        self._sketch = sketch
         self._shard, self._pictures, self._metric, self._model = shard, pictures, metric, model
         self._pair = shard.pair_of_case.tolist()
         self._original = shard.original_pair.tolist()
@@ -111,6 +118,8 @@ class Tally:
         lost = [case for case in cases if self._original[case] in self._unusable]
         self._counts[lost, 3:5] = NONE
         self._count_further(cases, chosen, truths)
+        if self._sketch is not None:
+            self._sketch.take(cases, self._counts, (chosen, originals, truths))
 
     def _count_further(self, cases: list[int], chosen: Tensor, truths: Tensor) -> None:
         """What only some cases or suites have: named targets and distances."""

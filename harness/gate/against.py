@@ -30,11 +30,11 @@ from harness.records import Meaning
 from harness.rules import Gate
 from harness.stats.bootstrap import ratio_inference
 from harness.stats.columns import TOO_LOW, too_low
+from harness.stats.contrast import Ratios, difference_inference
 from harness.stats.draws import Draws, Floats, cluster_draws
 from harness.stats.intervals import MINIMUM_WORDS, Solved
 from harness.stats.limits import PIVOT_LEVELS, Inference
 from harness.stats.matching import SUM_KEYS, matched_sums
-from harness.stats.paired import Ratio, difference_inference
 from harness.stats.phrases import blocked_because, short, with_limits
 from harness.stats.significance import Estimate, deciding_test, estimate_of
 from harness.suites import Statistics
@@ -263,11 +263,11 @@ def _difference(one: Compared, draws: Draws) -> Estimate:
         return _only(ratio_inference(new, old, draws=draws)).scaled(100, offset=1)
     if one.of == "named_gain":
         sides = [
-            Ratio(_column(s, "dice_named") - _column(s, "own_named"), _column(s, "n_named"))
+            Ratios(_column(s, "dice_named") - _column(s, "own_named"), _column(s, "n_named"))
             for s in (one.new, one.old)
         ]
     else:
-        sides = [Ratio(_column(s, "dice"), _column(s, "reference")) for s in (one.new, one.old)]
+        sides = [Ratios(_column(s, "dice"), _column(s, "reference")) for s in (one.new, one.old)]
     return _only(difference_inference(sides[0], sides[1], draws=draws)).scaled(100)
 
 

@@ -86,3 +86,65 @@ def summary():
 def summary_of():
     """A function from rows (dictionaries of what differs) to a summary."""
     return lambda *given: frame([one_row(**g) for g in given])
+
+
+SUITE = """
+name: small
+title: A small audit
+datasets:
+  - {name: phantom_solo, attributes: [size]}
+  - {name: phantom_pairs, split: size, attributes: [size]}
+probes:
+  - {name: empty, perturbation: empty}
+  - {name: random_word, perturbation: random_word, attributes: all}
+  - {name: antonym, perturbation: antonym, attributes: all}
+  - {name: swap_value, perturbation: swap_value, attributes: all}
+  - {name: p1, perturbation: prompt_type, rungs: [p1]}
+  - {name: typo, perturbation: typo}
+words: 2
+out_of_distribution: true
+statistics: {draws: 200, minimum_clusters: 3}
+"""
+MODELS = ("phantom-clipseg-crowd", "phantom-image-only-crowd")
+
+
+def summarised(folder):
+    """A run directory, with its figures and verdicts written anew."""
+    from harness.commands.score import finish
+    from harness.store import RunStore
+
+    finish(RunStore(folder), quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A real run of a model that listens and a control on a few generated scenes."""
+    from harness.commands.run import audit
+    from harness.suites import load_suite
+
+    place = tmp_path_factory.mktemp("small")
+    (place / "small.yaml").write_text(SUITE, encoding="utf-8")
+    store = audit(
+        load_suite(place / "small.yaml"),
+        [(name, None) for name in MODELS],
+        root=place / "data",
+        out=place / "run",
+        limit=4,
+        quiet=True,
+    )
+    return summarised(store.folder)
+
+
+@pytest.fixture(scope="session")
+def written(small_run, tmp_path_factory):
+    """The report of the small run."""
+    from harness import load_run
+
+    return load_run(small_run).write_report(tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="session")
+def resummarised():
+    """The function `summarised`."""
+    return summarised

@@ -1,0 +1,54 @@
+"""``leaderboard``: the static site, and the pins of a track."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import DataRoot, Quiet
+from harness.commands.submit import TrackRoot
+
+app = typer.Typer(
+    help="Build the leaderboard's static site, or pin a track.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("build")
+def build(
+    folder: Annotated[
+        Path, typer.Argument(help="Where submissions and flags lie, and the pages go.")
+    ] = Path("reports/leaderboard"),
+    data_root: TrackRoot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Verify every submission anew and write the pages; a refused one stops it."""
+    from harness.commands.progress import counting
+    from harness.commands.tracks import reference_of
+    from harness.leaderboard.board import boards
+    from harness.leaderboard.site import write_site
+
+    with counting("verifying submissions", quiet=quiet) as tick:
+        found = boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
+    paths = write_site(folder, found)
+    if not quiet:
+        count = sum(len(board.rows) for board in found)
+        typer.echo(f"{count} rows on {len(found)} tracks, {len(paths)} pages: {paths[0]}")
+
+
+@app.command("pin")
+def pin(
+    track: Annotated[str, typer.Argument(help="A track's name.")],
+    data_root: DataRoot = Path("data"),
+    quiet: Quiet = False,
+) -> None:
+    """Write plan and truth of a track of generated data, and print their hashes."""
+    from harness.commands.tracks import planned
+    from harness.leaderboard.pinning import pin as write
+    from harness.leaderboard.tracks import load_track, truth_of
+
+    found = load_track(track)
+    plan, sets = planned(found, data_root, quiet=quiet)
+    pins = write(found, plan, truth_of(s for part in sets for s in part.samples))
+    typer.echo(f"plan_sha256: {pins.plan_sha256}\ntruth_sha256: {pins.truth_sha256}")

@@ -1,0 +1,100 @@
+"""``submit``: a folder for the leaderboard, made from a complete run of a track."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.options import Quiet
+
+if TYPE_CHECKING:
+    from harness.leaderboard.tracks import Track
+    from harness.store import RunStore
+
+TrackRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        envvar="VLSM_DATA_ROOT",
+        help="Folder above the datasets' own; needed where a track's data are not the project's.",
+    ),
+]
+
+
+def submit(
+    run: Annotated[Path, typer.Argument(help="A complete run of a track's suite.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Which model, where the run has several.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="[default: submissions/TRACK/MODEL]")
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option("--author", help="A name; repeat for several.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="[default: the card's]")] = None,
+    paper: Annotated[str | None, typer.Option("--paper", help="Address. [default: the card's]")] = (
+        None
+    ),
+    code: Annotated[str | None, typer.Option("--code", help="Address of the model's code.")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="Address of the file.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Of the weights. [default: the card's]")
+    ] = None,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option("--trained-on", help="A data set; repeat. [default: the card's]"),
+    ] = None,
+    notes: Annotated[str | None, typer.Option("--notes", help="What readers should know.")] = None,
+    data_root: TrackRoot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a submission to the leaderboard; what is still missing is named and exits with 3."""
+    from harness.commands.tracks import reference_of
+    from harness.leaderboard.pack import Told, entry_of, pack
+    from harness.store import RunStore
+
+    store = RunStore(run)
+    track = _track_of(store)
+    entry = entry_of(store, model)
+    told = Told(
+        authors=author or (),
+        title=title,
+        paper=paper,
+        code=code,
+        weights=weights,
+        licence=licence,
+        trained_on=trained_on or (),
+        notes=notes,
+    )
+    folder = out or Path("submissions") / track.name / entry["name"]
+    missing = pack(store, entry, reference_of(track, data_root, quiet=quiet), told, out=folder)
+    if not quiet:
+        typer.echo(f"{folder}: a submission to {track.name}.")
+    for sentence in missing:
+        typer.echo(f"still to give: {sentence}", err=True)
+    if missing:
+        raise typer.Exit(3)
+    if not quiet:
+        typer.echo(f"Check it: vlsm-harness verify {folder}")
+
+
+def _track_of(store: "RunStore") -> "Track":
+    """The track whose suite a run ran."""
+    from harness.errors import UsageError
+    from harness.leaderboard.tracks import load_track, track_names
+
+    if not store.manifest:
+        raise UsageError(
+            f"{store.folder}: no run.json here. A run directory is needed. Give the folder that "
+            "`vlsm-harness run` printed."
+        )
+    tracks = {track.suite: track for track in map(load_track, track_names())}
+    name = store.suite().name
+    if name not in tracks:
+        known = ", ".join(repr(suite) for suite in sorted(tracks))
+        raise UsageError(
+            f"{store.folder}: a run of the suite {name!r}. The leaderboard's tracks are of the "
+            f"suites {known}. Run one of them: `vlsm-harness run SUITE --model CARD`."
+        )
+    return tracks[name]

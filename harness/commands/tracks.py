@@ -1,0 +1,47 @@
+"""Plan and truth of a track for the verbs of the leaderboard."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from harness.leaderboard.tracks import Reference, Track
+    from harness.plan import Plan, PlannedSet
+
+
+class Planned(NamedTuple):
+    """A track's suite on a copy of its data."""
+
+    plan: "Plan"
+    sets: "list[PlannedSet]"
+
+
+def planned(track: "Track", root: Path, *, quiet: bool = False) -> Planned:
+    """Plan a track's suite on the data below `root`; generated sets are painted there."""
+    from harness.commands.options import read_sets
+    from harness.leaderboard.tracks import suite_of
+    from harness.plan import build_plan
+
+    suite = suite_of(track)
+    sets = read_sets(suite, root, quiet=quiet)
+    return Planned(build_plan(suite, sets), sets)
+
+
+def reference_of(track: "Track", root: Path | None, *, quiet: bool = False) -> "Reference":
+    """What submissions to a track are held against: pinned, or measured on a copy of its data.
+
+    Raises:
+        UsageError: The track is not pinned and no data root is given.
+    """
+    from harness.errors import UsageError
+    from harness.leaderboard.tracks import measured_reference, pinned_reference
+
+    if track.is_pinned:
+        return pinned_reference(track)
+    if root is None:
+        raise UsageError(
+            f"--data-root: not given. The pictures of the track {track.name!r} belong to others, "
+            "so that its plan and truth are made from a copy of the data. Give the folder above "
+            "the data sets."
+        )
+    plan, sets = planned(track, root, quiet=quiet)
+    return measured_reference(track, plan, sets, root=root)

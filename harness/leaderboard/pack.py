@@ -1,0 +1,279 @@
+"""Makes a submission out of one model of a run.
+
+Conventions: everything that the run or the model's card knows is filled in; what only authors
+know and did not say is written as a placeholder, which `verification` refuses. The counts are
+copied, in the order of the plan; nothing of the machine's folders is told.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from harness.cards import load_model_card, model_names
+from harness.errors import SubmissionError, choose
+from harness.leaderboard.claims import claims_of, recomputed
+from harness.leaderboard.submission import (
+    FORMAT,
+    LIMITS,
+    SCORES,
+    TEXTS,
+    TO_GIVE,
+    WITH_THE_HARNESS,
+    RunFacts,
+    distinct_pairs,
+)
+from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
+from harness.metrics import signature
+from harness.stats.facts import ModelFacts
+from harness.store import DONE, RunStore
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the authors say; None where they did not say it."""
+
+    authors: Sequence[str] = ()
+    title: str | None = None
+    paper: str | None = None
+    code: str | None = None
+    weights: str | None = None
+    licence: str | None = None
+    trained_on: Sequence[str] = ()
+    notes: str | None = None
+
+
+def entry_of(store: RunStore, model: str | None) -> dict[str, Any]:
+    """The line of ``run.json`` of the model that is meant.
+
+    Args:
+        store: The run.
+        model: Its name or id; may be left out where the run has one model.
+
+    Raises:
+        SubmissionError: There is none of that name, or several and none is named.
+    """
+    entries = {entry["model_id"]: entry for entry in store.manifest.get("models", [])}
+    if model is None and len(entries) == 1:
+        return dict(next(iter(entries.values())))
+    by_name = {entry["name"]: entry for entry in entries.values()} | entries
+    if model is None:
+        names = ", ".join(repr(e["name"]) for e in entries.values())
+        raise SubmissionError(
+            f"{store.folder}: a run of {len(entries)} models ({names}). A submission is of one. "
+            "Name it: --model NAME."
+        )
+    where = str(store.folder)
+    return dict(by_name[choose(model, by_name, kind="model", where=where, error=SubmissionError)])
+
+
+def pack(
+    store: RunStore, entry: Mapping[str, Any], reference: Reference, told: Told, *, out: Path
+) -> list[str]:
+    """Write the folder of a submission.
+
+    Args:
+        store: A complete run of the track.
+        entry: Of the model, from `entry_of`.
+        reference: Of the track.
+        told: By the authors.
+        out: The folder; it must not be there, or be an earlier submission.
+
+    Returns:
+        What is still to be given, a sentence each.
+
+    Raises:
+        SubmissionError: The run is no complete run of the track, or `out` is something else.
+    """
+    _refuse_other_runs(store, entry, reference)
+    scores = _scores(store, entry["model_id"], reference)
+    texts = _texts(store, entry["model_id"], reference)
+    facts = _facts(store.manifest, entry)
+    model = ModelFacts(
+        model_id=entry["model_id"],
+        name=entry["name"],
+        trained_on=tuple(told.trained_on or entry["trained_on"]),
+        control=entry["control"],
+        threshold=entry["threshold"],
+    )
+    content = _submission(entry, reference, told)
+    tables = {
+        "scores.parquet": scores,
+        "texts.parquet": texts,
+        "truth.parquet": reference.truth,
+        "summary.parquet": claims_of(recomputed(scores, texts, reference, model)),
+    }
+    _write(out, content, facts, tables)
+    return [_still(out, key, text) for key, text in _placeholders(content)]
+
+
+def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Reference) -> None:
+    track, manifest = reference.track, store.manifest
+    again = f"Run it: `vlsm-harness run {track.suite} --model CARD`"
+    problems = (
+        (
+            manifest.get("plan_sha256") != reference.plan.sha256,
+            f"the run has the plan {manifest.get('plan_sha256')}",
+            f"The track {track.name!r} has {reference.plan.sha256}: all its data, its seed, no "
+            "--limit",
+        ),
+        (
+            manifest.get("metric") != reference.suite.metric.model_dump(mode="json"),
+            f"the run scores with {manifest.get('metric')}",
+            f"The track scores at native resolution, {reference.suite.metric.model_dump()}",
+        ),
+        (entry["random_weights"], "the weights are random", "A row is of a model that was trained"),
+    )
+    for is_wrong, found, right in problems:
+        if is_wrong:
+            raise SubmissionError(f"{store.folder}: {found}. {right}. {again}.")
+
+
+def _scores(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame:
+    """Counts of every case in the order of the plan; refuses a run with gaps or another truth."""
+    mine = store.scores_scan().filter(pl.col("model_id") == model_id).collect()
+    done = mine.filter(pl.col("status") == DONE)
+    n_cases = reference.plan.cases.height
+    if done.height != n_cases:
+        raise SubmissionError(
+            f"{store.folder}: {done.height} of {n_cases} cases of {model_id} are done, "
+            f"{mine.height - done.height} failed. A submission holds complete runs alone. Continue "
+            "the run with the command that began it."
+        )
+    ordered = reference.plan.cases.join(done, on="case_id", how="left", maintain_order="left")
+    seen = ordered.filter(pl.col("probe") == "original").unique(SAMPLE)
+    now = truth_sha256(seen.select(TRUTH_SCHEMA.names()).cast(TRUTH_SCHEMA))
+    if now != truth_sha256(reference.truth.join(seen, on=list(SAMPLE), how="semi")):
+        raise SubmissionError(
+            f"{store.folder}: the masks of the run are not those of the track "
+            f"{reference.track.name!r}. Both have one truth. Take the track's data, and run again."
+        )
+    return ordered.select(SCORES.names()).cast(SCORES)
+
+
+def _texts(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame:
+    found = store.texts()
+    pairs = distinct_pairs(reference.plan.cases)
+    key = ["text", "original_text"]
+    mine = found.filter(pl.col("model_id") == model_id) if found.width else None
+    if mine is None or pairs.join(mine, on=key, how="anti").height:
+        raise SubmissionError(
+            f"{store.folder}/texts: no table for {model_id}. It says which edits reach the model. "
+            "Write it: issue the command of the run again."
+        )
+    both = pairs.join(mine, on=key, how="left", maintain_order="left")
+    blank = [pl.lit(None).alias(c) for c in TEXTS if c not in both.columns]
+    return both.with_columns(blank).select(TEXTS.names()).cast(TEXTS)
+
+
+def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
+    around = manifest["environment"]
+    own = ("device", "precision", "batch_size", "halved_to", "shard_size", "hardware")
+    metric = type("Metric", (), manifest["metric"])
+    return RunFacts.model_validate(
+        {
+            "model_id": entry["model_id"],
+            "threshold": entry["threshold"],
+            "weights_sha256": entry["weights_sha256"],
+            "plan_sha256": manifest["plan_sha256"],
+            "data_sha256": manifest["data_sha256"],
+            "signature": signature(metric(), entry["threshold"]),
+            **{k: around[k] for k in ("harness", "git_commit", "python", "platform", "at")},
+            "libraries": around["libraries"],
+            **{key: entry[key] for key in own if key in entry},
+            "notes": [str(note)[:2000] for note in entry.get("notes", [])],
+        }
+    )
+
+
+def _submission(entry: Mapping[str, Any], reference: Reference, told: Told) -> dict[str, Any]:
+    card, name = entry["card"], entry["name"]
+    weights = entry["weights_sha256"]
+    ships = _ships(name, weights)
+    place = WITH_THE_HARNESS if ships else None
+
+    def to_give(text: str) -> str:
+        return f"{TO_GIVE}: {text}"
+
+    return {
+        "format": FORMAT,
+        "track": reference.track.name,
+        "name": name,
+        "title": told.title or card.get("title") or to_give("one line that says what it is"),
+        "authors": list(told.authors) or [to_give("a name a line")],
+        "paper": told.paper or card.get("paper"),
+        "code": told.code or place or to_give("address of the model's code, https://..."),
+        "weights": {
+            "address": told.weights or place or to_give("address of the file, https://..."),
+            "sha256": weights,
+        },
+        "licence": told.licence or card.get("licence") or to_give("of the weights"),
+        "trained_on": list(told.trained_on)
+        or list(entry["trained_on"])
+        or [to_give("a data set a line")],
+        "prompt_type": card.get("prompt_type"),
+        "control": bool(entry["control"]),
+        "notes": told.notes or "",
+    }
+
+
+def _ships(name: str, weights_sha256: str | None) -> bool:
+    """Whether these are the weights of a card of that name that ships with the harness."""
+    if name not in model_names():
+        return False
+    card = load_model_card(name).card
+    return card.checkpoint is not None and card.checkpoint.sha256 == weights_sha256
+
+
+def _placeholders(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for key, value in content.items():
+        inner = value.get("address") if isinstance(value, dict) else value
+        for one in inner if isinstance(inner, list) else [inner]:
+            if isinstance(one, str) and one.startswith(TO_GIVE):
+                found.append((key, one))
+    return found
+
+
+def _still(out: Path, key: str, text: str) -> str:
+    option = {"authors": "author", "trained_on": "trained-on"}.get(key, key)
+    return (
+        f"{out / 'submission.yaml'}: {key}: {text!r}. Only its authors know it. Write it in this "
+        f"line, or give --{option} to `submit`."
+    )
+
+
+_HEAD = """\
+# A submission to the leaderboard of vlsm-harness; `vlsm-harness verify FOLDER` checks it.
+# Everything here is said by its authors. `trained_on` above all: nobody can check it.
+"""
+
+
+def _write(
+    out: Path, content: Mapping[str, Any], facts: RunFacts, tables: Mapping[str, pl.DataFrame]
+) -> None:
+    """Write all files beside the folder, then put it in its place."""
+    if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= set(LIMITS)):
+        raise SubmissionError(
+            f"{out}: something else is there. A submission takes a folder of its own. Choose "
+            "another --out."
+        )
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    partial.mkdir(parents=True)
+    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=1000)
+    (partial / "submission.yaml").write_text(_HEAD + text, encoding="utf-8")
+    facts_text = json.dumps(facts.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (partial / "run.json").write_text(facts_text + "\n", encoding="utf-8")
+    for name, table in tables.items():
+        table.write_parquet(
+            partial / name, compression="zstd", compression_level=22, statistics=False
+        )
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)

@@ -1,0 +1,231 @@
+"""Tracks: which suite, plan and truth the rows of one board share.
+
+A track is data, ``suites/tracks/<name>.yaml``. Where its data are generated its plan and truth
+are pinned and ship beside it, ``suites/tracks/<name>/*.parquet``, so that a submission is
+verified without a picture. Where pictures belong to others, the annotation files are pinned, and
+whoever verifies makes plan and truth from a copy of the data.
+
+Conventions: the truth has a row a sample, with the pixels of its mask at the mask's own size.
+Hashes are lower-case hexadecimal SHA-256; that of a truth is over its rows, not over a file.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from pydantic import Field
+
+from harness.canonical import canonical
+from harness.cards import Sha256, Strict, load_dataset_card
+from harness.data import cluster_kind
+from harness.data.images import read_mask
+from harness.data.layout import annotation_file
+from harness.errors import SubmissionError, choose
+from harness.files import read_yaml, shipped, validate
+from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
+from harness.records import Sample
+from harness.suites import Suite, load_suite
+
+TRUTH_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String,
+        "split": pl.String,
+        "sample_id": pl.String,
+        "n_gt": pl.Int64,
+        "height": pl.Int32,
+        "width": pl.Int32,
+    }
+)
+SAMPLE = ("dataset", "split", "sample_id")
+
+
+class TrackSet(Strict):
+    """One dataset of a track, and what is pinned of it."""
+
+    name: str
+    split: str = "test"
+    annotations_sha256: Sha256 | None = Field(
+        default=None, description="Of the annotation file; None where the plan is pinned."
+    )
+    truth_sha256: Sha256 | None = Field(
+        default=None, description="Of its truth; None where no copy of the pictures was measured."
+    )
+    known: list[str] = Field(default=[], description="What is known to be wrong with it.")
+
+
+class Track(Strict):
+    """What the rows of one board have in common.
+
+    Attributes:
+        name: Of the track.
+        title: Of its page.
+        about: What it asks, a few sentences.
+        suite: Name of its suite, which scores at native resolution.
+        decided_by: Datasets whose language verdicts make a row's class.
+        plan_sha256: Of its plan; None where the data are not the project's to pin.
+        truth_sha256: Of the truth of all samples; None likewise.
+        takes: How long a run takes, measured.
+        datasets: The data.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    title: str
+    about: str
+    suite: str
+    decided_by: list[str]
+    plan_sha256: Sha256 | None = None
+    truth_sha256: Sha256 | None = None
+    takes: str | None = None
+    datasets: list[TrackSet]
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether plan and truth ship with the harness."""
+        return self.plan_sha256 is not None and self.truth_sha256 is not None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Everything that a submission to a track is held against.
+
+    Attributes:
+        track: The track.
+        suite: Its suite, resolved.
+        plan: Its plan.
+        truth: Pixels of each sample's mask, `TRUTH_SCHEMA`.
+        cluster_kinds: What a dataset's clusters are.
+    """
+
+    track: Track
+    suite: Suite
+    plan: Plan
+    truth: pl.DataFrame
+    cluster_kinds: Mapping[str, str]
+
+
+def track_names() -> list[str]:
+    """Names of the tracks that ship with the harness."""
+    return sorted(path.stem for path in (shipped("suites") / "tracks").glob("*.yaml"))
+
+
+def load_track(name: str) -> Track:
+    """The track of a name.
+
+    Raises:
+        SubmissionError: There is none, or its file breaks the schema.
+    """
+    choose(name, track_names(), kind="track", where="tracks", error=SubmissionError)
+    path = shipped("suites") / "tracks" / f"{name}.yaml"
+    return validate(read_yaml(path, error=SubmissionError), Track, error=SubmissionError)
+
+
+def suite_of(track: Track) -> Suite:
+    """The suite of a track.
+
+    Raises:
+        SubmissionError: It does not score at native resolution, so that its pixels could not
+            be held against a published truth.
+    """
+    suite = load_suite(track.suite)
+    if suite.metric.resolution != "native":
+        raise SubmissionError(
+            f"track {track.name!r}: its suite {track.suite!r} scores at the resolution "
+            f"{suite.metric.resolution!r}. Tracks score at 'native'. Set metric.resolution there."
+        )
+    return suite
+
+
+def pinned_reference(track: Track) -> Reference:
+    """Plan and truth as they ship.
+
+    Raises:
+        SubmissionError: They are missing, or are not what the track's file says.
+    """
+    folder = shipped("suites") / "tracks" / track.name
+    try:
+        cases = pl.read_parquet(folder / "plan.parquet").cast(PLAN_SCHEMA)
+        left_out = pl.read_parquet(folder / "not_applicable.parquet").cast(NOT_APPLICABLE_SCHEMA)
+        truth = pl.read_parquet(folder / "truth.parquet").cast(TRUTH_SCHEMA)
+        sources = json.loads((folder / "sources.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise SubmissionError(
+            f"{problem.filename or folder}: no such file. A pinned track ships with its plan and "
+            f"truth. Write them: `vlsm-harness leaderboard pin {track.name}`."
+        ) from None
+    found = Reference(track, suite_of(track), Plan(cases, left_out, sources), truth, _kinds(track))
+    for what, now, pinned in (
+        ("plan", found.plan.sha256, track.plan_sha256),
+        ("truth", truth_sha256(truth), track.truth_sha256),
+    ):
+        if now != pinned:
+            raise SubmissionError(
+                f"{folder}: the {what} has the hash {now}, the track's file says {pinned}. Both "
+                "must agree. Restore the folder, or make a new track under a new name."
+            )
+    return found
+
+
+def measured_reference(
+    track: Track, plan: Plan, sets: Iterable[PlannedSet], *, root: Path
+) -> Reference:
+    """A track's plan and truth, made from a copy of its data.
+
+    Args:
+        track: The track.
+        plan: Its suite on these data.
+        sets: The data.
+        root: Where they lie.
+
+    Raises:
+        SubmissionError: Annotations, plan or truth are others than those that are pinned.
+    """
+    sets = list(sets)
+    truth = truth_of(sample for planned in sets for sample in planned.samples)
+    pinned = {(one.name, one.split): one for one in track.datasets}
+    for planned in sets:
+        one = pinned[planned.card.name, planned.entry.split]
+        path = annotation_file(planned.card, root, planned.entry.split)
+        rows = truth.filter(pl.col("dataset") == one.name, pl.col("split") == one.split)
+        now = hashlib.sha256(path.read_bytes()).hexdigest()
+        _same(f"{path}: the file", now, one.annotations_sha256, track)
+        _same(f"{root / one.name}: the truth", truth_sha256(rows), one.truth_sha256, track)
+    _same(f"{root}: the plan", plan.sha256, track.plan_sha256, track)
+    _same(f"{root}: the truth", truth_sha256(truth), track.truth_sha256, track)
+    return Reference(track, suite_of(track), plan, truth, _kinds(track))
+
+
+def _same(what: str, now: str, pinned: str | None, track: Track) -> None:
+    if pinned is not None and now != pinned:
+        raise SubmissionError(
+            f"{what} has the hash {now}. The track {track.name!r} is of {pinned}. Take the files "
+            "that the track's page names, under another --data-root."
+        )
+
+
+def _kinds(track: Track) -> dict[str, str]:
+    return {one.name: cluster_kind(load_dataset_card(one.name)) for one in track.datasets}
+
+
+def truth_of(samples: Iterable[Sample]) -> pl.DataFrame:
+    """The pixels of every sample's mask, read from its file; rows have `TRUTH_SCHEMA`."""
+    rows = []
+    for sample in samples:
+        mask = read_mask(sample.mask)
+        key = (sample.dataset, sample.split, sample.sample_id)
+        rows.append((*key, int(mask.sum()), *mask.shape))
+    return pl.DataFrame(rows, schema=TRUTH_SCHEMA, orient="row")
+
+
+def truth_sha256(truth: pl.DataFrame) -> str:
+    """Hash of a truth's rows, whatever their order.
+
+    Example:
+        >>> row = ("a", "test", "1.png", 10, 4, 5)
+        >>> truth_sha256(pl.DataFrame([row], schema=TRUTH_SCHEMA, orient="row"))[:8]
+        '53bb3e35'
+    """
+    rows = truth.select(TRUTH_SCHEMA.names()).sort(*SAMPLE).rows()
+    return hashlib.sha256(canonical(rows)).hexdigest()

@@ -1,0 +1,197 @@
+"""A figure: panels drawn by Altair, their data, and the ways to write them.
+
+Conventions: a chart is drawn in the palette's light colours at the size in which it is read,
+`WIDTH` pixels where several stand side by side, so that it is legible on a telephone. Drawings
+are SVG without script; on a page their colours are variables and follow the theme.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+
+from harness.report.palette import light, themed
+from harness.report.sheet import csv_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+WIDTH = 350
+"""Pixels of a panel: what a window of 400 pixels can show."""
+LONGEST_NAME = 34
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+"""One set of metrics nearly everywhere, so that text is as wide as it was measured."""
+PNG_PIXELS = 3
+"""Dots a pixel of the written pictures: 288 dots an inch."""
+
+
+class Panel(NamedTuple):
+    """One chart with what it is called and what it says, for those who do not see it."""
+
+    title: str
+    description: str
+    chart: Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels that are read together.
+
+    Attributes:
+        name: Of its files, letters and dashes.
+        title: Heading.
+        caption: How to read it; what its intervals are.
+        panels: The charts.
+        data: Every figure that is drawn.
+        columns: Panels side by side in a written picture.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    data: pl.DataFrame
+    columns: int = 3
+
+    @property
+    def csv(self) -> str:
+        """The data as CSV."""
+        return csv_text(self.data)
+
+    @property
+    def drawings(self) -> "Iterator[Markup]":
+        """Each panel as SVG for a page."""
+        for place, panel in enumerate(self.panels):
+            yield drawing(panel, f"{self.name}-{place}")
+
+    def chart(self) -> Any:
+        """All panels as one Altair chart."""
+        import altair as alt
+
+        if len(self.panels) == 1:
+            return alt.Chart.from_dict(specification(self.panels[0]))
+        charts = [p.chart.properties(title=cut(p.title, 48)) for p in self.panels]
+        return alt.concat(*charts, columns=self.columns).configure(**look())
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> Any:
+        """As Altair shows it in a notebook."""
+        return self.chart()._repr_mimebundle_()
+
+
+def cut(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name short enough for a chart; its end tells more than its middle.
+
+    Example:
+        >>> cut("phantom-biomedclipseg-d-crowd", 20)
+        'phantom-bi…g-d-crowd'
+    """
+    printable = "".join(c if c.isprintable() else "?" for c in name)
+    if len(printable) <= longest:
+        return printable
+    tail = longest // 2 - 1
+    return f"{printable[: longest - tail - 1]}…{printable[-tail:]}"
+
+
+def look() -> dict[str, Any]:
+    """The configuration that all charts share."""
+    ink, muted, line = light("ink"), light("muted"), light("line")
+    return {
+        "font": FONT,
+        "background": "transparent",
+        "aria": False,
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": muted,
+            "titleColor": ink,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "gridColor": line,
+            "domainColor": line,
+            "tickColor": line,
+            "labelLimit": 200,
+            "titlePadding": 6,
+        },
+        "title": {"color": ink, "fontSize": 13, "anchor": "start", "fontWeight": "bold"},
+        "text": {"color": ink, "fontSize": 12},
+    }
+
+
+_FIT = {"type": "fit", "contains": "padding"}
+
+
+def _is_fitted(spec: Mapping[str, Any]) -> bool:
+    """A row of charts cannot be fitted to a width: it is sized by its parts."""
+    return "hconcat" not in spec
+
+
+def specification(panel: Panel, *, title: bool = True) -> dict[str, Any]:
+    """A panel in Vega-Lite: `WIDTH` wide with all its labels, unless it says otherwise."""
+    spec: dict[str, Any] = panel.chart.to_dict(validate=False)
+    spec["config"] = look()
+    if _is_fitted(spec):
+        spec["autosize"] = _FIT
+    if title:
+        spec["title"] = cut(panel.title, 48)
+    return spec
+
+
+def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
+    """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
+    from markupsafe import Markup, escape
+
+    numbers: dict[str, int] = {}
+    svg = _svg(specification(panel, title=title))
+    svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name, numbers), svg)
+    told = (
+        f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
+        f'{escape(panel.title)}</title><desc id="{name}-d">{escape(panel.description)}</desc>'
+    )
+    head, _, rest = svg.partition(">")
+    return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
+
+
+def _own(tag: str, name: str, numbers: dict[str, int]) -> str:
+    """A tag in the theme's colours, with ids of its own; texts between tags stay as they are.
+
+    One picture has one role: those that Vega gives to its parts say nothing to a reader.
+    """
+    bare = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", tag)
+
+    def named(found: re.Match[str]) -> str:
+        # Vega counts them through all drawings of a process.
+        return f"{name}-{found[1]}{numbers.setdefault(found[0], len(numbers))}"
+
+    return themed(re.sub(r"\b(clip|gradient_)\d+", named, bare))
+
+
+def _svg(spec: dict[str, Any]) -> str:
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(spec))
+
+
+def write_figure(figure: Figure, folder: Path) -> list[Path]:
+    """Write a figure for print: SVG, PDF and PNG on white, and its data.
+
+    Returns:
+        The paths.
+    """
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = figure.chart().to_dict()
+    spec["background"] = light("paper")
+    made: dict[str, bytes] = {
+        "svg": vl_convert.vegalite_to_svg(spec).encode(),
+        "pdf": vl_convert.vegalite_to_pdf(spec),
+        "png": vl_convert.vegalite_to_png(spec, scale=PNG_PIXELS),
+        "csv": figure.csv.encode(),
+    }
+    paths = [folder / f"{figure.name}.{kind}" for kind in made]
+    for path, content in zip(paths, made.values(), strict=True):
+        path.write_bytes(content)
+    return paths

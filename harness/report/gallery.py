@@ -1,0 +1,201 @@
+"""The gallery: what the worst changes of a prompt did to a mask, next to what stayed the same.
+
+Conventions: cases are those that the run kept (`harness.album`). Of each (model, probe,
+attribute) the page shows the `WORST_SHOWN` worst over all its sets and the steadiest one.
+Pictures of private data sets are left out unless they are asked for; the prompts and figures
+stand there in any case. Paths are those of the plan, below the data root of the run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from harness.album import STEADY, WORST, Kept, mask_paths
+from harness.data.images import read_mask
+from harness.errors import DataError
+from harness.files import inside
+from harness.report import pictures
+
+if TYPE_CHECKING:
+    from harness.report.loaded import LoadedRun
+
+WORST_SHOWN = 2
+NONE, THUMBNAILS, FULL = "none", "thumbnails", "full"
+IMAGES = (NONE, THUMBNAILS, FULL)
+FULL_PX = 1024
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One case as the page shows it; `masks` is empty where no picture may be shown.
+
+    Attributes:
+        key: Of its elements on the page.
+        kept: Figures and keys.
+        title: Probe and attribute.
+        where: Data set, split and sample.
+        original_prompt: Before the change.
+        prompt: After it.
+        image: Class of the image's style, which holds the picture.
+        masks: (kind, caption, address of the mask's picture).
+        missing: Why there are no pictures, where there should be some.
+        ratio: Width over height of the image.
+        files: (caption, path beside the page) of the full pictures.
+    """
+
+    key: str
+    kept: Kept
+    title: str
+    where: str
+    original_prompt: str
+    prompt: str
+    image: str = ""
+    masks: tuple[tuple[str, str, str], ...] = ()
+    missing: str = ""
+    ratio: float = 1.0
+    files: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All cases of a page.
+
+    Attributes:
+        cases: By `model_id`.
+        images: Style class -> address of the image.
+        why_none: Sentences on pictures that are not shown.
+    """
+
+    cases: Mapping[str, Sequence[Shown]]
+    images: Mapping[str, str]
+    why_none: tuple[str, ...]
+
+
+def chosen(kept: Sequence[Kept]) -> Iterator[Kept]:
+    """The cases to show, probe by probe: the worst first, the steadiest last."""
+    groups: dict[tuple[str, str], list[Kept]] = {}
+    for one in kept:
+        *_, probe, attribute = one.group
+        groups.setdefault((probe or "", attribute or ""), []).append(one)
+    for key in sorted(groups):
+        ranked = sorted(groups[key], key=lambda one: one.rank)
+        worst = [one for one in ranked if one.kind == WORST and one.score > 0][:WORST_SHOWN]
+        ids = {one.case_id for one in worst}
+        steady = [one for one in ranked if one.kind == STEADY and one.case_id not in ids][:1]
+        yield from (*worst, *steady)
+
+
+def gallery(run: "LoadedRun", *, images: str | None, folder: Path | None = None) -> Gallery:
+    """The gallery of a run.
+
+    Args:
+        run: The run.
+        images: Of `IMAGES`; None shows thumbnails of sets that are not private.
+        folder: Where full pictures are written.
+    """
+    picked = {m["model_id"]: list(chosen(run.kept(m["model_id"]))) for m in run.models}
+    ids = [one.case_id for cases in picked.values() for one in cases]
+    texts = _plan_rows(run, ids)
+    maker = _Maker(run, images, folder)
+    shown = {
+        model: [maker.shown(model, n, one, texts[one.case_id]) for n, one in enumerate(cases)]
+        for model, cases in picked.items()
+    }
+    return Gallery(shown, maker.images, tuple(dict.fromkeys(maker.why_none)))
+
+
+def _plan_rows(run: "LoadedRun", ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    wanted = pl.Series("case_id", sorted(set(ids)), dtype=pl.UInt64)
+    columns = ("case_id", "image", "prompt", "original_prompt")
+    rows = run.store.plan_scan().select(columns).filter(pl.col("case_id").is_in(wanted.implode()))
+    return {row["case_id"]: row for row in rows.collect(engine="streaming").iter_rows(named=True)}
+
+
+class _Maker:
+    """Makes the pictures of a gallery, each image once."""
+
+    def __init__(self, run: "LoadedRun", images: str | None, folder: Path | None) -> None:
+        self._run, self._asked, self._folder = run, images, folder
+        self._root = Path(run.manifest.get("data_root", "."))
+        self._no_root = (
+            f"No pictures: the images lay in {self._root}, which is not here. Run this where they "
+            "are, from the folder in which the run was started."
+        )
+        self._classes: dict[str, tuple[str, tuple[int, int]]] = {}
+        self._drawn: dict[tuple[Path, str], str] = {}
+        self.images: dict[str, str] = {}
+        self.why_none: list[str] = []
+
+    def shown(self, model_id: str, place: int, kept: Kept, row: Mapping[str, Any]) -> Shown:
+        """One case, with pictures where they may be shown and can be."""
+        dataset, split, *_, probe, attribute = kept.group
+        key = f"m{self._run.numbers[model_id]}-c{place}"
+        texts = {
+            "key": key,
+            "kept": kept,
+            "title": " ".join(filter(None, (probe, attribute))),
+            "where": f"{dataset}/{split}, {kept.sample_id}",
+            "original_prompt": row["original_prompt"],
+            "prompt": row["prompt"],
+        }
+        if self._asked == NONE:
+            return Shown(**texts)
+        if self._asked is None and dataset in self._run.private_sets:
+            self.why_none.append(
+                f"{dataset} is marked private on its card: its pictures are left out. "
+                "`--images thumbnails` shows them."
+            )
+            return Shown(**texts)
+        if not self._root.is_dir():
+            self.why_none.append(self._no_root)
+            return Shown(**texts)
+        try:
+            return self._with_pictures(texts, model_id, kept, str(row["image"]))
+        except (DataError, OSError) as problem:
+            return Shown(**texts, missing=str(problem))
+
+    def _with_pictures(self, texts: dict[str, Any], model_id: str, kept: Kept, image: str) -> Shown:
+        name, size = self._image(image)
+        variant, original, truth = mask_paths(self._run.folder, model_id, kept)
+        stored = {
+            "truth": ("target", truth),
+            "original": (f"original prompt: Dice {kept.dice_original:.3f}", original),
+            "variant": (f"changed prompt: Dice {kept.dice:.3f}", variant),
+        }
+        masks, files = [], []
+        for kind, (caption, path) in stored.items():
+            masks.append((kind, caption, self._overlay(path, size, kind)))
+            if self._asked == FULL and self._folder is not None:
+                files.append((caption, self._full(image, path, kind)))
+        ratio = size[0] / size[1]
+        return Shown(**texts, image=name, masks=tuple(masks), ratio=ratio, files=tuple(files))
+
+    def _overlay(self, path: Path, size: tuple[int, int], kind: str) -> str:
+        """A mask as an address; targets and originals serve many cases."""
+        if (path, kind) not in self._drawn:
+            drawn = pictures.png(pictures.overlay(read_mask(path), size, kind))
+            self._drawn[path, kind] = pictures.uri(drawn, "png")
+        return self._drawn[path, kind]
+
+    def _image(self, image: str) -> tuple[str, tuple[int, int]]:
+        if image not in self._classes:
+            small = pictures.thumbnail(inside(self._root, image, where="plan"))
+            name = f"i{len(self._classes)}"
+            self.images[name] = pictures.uri(pictures.jpeg(small), "jpeg")
+            self._classes[image] = (name, small.size)
+        return self._classes[image]
+
+    def _full(self, image: str, mask: Path, kind: str) -> str:
+        """Write one large picture beside the page; its path from there."""
+        assert self._folder is not None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        large = pictures.thumbnail(inside(self._root, image, where="plan"), longest=FULL_PX)
+        drawn = pictures.overlay(read_mask(mask), large.size, kind).convert("RGBA")
+        name = f"{self._image(image)[0]}-{mask.parent.name}-{mask.stem}-{kind}.jpg"
+        large = large.convert("RGBA")
+        large.alpha_composite(drawn)
+        (self._folder / name).write_bytes(pictures.jpeg(large.convert("RGB")))
+        return f"{self._folder.name}/{name}"

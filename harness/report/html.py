@@ -1,0 +1,161 @@
+"""The report of a run: one page that opens from disk and needs nothing else.
+
+Conventions: what a run has no data for is said in a sentence. The page holds no time but those
+of the run, so that equal runs give equal pages. Big pictures stand in a folder beside it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report import sheets
+from harness.report.attribute_chart import attribute_figure
+from harness.report.breakdown import subgroups, word_effects, word_figure
+from harness.report.freshness import made_from
+from harness.report.gallery import FULL, gallery
+from harness.report.headline import TONES, headlines
+from harness.report.ladder import ladder_figure
+from harness.report.page import rendered
+from harness.report.scatter import agreement_figure, away_figure
+
+if TYPE_CHECKING:
+    from harness.report.loaded import LoadedRun
+
+
+def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        run: A run that was summarised.
+        out: The page; full pictures go to a folder of its name with ``_files``.
+        images: Of `harness.report.gallery.IMAGES`; None leaves out private sets.
+    """
+    folder = out.with_name(f"{out.stem}_files") if images == FULL else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.partial")
+    temporary.write_text(report_html(run, images=images, folder=folder), encoding="utf-8")
+    os.replace(temporary, out)
+    return out
+
+
+def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | None = None) -> str:
+    """The text of the page; arguments as of `write_report`."""
+    pictures = gallery(run, images=images, folder=folder)
+    return rendered(
+        "report.html.j2",
+        title=run.title,
+        run=run,
+        heads=headlines(run, pictures.cases),
+        gallery=pictures,
+        tones=TONES,
+        made_from=made_from(run.suite, str(run.manifest.get("plan_sha256", ""))),
+        facts=facts(run),
+        models=model_facts(run),
+        **_figures(run),
+        **_tables(run),
+    )
+
+
+def _figures(run: "LoadedRun") -> dict[str, Any]:
+    summary, names = run.summary, run.names
+    controls = frozenset(m["model_id"] for m in run.models if m.get("control"))
+    effects = word_effects(run.store, run.suite)
+    return {
+        "map": run.listening_map(),
+        "attributes": attribute_figure(summary, names),
+        "ladder": ladder_figure(summary, run.suite, names, controls),
+        "away": away_figure(summary, names),
+        "agreement": agreement_figure(summary, names),
+        "words": word_figure(effects, names),
+        "words_table": sheets.words_sheet(effects, names) if effects.height else None,
+    }
+
+
+def _tables(run: "LoadedRun") -> dict[str, Any]:
+    summary = run.summary
+    away = sheets.away_sheet(summary)
+    skipped = run.store.not_applicable()
+    failed = sheets.failures(run.store.scores_scan())
+    groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
+    return {
+        "originals": sheets.originals_sheet(summary),
+        "probes": sheets.probes_sheet(summary),
+        "away_table": away if away.rows else None,
+        "expectations": sheets.expectations_sheet(run),
+        "language": sheets.language_sheet(run),
+        "subgroups": sheets.subgroups_sheet(groups, run.names) if groups.height else None,
+        "skipped": sheets.not_applicable_sheet(skipped) if skipped.height else None,
+        "failed": sheets.failures_sheet(failed, run.names) if failed.height else None,
+    }
+
+
+def facts(run: "LoadedRun") -> list[tuple[str, str]]:
+    """How the run was made, for those who want to make it again."""
+    manifest, settings = run.manifest, run.suite.statistics
+    made: Mapping[str, Any] = manifest.get("environment", {})
+    sources: Mapping[str, Any] = manifest.get("sources", {})
+    counts: Mapping[str, Any] = manifest.get("counts", {})
+    margins = ", ".join(f"{k} {v:g} %" for k, v in settings.margins.model_dump().items())
+    libraries = ", ".join(f"{k} {v}" for k, v in made.get("libraries", {}).items())
+    found = {
+        "suite": f"{run.suite.name}: {run.suite.title}",
+        "metric": "; ".join(sorted(set(run.summary["signature"].drop_nulls()))),
+        "verdicts": run.assessment.signature,
+        "bootstrap": f"{settings.draws:,} draws over clusters, seed {settings.seed}",
+        "margins": margins,
+        "clusters": f"at least {settings.minimum_clusters} for a verdict; "
+        + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
+        "correction": f"{settings.correction}, within (model, data set, kind of expectation)",
+        "least Dice": f"{settings.dice_floor:g}: below it no relative change is given",
+        "cases": ", ".join(f"{v:,} {k}" for k, v in counts.items() if isinstance(v, int)),
+        "plan": manifest.get("plan_sha256"),
+        "data": manifest.get("data_sha256"),
+        "limit": manifest.get("limit"),
+        "lexicon": _source(sources, "lexicon"),
+        "random words": ", ".join(sources.get("words", ())),
+        "seed of the plan": sources.get("seed"),
+        "harness": made.get("harness"),
+        "commit": made.get("git_commit"),
+        "libraries": libraries,
+        "machine": ", ".join(filter(None, (made.get("platform"), made.get("python")))),
+        "run at": made.get("at"),
+    }
+    return [(key, str(value)) for key, value in found.items() if value not in (None, "")]
+
+
+def _source(sources: Mapping[str, Any], name: str) -> str:
+    return " ".join(str(sources[k]) for k in (name, f"{name}_sha256") if k in sources)
+
+
+def model_facts(run: "LoadedRun") -> list[dict[str, Any]]:
+    """What is known of each model beside its figures."""
+    return [
+        {
+            "name": run.names[m["model_id"]],
+            "title": m.get("card", {}).get("title", ""),
+            "facts": [
+                (key, str(value))
+                for key, value in {
+                    "id": m["model_id"],
+                    "weights": m.get("weights_sha256"),
+                    "trained on": ", ".join(m.get("trained_on", ())),
+                    "trained with": m.get("card", {}).get("prompt_type"),
+                    "threshold": m.get("threshold"),
+                    "device": " ".join(
+                        map(str, filter(None, (m.get("device"), m.get("precision"))))
+                    ),
+                    "batch": m.get("batch_size"),
+                    "licence": m.get("card", {}).get("licence"),
+                    "notes": "; ".join(m.get("notes", ())),
+                }.items()
+                if value not in (None, "")
+            ],
+        }
+        for m in run.models
+    ]
+
+
+def notebook_html(run: "LoadedRun") -> str:
+    """The verdicts and the listening map, without the page around them."""
+    return rendered("notebook.html.j2", run=run, heads=headlines(run, {}), map=run.listening_map())

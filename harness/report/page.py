@@ -1,0 +1,126 @@
+"""Turns templates into pages that need nothing but themselves.
+
+Conventions: every value is escaped (autoescape is always on); what is safe markup is a
+`markupsafe.Markup` made here or in `harness.report.figure`. Style and script are inlined. A page
+opens from disk and asks for nothing.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from harness import __version__
+from harness.prompts.word_diff import word_edits
+from harness.report.figure import drawing
+from harness.report.palette import stylesheet
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
+LONGEST = 400
+"""Characters of a text that a page shows; files hold all of them."""
+
+_KEPT = {"\u200d", "\ufe0f"}  # join and colour emoji, and can do nothing else
+
+
+def rendered(template: str, *folders: Path, **content: Any) -> str:
+    """A page from a template, which may extend ``base.html.j2``.
+
+    Args:
+        template: File name of the template.
+        folders: Where to look for it before `TEMPLATES`.
+        content: What the template names; a missing name is an error.
+    """
+    return environment(*folders).get_template(template).render(**content)
+
+
+@lru_cache(maxsize=8)
+def environment(*folders: Path) -> "Environment":
+    """The templates with what all of them use: `style`, `script`, `version` and the filters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    found = Environment(
+        loader=FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    own = {
+        name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "page.js")
+    }
+    found.globals.update(
+        version=__version__,
+        style=Markup(stylesheet() + own["style.css"]),  # our own files
+        script=Markup(own["page.js"]),
+        theme=Markup(stylesheet()),
+    )
+    found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became, drawn=drawing)
+    return found
+
+
+def shown(text: object, longest: int = LONGEST) -> str:
+    r"""A text as a page shows it: cut where it is long, invisible characters as escapes.
+
+    Direction marks and other control characters could make a name look like another one.
+
+    Example:
+        >>> print(shown("a" + chr(0x202e) + "b"), shown("x" * 12, 5))
+        a\u202eb xxxxx… (12 characters)
+    """
+    whole = str(text)
+    cut = whole if len(whole) <= longest else f"{whole[:longest]}… ({len(whole):,} characters)"
+    return "".join(map(_visible, cut))
+
+
+def _visible(character: str) -> str:
+    if character in _KEPT or character == "\n":
+        return character
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    return ascii(character)[1:-1] if hidden else character
+
+
+def csv_uri(text: str) -> str:
+    """A file's content as an address: the link works offline and without script."""
+    return "data:text/csv;charset=utf-8," + quote(text, safe=" ,.;:|/()[]=+_~!*@")
+
+
+def was(original: str, text: str) -> "Markup":
+    """The original prompt, with the words that `text` lacks struck out."""
+    return _marked(original, text, old=True)
+
+
+def became(original: str, text: str) -> "Markup":
+    """The changed prompt, with the words that it brings underlined."""
+    return _marked(original, text, old=False)
+
+
+def _marked(original: str, text: str, *, old: bool) -> "Markup":
+    from markupsafe import Markup
+
+    original, text = original[: 4 * LONGEST], text[: 4 * LONGEST]
+    plain = Markup("{}")
+    own = Markup("<del>{}</del>" if old else "<ins>{}</ins>")
+    parts = [
+        (own if is_own else plain).format(shown(piece))
+        for piece, is_own in _pieces(original, text, old=old)
+        if piece
+    ]
+    empty = Markup('<span class="muted">(no words)</span>')
+    return Markup("").join(parts) if parts else empty
+
+
+def _pieces(original: str, text: str, *, old: bool) -> Iterator[tuple[str, bool]]:
+    """What both prompts share, and what one of them has alone."""
+    at = 0
+    for edit in word_edits(original, text):
+        yield original[at : edit.start], False
+        yield (edit.old if old else edit.new), True
+        at = edit.end
+    yield original[at:], False

@@ -1,0 +1,194 @@
+"""The tables of a report, from the frames of a run.
+
+Conventions: a sheet shows at most `MOST_ROWS` rows and says so; its files hold all. Percent and
+points have one decimal, Dice and agreement three; brackets are 95 % limits, unadjusted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from harness.report.sections import AWAY, ORIGINAL
+from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
+from harness.stats.phrases import expectation_text
+
+if TYPE_CHECKING:
+    from harness.report.loaded import LoadedRun
+
+MOST_ROWS = 1500
+Row = Mapping[str, Any]
+
+
+def _sheet(
+    name: str, title: str, header: Sequence[str], rows: Iterator[tuple[Cell, ...]], n_text: int,
+    data: pl.DataFrame,
+) -> Sheet:  # fmt: skip
+    found = [row for _, row in zip(range(MOST_ROWS), rows, strict=False)]
+    if data.height > MOST_ROWS:
+        title = f"{title}: the first {MOST_ROWS:,} of {data.height:,} rows; the CSV holds all"
+    return Sheet(name, title, tuple(header), tuple(found), n_text, data)
+
+
+def _interval(row: Row, name: str, unit: str, digits: int) -> Cell:
+    ends = (row[f"{name}_{end}{unit}"] for end in ("low", "high"))
+    return figure_cell(row[f"{name}{unit}"], digits, *ends)
+
+
+def originals_sheet(summary: pl.DataFrame) -> Sheet:
+    """Dice of the original prompts."""
+    rows = summary.filter(pl.col("probe") == ORIGINAL)
+    header = ("model", "data set", "split", "type", "prompts", "Dice [95 %]", "samples",
+              "clusters", "empty masks, %")  # fmt: skip
+    cells = (
+        (
+            *text_cells(r[k] for k in ("model", "dataset", "split", "prompt_type", "prompts")),
+            _interval(r, "dice", "", 3), count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
+            figure_cell(100 * r["originals_empty_share"], 1),
+        )
+        for r in rows.iter_rows(named=True)
+    )  # fmt: skip
+    return _sheet("originals", "Dice of the original prompts", header, cells, 5, rows)
+
+
+_HOLDS = {"holds": "holds", "fails": "fails", "inconclusive": "open"}
+
+
+def probes_sheet(summary: pl.DataFrame) -> Sheet:
+    """Every probe on every set."""
+    rows = summary.filter(~pl.col("probe").is_in([ORIGINAL, AWAY]), pl.col("n_cases") > 0)
+    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "expected",
+              "change % [95 %]", "points", "Dice after", "agreement", "smallest visible %",
+              "samples", "clusters", "not applicable")  # fmt: skip
+    keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")
+    cells = (
+        (
+            *text_cells(r[k] for k in keys), Cell(_HOLDS.get(r["verdict"], "-")), _change(r),
+            figure_cell(r["change_points"], 1), figure_cell(r["dice"], 3),
+            figure_cell(r["agreement"], 3), figure_cell(r["smallest_effect_percent"], 1),
+            count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
+            count_cell(r["n_not_applicable"]),
+        )
+        for r in rows.iter_rows(named=True)
+    )  # fmt: skip
+    return _sheet("probes", "Every probe", header, cells, 8, summary)
+
+
+def _change(row: Row) -> Cell:
+    if row["reason"]:
+        return Cell(row["reason"])
+    return _interval(row, "relative_change", "_percent", 1)
+
+
+def away_sheet(summary: pl.DataFrame) -> Sheet:
+    """Dice away from the sets of training."""
+    rows = summary.filter(pl.col("probe") == AWAY)
+    header = ("model", "data set", "split", "against", "control", "change % [95 %]",
+              "control's change %", "beyond it [95 %]", "Dice", "samples")  # fmt: skip
+    cells = (
+        (
+            *text_cells(r[k] for k in ("model", "dataset", "split", "in_distribution", "control")),
+            _change(r), figure_cell(r["control_change_percent"], 1),
+            _interval(r, "beyond_control", "_percent", 1), figure_cell(r["dice"], 3),
+            count_cell(r["n_samples"]),
+        )
+        for r in rows.iter_rows(named=True)
+    )  # fmt: skip
+    return _sheet("away", "Away from the sets of training", header, cells, 5, rows)
+
+
+def expectations_sheet(run: "LoadedRun") -> Sheet:
+    """Every expectation with its verdict: failures that bind first."""
+    order = {"fails": 0, "inconclusive": 1, "holds": 2}
+    found = sorted(run.assessment.verdicts, key=lambda v: (not v.binding, order[v.verdict]))
+    header = ("model", "data set", "split", "probe", "attribute", "expectation", "binding",
+              "verdict", "why", "p, corrected", "flips at", "clusters")  # fmt: skip
+    cells = (
+        (
+            *text_cells((v.model, v.dataset, v.split, v.probe, v.attribute, expectation_text(v))),
+            Cell("yes" if v.binding else "no"), Cell(v.verdict), Cell(v.reason),
+            figure_cell(v.p_adjusted, 4), figure_cell(v.flips_at, 2), count_cell(v.n_clusters),
+        )
+        for v in found
+    )  # fmt: skip
+    return _sheet("expectations", "Expectations and verdicts", header, cells, 9, run.verdicts)
+
+
+def language_sheet(run: "LoadedRun") -> Sheet:
+    """Language verdicts with what blocks and confounds them."""
+    found = [v for v in run.assessment.language if v.evidence]
+    header = ("model", "data set", "type", "language", "steadiness", "why", "read beside it")
+    cells = (
+        text_cells(
+            (
+                v.model, v.dataset, v.prompt_type, v.language, v.steadiness, v.reason,
+                " ".join((*v.blocking, *v.confounds)) or "-",
+            )
+        )
+        for v in found
+    )  # fmt: skip
+    data = run.language.drop("evidence") if run.language.height else run.language
+    return _sheet("language", "Language verdicts", header, cells, 7, data)
+
+
+def words_sheet(effects: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
+    """The change that each random word makes."""
+    header = ("model", "data set", "split", "probe", "attribute", "word", "change %",
+              "Dice before", "Dice after", "cases")  # fmt: skip
+    rows = effects.sort("change_percent", "model_id", "word", nulls_last=True)
+    cells = (
+        (
+            *text_cells((names.get(r["model_id"], r["model_id"]), r["dataset"], r["split"],
+                         r["probe"], r["attribute"], r["word"])),
+            figure_cell(r["change_percent"], 1), figure_cell(r["before"], 3),
+            figure_cell(r["after"], 3), count_cell(r["n_cases"]),
+        )
+        for r in rows.iter_rows(named=True)
+    )  # fmt: skip
+    return _sheet("words", "Random words, worst first", header, cells, 6, rows)
+
+
+def subgroups_sheet(groups: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
+    """Dice and its change in sub-groups."""
+    header = ("model", "by", "group", "meaning", "change %", "Dice before", "Dice after", "samples")
+    cells = (
+        (
+            *text_cells((names.get(r["model_id"], r["model_id"]), r["grouping"], r["group"],
+                         r["meaning"])),
+            figure_cell(None if r["meaning"] == "original" else r["change_percent"], 1),
+            figure_cell(r["dice_original"], 3), figure_cell(r["dice"], 3),
+            count_cell(r["n_samples"]),
+        )
+        for r in groups.iter_rows(named=True)
+    )  # fmt: skip
+    return _sheet("subgroups", "Sub-groups of the samples", header, cells, 4, groups)
+
+
+def not_applicable_sheet(rows: pl.DataFrame) -> Sheet:
+    """What did not apply, and why."""
+    keys = ("dataset", "split", "prompt_type", "probe", "attribute", "reason")
+    header = ("data set", "split", "type", "probe", "attribute", "why", "samples")
+    ordered = rows.sort("n_samples", *keys, descending=[True, *[False] * len(keys)])
+    cells = (
+        (*text_cells(r[k] for k in keys), count_cell(r["n_samples"]))
+        for r in ordered.iter_rows(named=True)
+    )
+    return _sheet("not-applicable", "What did not apply", header, cells, 6, ordered)
+
+
+def failures_sheet(rows: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
+    """What failed, and how often."""
+    header = ("model", "error", "cases")
+    cells = (
+        (*text_cells((names.get(r["model_id"], r["model_id"]), r["error"])), count_cell(r["n"]))
+        for r in rows.iter_rows(named=True)
+    )
+    return _sheet("failures", "What failed", header, cells, 2, rows)
+
+
+def failures(scores: pl.LazyFrame) -> pl.DataFrame:
+    """Errors with their number of cases, most first."""
+    failed = scores.filter(pl.col("status") != "done").group_by("model_id", "error").agg(n=pl.len())
+    return failed.collect(engine="streaming").sort(
+        "n", "model_id", "error", descending=[True, False, False]
+    )

@@ -1,0 +1,290 @@
+"""From a run to a submission, its verification and its spot check, on a track made here."""
+
+import json
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import yaml
+
+from harness.commands.options import select_suite
+from harness.commands.run import Conditions, audit
+from harness.commands.tracks import planned
+from harness.errors import SubmissionError
+from harness.leaderboard.pack import Told, entry_of, pack
+from harness.leaderboard.pinning import pin
+from harness.leaderboard.spot_check import compared, difference_reasons, draw, rerun
+from harness.leaderboard.tracks import Track, measured_reference, truth_of
+from harness.leaderboard.verification import open_submission, verify
+from harness.models import load_model
+from harness.store import RunStore
+from tests.conftest import write_photo_dataset
+
+MODEL = "phantom-clipseg-crowd"
+SUITE = """\
+name: small_v1
+title: A small track
+datasets: [{name: kvasir_polyp}]
+probes:
+  - {name: empty, perturbation: empty}
+  - {name: antonym, perturbation: antonym}
+  - {name: typo, perturbation: typo, repeats: 3}
+metric: {resolution: native}
+statistics: {draws: 100}
+"""
+TOLD = Told(authors=["Ada"], code="https://example.org/code", trained_on=["somewhere"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A track of six pictures, a complete run of it, and where all of it lies."""
+    root = tmp_path_factory.mktemp("small")
+    write_photo_dataset(root / "data", "kvasir_polyp")
+    path = root / "small_v1.yaml"
+    path.write_text(SUITE)
+    track = Track(
+        name="small-v1", title="Small", about="Small.", suite=str(path),
+        decided_by=["kvasir_polyp"], datasets=[{"name": "kvasir_polyp"}],
+    )  # fmt: skip
+    plan, sets = planned(track, root / "data", quiet=True)
+    reference = measured_reference(track, plan, sets, root=root / "data")
+    store = audit(
+        select_suite(str(path)),
+        [(MODEL, None)],
+        root=root / "data",
+        out=root / "run",
+        conditions=Conditions(device="cpu"),
+        quiet=True,
+    )
+    return root, reference, store
+
+
+@pytest.fixture
+def packed(small, tmp_path):
+    _, reference, store = small
+    missing = pack(store, entry_of(store, None), reference, TOLD, out=tmp_path / MODEL)
+    return tmp_path / MODEL, reference, missing
+
+
+@pytest.fixture
+def accepted(packed, monkeypatch):
+    """The submission, verified; its track is known here alone."""
+    folder, reference, _ = packed
+    monkeypatch.setattr("harness.leaderboard.verification.track_names", lambda: ["small-v1"])
+    monkeypatch.setattr("harness.leaderboard.verification.load_track", lambda _: reference.track)
+    found = verify(open_submission(folder), reference)
+    assert found.reasons == ()
+    return found
+
+
+def test_a_submission_is_complete_and_tells_no_folder(packed, small):
+    folder, reference, missing = packed
+    assert missing == []
+    content = yaml.safe_load((folder / "submission.yaml").read_text())
+    assert content["authors"] == ["Ada"]
+    assert content["trained_on"] == ["somewhere"]
+    assert content["weights"]["address"] == "ships with vlsm-harness"
+    for path in folder.iterdir():
+        assert str(small[0]).encode() not in path.read_bytes()
+    scores = pl.read_parquet(folder / "scores.parquet")
+    assert scores["case_id"].to_list() == reference.plan.cases["case_id"].to_list()
+
+
+def test_what_was_not_told_is_a_placeholder_that_is_refused(small, tmp_path):
+    _, reference, store = small
+    entry = entry_of(store, None) | {"name": "mine", "trained_on": []}
+    entry["card"] = {}
+    out = tmp_path / "mine"
+    missing = pack(store, entry, reference, Told(), out=out)
+    keys = ["title", "authors", "code", "weights", "licence", "trained_on"]
+    assert [text.split(": ")[1] for text in missing] == keys
+    assert missing[1] == (
+        f"{out}/submission.yaml: authors: 'FILL IN: a name a line'. Only its authors know it. "
+        "Write it in this line, or give --author to `submit`."
+    )
+    reasons = open_submission(out).reasons
+    assert sum("still to be given" in reason for reason in reasons) == 6
+
+
+def test_another_folder_is_not_overwritten(small, tmp_path):
+    _, reference, store = small
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("dear")
+    with pytest.raises(SubmissionError, match="something else is there. A submission takes a"):
+        pack(store, entry_of(store, None), reference, TOLD, out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "dear"
+
+
+def told_to(small, **changes):
+    """What `pack` says of the run when its manifest is another."""
+    _, reference, store = small
+    manifest = store.manifest | changes.pop("manifest", {})
+    reference = replace(reference, **changes)
+
+    class Other(RunStore):
+        @property
+        def manifest(self):
+            return manifest
+
+    with pytest.raises(SubmissionError) as caught:
+        pack(Other(store.folder), manifest["models"][0], reference, TOLD, out=store.folder / "x")
+    return str(caught.value)
+
+
+def test_a_run_of_another_plan_is_no_submission(small):
+    text = told_to(small, manifest={"plan_sha256": "ab"})
+    assert "the run has the plan ab. The track 'small-v1' has" in text
+    assert "all its data, its seed, no --limit. Run it: `vlsm-harness run" in text
+
+
+def test_a_run_at_another_resolution_is_no_submission(small):
+    text = told_to(small, manifest={"metric": {"resolution": "model"}})
+    assert "the run scores with {'resolution': 'model'}. The track scores at native" in text
+
+
+def test_random_weights_are_no_submission(small):
+    entry = small[2].manifest["models"][0] | {"random_weights": True}
+    assert "the weights are random. A row is of a" in told_to(small, manifest={"models": [entry]})
+
+
+def test_a_run_with_gaps_is_no_submission(small):
+    entry = small[2].manifest["models"][0] | {"model_id": "other@0123456789ab"}
+    text = told_to(small, manifest={"models": [entry]})
+    assert "0 of 55 cases of other@0123456789ab are done, 0 failed" in text
+
+
+def test_a_run_on_another_truth_is_no_submission(small):
+    truth = small[1].truth.with_columns(n_gt=pl.col("n_gt") + 1)
+    assert "the masks of the run are not those of the track 'small-v1'" in told_to(
+        small, truth=truth
+    )
+
+
+def test_the_model_that_is_meant_must_be_clear(small):
+    store = small[2]
+    with pytest.raises(
+        SubmissionError, match="unknown model 'phantom-clipseg'. Did you mean 'phantom-"
+    ):
+        entry_of(store, "phantom-clipseg")
+    assert entry_of(store, MODEL)["name"] == MODEL
+
+
+def check(accepted, small, *, hardware=None, spoil=None, share=1.0):
+    """A spot check of the submission after its counts or its hardware were changed."""
+    opened = accepted.opened
+    if hardware is not None:
+        changed = opened.facts.hardware.model_copy(update={"device_name": hardware})
+        opened = replace(opened, facts=opened.facts.model_copy(update={"hardware": changed}))
+    scores = accepted.scores if spoil is None else spoil(accepted.scores)
+    found = replace(accepted, opened=opened, scores=scores)
+    root, reference, _ = small
+    sample = draw(reference.plan.cases, opened.digest, share=share, seed=3)
+    model = load_model(MODEL, device="cpu")
+    return rerun(found, reference, sample, model, root=root / "data")
+
+
+def one_pixel(scores):
+    """Every seventh case loses a pixel of its overlap; no rule on counts sees it."""
+    seventh = pl.int_range(pl.len()) % 7 == 0
+    lost = pl.when(seventh & (pl.col("tp") > 0)).then(pl.col("tp") - 1).otherwise("tp")
+    return scores.with_columns(tp=lost)
+
+
+def many_pixels(scores):
+    return scores.with_columns(tp=pl.col("tp") // 2)
+
+
+def test_the_same_hardware_gives_the_same_counts(accepted, small):
+    found = check(accepted, small)
+    assert found.reasons == ()
+    assert (found.same_hardware, found.n_cases, found.largest) == (True, 55, 0.0)
+    assert found.sentence().startswith("55 cases rerun on the same hardware (seed 3): 0 with other")
+
+
+def test_one_wrong_pixel_is_found_on_the_same_hardware(accepted, small):
+    found = check(accepted, small, spoil=one_pixel)
+    (reason,) = found.reasons
+    assert "rerun in the same batches on the same hardware it has tp " in reason
+    assert reason.endswith("submit the counts as they were written.")
+
+
+def test_other_hardware_may_move_single_pixels(accepted, small):
+    found = check(accepted, small, hardware="another machine")
+    assert (found.same_hardware, found.reasons) == (False, ())
+    found = check(accepted, small, hardware="another machine", spoil=many_pixels)
+    assert any("Dice is off by " in reason for reason in found.reasons)
+    assert any("on average. Other hardware moves the mean by 0.001" in r for r in found.reasons)
+
+
+def test_other_weights_are_not_compared(accepted, small, monkeypatch):
+    weights = accepted.opened.submission.weights.model_copy(update={"sha256": "0" * 64})
+    submission = accepted.opened.submission.model_copy(update={"weights": weights})
+    found = check(replace(accepted, opened=replace(accepted.opened, submission=submission)), small)
+    assert found.n_cases == 0
+    assert found.reasons[0].startswith("--model: its weights have the hash 56055ca1")
+
+
+def test_tolerances_are_of_a_case_and_of_the_mean(accepted):
+    """One pixel in two thousand is noise of hardware; three on average are not."""
+    scores = accepted.scores[:1].with_columns(tp=pl.lit(1000), n_pred=pl.lit(2000), n_gt=2000)
+    ids = scores["case_id"]
+
+    def told(tp):
+        again = scores.with_columns(tp=pl.lit(tp), status=pl.lit("done"))
+        return difference_reasons(compared(scores, again, ids))
+
+    assert told(1000) == told(1001) == []
+    assert "on average" in told(1003)[0]
+    assert len(told(1003)) == 1
+    wanted = f"case {ids[0]}: Dice is off by 0.0110 (1 of the drawn cases are too far off)"
+    assert wanted in told(1022)[0]
+
+
+def test_a_sample_is_repeated_by_its_seed_and_not_known_before(small):
+    cases = small[1].plan.cases
+    first = draw(cases, "a" * 64, share=0.1, seed=1)
+    assert first.drawn.to_list() == draw(cases, "a" * 64, share=0.1, seed=1).drawn.to_list()
+    others = [draw(cases, d * 64, share=0.1, seed=s) for d, s in (("b", 1), ("a", 2), ("a", None))]
+    assert all(other.drawn.to_list() != first.drawn.to_list() for other in others)
+    assert len(first.drawn) == 6
+    kept = set(first.cases["case_id"])
+    assert set(first.drawn) <= kept
+    assert set(first.cases["original_case_id"]) <= kept
+
+
+def test_a_drawn_case_brings_the_sample_that_it_names(reference):
+    cases = reference.plan.cases
+    sample = draw(cases, "c" * 64, share=0.02, seed=1)
+    named = sample.cases.filter(
+        pl.col("case_id").is_in(sample.drawn.implode()), pl.col("named_sample_id").is_not_null()
+    )
+    there = set(sample.cases.select("dataset", "split", "sample_id").rows())
+    assert named.height > 5
+    assert set(named.select("dataset", "split", "named_sample_id").rows()) <= there
+
+
+def test_annotations_that_are_not_the_tracks_are_refused(small):
+    root, reference, _ = small
+    plan, sets = planned(reference.track, root / "data", quiet=True)
+
+    def told(**pins):
+        one = reference.track.datasets[0].model_copy(update=pins)
+        track = reference.track.model_copy(update={"datasets": [one]})
+        with pytest.raises(SubmissionError) as caught:
+            measured_reference(track, plan, sets, root=root / "data")
+        return str(caught.value)
+
+    text = told(annotations_sha256="0" * 64)
+    assert text.startswith(f"{root}/data/kvasir_polyp/anns/test.json: the file has the hash ")
+    assert text.endswith("Take the files that the track's page names, under another --data-root.")
+    assert "kvasir_polyp: the truth has the hash " in told(truth_sha256="0" * 64)
+
+
+def test_pins_are_what_a_track_names(small, tmp_path):
+    root, reference, _ = small
+    plan, sets = planned(reference.track, root / "data", quiet=True)
+    truth = truth_of(s for one in sets for s in one.samples)
+    pins = pin(reference.track, plan, truth, folder=tmp_path)
+    assert pins.plan_sha256 == reference.plan.sha256
+    assert json.loads((tmp_path / "sources.json").read_text())["seed"] == 0
+    assert pl.read_parquet(tmp_path / "truth.parquet").equals(reference.truth)

@@ -1,0 +1,196 @@
+"""The pages: complete, self-contained, escaped, not stale."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.commands.tracks import reference_of
+from harness.leaderboard.board import arranged, boards
+from harness.leaderboard.site import BUILT, link_of, made_from, pages, write_site
+from harness.leaderboard.tables import spread_cell
+from harness.leaderboard.tracks import load_track
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}",
+    "\u202egnp.exe\u2066",
+    "👩‍⚕️ مرحبا",
+    "x" * 10_000,
+)
+
+
+class Page(HTMLParser):
+    """What a page links to and holds."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tags, self.handlers, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("href", "src", "action", "xlink:href"):
+                self.links.append(value)
+            if name.startswith("on"):
+                self.handlers.append(value)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def plain_pages(row, reference):
+    return pages([arranged(reference.track, [row]), arranged(load_track("medvlsm-v1"), [])])
+
+
+def spoiled(row):
+    """A row every text of which is hostile; no schema would let it through."""
+    first, second, script, braces, marks, emoji, long = HOSTILE
+    weights = row.submission.weights.model_copy(update={"address": script})
+    submission = row.submission.model_copy(
+        update={
+            "title": marks, "authors": list(HOSTILE), "paper": second, "code": script,
+            "licence": braces, "weights": weights, "trained_on": [first], "notes": long,
+        }
+    )  # fmt: skip
+    hardware = row.facts.hardware.model_copy(update={"device_name": first})
+    facts = row.facts.model_copy(
+        update={"hardware": hardware, "notes": [second], "libraries": {first: second}}
+    )
+    flag = row.flag.model_copy(update={"note": first + emoji})
+    return replace(row, submission=submission, facts=facts, flag=flag)
+
+
+def test_hostile_texts_appear_as_texts(row, reference, plain_pages):
+    found = pages([arranged(reference.track, [spoiled(row)])])
+    for name in ("phantom-v1.html", f"phantom-v1/{row.submission.name}.html"):
+        page, plain = Page(found[name]), Page(plain_pages[name])
+        assert page.tags.count("script") == plain.tags.count("script") == 1
+        assert page.tags.count("img") == 0
+        assert page.handlers == []
+        assert not any("javascript" in link for link in page.links)
+        assert "\u202e" not in found[name]
+        assert len(found[name]) < len(plain_pages[name]) + 20_000
+    model = Page(found[f"phantom-v1/{row.submission.name}.html"]).text
+    for text in HOSTILE[:4]:
+        assert text in model
+    assert r"\u202egnp.exe\u2066" in model
+    assert "👩‍⚕️ مرحبا" in model
+    assert "… (10,000 characters)" in model
+
+
+@given(st.text(max_size=60) | st.sampled_from(HOSTILE))
+def test_only_addresses_become_links(text):
+    link = link_of(text)
+    if link is not None:
+        assert re.fullmatch(r"https?://[!-~]+", link)
+        assert not set(link) & set("\"'<>")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:text/html,x",
+        "//example.org",
+        "https://",
+        "https://a b",
+        "file:///etc",
+        "HTTP://x",
+        None,
+    ],
+)
+def test_other_schemes_are_no_links(text):
+    assert link_of(text) is None
+
+
+def test_pages_need_nothing_but_themselves(plain_pages):
+    outside = {"https://arxiv.org/abs/2112.10003"}
+    for name, text in plain_pages.items():
+        page = Page(text)
+        up = "../" * name.count("/")
+        for link in page.links:
+            if link.startswith(("data:", "#")) or link in outside:
+                continue
+            assert link.startswith(up)
+            assert link.removeprefix(up) in plain_pages, (name, link)
+        assert page.tags.count("link") == 1  # the empty icon
+
+
+def test_a_page_says_that_training_data_are_self_declared(plain_pages, row):
+    for name in ("phantom-v1.html", f"phantom-v1/{row.submission.name}.html"):
+        assert "rained on (self-declared)" in Page(plain_pages[name]).text
+    assert "Nobody can check it from the outside" in Page(plain_pages["phantom-v1.html"]).text
+
+
+def test_the_papers_track_states_its_defects(plain_pages):
+    text = Page(plain_pages["medvlsm-v1.html"]).text
+    assert "No row yet" in text
+    assert "Corrected list: the released test.json is that of CVC-ColonDB, byte for byte" in text
+    for one in load_track("medvlsm-v1").datasets:
+        assert one.annotations_sha256 in text
+    assert "13 of the 78 test rows are normal, with an empty mask" in text
+
+
+def test_controls_stand_apart_and_have_no_place(row, reference):
+    submission = row.submission.model_copy(update={"control": True})
+    found = pages([arranged(reference.track, [replace(row, submission=submission)])])
+    text = Page(found["phantom-v1.html"]).text
+    assert "Controls, unranked" in text
+    assert "place" not in text.split("Controls, unranked")[1].split("Listening map")[0]
+
+
+def test_there_is_no_single_score(plain_pages):
+    header = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", plain_pages["phantom-v1.html"])
+    assert [re.sub("<.*?>|&nbsp;", " ", h) for h in header[:9]] == [
+        "place", "model", "class", "Dice [95 %]", "empty %", "random word %", "antonym %",
+        "swap value %", "same meaning %",
+    ]  # fmt: skip
+    assert not any("score" in h.lower() or "total" in h.lower() for h in header)
+
+
+def test_pages_of_rows_that_are_gone_are_removed(tmp_path, row, reference):
+    write_site(tmp_path, [arranged(reference.track, [row])])
+    name = f"phantom-v1/{row.submission.name}.html"
+    assert (tmp_path / name).is_file()
+    write_site(tmp_path, [arranged(reference.track, [])])
+    assert not (tmp_path / name).exists()
+    built = json.loads((tmp_path / BUILT).read_text())
+    assert built["pages"] == ["index.html", "phantom-v1.html", "submit.html"]
+
+
+def test_a_spread_of_nothing_is_a_dash():
+    assert spread_cell(None).text == "-"
+
+
+def test_the_board_is_not_stale(board_folder):
+    """Of submissions, flags, tracks and templates; the slow test compares the pages themselves."""
+    built = json.loads((board_folder / BUILT).read_text())
+    assert built["made_from_sha256"] == made_from(board_folder), "run `make leaderboard`"
+    there = {p.relative_to(board_folder).as_posix() for p in board_folder.rglob("*.html")}
+    assert there == set(built["pages"])
+
+
+@pytest.mark.slow
+def test_every_page_is_what_the_submissions_give(board_folder):
+    found = boards(board_folder, lambda t: reference_of(t, None), tick=lambda: None)
+    for name, text in pages(found).items():
+        assert (board_folder / name).read_text(encoding="utf-8") == text, "run `make leaderboard`"
+
+
+def test_what_a_page_is_made_from_enters_the_hash(board_folder):
+    first = made_from(board_folder)
+    flags = board_folder / "flags.yaml"
+    changed = made_from(board_folder, read=lambda p: p.read_bytes() + b" " * (p == flags))
+    assert changed != first
