@@ -5,11 +5,11 @@ it is written under a temporary name and renamed, so that a part is there in ful
 or not at all. Counts are pixels. Nothing is pickled.
 """
 
+import contextlib
+import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ import yaml
 from harness.errors import RunError
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan
 from harness.suites import Suite
+from harness.writing import TEMPORARY, is_whole, remove_leftovers, write_bytes, writing
+from harness.writing import write_json as write_json
+from harness.writing import write_parquet as write_parquet
 
 SCORE_SCHEMA = pl.Schema(
     {
@@ -95,12 +98,17 @@ class RunStore:
                     f"{now!r}. A run holds one plan, metric and data. Choose another --out, or "
                     "start again with --fresh."
                 )
-        (self.folder / "scores").mkdir(parents=True, exist_ok=True)
-        if not before:
-            write_parquet(self.folder / "plan.parquet", plan.cases)
-            write_parquet(self.folder / "not_applicable.parquet", plan.not_applicable)
+        with writing(self.folder):
+            (self.folder / "scores").mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.folder / "scores", self.folder / "texts"):
+            remove_leftovers(folder)
+        for name in ("plan", "not_applicable"):
+            path = self.folder / f"{name}.parquet"
+            # The same plan is at hand, so that a damaged file of it costs nothing.
+            if not before or not is_whole(path):
+                write_parquet(path, plan.cases if name == "plan" else plan.not_applicable)
         lock = suite.model_dump(mode="json", exclude_none=True)
-        _replace(
+        write_bytes(
             self.folder / "suite.lock.yaml",
             yaml.safe_dump(lock, sort_keys=False, allow_unicode=True).encode(),
         )
@@ -113,7 +121,11 @@ class RunStore:
 
     def _foreign(self) -> Iterator[Path]:
         own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
-        return (p for p in self.folder.iterdir() if p.name not in own)
+        return (
+            path
+            for path in self.folder.iterdir()
+            if path.name not in own and not path.name.endswith(TEMPORARY)
+        )
 
     def add_model(self, entry: Mapping[str, Any]) -> None:
         """Record a model of the run.
@@ -159,6 +171,7 @@ class RunStore:
         parts = [
             pl.read_parquet(path).with_columns(model_id=pl.lit(path.stem))
             for path in sorted((self.folder / "texts").glob("*.parquet"))
+            if is_whole(path)
         ]
         # An earlier version wrote a row per text and nothing about edits.
         whole = [part for part in parts if "edit_survives" in part.columns]
@@ -172,8 +185,25 @@ class RunStore:
     def write_part(self, model_id: str, shard: int, scores: pl.DataFrame) -> None:
         """Write the scores of one shard; a retry stands beside the first attempt."""
         folder = self.folder / "scores"
-        attempt = sum(1 for _ in folder.glob(f"part-{model_id}-{shard:06d}-*.parquet"))
-        write_parquet(folder / f"part-{model_id}-{shard:06d}-{attempt}.parquet", scores)
+        # Asking for names, not listing the folder: a run of millions of images has many parts.
+        names = (folder / f"part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
+        write_parquet(next(path for path in names if not path.exists()), scores)
+
+    def set_damaged_aside(self) -> list[Path]:
+        """Move parts that were cut short to ``damaged/``, so that their shards are run again.
+
+        Returns:
+            Where they are now.
+        """
+        moved = []
+        with writing(self.folder):
+            for path in sorted((self.folder / "scores").glob("part-*.parquet")):
+                if is_whole(path):
+                    continue
+                (self.folder / "damaged").mkdir(exist_ok=True)
+                moved.append(self.folder / "damaged" / path.name)
+                path.replace(moved[-1])
+        return moved
 
     def settled_shards(self, model_id: str) -> dict[int, int]:
         """Shards of which every case succeeded, with their cases; the others are (re)tried."""
@@ -190,8 +220,18 @@ class RunStore:
         Raises:
             RunError: Two successes of one case differ.
         """
+        return self._merged(self._parts()).sort("model_id", "case_id")
+
+    def _parts(self) -> list[Path]:
         paths = sorted((self.folder / "scores").glob("part-*.parquet"))
-        return self._merged(paths).sort("model_id", "case_id")
+        for path in paths:
+            if not is_whole(path):
+                raise RunError(
+                    f"{path}: the file is cut short or damaged. A part holds the scores of whole "
+                    "images. Issue the command of the run again: it sets the part aside and "
+                    "evaluates its images anew."
+                )
+        return paths
 
     def scores_scan(self) -> pl.LazyFrame:
         """The same rows in any order, read where they are used.
@@ -203,7 +243,7 @@ class RunStore:
             RunError: Two successes of one case differ.
         """
         tries: dict[str, list[Path]] = {}
-        for path in sorted((self.folder / "scores").glob("part-*.parquet")):
+        for path in self._parts():
             tries.setdefault(path.stem.rpartition("-")[0], []).append(path)
         once = [paths[0] for paths in tries.values() if len(paths) == 1]
         frames = [self._merged(paths).lazy() for paths in tries.values() if len(paths) > 1]
@@ -232,7 +272,7 @@ class RunStore:
             "model_id", "case_id", pl.col("status") == FAILED, maintain_order=True
         ).unique(["model_id", "case_id"], keep="first", maintain_order=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for one process.
 
@@ -241,8 +281,10 @@ class RunStore:
         """
         import fcntl
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as handle:
+        with contextlib.ExitStack() as stack:
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                handle = stack.enter_context((self.folder / ".lock").open("w"))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -276,29 +318,3 @@ def _with_all_columns(part: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in SCORE_SCHEMA if name not in part.columns]
     blank = part.with_columns(pl.lit(None).alias(name) for name in missing)
     return blank.select(SCORE_SCHEMA.names()).cast(SCORE_SCHEMA)
-
-
-def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Write a table under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    frame.write_parquet(temporary, compression="zstd", statistics=True)
-    _sync(temporary)
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename it."""
-    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """A rename may reach the disk before the content does; a crash in between loses it."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())

@@ -2,18 +2,19 @@
 
 Conventions: untrained weights, since times do not depend on the numbers; images and
 texts per second are those of the encoders alone at their best batch size, cases per
-second those of the whole engine, pixel counts included and reading of files left out;
+second those of the whole engine, reading, counting and writing included;
 memory is the most that the engine held on the device, in MiB.
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__
-from harness.commands.bench import bench_prompts
 from harness.engine.bench import Bench, bench
+from harness.engine.bench_plan import invent
 from harness.models import load_model
 
 HERE = Path(__file__).resolve().parent
@@ -52,10 +53,19 @@ def measure(
     for name in names:
         for dtype in ("float32", "mixed"):
             model = load_model(name, device=device, dtype=dtype, random_weights=True)
-            prompts = bench_prompts(n_prompts)
-            found.append(
-                bench(model, prompts, n_images=n_images, batch_size=batch_size, blocks=blocks)
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                root = Path(folder)
+                pictures = invent(root, n_images, model.adapter.input_size)
+                found.append(
+                    bench(
+                        model,
+                        pictures,
+                        root=root,
+                        n_prompts=n_prompts,
+                        batch_size=batch_size,
+                        blocks=blocks,
+                    )
+                )
             sys.stderr.write(f"{_row(found[-1])}\n")
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,23 @@ def planned(photo_root: Path):
 def write_photos():
     """`write_photo_dataset`, for tests that want more than one split."""
     return write_photo_dataset
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, photo_root):
+    """Run the command in this process; returns exit code, stdout and stderr."""
+
+    from harness.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["vlsm-harness", *map(str, arguments)])
+        monkeypatch.setenv("VLSM_DATA_ROOT", str(photo_root))
+        code = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -17,7 +17,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["rules", "expectations", "suites", "schemas", "cases"]
+LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
@@ -28,7 +28,7 @@ CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "cards", "metrics", "prompts", "plan", "store"]
-LIGHT += ["rules", "expectations", "suites", "album", "gate", "trackers"]
+LIGHT += ["rules", "expectations", "suites", "writing", "album", "gate", "trackers"]
 LIGHT += ["stats", "report", "leaderboard", "data", "cli", "commands", "pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 HEAVY |= {"mlflow", "tensorboard", "wandb"}

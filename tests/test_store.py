@@ -105,6 +105,14 @@ def test_a_success_beats_an_error(store):
     assert store.scores()["status"].to_list() == [DONE, DONE]
 
 
+def test_every_try_of_a_shard_is_kept_beside_the_others(store):
+    store, _, _ = store
+    for _ in range(3):
+        store.write_part("m", 7, frame(score(1, FAILED, error="no")))
+    names = sorted(path.name for path in (store.folder / "scores").iterdir())
+    assert names == [f"part-m-000007-{attempt}.parquet" for attempt in range(3)]
+
+
 def test_an_error_row_stays_until_it_succeeds(store):
     store, _, _ = store
     store.write_part("m", 0, frame(score(1, FAILED, error="no")))

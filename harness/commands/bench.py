@@ -1,11 +1,27 @@
 """``bench``: the engine's speed against the plain loop and the arithmetic."""
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options import AsJson, DataType, Device
+from harness.commands.options import AsJson, DataRoot, DataType, Device
+
+if TYPE_CHECKING:
+    from harness.engine.bench_plan import Picture
+
+_MEANING = {
+    "load_s": "s per image: read, decode and resize the picture, read the mask",
+    "image_s": "s per image encoded",
+    "text_s": "s per text encoded",
+    "decode_s": "s per case decoded",
+    "count_s": "s per case counted",
+    "plain_case_s": "s per case of the plain loop",
+    "engine_s": "s of the engine for the whole plan",
+    "ideal_s": "s of the arithmetic for the whole plan",
+    "plain_s": "s of the plain loop for the whole plan, from a sample",
+}
 
 
 def bench(
@@ -15,9 +31,19 @@ def bench(
         bool,
         typer.Option("--random-weights", help="Untrained: times are the same."),
     ] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="NAME/SPLIT. [default: invented pictures]")
+    ] = None,
+    data_root: DataRoot = Path("data"),
     images: Annotated[int, typer.Option("--images", min=1)] = 24,
     prompts: Annotated[int, typer.Option("--prompts", min=1)] = 41,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
+    distinct: Annotated[
+        float,
+        typer.Option("--distinct", min=0.0, max=1.0, help="Share of the texts that are distinct."),
+    ] = 0.5,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="[default: the model's usual one]")
+    ] = None,
     blocks: Annotated[int, typer.Option("--blocks", min=1)] = 3,
     device: Device = "auto",
     dtype: DataType = "auto",
@@ -27,18 +53,31 @@ def bench(
     import json
 
     from harness.commands.progress import progress
+    from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
+    from harness.engine.bench_plan import invent
     from harness.models import load_model
 
     loaded = load_model(
         model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights
     )
-    with progress("bench", 3 * blocks, unit="blocks", quiet=as_json) as advance:
+    blocks = min(blocks, images)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress("bench", blocks, unit="blocks", quiet=as_json) as advance,
+    ):
+        if dataset is None:
+            root, size = Path(folder), loaded.adapter.input_size
+            pictures = invent(root, images, size)
+        else:
+            root, pictures = data_root, _pictures(dataset, data_root, images)
         found = measure(
             loaded,
-            bench_prompts(prompts),
-            n_images=images,
-            batch_size=batch_size,
+            pictures,
+            root=root,
+            n_prompts=prompts,
+            distinct=distinct,
+            batch_size=batch_size or usual_batch_size(loaded),
             blocks=blocks,
             tick=lambda: advance(1),
         )
@@ -46,14 +85,34 @@ def bench(
     if as_json:
         typer.echo(json.dumps(content, indent=1))
         return
+    processor = content.pop("processor_s")
+    content |= {f"processor_s.{kind}": value for kind, value in processor.items()}
     for key, value in content.items():
-        typer.echo(f"{key:<18} {value:.4g}" if isinstance(value, float) else f"{key:<18} {value}")
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        typer.echo(f"{key:<22} {text:<24} {_MEANING.get(key, '')}".rstrip())
 
 
-def bench_prompts(n: int) -> list[str]:
-    """Distinct prompts of the length of a P6 prompt, one random word each."""
-    from harness.prompts.words import draw_words
+def _pictures(dataset: str, root: Path, n: int) -> "list[Picture]":
+    """The first pictures of a real annotation file, with the prompts of its usual type."""
+    from harness.cards import load_dataset_card
+    from harness.data import load_samples
+    from harness.engine.bench_plan import Picture
+    from harness.errors import UsageError
 
-    original = "one small pink round polyp, located in top left of the image"
-    words = draw_words(n - 1, 0) if n > 1 else ()
-    return [original, *(original.replace("small", word) for word in words)]
+    name, _, split = dataset.partition("/")
+    card = load_dataset_card(name)
+    samples = load_samples(card, root, split or "test")
+    first = list({s.image: s for s in samples if s.prompts.get(card.prompt_type)}.values())[:n]
+    if len(first) < n:
+        raise UsageError(
+            f"--images: {dataset} has {len(first)} pictures with a {card.prompt_type} prompt, "
+            f"{n} were asked for. Ask for fewer, or take another --dataset."
+        )
+    return [
+        Picture(
+            s.image.relative_to(root).as_posix(),
+            s.mask.relative_to(root).as_posix(),
+            s.prompts[card.prompt_type][0].text,
+        )
+        for s in first
+    ]

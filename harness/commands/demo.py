@@ -23,21 +23,22 @@ def demo(
 ) -> None:
     """Audit the small models that ship on generated scenes, in about two minutes."""
     from harness.commands.options import select_suite
-    from harness.commands.run import audit
+    from harness.commands.run import audit, interruptible
     from harness.commands.score import finish
     from harness.stats.assessment import Assessment
 
     started = time.monotonic()
-    store = audit(
-        select_suite("demo"),
-        [(name, None) for name in shipped_models()],
-        root=out.with_name(f"{out.name}-data"),
-        out=out,
-        limit=limit,
-        quiet=quiet,
-    )
-    with store.locked():
-        finish(store, quiet=True)
+    with interruptible():
+        store = audit(
+            select_suite("demo"),
+            [(name, None) for name in shipped_models()],
+            root=out.with_name(f"{out.name}-data"),
+            out=out,
+            limit=limit,
+            quiet=quiet,
+        )
+        with store.locked():
+            finish(store, quiet=True)
     if not quiet:
         show(Assessment.read(out))
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import polars as pl
 
+    from harness.engine.executors import Executor
     from harness.models import LoadedModel
     from harness.store import RunStore
 
@@ -50,8 +53,8 @@ def _git_commit() -> str | None:
     return found.stdout.strip() or None if found.returncode == 0 else None
 
 
-def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
-    """The model's line in ``run.json``."""
+def model_entry(model: "LoadedModel") -> dict[str, Any]:
+    """The model's line in ``run.json``, but for its batch size."""
     import torch
 
     from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
@@ -69,7 +72,6 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
         "control": model.card.control,
         "device": model.device.type,
         "precision": model.precision,
-        "batch_size": batch_size,
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
             "device_name": device_name(model.device),
@@ -79,21 +81,31 @@ def model_entry(model: "LoadedModel", batch_size: int) -> dict[str, Any]:
 
 
 def write_texts(
-    store: "RunStore", model: "LoadedModel", cases: "pl.DataFrame", *, quiet: bool
+    store: "RunStore", executor: "Executor", model_id: str, cases: "pl.DataFrame", *, quiet: bool
 ) -> None:
     """``texts/<model_id>.parquet``: tokens of every text, and what becomes of its edits."""
     import polars as pl
 
     from harness.commands.progress import progress
-    from harness.engine.embeddings import STORED_SCHEMA, with_shifts
-    from harness.engine.texts import text_table
-    from harness.store import write_parquet
+    from harness.engine.embeddings import CELL, STORED_SCHEMA
+    from harness.writing import is_whole, write_parquet, writing
 
-    path = store.folder / "texts" / f"{model.model_id}.parquet"
-    if path.is_file() and pl.read_parquet_schema(path) == STORED_SCHEMA:
+    path = store.folder / "texts" / f"{model_id}.parquet"
+    if is_whole(path) and pl.read_parquet_schema(path) == STORED_SCHEMA:
         return  # plan and model are those of the run
-    path.parent.mkdir(exist_ok=True)
+    with writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
-    with progress(f"tokens of {model.model_id}", n_texts, unit="texts", quiet=quiet) as advance:
-        texts = text_table(model, cases, advance=advance)
-        write_parquet(path, with_shifts(texts, model, cases))
+    asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
+    with progress(f"tokens of {model_id}", n_texts, unit="texts", quiet=quiet) as advance:
+        write_parquet(path, executor.ask(text_rows, asked, advance=advance))
+
+
+def text_rows(
+    model: "LoadedModel", cases: "pl.DataFrame", *, advance: "Callable[[int], None]"
+) -> "pl.DataFrame":
+    """What is stored of a plan's texts before a model."""
+    from harness.engine.embeddings import with_shifts
+    from harness.engine.texts import text_table
+
+    return with_shifts(text_table(model, cases, advance=advance), model, cases)

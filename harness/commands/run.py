@@ -1,8 +1,10 @@
 """``run``: a suite, some models, a run directory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,16 +22,16 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
+from harness.engine.crew import Crew, chosen_crew
 
 if TYPE_CHECKING:
-    from harness.models import LoadedModel
+    from harness.engine.executors import Executor
     from harness.plan import Plan, PlannedSet
     from harness.store import RunStore
     from harness.suites import Suite
 
 # Above this share of failed cases a run counts as incomplete.
 TOLERATED_FAILURES = 0.01
-DEFAULT_BATCH = {"cpu": 32, "cuda": 64}
 
 
 def run(
@@ -66,6 +68,19 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, or ray: many devices or machines.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray's head node. [default: a cluster on this machine]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Ray workers. [default: all there is]")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option("--gpus-per-worker", min=0.0, help="0.5: two share one GPU.")
+    ] = None,
     log: Annotated[
         list[str] | None,
         typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
@@ -79,40 +94,62 @@ def run(
     from harness.trackers import check_trackers, log_run
 
     trackers = check_trackers(split_names(log))
-    store = audit(
-        select_suite(
-            suite,
-            datasets=datasets,
-            split=split,
-            prompt_type=prompt_type,
-            prompts=prompts,
-            seed=seed,
-        ),
-        model_arguments(model, checkpoint),
-        root=data_root,
-        out=out,
-        limit=limit,
-        fresh=fresh,
-        conditions=Conditions(device, dtype, _batch_size(batch_size), random_weights, masks),
-        quiet=quiet,
-    )
-    with store.locked():
-        failed = finish(store, quiet=quiet, as_json=as_json)
-        for name, place in log_run(store, trackers).items():
-            typer.echo(f"logged to {name}: {place}", err=True)
+    with interruptible():
+        store = audit(
+            select_suite(
+                suite,
+                datasets=datasets,
+                split=split,
+                prompt_type=prompt_type,
+                prompts=prompts,
+                seed=seed,
+            ),
+            model_arguments(model, checkpoint),
+            root=data_root,
+            out=out,
+            limit=limit,
+            fresh=fresh,
+            conditions=Conditions(
+                device,
+                dtype,
+                _batch_size(batch_size),
+                random_weights,
+                masks,
+                chosen_crew(executor, address, workers, gpus_per_worker),
+            ),
+            quiet=quiet,
+        )
+        with store.locked():
+            failed = finish(store, quiet=quiet, as_json=as_json)
+            for name, place in log_run(store, trackers).items():
+                typer.echo(f"logged to {name}: {place}", err=True)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The same command again continues from here.", err=True)
+        raise typer.Exit(130) from None
+
+
 @dataclass(frozen=True)
 class Conditions:
-    """How models are loaded and run; a batch size of None is the device's default."""
+    """How models are loaded and run.
+
+    A batch size of None is the model's usual one; without a crew this process runs them.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
+    crew: Crew | None = None
 
 
 def audit(
@@ -163,8 +200,7 @@ def audit(
             store.update(evaluated=done)
         except KeyboardInterrupt:
             store.update(status="interrupted")
-            typer.echo("Interrupted. The same command again continues from here.", err=True)
-            raise typer.Exit(130) from None
+            raise
     return store
 
 
@@ -206,6 +242,12 @@ def _open(
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
         environment=environment(),
     )
+    for path in store.set_damaged_aside():
+        typer.echo(
+            f"note: {path.name} was cut short or damaged and is now in {path.parent}; its images "
+            "are evaluated again.",
+            err=True,
+        )
 
 
 def _warn_of_rungs(models: Models, suite: "Suite", sets: "list[PlannedSet]") -> None:
@@ -235,45 +277,77 @@ def _evaluate(
     """Run one model; returns its id."""
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
-    from harness.engine.local import execute
-    from harness.models import load_model
 
-    name, file = name_and_file
-    model = load_model(
-        name,
-        checkpoint=file,
-        device=conditions.device,
-        dtype=conditions.dtype,
-        random_weights=conditions.random_weights,
+    with _executor(name_and_file, plan, suite, root=root, conditions=conditions) as executor:
+        entry = executor.ask(model_entry)
+        model_id = entry["model_id"]
+        for note in entry["notes"]:
+            typer.echo(f"note: {model_id}: {note}", err=True)
+        entry["batch_size"], halved = _chosen_size(store, executor, model_id, conditions.batch_size)
+        store.add_model(entry)
+        write_texts(store, executor, model_id, plan.cases, quiet=quiet)
+        done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
+        if done and not quiet:
+            typer.echo(f"{model_id}: continues, {done} of {total} cases are there.", err=True)
+        with progress(model_id, total, unit="cases", done=done, quiet=quiet) as go:
+            executor.execute(
+                store,
+                batch_size=halved,
+                advance=go,
+                halved=lambda n: _say_halved(store, model_id, n),
+            )
+        entry["hardware"]["workers"] = executor.machines()
+        store.add_model(entry)
+    return str(model_id)
+
+
+def _chosen_size(
+    store: "RunStore", executor: "Executor", model_id: str, asked: int | None
+) -> tuple[int, int]:
+    """The batch size of a model in this run, and what out of memory has left of it."""
+    from harness.engine.batches import usual_batch_size
+
+    known: dict[str, Any] = next(
+        (m for m in store.manifest.get("models", []) if m["model_id"] == model_id), {}
     )
-    for note in model.notes:
-        typer.echo(f"note: {model.model_id}: {note.text}", err=True)
-    size = conditions.batch_size or DEFAULT_BATCH.get(model.device.type, 32)
-    store.add_model(model_entry(model, size))
-    write_texts(store, model, plan.cases, quiet=quiet)
-    done = sum(store.settled_shards(model.model_id).values())
-    if done and not quiet:
-        typer.echo(
-            f"{model.model_id}: continues, {done} of {plan.cases.height} cases are there.", err=True
-        )
-    with progress(model.model_id, plan.cases.height, unit="cases", done=done, quiet=quiet) as go:
-        execute(
-            store,
-            model,
-            root=root,
-            metric=suite.metric,
-            batch_size=size,
-            advance=go,
-            halved=lambda n: _say_halved(store, model, n),
-            kept_masks=conditions.kept_masks,
-        )
-    return model.model_id
+    size = asked or known.get("batch_size") or executor.ask(usual_batch_size)
+    return size, min(size, known.get("halved_to", size))
 
 
-def _say_halved(store: "RunStore", model: "LoadedModel", size: int) -> None:
+@contextmanager
+def _executor(
+    name_and_file: tuple[str, Path | None],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    root: Path,
+    conditions: Conditions,
+) -> "Iterator[Executor]":
+    from harness.engine.executors import Local, ModelSource
+
+    source = ModelSource(
+        *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
+    )
+    if conditions.crew is None:
+        yield Local(source.load(), root, suite.metric, conditions.kept_masks)
+        return
+    from harness.engine.ray_executor import on_cluster
+    from harness.engine.shards import distinct_texts
+
+    with on_cluster(
+        conditions.crew,
+        source.anywhere(),
+        root=root,
+        metric=suite.metric,
+        texts=distinct_texts(plan.cases),
+    ) as executor:
+        yield executor
+
+
+def _say_halved(store: "RunStore", model_id: str, size: int) -> None:
     entries = store.manifest["models"]
     for entry in entries:
-        if entry["model_id"] == model.model_id:
+        if entry["model_id"] == model_id:
             entry["halved_to"] = size
     store.update(models=entries)
     typer.echo(f"out of memory: going on with batches of {size}.", err=True)

@@ -85,6 +85,7 @@ def finish(
     """Summarise a run, write and print the result; returns the share of failed cases."""
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
+    from harness.writing import writing
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
     scores = store.scores_scan()
@@ -97,7 +98,8 @@ def finish(
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    paths = write_assessment(found, folder, title=suite.title)
+    with writing(folder):
+        paths = write_assessment(found, folder, title=suite.title)
     failed = _count(store, scores)
     if as_json:
         typer.echo((folder / "summary.json").read_text(encoding="utf-8"))

@@ -1,64 +1,96 @@
 """How fast the engine is, against the plain loop and against the arithmetic.
 
-Conventions: times are seconds of wall clock, medians over interleaved blocks, all in
-one process at the same number of threads, since machines drift. *Ideal* is
-``N_images t_image + N_texts t_text + N_cases t_decode``, each the minimum over batch
-sizes. *Plain* is the unmodified full forward per case at its best batch size and
-full text length, timed on a sample of the cases and scaled up. Memory is MiB: on CUDA
-the most that the engine held on the device, on a CPU the most that the process has
-held so far, libraries and plain loop included.
+Conventions: times are seconds. Each is the median over interleaved blocks, all in one
+process at the same number of threads, since machines drift; a block runs the engine on its
+share of the pictures. *Ideal* is ``N_images t_image + N_texts t_text + N_cases t_decode``,
+each the minimum over batch sizes. *Engine* is the real one: it reads and decodes files,
+encodes, decodes, counts and writes scores. *Plain* is the unmodified full forward per case
+at its best batch size and full text length, without reading or counting. A ratio is given
+by the wall clock and by the time of the processor (`cpu`), which other programs on a shared
+machine disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA
+the most that the engine held on the device, on a CPU the most that the process has held so
+far, libraries and plain loop included.
 """
 
-import itertools
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+import polars as pl
 import torch
-from numpy.typing import NDArray
 
+from harness.engine.bench_plan import Picture, bench_cases
 from harness.engine.features import select
-from harness.engine.local import Worker
+from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.plain import forward
 from harness.engine.shards import cut, distinct_texts
-from harness.engine.tally import Pictures
+from harness.engine.tally import Tally
 from harness.models import LoadedModel
-from harness.plan import PLAN_SCHEMA
 from harness.precision import device_name, watched_memory
+from harness.store import RunStore
 from harness.suites import Metric
+from harness.writing import write_parquet
 
-BATCHES = (1, 4, 8, 16, 32)
+SIZES = {
+    "image": (1, 2, 4, IMAGES_PER_BATCH),
+    "text": (8, 32, 64),
+    "decode": (1, 4, 8, 32),
+    "plain": (1, 4, 8),
+}
+_MOST_IMAGES = IMAGES_PER_BATCH
+
+
+class Lap(NamedTuple):
+    """Seconds per item, by the wall clock and by the time of the processor."""
+
+    wall: float
+    cpu: float
+
+
+Laps = dict[tuple[str, int], list[Lap]]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Measured times of one model, in seconds, and the two ratios they give."""
+    """Measured times of one model, in seconds, and the ratios they give.
+
+    `processor_s` holds the time of the processor per item of each stage, of the plain loop
+    and of the engine (per case).
+    """
 
     model_id: str
     device: str
     device_name: str
     precision: str
     threads: int
+    blocks: int
     n_images: int
     n_texts: int
     n_cases: int
     batch_size: int
+    load_s: float
     image_s: float
     text_s: float
     decode_s: float
+    count_s: float
     plain_case_s: float
     engine_s: float
     ideal_s: float
     plain_s: float
     plain_over_engine: float
     engine_over_ideal: float
+    plain_over_engine_cpu: float
+    engine_over_ideal_cpu: float
     images_per_s: float
     texts_per_s: float
     cases_per_s: float
     peak_memory_mib: float
+    processor_s: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -67,174 +99,180 @@ class Bench:
 
 def bench(
     model: LoadedModel,
-    prompts: Sequence[str],
+    pictures: Sequence[Picture],
     *,
-    n_images: int = 24,
+    root: Path,
+    n_prompts: int = 41,
+    distinct: float = 0.5,
     batch_size: int = 32,
     blocks: int = 3,
-    plain_cases: int = 6,
     tick: Callable[[], None] = lambda: None,
 ) -> Bench:
-    """Time the engine on `n_images` synthetic pictures, each with all `prompts`.
+    """Time the engine on pictures, each with `n_prompts` prompts.
 
     Args:
         model: The model, on its device.
-        prompts: Distinct prompts; the first is each picture's original.
-        n_images: Pictures; the engine sees ``n_images * len(prompts)`` cases.
+        pictures: At least as many as blocks.
+        root: What the pictures' paths start at.
+        n_prompts: Prompts of each picture.
+        distinct: About which share of all texts is distinct.
         batch_size: Pairs per decoder call of the engine.
-        blocks: Interleaved repetitions; medians are reported.
-        plain_cases: Cases per batch size on which the plain loop is timed.
-        tick: Called after each block and batch size, for a progress bar.
+        blocks: Interleaved repetitions, each on its share of the pictures.
+        tick: Called after each block, for a progress bar.
     """
-    images = _pictures(model, n_images)
-    engine_times, plain_times, parts = [], [], []
-    memory: list[float] = []
-    sizes = [b for b in BATCHES if b <= max(1, plain_cases)]
-    for _ in range(blocks):
+    laps: Laps = defaultdict(list)
+    counts, memory = [0, 0, 0], list[float]()
+    bench_model = _Subject(model, root, n_prompts, batch_size)
+    for block in range(blocks):
+        cases = bench_cases(pictures[block::blocks], n_prompts, distinct=distinct)
+        sizes = cases["image"].n_unique(), cases["prompt"].n_unique(), cases.height
+        counts = [a + b for a, b in zip(counts, sizes, strict=True)]
+        if block == 0:
+            bench_model.warm_up(cases)
+        bench_model.time_stages(cases, laps)
         with watched_memory(model.device, memory):
-            engine_times.append(_engine(model, images, prompts, batch_size))
+            laps["engine", 0].append(bench_model.engine(cases))
+        bench_model.time_plain(cases, laps)
         tick()
-        plain_times.append(min(_plain(model, images, prompts, size, plain_cases) for size in sizes))
-        tick()
-        parts.append(_parts(model, images, prompts))
-        tick()
-    image_s, text_s, decode_s = (min(part[k] for part in parts) for k in range(3))
-    n_cases = n_images * len(prompts)
-    engine_s, plain_case_s = statistics.median(engine_times), statistics.median(plain_times)
-    ideal_s = n_images * image_s + len(prompts) * text_s + n_cases * decode_s
+    return _summary(model, laps, counts, batch_size=batch_size, blocks=blocks, memory=max(memory))
+
+
+def _summary(
+    model: LoadedModel,
+    laps: Laps,
+    counts: Sequence[int],
+    *,
+    batch_size: int,
+    blocks: int,
+    memory: float,
+) -> Bench:
+    n_images, n_texts, n_cases = counts
+    wall, cpu = ({kind: _best(laps, kind, clock) for kind in _kinds(laps)} for clock in (0, 1))
+    ideal, ideal_cpu = (
+        n_images * t["image"] + n_texts * t["text"] + n_cases * t["decode"] for t in (wall, cpu)
+    )
     return Bench(
         model_id=model.model_id,
         device=str(model.device),
         device_name=device_name(model.device),
         precision=model.precision,
         threads=torch.get_num_threads(),
+        blocks=blocks,
         n_images=n_images,
-        n_texts=len(prompts),
+        n_texts=n_texts,
         n_cases=n_cases,
         batch_size=batch_size,
-        image_s=image_s,
-        text_s=text_s,
-        decode_s=decode_s,
-        plain_case_s=plain_case_s,
-        engine_s=engine_s,
-        ideal_s=ideal_s,
-        plain_s=plain_case_s * n_cases,
-        plain_over_engine=plain_case_s * n_cases / engine_s,
-        engine_over_ideal=engine_s / ideal_s,
-        images_per_s=1 / image_s,
-        texts_per_s=1 / text_s,
-        cases_per_s=n_cases / engine_s,
-        peak_memory_mib=max(memory),
+        load_s=wall["load"],
+        image_s=wall["image"],
+        text_s=wall["text"],
+        decode_s=wall["decode"],
+        count_s=wall["count"],
+        plain_case_s=wall["plain"],
+        engine_s=wall["engine"] * n_cases,
+        ideal_s=ideal,
+        plain_s=wall["plain"] * n_cases,
+        plain_over_engine=wall["plain"] / wall["engine"],
+        engine_over_ideal=wall["engine"] * n_cases / ideal,
+        plain_over_engine_cpu=cpu["plain"] / cpu["engine"],
+        engine_over_ideal_cpu=cpu["engine"] * n_cases / ideal_cpu,
+        images_per_s=1 / wall["image"],
+        texts_per_s=1 / wall["text"],
+        cases_per_s=1 / wall["engine"],
+        peak_memory_mib=memory,
+        processor_s=dict(sorted(cpu.items())),
     )
 
 
-def _pictures(model: LoadedModel, n_images: int) -> list[NDArray[np.uint8]]:
-    rng = np.random.default_rng(0)
-    height, width = model.adapter.input_size
-    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(n_images)]
+def _kinds(laps: Laps) -> set[str]:
+    return {kind for kind, _ in laps}
 
 
-def _clock(model: LoadedModel, work: Callable[[], object]) -> float:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    start = time.perf_counter()
-    work()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter() - start
+def _best(laps: Laps, kind: str, clock: int) -> float:
+    """The median over blocks at the batch size where it is least."""
+    return min(
+        statistics.median(lap[clock] for lap in found)
+        for (name, _), found in laps.items()
+        if name == kind
+    )
 
 
-def _engine(
-    model: LoadedModel, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str], batch_size: int
-) -> float:
-    """The real worker on real shards; only the reading of files is left out."""
-    cases = _cases(len(images), prompts)
-    texts = distinct_texts(cases)
-
-    def work() -> None:
-        worker = Worker(model, texts, metric=Metric(), batch_size=batch_size)
-        for shard in cut(cases, texts):
-            numbers = [int(name) for name in shard.images]
-            pixels = torch.stack([model.adapter.preprocess(images[n]) for n in numbers])
-            sizes = [(images[n].shape[0], images[n].shape[1]) for n in numbers]
-            truths: dict[str, Any] = {
-                str(n): np.zeros(size, dtype=np.bool_)
-                for n, size in zip(numbers, sizes, strict=True)
-            }
-            worker.run(shard, Pictures(pixels, sizes, truths))
-
-    return _clock(model, work)
+def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
+    for start in range(0, n_pairs, len(logits)):
+        tally.add(start, logits[: n_pairs - start])
 
 
-def _cases(n_images: int, prompts: Sequence[str]) -> Any:
-    import polars as pl
+@dataclass(frozen=True)
+class _Subject:
+    """What is timed, on the pictures of a block."""
 
-    pairs = list(itertools.product(range(n_images), range(len(prompts))))
-    rows = [
-        {
-            "case_id": image * len(prompts) + text,
-            "original_case_id": image * len(prompts),
-            "image": str(image),
-            "mask": str(image),
-            "sample_id": str(image),
-            "probe": "original" if text == 0 else "bench",
-            "prompt": prompts[text],
-        }
-        for image, text in pairs
-    ]
-    return pl.DataFrame(rows, schema_overrides=PLAN_SCHEMA).with_columns(
-        *(
-            pl.lit(None, dtype=kind).alias(name)
-            for name, kind in PLAN_SCHEMA.items()
-            if name not in rows[0]
+    model: LoadedModel
+    root: Path
+    n_prompts: int
+    batch_size: int
+
+    def clock(self, work: Callable[[], object], n: int) -> Lap:
+        """Seconds per item of `work`, which handles `n`."""
+        self._synchronise()
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        self._synchronise()
+        return Lap((time.perf_counter() - wall) / n, (time.process_time() - cpu) / n)
+
+    def _synchronise(self) -> None:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
+    def engine(self, cases: pl.DataFrame) -> Lap:
+        """The engine itself, on a run directory of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            store = RunStore(Path(folder))
+            (store.folder / "scores").mkdir()
+            write_parquet(store.folder / "plan.parquet", cases)
+            return self.clock(lambda: self._execute(store), cases.height)
+
+    def _execute(self, store: RunStore) -> None:
+        execute(store, self.model, root=self.root, metric=Metric(), batch_size=self.batch_size)
+
+    def warm_up(self, cases: pl.DataFrame) -> None:
+        """First calls choose kernels and take memory."""
+        self.engine(cases.head(self.n_prompts))
+
+    def time_stages(self, cases: pl.DataFrame, laps: Laps) -> None:
+        """Seconds per image read, image, text, decode and case counted."""
+        adapter, texts = self.model.adapter, distinct_texts(cases)
+        shard = next(cut(cases, texts))
+        pictures = load_pictures(shard, self.model, self.root)
+        laps["load", 0].append(
+            self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
-    )
+        pixels = pictures.pixels[:_MOST_IMAGES].to(self.model.device)
+        works = {
+            "image": lambda n: adapter.encode_images(pixels[:n]),
+            "text": lambda n: adapter.encode_texts(texts[:n]),
+        }
+        limits = {"image": len(pixels), "text": len(texts)}
+        with torch.inference_mode(), self.model.autocast():
+            for kind, work in works.items():
+                for size in (n for n in SIZES[kind] if n <= max(limits[kind], SIZES[kind][0])):
+                    n = min(size, limits[kind])
+                    laps[kind, size].append(self.clock(lambda w=work, n=n: w(n), n))  # type: ignore[misc]
+            image, text = adapter.encode_images(pixels[:1]), adapter.encode_texts(texts[:1])
+            for size in sorted({*SIZES["decode"], self.batch_size}):
+                rows = torch.zeros(size, dtype=torch.int64, device=self.model.device)
+                pair = select(image, rows), select(text, rows)
+                laps["decode", size].append(self.clock(lambda p=pair: adapter.decode(*p), size))  # type: ignore[misc]
+            logits = adapter.decode(*pair).float()
+        tally = Tally(shard, pictures, Metric(), self.model)
+        counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)
+        laps["count", 0].append(counting)
 
-
-def _plain(
-    model: LoadedModel,
-    images: Sequence[NDArray[np.uint8]],
-    prompts: Sequence[str],
-    size: int,
-    n_cases: int,
-) -> float:
-    """Seconds per case of the full forward at one batch size."""
-    batches = max(1, n_cases // size)
-    pixels = torch.stack([model.adapter.preprocess(images[i % len(images)]) for i in range(size)])
-    pixels = pixels.to(model.device)
-    texts = [prompts[i % len(prompts)] for i in range(size)]
-
-    def work() -> None:
-        for _ in range(batches):
-            forward(model, pixels, texts)
-
-    return _clock(model, work) / (batches * size)
-
-
-def _parts(
-    model: LoadedModel, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]
-) -> tuple[float, float, float]:
-    """Seconds per image, text and decode, each at its best batch size."""
-    adapter = model.adapter
-    pixels = torch.stack([adapter.preprocess(image) for image in images[:8]]).to(model.device)
-    texts = list(prompts)
-    with torch.inference_mode(), model.autocast():
-        image_features = adapter.encode_images(pixels[:1])
-        text_features = adapter.encode_texts(texts[:1])
-    best = [float("inf")] * 3
-    for size in BATCHES:
-        zeros = torch.zeros(size, dtype=torch.int64, device=model.device)
-        repeated = (select(image_features, zeros), select(text_features, zeros))
-        works: list[tuple[int, Callable[[], object]]] = []
-        if size <= len(pixels):
-            works.append((0, lambda n=size: adapter.encode_images(pixels[:n])))  # type: ignore[misc]
-        works.append((1, lambda n=size: adapter.encode_texts(_cycle(texts, n))))  # type: ignore[misc]
-        works.append((2, lambda f=repeated: adapter.decode(*f)))  # type: ignore[misc]
-        for kind, work in works:
-            with torch.inference_mode(), model.autocast():
-                best[kind] = min(best[kind], _clock(model, work) / size)
-    return best[0], best[1], best[2]
-
-
-def _cycle(texts: Sequence[str], n: int) -> list[str]:
-    return [texts[i % len(texts)] for i in range(n)]
+    def time_plain(self, cases: pl.DataFrame, laps: Laps) -> None:
+        """Seconds per case of the full forward, at several batch sizes."""
+        texts = distinct_texts(cases)
+        shard = next(cut(cases, texts))
+        pixels = load_pictures(shard, self.model, self.root).pixels.to(self.model.device)
+        for size in SIZES["plain"]:
+            images = torch.stack([pixels[i % len(pixels)] for i in range(size)])
+            prompts = [texts[i % len(texts)] for i in range(size)]
+            work = lambda i=images, p=prompts: forward(self.model, i, p)  # noqa: E731
+            laps["plain", size].append(self.clock(work, size))

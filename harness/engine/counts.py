@@ -14,12 +14,25 @@ from torch import Tensor
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
     """Pixels that are foreground in both masks, one count a pair."""
-    return torch.logical_and(first, second).sum(dim=(-2, -1))
+    return area(torch.logical_and(first, second))
 
 
 def area(masks: Tensor) -> Tensor:
-    """Foreground pixels of each mask."""
-    return masks.sum(dim=(-2, -1))
+    """Foreground pixels of each mask ``(..., H, W)``, int64 ``(...)``."""
+    if masks.device.type != "cpu":
+        return masks.sum(dim=(-2, -1))
+    # numpy counts bytes that are not zero; torch would first widen each to eight.
+    rows = masks.numpy().reshape(-1, masks.shape[-2] * masks.shape[-1])
+    counts = torch.tensor([np.count_nonzero(row) for row in rows], dtype=torch.int64)
+    return counts.reshape(masks.shape[:-2])
+
+
+def is_finite(logits: Tensor) -> Tensor:
+    """Whether every logit of a mask is a finite number, ``(N, H, W)`` -> bool ``(N,)``."""
+    # A sum is finite only if its terms are, and many times cheaper to look at. It may
+    # overflow where they are finite, so that only a suspicion is looked into.
+    finite = torch.isfinite(logits.sum(dim=(-2, -1)))
+    return finite if finite.all() else torch.isfinite(logits).flatten(1).all(dim=1)
 
 
 def binarise(logits: Tensor, threshold: float) -> Tensor:

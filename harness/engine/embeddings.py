@@ -13,7 +13,7 @@ import torch
 from harness.engine.texts import TEXT_SCHEMA
 from harness.models import EmbedsText, LoadedModel
 
-EDITS_PER_CELL = 40
+EDITS_PERCELL = 40
 """Edits of one probe and attribute that are embedded: enough for their mean, and no more, since
 every text costs a pass through the text tower."""
 
@@ -22,7 +22,8 @@ STORED_SCHEMA = pl.Schema([*TEXT_SCHEMA.items(), ("shift", pl.Float64)])
 """Of ``texts/<model_id>.parquet``: the table of texts with the shifts that were computed."""
 
 _BATCH = 64
-_CELL = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
+CELL = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
+"""Columns of a plan within which edits are counted."""
 
 
 def with_shifts(texts: pl.DataFrame, model: LoadedModel, cases: pl.DataFrame) -> pl.DataFrame:
@@ -39,7 +40,7 @@ def with_shifts(texts: pl.DataFrame, model: LoadedModel, cases: pl.DataFrame) ->
 
 
 def embedding_shifts(model: LoadedModel, cases: pl.DataFrame) -> pl.DataFrame:
-    """Shifts of the first `EDITS_PER_CELL` edits of each probe and attribute.
+    """Shifts of the first `EDITS_PERCELL` edits of each probe and attribute.
 
     Args:
         model: Asked for its text embedding; one without it gives no rows.
@@ -50,10 +51,10 @@ def embedding_shifts(model: LoadedModel, cases: pl.DataFrame) -> pl.DataFrame:
     """
     raw = model.raw
     edits = (
-        cases.select(*_CELL, text="prompt", original_text="original_prompt")
+        cases.select(*CELL, text="prompt", original_text="original_prompt")
         .filter(pl.col("text") != pl.col("original_text"))
         .unique(maintain_order=True)
-        .filter(pl.int_range(pl.len()).over(_CELL) < EDITS_PER_CELL)
+        .filter(pl.int_range(pl.len()).over(CELL) < EDITS_PERCELL)
         .select("text", "original_text")
         .unique(maintain_order=True)
     )

@@ -29,26 +29,40 @@ from harness.models import Features, LoadedModel
 from harness.store import RunStore
 from harness.suites import Metric
 
+READERS = 4
+"""Threads that read pictures; decoding lets go of Python's lock."""
+
 IMAGES_PER_BATCH = 8
+"""Images encoded at once, or fewer where fewer pairs are decoded at once."""
 
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     """Read every image and mask of a shard; failures are kept as messages."""
-    pixels, sizes, errors = [], [], {}
-    for index, name in enumerate(shard.images):
-        try:
-            image = read_image(root / name)
-        except DataError as problem:
-            errors[index] = str(problem)
-            image = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
-        pixels.append(model.adapter.preprocess(image))
-        sizes.append((image.shape[0], image.shape[1]))
-    truths: dict[str, NDArray[np.bool_] | str] = {}
+    place = {name: index for index, name in enumerate(shard.images)}
     by_mask = shard.cases.select("mask", "image").unique(maintain_order=True)
-    for mask, image_name in by_mask.iter_rows():
-        index = shard.images.index(image_name)
-        truths[mask] = _truth(root / mask, sizes[index], errors.get(index))
-    return Pictures(torch.stack(pixels), sizes, truths)
+    with ThreadPoolExecutor(max_workers=READERS) as readers:
+        # One thread preprocesses: adapters need not stand more.
+        images = list(readers.map(lambda name: _image(root / name), shard.images))
+        blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
+        shown = [blank if isinstance(image, str) else image for image in images]
+        errors = [image if isinstance(image, str) else None for image in images]
+        sizes = [(image.shape[0], image.shape[1]) for image in shown]
+        truths = readers.map(
+            lambda row: _truth(root / row[0], sizes[place[row[1]]], errors[place[row[1]]]),
+            by_mask.iter_rows(),
+        )
+        found = dict(zip(by_mask["mask"], truths, strict=True))
+        pixels = [model.adapter.preprocess(image) for image in shown]
+    stacked = torch.stack(pixels)
+    # From pinned memory a device fetches them itself while it computes.
+    return Pictures(stacked.pin_memory() if model.device.type == "cuda" else stacked, sizes, found)
+
+
+def _image(path: Path) -> NDArray[np.uint8] | str:
+    try:
+        return read_image(path)
+    except DataError as problem:
+        return str(problem)
 
 
 def _truth(path: Path, size: tuple[int, int], image_error: str | None) -> NDArray[np.bool_] | str:
@@ -120,6 +134,11 @@ def _prefetched(
         yield waiting[0], waiting[1].result()
 
 
+def evaluate(worker: "Worker", shard: Shard, pictures: Pictures) -> pl.DataFrame:
+    """Scores of one shard; out of memory halves the worker's batches and tries again."""
+    return _with_less_memory(worker, shard, pictures, lambda _: None)
+
+
 def _with_less_memory(
     worker: "Worker", shard: Shard, pictures: Pictures, halved: Callable[[int], None]
 ) -> pl.DataFrame:
@@ -171,8 +190,8 @@ class Worker:
 
     def _encode_images(self, pixels: Tensor) -> Features:
         parts = [
-            self.model.adapter.encode_images(part.to(self.model.device))
-            for part in torch.split(pixels, IMAGES_PER_BATCH)
+            self.model.adapter.encode_images(part.to(self.model.device, non_blocking=True))
+            for part in torch.split(pixels, min(IMAGES_PER_BATCH, self.batch_size))
         ]
         return concatenate(parts)
 

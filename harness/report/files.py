@@ -15,6 +15,7 @@ import polars as pl
 
 from harness.report.markdown import markdown
 from harness.stats.assessment import VERDICTS, Assessment
+from harness.writing import parquet_bytes
 
 SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""
@@ -38,7 +39,7 @@ def write_assessment(
     paths = [folder / f"summary.{kind}" for kind in ("parquet", "json", "md")]
     paths.append(folder / VERDICTS)
     partial = [path.with_name(f".{path.name}.partial") for path in paths]
-    found.summary.write_parquet(partial[0])
+    partial[0].write_bytes(parquet_bytes(found.summary))
     partial[1].write_text(summary_json(found.summary), encoding="utf-8")
     partial[2].write_text(markdown(found, title=title), encoding="utf-8")
     partial[3].write_text(verdicts_json(found), encoding="utf-8")

@@ -1,12 +1,9 @@
 """The command line as a user meets it: verbs, exit codes, interruption."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -93,39 +90,6 @@ def test_a_run_on_corrected_prompts_says_so(call, run_arguments, tmp_path):
 def test_json_is_the_summary(call, run_arguments, tmp_path):
     _, out, _ = call(*run_arguments("--json", "-q"))
     assert json.loads(out) == json.loads((tmp_path / "run" / "summary.json").read_text())
-
-
-def test_a_killed_run_continues_to_the_same_summary(call, run_arguments, photo_root, tmp_path):
-    call(*run_arguments("-q", out="undisturbed", delay_s=0.0))
-    arguments = run_arguments("-q", out="killed", delay_s=0.15)
-    program = (
-        "import harness.engine.shards as s; s.PAIRS_PER_SHARD = 70\n"
-        "from harness.cli import main; main()"
-    )
-    environment = os.environ | {"VLSM_DATA_ROOT": str(photo_root)}
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, cwd=ROOT)
-    scores = tmp_path / "killed" / "scores"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(scores.glob("part-*"))) < 2:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 2 <= len(list(scores.glob("part-*"))) < 6
-
-    again = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-
-    assert again.returncode == 0, again.stderr
-    stored = RunStore(tmp_path / "killed")
-    assert stored.manifest["status"] == "complete"
-    left, right = (
-        json.loads((tmp_path / name / "summary.json").read_text())
-        for name in ("undisturbed", "killed")
-    )
-    # The delay is a setting of the model, so that its id differs; nothing else may.
-    assert re.sub(r"toy[\w-]*@\w+", "ID", json.dumps(left)) == re.sub(
-        r"toy[\w-]*@\w+", "ID", json.dumps(right)
-    )
 
 
 def test_an_interrupted_run_says_that_it_continues(call, run_arguments, monkeypatch):

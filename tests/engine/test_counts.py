@@ -2,13 +2,14 @@
 
 import math
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.counts import binarise, hausdorff_px, resize_mask
+from harness.engine.counts import area, binarise, hausdorff_px, is_finite, overlap, resize_mask
 
 
 @given(
@@ -42,3 +43,27 @@ def test_the_hausdorff_distance_of_two_points_is_their_distance():
 def test_an_empty_mask_has_no_hausdorff_distance():
     empty = torch.zeros(4, 4, dtype=torch.bool)
     assert math.isnan(hausdorff_px(empty, ~empty))
+
+
+masks = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=6).flatmap(
+    lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape))
+)
+
+
+@given(masks)
+def test_counts_are_sums_of_pixels(pair):
+    first, second = map(torch.from_numpy, pair)
+    assert torch.equal(area(first), first.sum(dim=(-2, -1)))
+    assert torch.equal(overlap(first, second), (first & second).sum(dim=(-2, -1)))
+    turned = first.transpose(-2, -1)  # not contiguous
+    assert torch.equal(area(turned), area(first))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_mask_is_finite_when_all_its_logits_are(bad):
+    logits = torch.zeros(4, 3, 5)
+    logits[1, 2, 4] = bad
+    logits[2] = 3e38  # finite, but its sum is not
+    logits[3, 0, 0], logits[3, 0, 1] = bad, -bad
+    assert is_finite(logits).tolist() == [True, False, True, False]
+    assert is_finite(logits[:1]).tolist() == [True]

@@ -31,6 +31,7 @@ class Toy:
         self.fault = settings.get("fault")
         self.delay_s = settings.get("delay_s", 0.0)
         self.limit = settings.get("limit", 12)
+        self.glitch = settings.get("glitch")  # a file: while it exists, logits are NaN
         self.module = torch.nn.Conv2d(3, 8, 5, padding=2)
         self.images_encoded = self.texts_encoded = self.pairs_decoded = 0
         self.batches: list[tuple[int, float]] = []
@@ -68,7 +69,8 @@ class Toy:
             raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
         self.pairs_decoded += n
         self.batches.append((n, float(image_features.maps.sum())))
-        return torch.einsum("nchw,nc->nhw", image_features.maps, text_features.vector)
+        logits = torch.einsum("nchw,nc->nhw", image_features.maps, text_features.vector)
+        return logits * torch.nan if self.glitch and Path(self.glitch).exists() else logits
 
 
 class Box:

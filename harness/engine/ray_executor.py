@@ -1,0 +1,310 @@
+"""Runs a plan on a Ray cluster: workers that hold the model, a driver that holds the run.
+
+A shard of the plan is the unit of work. The driver cuts shards, hands each free worker
+one and names the one after it, whose pictures the worker reads meanwhile; it alone writes
+into the run directory, so that no second writer, and no worker cut off and thought dead,
+can double a case. A worker that dies gives its shards back and is replaced; the driver
+itself may die too, and the same command then continues.
+
+Conventions: batches are cut from the plan alone, as in `harness.engine.local`, so that on
+the same type of device counts are the same bit for bit. The data root and the files of
+the model are read by the workers, at the same paths on every machine.
+"""
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.engine.crew import Crew
+from harness.engine.executors import Advance, Answer, ModelSource, silent
+from harness.engine.ray_worker import Hand, Identity, Job
+from harness.engine.shards import Shard, cut
+from harness.errors import RunError, UsageError
+from harness.store import RunStore
+from harness.suites import Metric
+
+# A shard that takes its worker down this often would take down every other one.
+MOST_DEATHS = 4
+# Clusters that grow on demand take minutes for a machine.
+MOST_WAITING_S = 900.0
+_LOOK_EVERY_S = 10.0
+# Ray would report home, and warn of a variable that it sets itself.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@contextmanager
+def on_cluster(
+    crew: Crew, source: ModelSource, *, root: Path, metric: Metric, texts: list[str]
+) -> Iterator["RayExecutor"]:
+    """Connect to a cluster, or start one here, and take the workers down at the end.
+
+    Raises:
+        UsageError: Ray is not installed, or the address does not answer.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    ray = _import_ray()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if crew.address is None:
+        quiet["include_dashboard"] = False
+    try:
+        ray.init(address=crew.address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as problem:
+        raise UsageError(
+            f"--address: {crew.address!r} does not answer as a Ray cluster "
+            f"({str(problem).splitlines()[0]}). HOST:PORT of a running head node, 'auto', or no "
+            "--address for a cluster on this machine is needed. Start one with `ray start --head`."
+        ) from None
+    try:
+        job = Job(source, root.resolve(), metric, texts)
+        yield RayExecutor(ray, crew, job)
+    finally:
+        ray.shutdown()
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(
+            "--executor ray: Ray is not installed. The extra 'ray' brings it. Install it with "
+            "`pip install 'vlsm-harness[ray]'` on every machine, or use --executor local."
+        ) from None
+    return ray
+
+
+@dataclass(eq=False)
+class _Seat:
+    """A worker and what it has in hand: the shard it evaluates and the one it reads."""
+
+    actor: Any
+    current: Shard | None = None
+    following: Shard | None = None
+
+
+class _Work:
+    """Shards that nobody has in hand: first those given back, then the plan's next."""
+
+    def __init__(self, shards: Iterator[Shard]) -> None:
+        self._shards = shards
+        self._returned: deque[Shard] = deque()
+        self.is_empty = False
+
+    def take(self) -> Shard | None:
+        if self._returned:
+            return self._returned.popleft()
+        found = next(self._shards, None)
+        self.is_empty = found is None
+        return found
+
+    def give_back(self, *shards: Shard | None) -> None:
+        given = [shard for shard in shards if shard is not None]
+        self._returned.extend(given)
+        self.is_empty = self.is_empty and not given
+
+
+@dataclass
+class RayExecutor:
+    """Gives shards to workers and takes their scores."""
+
+    ray: Any
+    crew: Crew
+    job: Job
+    starting: dict[Any, _Seat] = field(default_factory=dict)
+    busy: dict[Any, _Seat] = field(default_factory=dict)
+    idle: list[_Seat] = field(default_factory=list)
+    identities: list[Identity] = field(default_factory=list)
+    failed_starts: int = 0
+
+    def machines(self) -> dict[str, int]:
+        """Workers by host, those included that died."""
+        return dict(Counter(identity.host for identity in self.identities))
+
+    def ask(
+        self, question: Callable[..., Answer], *arguments: Any, advance: Advance | None = None
+    ) -> Answer:
+        """Answered by the first worker that is there; by another one when it dies."""
+        more = {} if advance is None else {"advance": silent}
+        while True:
+            self._wait_for_a_worker()
+            seat = self.idle[0]
+            outcome = self._outcome(seat.actor.answer.remote(question, *arguments, **more))
+            if not isinstance(outcome, _Death):
+                return outcome.value  # type: ignore[no-any-return]
+            self.idle.remove(seat)
+            self._count_failed_start(outcome)
+
+    def execute(
+        self,
+        store: RunStore,
+        *,
+        batch_size: int,
+        advance: Advance = silent,
+        halved: Advance = silent,
+    ) -> None:
+        """Evaluate every case of the stored plan that has no score yet.
+
+        Raises:
+            RunError: A shard takes down every worker that tries it, or the workers do not
+                all hold the same model.
+        """
+        self._wait_for_a_worker()
+        model_id = self.identities[0].model_id
+        settled = store.settled_shards(model_id)
+        shards = cut(store.plan_cases(), self.job.texts)
+        work = _Work(shard for shard in shards if shard.index not in settled)
+        deaths = Counter[int]()
+        self._hand_out(work, batch_size)
+        while self.busy or not work.is_empty:
+            for seat, outcome in self._finished():
+                shard = seat.current
+                assert shard is not None, "a worker that was busy has a shard"
+                if isinstance(outcome, _Death):
+                    deaths[shard.index] += 1
+                    _refuse_deadly(shard, deaths[shard.index], outcome, store)
+                    work.give_back(shard, seat.following)
+                    continue
+                scores, size = outcome.value
+                store.write_part(model_id, shard.index, scores)
+                advance(shard.cases.height)
+                if size < batch_size:
+                    batch_size = size
+                    halved(size)
+                self.idle.append(seat)
+            self._hand_out(work, batch_size)
+
+    def _hand_out(self, work: _Work, batch_size: int) -> None:
+        """Give every free worker a shard and the next one; replace the workers that died."""
+        for seat in list(self.idle):
+            seat.current, seat.following = seat.following or work.take(), None
+            if seat.current is None:
+                continue
+            seat.following = work.take()
+            self.idle.remove(seat)
+            ref = seat.actor.evaluate.remote(seat.current, seat.following, batch_size)
+            self.busy[ref] = seat
+        if not work.is_empty:
+            self._start_workers()
+
+    def _wait_for_a_worker(self) -> None:
+        since = time.monotonic()
+        while not self.idle:
+            self._start_workers()
+            self._finished()
+            if not self.idle and time.monotonic() - since > MOST_WAITING_S:
+                raise RunError(
+                    f"--executor ray: no worker started within {MOST_WAITING_S:.0f} s. A worker "
+                    f"takes one CPU and {self._gpus_per_worker():g} GPUs; the cluster has "
+                    f"{self.ray.cluster_resources()}. Free some of it, or give another "
+                    "--gpus-per-worker."
+                )
+
+    def _start_workers(self) -> None:
+        gpus = self._gpus_per_worker()
+        hand = self.ray.remote(Hand).options(
+            num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=0
+        )
+        for _ in range(
+            self._n_workers(gpus) - len(self.idle) - len(self.busy) - len(self.starting)
+        ):
+            actor = hand.remote(self.job)
+            self.starting[actor.identity.remote()] = _Seat(actor)
+
+    def _gpus_per_worker(self) -> float:
+        """What was asked for; else a whole GPU each, where the cluster has any and may use it."""
+        if self.crew.gpus_per_worker is not None:
+            return self.crew.gpus_per_worker
+        has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
+        return 1.0 if has_gpus and self.job.source.device != "cpu" else 0.0
+
+    def _n_workers(self, gpus_per_worker: float) -> int:
+        if self.crew.workers is not None:
+            return self.crew.workers
+        resources = self.ray.cluster_resources()
+        room = resources.get("CPU", 1.0)
+        if gpus_per_worker:
+            room = min(room, resources.get("GPU", 0.0) / gpus_per_worker)
+        return max(1, int(room))
+
+    def _finished(self) -> "list[tuple[_Seat, _Answer | _Death]]":
+        """Waits until a worker is done, dead or there; admits those that are there."""
+        pending = [*self.busy, *self.starting]
+        done, _ = self.ray.wait(pending, num_returns=1, timeout=_LOOK_EVERY_S)
+        found = []
+        for ref in done:
+            outcome = self._outcome(ref)
+            if ref in self.busy:
+                found.append((self.busy.pop(ref), outcome))
+            elif isinstance(outcome, _Death):
+                self.starting.pop(ref)
+                self._count_failed_start(outcome)
+            else:
+                self._admit(outcome.value)
+                self.idle.append(self.starting.pop(ref))
+        return found
+
+    def _outcome(self, ref: Any) -> "_Answer | _Death":
+        """What came of a call; what the model itself raised is raised here."""
+        try:
+            return _Answer(self.ray.get(ref))
+        except self.ray.exceptions.RayTaskError as problem:
+            raise problem.cause from None
+        except (
+            self.ray.exceptions.RayActorError,
+            self.ray.exceptions.ObjectLostError,
+            self.ray.exceptions.WorkerCrashedError,
+            self.ray.exceptions.OutOfMemoryError,
+            self.ray.exceptions.NodeDiedError,
+        ) as problem:
+            return _Death(str(problem).strip().splitlines()[0])
+
+    def _admit(self, identity: Identity) -> None:
+        """All workers must hold the same model and see the data."""
+        if not identity.sees_root:
+            raise RunError(
+                f"--data-root: {self.job.root} does not exist on {identity.host}. Every worker "
+                "reads pictures and masks at this path. Mount the folder there, or give a path "
+                "that all machines share."
+            )
+        first = self.identities[0] if self.identities else identity
+        if (identity.model_id, identity.device) != (first.model_id, first.device):
+            raise RunError(
+                f"--executor ray: {identity.host} holds {identity.model_id} on {identity.device}, "
+                f"{first.host} {first.model_id} on {first.device}. All workers must hold the same "
+                "model on the same type of device. Give --device and --dtype, and install the "
+                "same version and files everywhere."
+            )
+        self.failed_starts = 0
+        self.identities.append(identity)
+
+    def _count_failed_start(self, death: "_Death") -> None:
+        self.failed_starts += 1
+        if self.failed_starts >= MOST_DEATHS:
+            raise RunError(
+                f"--executor ray: {self.failed_starts} workers died one after another before they "
+                f"had any work ({death.reason}). A worker loads the whole model. Give fewer "
+                "--workers, or machines with more memory; the same command then continues."
+            )
+
+
+class _Answer(NamedTuple):
+    value: Any
+
+
+class _Death(NamedTuple):
+    reason: str
+
+
+def _refuse_deadly(shard: Shard, times: int, death: _Death, store: RunStore) -> None:
+    if times >= MOST_DEATHS:
+        raise RunError(
+            f"{store.folder}: {times} workers died while they evaluated {shard.images[0]} and its "
+            f"neighbours ({death.reason}). A worker needs memory for the model and one batch. "
+            "Give a smaller --batch-size or machines with more memory; --executor local shows "
+            "what the model says."
+        )
