@@ -13,7 +13,7 @@ import torch
 from harness.engine.texts import TEXT_SCHEMA
 from harness.models import EmbedsText, LoadedModel
 
-EDITS_PERCELL = 40
+EDITS_PER_CELL = 40
 """Edits of one probe and attribute that are embedded: enough for their mean, and no more, since
 every text costs a pass through the text tower."""
 
@@ -40,7 +40,7 @@ def with_shifts(texts: pl.DataFrame, model: LoadedModel, cases: pl.DataFrame) ->
 
 
 def embedding_shifts(model: LoadedModel, cases: pl.DataFrame) -> pl.DataFrame:
-    """Shifts of the first `EDITS_PERCELL` edits of each probe and attribute.
+    """Shifts of the first `EDITS_PER_CELL` edits of each probe and attribute.
 
     Args:
         model: Asked for its text embedding; one without it gives no rows.
@@ -54,7 +54,7 @@ def embedding_shifts(model: LoadedModel, cases: pl.DataFrame) -> pl.DataFrame:
         cases.select(*CELL, text="prompt", original_text="original_prompt")
         .filter(pl.col("text") != pl.col("original_text"))
         .unique(maintain_order=True)
-        .filter(pl.int_range(pl.len()).over(CELL) < EDITS_PERCELL)
+        .filter(pl.int_range(pl.len()).over(CELL) < EDITS_PER_CELL)
         .select("text", "original_text")
         .unique(maintain_order=True)
     )

@@ -174,7 +174,7 @@ def _texts(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame
 
 def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
     around = manifest["environment"]
-    own = ("device", "precision", "batch_size", "halved_to", "shard_size", "hardware")
+    own = ("device", "precision", "batch_size", "halved_to", "shard_size")
     metric = type("Metric", (), manifest["metric"])
     return RunFacts.model_validate(
         {
@@ -187,6 +187,8 @@ def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
             **{k: around[k] for k in ("harness", "git_commit", "python", "platform", "at")},
             "libraries": around["libraries"],
             **{key: entry[key] for key in own if key in entry},
+            # The names of the machines are nobody's business.
+            "hardware": {k: entry["hardware"][k] for k in ("device_name", "threads")},
             "notes": [str(note)[:2000] for note in entry.get("notes", [])],
         }
     )

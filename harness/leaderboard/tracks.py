@@ -225,7 +225,7 @@ def truth_sha256(truth: pl.DataFrame) -> str:
     Example:
         >>> row = ("a", "test", "1.png", 10, 4, 5)
         >>> truth_sha256(pl.DataFrame([row], schema=TRUTH_SCHEMA, orient="row"))[:8]
-        '53bb3e35'
+        '6a7256a2'
     """
     rows = truth.select(TRUTH_SCHEMA.names()).sort(*SAMPLE).rows()
     return hashlib.sha256(canonical(rows)).hexdigest()
