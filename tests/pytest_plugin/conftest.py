@@ -88,7 +88,9 @@ def inner(place, monkeypatch):
     """Run pytest with the plugin in this process: what torch costs is paid once."""
 
     def run(*arguments, model="card.yaml"):
-        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+        # On CI pytest prints what failed once more, whole, in its summary.
+        for name in ("PYTEST_XDIST_WORKER", "CI", "BUILD_NUMBER"):
+            monkeypatch.delenv(name, raising=False)
         options = ["--vlsm-model", model, "--vlsm-random-weights"] if model else []
         return place.runpytest_inprocess(
             "-p", "harness.pytest_plugin", "-ra", *options, *map(str, arguments)
