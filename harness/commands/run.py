@@ -340,6 +340,7 @@ def _executor(
         root=root,
         metric=suite.metric,
         texts=distinct_texts(plan.cases),
+        kept_masks=conditions.kept_masks,
     ) as executor:
         yield executor
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.album import Album
 from harness.engine.crew import Crew
 from harness.engine.executors import Advance, Answer, ModelSource, silent
-from harness.engine.ray_worker import Hand, Identity, Job
+from harness.engine.ray_worker import Evaluated, Hand, Identity, Job
 from harness.engine.shards import Shard, cut
 from harness.errors import RunError, UsageError
 from harness.store import RunStore
@@ -39,7 +40,13 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": 
 
 @contextmanager
 def on_cluster(
-    crew: Crew, source: ModelSource, *, root: Path, metric: Metric, texts: list[str]
+    crew: Crew,
+    source: ModelSource,
+    *,
+    root: Path,
+    metric: Metric,
+    texts: list[str],
+    kept_masks: int = 0,
 ) -> Iterator["RayExecutor"]:
     """Connect to a cluster, or start one here, and take the workers down at the end.
 
@@ -61,7 +68,7 @@ def on_cluster(
             "--address for a cluster on this machine is needed. Start one with `ray start --head`."
         ) from None
     try:
-        job = Job(source, root.resolve(), metric, texts)
+        job = Job(source, root.resolve(), metric, texts, kept_masks)
         yield RayExecutor(ray, crew, job)
     finally:
         ray.shutdown()
@@ -158,6 +165,8 @@ class RayExecutor:
         settled = store.settled_shards(model_id)
         shards = cut(store.plan_cases(), self.job.texts)
         work = _Work(shard for shard in shards if shard.index not in settled)
+        kept_masks = self.job.kept_masks
+        album = Album(store.folder, model_id, k=kept_masks) if kept_masks else None
         deaths = Counter[int]()
         self._hand_out(work, batch_size)
         while self.busy or not work.is_empty:
@@ -169,12 +178,15 @@ class RayExecutor:
                     _refuse_deadly(shard, deaths[shard.index], outcome, store)
                     work.give_back(shard, seat.following)
                     continue
-                scores, size = outcome.value
-                store.write_part(model_id, shard.index, scores)
+                done: Evaluated = outcome.value
+                if album is not None:
+                    # Before the part: what is lost in between is evaluated, and offered, again.
+                    album.add(done.kept)
+                store.write_part(model_id, shard.index, done.scores)
                 advance(shard.cases.height)
-                if size < batch_size:
-                    batch_size = size
-                    halved(size)
+                if done.batch_size < batch_size:
+                    batch_size = done.batch_size
+                    halved(batch_size)
                 self.idle.append(seat)
             self._hand_out(work, batch_size)
 

@@ -8,11 +8,13 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from harness.album import Kept, Selection
 from harness.engine.executors import Answer, ModelSource
 from harness.engine.local import Worker, evaluate, load_pictures
 from harness.engine.shards import Shard
@@ -32,12 +34,21 @@ class Identity(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What every worker of a model needs."""
+    """What every worker of a model needs; `kept_masks` are the cases a group of an album."""
 
     source: ModelSource
     root: Path
     metric: Metric
     texts: list[str]
+    kept_masks: int = 0
+
+
+class Evaluated(NamedTuple):
+    """What a worker gives back for a shard."""
+
+    scores: pl.DataFrame
+    batch_size: int
+    kept: list[Kept]
 
 
 class Hand:
@@ -71,20 +82,26 @@ class Hand:
         """``question(model, *arguments)``."""
         return question(self._model, *arguments, **more)
 
-    def evaluate(
-        self, shard: Shard, following: Shard | None, batch_size: int
-    ) -> tuple[pl.DataFrame, int]:
-        """Scores of a shard, and the batch size that fitted; reads `following` meanwhile."""
+    def evaluate(self, shard: Shard, following: Shard | None, batch_size: int) -> Evaluated:
+        """Scores of a shard, the batch size that fitted, what an album may keep.
+
+        The pictures of `following` are read meanwhile.
+        """
         if self._worker is None:
             self._worker = Worker(
                 self._model, self._job.texts, metric=self._job.metric, batch_size=batch_size
             )
+            self._worker.known = Selection(self._job.kept_masks) if self._job.kept_masks else None
         reading = self._ahead.pop(shard.index, None) or self._read(shard)
         self._ahead.clear()  # a shard that was taken back
         if following is not None:
             self._ahead[following.index] = self._read(following)
         scores = evaluate(self._worker, shard, reading.result())
-        return scores, self._worker.batch_size
+        if self._worker.known is not None:
+            # What this worker has seen sets its bar; the driver chooses among all of them.
+            for kept in self._worker.kept:
+                self._worker.known.offer(replace(kept, masks=None))
+        return Evaluated(scores, self._worker.batch_size, self._worker.kept)
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

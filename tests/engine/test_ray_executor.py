@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.album import mask_paths, read_album
 from harness.engine.crew import Crew, chosen_crew
 from harness.engine.executors import Local, ModelSource
 from harness.engine.ray_executor import MOST_DEATHS, RayExecutor, on_cluster
@@ -135,6 +136,22 @@ def test_a_cluster_counts_what_one_process_counts(driven):
     assert sum(told) == driven.plan.cases.height
     assert len(ray.actors) == 3
     assert sum(executor.machines().values()) == len(executor.identities) <= 3
+
+
+@pytest.mark.parametrize("fate", [[], [False] * 4 + [True]])
+def test_a_cluster_keeps_the_masks_that_one_process_keeps(driven, fate):
+    """Whoever saw a case, and in whatever order: the album is chosen by the cases alone."""
+    alone, many = driven.store("alone"), driven.store("many")
+    model = driven.job().source.load()
+    Local(model, driven.root, driven.metric, kept_masks=2).execute(alone, batch_size=16)
+    job = driven.job()._replace(kept_masks=2)
+    RayExecutor(PretendedRay(fate), Crew(), job).execute(many, batch_size=16)
+    albums = [read_album(store.folder, model.model_id) for store in (alone, many)]
+    assert len(albums[0]) > 10
+    assert albums[0] == albums[1]
+    for kept in albums[0]:
+        own, other = (mask_paths(s.folder, model.model_id, kept) for s in (alone, many))
+        assert [p.read_bytes() for p in own] == [p.read_bytes() for p in other]
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
