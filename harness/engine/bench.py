@@ -199,6 +199,7 @@ def _best(laps: Laps, kind: str, clock: int) -> float:
 def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
     for start in range(0, n_pairs, len(logits)):
         tally.add(start, logits[: n_pairs - start])
+    tally.finish()
 
 
 @dataclass(frozen=True)

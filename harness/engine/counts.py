@@ -29,6 +29,8 @@ def area(masks: Tensor) -> Tensor:
 
 def is_finite(logits: Tensor) -> Tensor:
     """Whether every logit of a mask is a finite number, ``(N, H, W)`` -> bool ``(N,)``."""
+    if logits.device.type != "cpu":
+        return torch.isfinite(logits).flatten(1).all(dim=1)  # nothing that waits for the device
     # A sum is finite only if its terms are, and many times cheaper to look at. It may
     # overflow where they are finite, so that only a suspicion is looked into.
     finite = torch.isfinite(logits.sum(dim=(-2, -1)))

@@ -179,14 +179,16 @@ class Worker:
             features = self._encode_images(pictures.pixels)
             sketch = Sketch(shard.cases, self.known) if self.known else None
             tally = Tally(shard, pictures, self.metric, self.model, sketch)
-            for start in range(0, len(shard.pairs), self.batch_size):
-                batch = shard.pairs[start : start + self.batch_size]
-                images = torch.from_numpy(batch[:, 0].copy()).to(self.model.device)
-                texts = self._texts.rows(torch.from_numpy(batch[:, 1].copy()))
-                logits = self.model.adapter.decode(select(features, images), texts)
+            pairs = torch.from_numpy(shard.pairs)
+            images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
+            for start in range(0, len(pairs), self.batch_size):
+                own = slice(start, start + self.batch_size)
+                texts = self._texts.rows(places[own].contiguous())
+                logits = self.model.adapter.decode(select(features, images[own]), texts)
                 tally.add(start, logits.float())
+            scores = tally.frame()
         self.kept = sketch.kept() if sketch else []
-        return tally.frame()
+        return scores
 
     def _encode_images(self, pixels: Tensor) -> Features:
         parts = [

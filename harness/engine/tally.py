@@ -3,12 +3,15 @@
 Conventions: counts are pixels, one column each of `COUNTS`, -1 where there is none.
 A case is counted in the batch that brings the later one of its two masks, the
 variant's and the original's: a variant of one sample may be the original prompt of
-another sample of the same image, and then stands before its own original.
+another sample of the same image, and then stands before its own original. On a CUDA device
+counts are read a batch later than they are asked for, so that it never waits for this process:
+while the counts of one batch are on their way the next one is being decoded.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -42,6 +45,24 @@ class Pictures:
     truths: Mapping[str, NDArray[np.bool_] | str]
 
 
+class _Asked(NamedTuple):
+    """Counts of some cases that may still be on their way from the device.
+
+    `fine` says of the pairs from `first` on whether their logits are finite, `five` are the
+    first columns of `COUNTS`, `named` the last two of the cases at `named_rows`; `masks` are the
+    cases' own, their originals' and the truths.
+    """
+
+    first: int
+    fine: Tensor
+    cases: list[int]
+    five: Tensor
+    named_rows: list[int]
+    named: Tensor
+    masks: tuple[Tensor, Tensor, Tensor] | None
+    arrival: "torch.cuda.Event | None"
+
+
 class Tally:
     """The counts of one shard."""
 
@@ -72,18 +93,27 @@ class Tally:
         self._sizes = np.zeros((n, 2), dtype=np.int32)
         self._hausdorff = np.full(n, math.nan)
         self._errors: dict[int, str] = {}
+        self._asked: list[_Asked] = []
 
     def add(self, start: int, logits: Tensor) -> None:
         """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order."""
-        for offset, fine in enumerate(is_finite(logits).tolist()):
-            if not fine:
-                self._unusable.add(start + offset)
+        fine = is_finite(logits)
+        asked = []
         for first, masks in self._masks_of(start, logits):
             for pair in range(first, first + len(masks)):
                 if pair in self._originals:
                     # A view would keep its whole batch in memory until the shard is done.
                     self._kept[pair] = masks[pair - first].clone()
-            self._count(first, masks)
+            own = fine[first - start : first - start + len(masks)]
+            asked.append(self._ask(first, masks, own))
+        self.finish()
+        self._asked = asked
+
+    def finish(self) -> None:
+        """Read the counts that are still on their way."""
+        for asked in self._asked:
+            self._take(asked)
+        self._asked = []
 
     def _masks_of(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Masks at the metric's resolution; images of unequal size come one by one."""
@@ -97,11 +127,13 @@ class Tally:
             )
             yield start + offset, binarise(native[0], self._model.card.threshold)
 
-    def _count(self, first: int, masks: Tensor) -> None:
+    def _ask(self, first: int, masks: Tensor, fine: Tensor) -> _Asked:
+        """Start the counts of all cases that are due, and their way to this process."""
         due = [c for pair in range(first, first + len(masks)) for c in self._due.get(pair, [])]
-        cases = [case for case in due if self._is_usable(case)]
+        cases = [case for case in due if self._has_truth(case)]
         if not cases:
-            return
+            nothing = torch.empty(0, dtype=torch.int64)
+            return _Asked(first, _on_host(fine), [], nothing, [], nothing, None, _arrival(fine))
         chosen = torch.stack([self._mask(self._pair[case], first, masks) for case in cases])
         height, width = int(chosen.shape[-2]), int(chosen.shape[-1])
         truths = torch.stack([self._truth(self._names[c], height, width) for c in cases])
@@ -113,34 +145,77 @@ class Tally:
             overlap(chosen, originals),
             area(originals),
         ]
-        self._counts[cases, :5] = torch.stack(columns, dim=1).cpu().numpy()
-        self._sizes[cases] = height, width
-        lost = [case for case in cases if self._original[case] in self._unusable]
-        self._counts[lost, 3:5] = NONE
-        self._count_further(cases, chosen, truths)
-        if self._sketch is not None:
-            self._sketch.take(cases, self._counts, (chosen, originals, truths))
+        rows, named = self._named_counts(cases, chosen)
+        return _Asked(
+            first,
+            _on_host(fine),
+            cases,
+            _on_host(torch.stack(columns, dim=1)),
+            rows,
+            _on_host(named),
+            (chosen, originals, truths),
+            _arrival(fine),
+        )
 
-    def _count_further(self, cases: list[int], chosen: Tensor, truths: Tensor) -> None:
-        """What only some cases or suites have: named targets and distances."""
-        for row, case in enumerate(cases):
-            named = self._named.get(case)
-            if named is not None and not isinstance(self._pictures.truths[named], str):
-                target = self._truth(named, int(chosen.shape[-2]), int(chosen.shape[-1]))
-                self._counts[case, 5] = int(overlap(chosen[row], target))
-                self._counts[case, 6] = int(area(target))
-            if "hausdorff" in self._metric.columns:
-                self._hausdorff[case] = hausdorff_px(chosen[row], truths[row])
+    def _named_counts(self, cases: list[int], chosen: Tensor) -> tuple[list[int], Tensor]:
+        """Overlap with the named target's mask and its area, of the rows that have one."""
+        names = [self._named.get(case) for case in cases]
+        named = {
+            row: name
+            for row, name in enumerate(names)
+            if name is not None and not isinstance(self._pictures.truths[name], str)
+        }
+        if not named:
+            return [], torch.empty((0, 2), dtype=torch.int64)
+        height, width = int(chosen.shape[-2]), int(chosen.shape[-1])
+        targets = torch.stack([self._truth(name, height, width) for name in named.values()])
+        own = torch.stack([chosen[row] for row in named])
+        return list(named), torch.stack([overlap(own, targets), area(targets)], dim=1)
+
+    def _take(self, asked: _Asked) -> None:
+        """Put counts in their places once they are here; sort out logits that are no numbers."""
+        if asked.arrival is not None:
+            asked.arrival.synchronize()
+        for offset, fine in enumerate(asked.fine.tolist()):
+            if not fine:
+                self._unusable.add(asked.first + offset)
+        if asked.masks is None:
+            return
+        self._counts[asked.cases, :5] = asked.five.numpy()
+        self._counts[[asked.cases[row] for row in asked.named_rows], 5:] = asked.named.numpy()
+        self._sizes[asked.cases] = asked.masks[0].shape[-2:]
+        usable = [row for row, case in enumerate(asked.cases) if self._is_finite(case)]
+        kept = {asked.cases[row] for row in usable}
+        self._counts[[case for case in asked.cases if case not in kept]] = NONE
+        lost = [case for case in kept if self._original[case] in self._unusable]
+        self._counts[lost, 3:5] = NONE
+        self._measure(asked, usable)
+
+    def _measure(self, asked: _Asked, usable: list[int]) -> None:
+        """What needs the masks themselves: distances, where asked for, and what is kept."""
+        assert asked.masks is not None, "cases have masks"
+        chosen, _, truths = asked.masks
+        if "hausdorff" in self._metric.columns:
+            for row in usable:
+                self._hausdorff[asked.cases[row]] = hausdorff_px(chosen[row], truths[row])
+        if self._sketch is not None and usable:
+            masks = asked.masks
+            if len(usable) < len(asked.cases):
+                masks = masks[0][usable], masks[1][usable], masks[2][usable]
+            self._sketch.take([asked.cases[row] for row in usable], self._counts, masks)
 
     def _mask(self, pair: int, first: int, masks: Tensor) -> Tensor:
         """The mask of a pair of this batch, or of an original prompt before it."""
         return masks[pair - first] if pair >= first else self._kept[pair]
 
-    def _is_usable(self, case: int) -> bool:
+    def _has_truth(self, case: int) -> bool:
         truth = self._pictures.truths[self._names[case]]
         if isinstance(truth, str):
             self._errors[case] = truth
-        elif self._pair[case] in self._unusable:
+        return case not in self._errors
+
+    def _is_finite(self, case: int) -> bool:
+        if self._pair[case] in self._unusable:
             text = self._shard.cases["prompt"][case]
             self._errors[case] = (
                 f"{self._model.model_id}: logits for {text!r} are not finite. Every logit must be "
@@ -159,6 +234,7 @@ class Tally:
 
     def frame(self) -> pl.DataFrame:
         """The scores, in the order of the shard's cases."""
+        self.finish()
         n = self._shard.cases.height
         failed = np.isin(np.arange(n), list(self._errors))
         columns: dict[str, object] = {
@@ -197,6 +273,22 @@ class Tally:
         return np.where(
             failed, math.nan, iou(tp, n_pred, n_gt, empty=EMPTY_SCORES[self._metric.empty])
         )
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """The same in this process's memory; from a CUDA device it is only on its way."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def _arrival(tensor: Tensor) -> "torch.cuda.Event | None":
+    """What says that all is here that was sent before; None where nothing is on its way."""
+    if tensor.device.type != "cuda":
+        return None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event
 
 
 def _named_masks(shard: Shard) -> dict[int, str]:
