@@ -5,9 +5,13 @@ Conventions: a chart is drawn in the palette's light colours at the size in whic
 are SVG without script; on a page their colours are variables and follow the theme.
 """
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +51,7 @@ class Figure:
         panels: The charts.
         data: Every figure that is drawn.
         columns: Panels side by side in a written picture.
+        svgs: What another process draws meanwhile (`Draughtsman`).
     """
 
     name: str
@@ -55,6 +60,7 @@ class Figure:
     panels: tuple[Panel, ...]
     data: pl.DataFrame
     columns: int = 3
+    svgs: "Future[list[str]] | None" = field(default=None, compare=False, repr=False)
 
     @property
     def csv(self) -> str:
@@ -64,8 +70,9 @@ class Figure:
     @property
     def drawings(self) -> "Iterator[Markup]":
         """Each panel as SVG for a page."""
-        for place, panel in enumerate(self.panels):
-            yield drawing(panel, f"{self.name}-{place}")
+        made = self.svgs.result() if self.svgs else map(_svg, map(specification, self.panels))
+        for place, (panel, svg) in enumerate(zip(self.panels, made, strict=True)):
+            yield placed(panel, svg, f"{self.name}-{place}")
 
     def chart(self) -> Any:
         """All panels as one Altair chart."""
@@ -140,11 +147,15 @@ def specification(panel: Panel, *, title: bool = True) -> dict[str, Any]:
 
 
 def drawing(panel: Panel, name: str, *, title: bool = True) -> "Markup":
-    """A panel as SVG for a page: named, in the theme's colours, its ids its own."""
+    """A panel as SVG for a page."""
+    return placed(panel, _svg(specification(panel, title=title)), name)
+
+
+def placed(panel: Panel, svg: str, name: str) -> "Markup":
+    """A drawn panel for a page: named, in the theme's colours, its ids its own."""
     from markupsafe import Markup, escape
 
     numbers: dict[str, int] = {}
-    svg = _svg(specification(panel, title=title))
     svg = re.sub("<[^>]+>", lambda tag: _own(tag[0], name, numbers), svg)
     told = (
         f'role="img" aria-labelledby="{name}-t {name}-d"><title id="{name}-t">'
@@ -172,6 +183,43 @@ def _svg(spec: dict[str, Any]) -> str:
     import vl_convert
 
     return str(vl_convert.vegalite_to_svg(spec))
+
+
+_DRAW = """
+import json, sys, vl_convert
+for line in sys.stdin:
+    print(json.dumps([vl_convert.vegalite_to_svg(spec) for spec in json.loads(line)]), flush=True)
+"""
+
+
+class Draughtsman:
+    """Draws figures in another process while this one goes on.
+
+    Drawing holds Python's lock, so that a thread alone would not do. The interpreter is started
+    bare, so that it does not matter what the program around this one is.
+    """
+
+    def __enter__(self) -> "Draughtsman":
+        command = [sys.executable, "-I", "-c", _DRAW]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._pool = ThreadPoolExecutor(max_workers=1)  # answers come in the order of questions
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self._process.communicate()
+
+    def ahead(self, figure: Figure) -> Figure:
+        """The same figure, its panels being drawn."""
+        specs = [specification(panel) for panel in figure.panels]
+        return replace(figure, svgs=self._pool.submit(self._drawn, json.dumps(specs)))
+
+    def _drawn(self, specs: str) -> list[str]:
+        assert self._process.stdin is not None, "both ends are pipes"
+        assert self._process.stdout is not None, "both ends are pipes"
+        self._process.stdin.write(f"{specs}\n".encode())
+        self._process.stdin.flush()
+        return [str(svg) for svg in json.loads(self._process.stdout.readline())]
 
 
 def write_figure(figure: Figure, folder: Path) -> list[Path]:

@@ -5,13 +5,14 @@ of the run, so that equal runs give equal pages. Big pictures stand in a folder 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report import sheets
 from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
+from harness.report.figure import Draughtsman, Figure
 from harness.report.freshness import made_from
 from harness.report.gallery import FULL, gallery
 from harness.report.headline import TONES, headlines
@@ -20,6 +21,8 @@ from harness.report.page import rendered
 from harness.report.scatter import agreement_figure, away_figure
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from harness.report.loaded import LoadedRun
 
 
@@ -41,35 +44,38 @@ def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> P
 
 def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | None = None) -> str:
     """The text of the page; arguments as of `write_report`."""
-    pictures = gallery(run, images=images, folder=folder)
-    return rendered(
-        "report.html.j2",
-        title=run.title,
-        run=run,
-        heads=headlines(run, pictures.cases),
-        gallery=pictures,
-        tones=TONES,
-        made_from=made_from(run.suite, str(run.manifest.get("plan_sha256", ""))),
-        facts=facts(run),
-        models=model_facts(run),
-        **_figures(run),
-        **_tables(run),
-    )
+    effects = word_effects(run.store, run.suite)
+    with Draughtsman() as draughtsman:
+        figures = {
+            name: figure and draughtsman.ahead(figure) for name, figure in _figures(run, effects)
+        }
+        pictures = gallery(run, images=images, folder=folder)
+        return rendered(
+            "report.html.j2",
+            title=run.title,
+            run=run,
+            heads=headlines(run, pictures.cases),
+            gallery=pictures,
+            tones=TONES,
+            made_from=made_from(run.suite, str(run.manifest.get("plan_sha256", ""))),
+            facts=facts(run),
+            models=model_facts(run),
+            **figures,
+            **_tables(run),
+            words_table=sheets.words_sheet(effects, run.names) if effects.height else None,
+        )
 
 
-def _figures(run: "LoadedRun") -> dict[str, Any]:
+def _figures(run: "LoadedRun", effects: "pl.DataFrame") -> Iterator[tuple[str, Figure | None]]:
+    """Each figure as soon as it is there; None where the run has no data for it."""
     summary, names = run.summary, run.names
     controls = frozenset(m["model_id"] for m in run.models if m.get("control"))
-    effects = word_effects(run.store, run.suite)
-    return {
-        "map": run.listening_map(),
-        "attributes": attribute_figure(summary, names),
-        "ladder": ladder_figure(summary, run.suite, names, controls),
-        "away": away_figure(summary, names),
-        "agreement": agreement_figure(summary, names),
-        "words": word_figure(effects, names),
-        "words_table": sheets.words_sheet(effects, names) if effects.height else None,
-    }
+    yield "map", run.listening_map()
+    yield "attributes", attribute_figure(summary, names)
+    yield "ladder", ladder_figure(summary, run.suite, names, controls)
+    yield "away", away_figure(summary, names)
+    yield "agreement", agreement_figure(summary, names)
+    yield "words", word_figure(effects, names)
 
 
 def _tables(run: "LoadedRun") -> dict[str, Any]:
