@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.store import write_parquet
+from harness.writing import write_parquet, writing
 
 WORST, STEADY = "worst", "steady"
 DEFAULT_KEPT = 2
@@ -144,9 +144,20 @@ class Album:
         """Take what a shard offers and write what is new: pictures first, then the index."""
         if not any([self.selection.offer(one) for one in kept]):
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         whole = self.selection.all()
         wanted = {name for one in whole for name in names_of(one)}
+        with writing(self._folder):
+            self._save(whole)
+        rows = [_row(one) for one in whole]
+        write_parquet(self._index, pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row"))
+        with writing(self._folder):
+            for name in self._written - wanted:
+                (self._folder / name).unlink(missing_ok=True)
+        self._written &= wanted
+        self.selection.forget_masks()
+
+    def _save(self, whole: Iterable[Kept]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         for one in whole:
             if one.masks is None:
                 continue
@@ -154,12 +165,6 @@ class Album:
                 if name not in self._written:
                     mask.save(self._folder / name)
                     self._written.add(name)
-        rows = [_row(one) for one in whole]
-        write_parquet(self._index, pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row"))
-        for name in self._written - wanted:
-            (self._folder / name).unlink(missing_ok=True)
-        self._written &= wanted
-        self.selection.forget_masks()
 
 
 def names_of(kept: Kept) -> tuple[str, str, str]:

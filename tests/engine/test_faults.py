@@ -310,18 +310,22 @@ def test_interrupted_at_random_moments(run):
     check_nothing_lost(stopped.folder, peaceful.folder)
 
 
+def disk_free(disk):
+    return shutil.disk_usage(disk).free
+
+
 @pytest.mark.slow
 def test_a_disk_that_runs_full_and_is_cleared(run, tmp_path):
     peaceful = run("peaceful")
     assert peaceful.finish()[0] == 0
-    with small_disk(tmp_path / "disk", "400k") as disk:
+    with small_disk(tmp_path / "disk", "4m") as disk:
         full = run(str(disk / "run"))
         full.folder.mkdir()
         codes = []
-        for room in (380, 330, 300, 260, 200, 100):
+        for room in (20, 70, 100, 250, 500, 900):
             ballast = disk / "ballast"
             ballast.unlink(missing_ok=True)
-            ballast.write_bytes(b"0" * room * 1024)
+            ballast.write_bytes(b"0" * (disk_free(disk) - room * 1024))
             code, err = full.finish()
             codes.append(code)
             if code:
