@@ -57,7 +57,7 @@ def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> 
     _check(denominator, draws)
     starts = range(0, denominator.shape[1], _COLUMNS)
     chunks = [slice(start, start + _COLUMNS) for start in starts]
-    return _joined([_one_way(numerator[:, c], denominator[:, c], draws) for c in chunks])
+    return joined([_one_way(numerator[:, c], denominator[:, c], draws) for c in chunks])
 
 
 def crossed_intervals(
@@ -102,7 +102,7 @@ def crossed_inference(
     # every one of ours; numpy lets go of the lock.
     limits = threadpool_limits(1, user_api="blas")
     with limits, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return _joined(list(pool.map(solve, chunks)))
+        return joined(list(pool.map(solve, chunks)))
 
 
 class _Linearised(NamedTuple):
@@ -127,7 +127,7 @@ def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Inference:
     estimate, total, residual = _linearised(numerator, denominator)
     products = [denominator, residual, residual**2, residual * denominator, denominator**2]
     sums = np.hstack(products)
-    correction = _correction(len(denominator))
+    factor = correction(len(denominator))
     shifts, errors = np.empty((2, draws.count, denominator.shape[1]))
     for rows, weights in draws.blocks():
         below, r, rr, rd, dd = np.split(weights @ sums, 5, axis=1)
@@ -135,10 +135,10 @@ def _one_way(numerator: Floats, denominator: Floats, draws: Draws) -> Inference:
         shift = shifts[rows] = r / below
         # Variance around the draw's own ratio: cancellation may leave a negative rest.
         square = np.maximum(rr - 2 * shift * rd + shift**2 * dd, 0)
-        errors[rows] = np.sqrt(correction * square) / below
+        errors[rows] = np.sqrt(factor * square) / below
     return inference_of(
         estimate,
-        np.sqrt(correction * (residual**2).sum(axis=0)) / total,
+        np.sqrt(factor * (residual**2).sum(axis=0)) / total,
         shifts=shifts,
         errors=errors,
         acceleration=acceleration_of(_jackknife(residual, denominator)),
@@ -154,8 +154,8 @@ def _two_way(numerator: Floats, denominator: Floats, clusters: Draws, words: Dra
     shifts, errors = _crossed_draws(by_word, denominator, clusters, words)
     effects = by_word.sum(axis=0)
     effects -= effects.mean(axis=0)
-    of_words = _word_square(effects.T**2)
-    square = _correction(len(residual)) * (residual**2).sum(axis=0) + of_words
+    of_words = word_square(effects.T**2)
+    square = correction(len(residual)) * (residual**2).sum(axis=0) + of_words
     return inference_of(
         estimate,
         np.sqrt(square) / total,
@@ -199,11 +199,11 @@ def _crossed_block(
     shift = total / below
     square += shift**2 * below_square
     square -= 2 * shift * np.einsum("dm,dm->d", products, u) / n_words
-    spread = _word_square(u * (effects - total[:, None]) ** 2)
-    return shift, np.sqrt(_correction(w.shape[1]) * np.maximum(square, 0) + spread) / below
+    spread = word_square(u * (effects - total[:, None]) ** 2)
+    return shift, np.sqrt(correction(w.shape[1]) * np.maximum(square, 0) + spread) / below
 
 
-def _word_square(squares: Floats) -> Floats:
+def word_square(squares: Floats) -> Floats:
     """Squared standard error of a mean over words from squared deviations ``(..., m)``."""
     n_words = squares.shape[-1]
     return np.asarray(squares.sum(axis=-1) / (n_words * (n_words - 1)))
@@ -217,7 +217,8 @@ def _jackknife(residual: Floats, denominator: Floats) -> Floats:
     return np.asarray((without.mean(axis=0) - without) * (size - 1) / size)
 
 
-def _correction(size: int) -> float:
+def correction(size: int) -> float:
+    """What makes a variance over so many clusters unbiased; NaN for one."""
     return size / (size - 1) if size > 1 else np.nan
 
 
@@ -229,7 +230,8 @@ def _check(denominator: Floats, draws: Draws) -> None:
         )
 
 
-def _joined(parts: list[Inference]) -> Inference:
+def joined(parts: list[Inference]) -> Inference:
+    """Chunks of problems, one after another."""
     limits = zip(*(part.intervals for part in parts), strict=True)
     others = zip(*(part[1:] for part in parts), strict=True)
     intervals = Intervals(*(np.concatenate(column) for column in limits))

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.stats.bootstrap import correction, joined, word_square
 from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Inference, Intervals, acceleration_of, inference_of
+from harness.stats.limits import Inference, acceleration_of, inference_of
 
 _ROUNDING = 1e-12
 _COLUMNS = 64
@@ -75,7 +76,7 @@ def difference_inference(
             _one_way(one, other, draws) if words is None else _two_way(one, other, draws, words)
         )
         parts.append(solved)
-    return _joined(parts)
+    return joined(parts)
 
 
 class _Side(NamedTuple):
@@ -130,11 +131,11 @@ def _one_way(first: _Side, second: _Side, draws: Draws) -> Inference:
             for k, (i, j) in enumerate(places)
         )
         shifts[rows] = r / d - s / e
-        errors[rows] = np.sqrt(_correction(size) * np.maximum(square, 0))
+        errors[rows] = np.sqrt(correction(size) * np.maximum(square, 0))
     influence = _influence(first, second)
     return inference_of(
         first.estimate - second.estimate,
-        np.sqrt(_correction(size) * (influence**2).sum(axis=0)),
+        np.sqrt(correction(size) * (influence**2).sum(axis=0)),
         shifts=shifts,
         errors=errors,
         acceleration=acceleration_of(influence),
@@ -154,10 +155,10 @@ def _two_way(first: _Side, second: _Side, draws: Draws, words: Draws) -> Inferen
     effects = effects - effects.mean(axis=0)  # (m, P)
     still = np.abs(effects).max(axis=0) <= _ROUNDING
     effects = np.where(still, 0.0, effects)
-    of_words = _word_square(effects.T**2)
+    of_words = word_square(effects.T**2)
     return inference_of(
         first.estimate - second.estimate,
-        np.sqrt(_correction(size) * (influence**2).sum(axis=0) + of_words),
+        np.sqrt(correction(size) * (influence**2).sum(axis=0) + of_words),
         shifts=shifts,
         errors=errors,
         acceleration=acceleration_of(influence, effects / n_words),
@@ -181,22 +182,5 @@ def _crossed_block(
         effects += sign * by_word
         shift += sign * own
     square = np.einsum("dg,dg->d", w, influence**2)
-    spread = _word_square(u * (effects - shift[:, None]) ** 2)
-    return shift, np.sqrt(_correction(w.shape[1]) * square + spread)
-
-
-def _word_square(squares: Floats) -> Floats:
-    """Squared standard error of a mean over words from squared deviations ``(..., m)``."""
-    n_words = squares.shape[-1]
-    return np.asarray(squares.sum(axis=-1) / (n_words * (n_words - 1)))
-
-
-def _correction(size: int) -> float:
-    return size / (size - 1) if size > 1 else np.nan
-
-
-def _joined(parts: list[Inference]) -> Inference:
-    limits = zip(*(part.intervals for part in parts), strict=True)
-    others = zip(*(part[1:] for part in parts), strict=True)
-    intervals = Intervals(*(np.concatenate(column) for column in limits))
-    return Inference(intervals, *(np.concatenate(column, axis=-1) for column in others))
+    spread = word_square(u * (effects - shift[:, None]) ** 2)
+    return shift, np.sqrt(correction(w.shape[1]) * square + spread)
