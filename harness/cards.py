@@ -7,10 +7,10 @@ are lower-case hexadecimal SHA-256. Unknown keys are errors.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import CardError, choose
-from harness.files import Document, read_yaml, shipped, validate
+from harness.files import Document, path_problem, read_yaml, shipped, validate
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
 PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
@@ -19,9 +19,32 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Strict(BaseModel):
-    """Base of every schema: frozen, unknown keys refused."""
+    """Base of every schema: frozen, unknown keys and numbers that are not finite refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _plain_name(name: str) -> str:
+    """Names become parts of paths, of files and of folders."""
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise ValueError("a name holds letters, digits, '-', '_' and '.' only")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"a name has at most {_LONGEST_NAME} bytes")
+    return name
+
+
+_LONGEST_NAME = 120
+
+
+def _stays(path: str) -> str:
+    climbs = "is absolute or climbs" if ".." in Path(path).parts else None
+    if problem := climbs or path_problem(path):
+        raise ValueError(f"the path {problem}; name a folder below the dataset's own")
+    return path
+
+
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Below = Annotated[str, AfterValidator(_stays)]
 
 
 class AttributeRule(Strict):
@@ -73,9 +96,9 @@ class Grammar(Strict):
 class Layout(Strict):
     """Folders below the dataset's own, one per split where they differ."""
 
-    folder: str | None = None
-    images: str | dict[str, str] = "images"
-    masks: str | dict[str, str] = "masks"
+    folder: Below | None = None
+    images: Below | dict[str, Below] = "images"
+    masks: Below | dict[str, Below] = "masks"
 
 
 class ClusterRule(Strict):
@@ -96,13 +119,34 @@ class ClusterRule(Strict):
     def _complete(self) -> "ClusterRule":
         if self.rule == "patient" and not self.pattern:
             raise ValueError("the rule 'patient' needs 'pattern', a regular expression")
+        if self.pattern is not None:
+            _check_pattern(self.pattern)
         return self
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse what cannot be searched in linear time, which is a back-reference or look-around."""
+    import polars as pl
+
+    try:
+        groups = pl.select(pl.lit("").str.extract_groups(pattern)).to_series().dtype
+    except pl.exceptions.PolarsError as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise ValueError(
+            f"no regular expression of the kind that is read here ({reason}): without "
+            "look-around, without back-references, and small"
+        ) from None
+    if not (isinstance(groups, pl.Struct) and groups.fields):
+        raise ValueError(
+            "the pattern has no group: put the part of the name that tells patients apart in "
+            "parentheses, such as '(patient\\d+)'"
+        )
 
 
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
-    name: str
+    name: PlainName
     title: str
     modality: str
     source: str
@@ -111,7 +155,7 @@ class DatasetCard(Strict):
     generated: bool = Field(
         default=False, description="Made by harness.data.phantom where its folder is missing."
     )
-    splits: list[str]
+    splits: list[Below]
     prompt_type: PromptType
     layout: Layout = Layout()
     clusters: ClusterRule
@@ -140,7 +184,7 @@ class Weights(Strict):
     @field_validator("file")
     @classmethod
     def _inside(cls, name: str | None) -> str | None:
-        if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+        if name is not None and (path_problem(name) or ".." in Path(name).parts):
             raise ValueError("a file's name stays inside the repository or folder")
         return name
 
@@ -161,7 +205,7 @@ class Checkpoint(Strict):
 class ModelCard(Strict):
     """One model: its adapter, its weights and what it was trained on."""
 
-    name: str
+    name: PlainName
     title: str
     paper: str | None = None
     licence: str | None = None
@@ -196,13 +240,6 @@ class ModelCard(Strict):
     training: dict[str, Any] | None = Field(default=None, description="How it was trained.")
     figures: dict[str, Any] | None = Field(default=None, description="What was measured of it.")
     notes: str | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-            raise ValueError("a name holds letters, digits, '-', '_' and '.' only")
-        return name
 
 
 def dataset_names() -> list[str]:
@@ -277,7 +314,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         return path
-    if (path / "card.yaml").is_file():
+    if len(path.name) <= _LONGEST_NAME and (path / "card.yaml").is_file():
         return path / "card.yaml"
     known = model_names()
     name = choose(str(name_or_path), known, kind="model", where="models", error=CardError)

@@ -31,6 +31,7 @@ from harness.commands import (
     submit,
     verify,
 )
+from harness.commands.output import say
 from harness.errors import HarnessError, NothingSelectedError
 
 app = typer.Typer(
@@ -88,5 +89,5 @@ def main() -> None:
 
 
 def _leave(problem: HarnessError, code: int) -> None:
-    typer.echo(f"error: {problem}", err=True)
+    say(f"error: {problem}", err=True)
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AsJson, DataRoot, DataType, Device
+from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
     from harness.engine.bench_plan import Picture
@@ -50,8 +51,6 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
-    import json
-
     from harness.commands.progress import progress
     from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
@@ -83,13 +82,13 @@ def bench(
         )
     content = found.as_dict()
     if as_json:
-        typer.echo(json.dumps(content, indent=1))
+        say_json(content)
         return
     processor = content.pop("processor_s")
     content |= {f"processor_s.{kind}": value for kind, value in processor.items()}
     for key, value in content.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        typer.echo(f"{key:<22} {text:<24} {_MEANING.get(key, '')}".rstrip())
+        say(f"{key:<22} {text:<24} {_MEANING.get(key, '')}".rstrip())
 
 
 def _pictures(dataset: str, root: Path, n: int) -> "list[Picture]":

@@ -1,6 +1,5 @@
 """``check``: suites, cards, data and models, before anything slow begins."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from harness.commands.options import (
     Quiet,
     Split,
 )
+from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
     from harness.suites import Suite
@@ -91,7 +91,7 @@ def check(
     tried = try_laws(rules, datasets, examples=examples, quiet=quiet or as_json)
     if as_json:
         content |= {"models": [report.content() for report in reports], "perturbations": tried}
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
     else:
         show(reports, quiet=quiet)
         show_laws(tried, quiet=quiet)
@@ -131,10 +131,10 @@ def _suite(
 
 def _show_suite(content: dict[str, Any]) -> None:
     for row in content["datasets"]:
-        typer.echo(
+        say(
             f"{row['dataset']}/{row['split']}: {row['samples']} samples, {row['images']} images, "
             f"{row['clusters']} clusters, {row['prompts']} prompts parsed."
         )
         for defect in row["defects"]:
-            typer.echo(f"  known defect: {defect}")
-    typer.echo(f"{content['cases']} cases would be evaluated per model.")
+            say(f"  known defect: {defect}")
+    say(f"{content['cases']} cases would be evaluated per model.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import AsJson, Quiet, split_names
+from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
     from harness.stats.common import Subject
@@ -51,7 +52,7 @@ def compare(
     found = compared(subjects_of(runs, split_names(model), rules=rules))
     paths = write_comparison(found, out) if out else []
     if as_json:
-        typer.echo(comparison_json(found), nl=False)
+        say_json(comparison_json(found))
     elif not quiet:
         _print(found, paths)
 
@@ -144,14 +145,13 @@ def _labelled(subjects: "list[Subject]") -> "list[Subject]":
 
 def _print(found: "Comparison", paths: Sequence[Path]) -> None:
     import polars as pl
-    from rich.console import Console
     from rich.text import Text
 
     from harness.report.comparison import coverage_lines, sections
     from harness.report.escape import plain
     from harness.report.table import renderable
 
-    console = Console(width=None if Console().is_terminal else 130)
+    console = terminal(130)
     for line in coverage_lines(found):
         console.print(Text(plain(line)), soft_wrap=True)
     console.print()

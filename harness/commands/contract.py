@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.commands.output import terminal
+
 if TYPE_CHECKING:
     from harness.contract import CheckResult
     from harness.models import LoadedModel
@@ -81,11 +83,10 @@ def _facts(model: "LoadedModel") -> dict[str, Any]:
 
 def show(reports: Sequence[Report], *, quiet: bool) -> None:
     """Print a table a model; when quiet only what does not hold."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     for report in reports:
         counts = Counter(result.outcome.value for result in report.results)
         table = Table(box=None, padding=(0, 2, 0, 0))

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.output import terminal
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -65,10 +67,9 @@ def totals(inspected: "Inspection") -> dict[str, int]:
 
 def show(inspected: "Inspection") -> None:
     """Print a table for each annotation file, then what was not checked."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     found: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in inspected.findings:
         if finding.n_rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import Quiet
+from harness.commands.output import say, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,12 +42,12 @@ def demo(
             finish(store, quiet=True)
     if not quiet:
         show(Assessment.read(out))
-        typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
-        typer.echo("  summary.md     every probe, with intervals and what did not apply")
-        typer.echo("  verdicts.json  what is concluded, with evidence and what confounds it")
-        typer.echo("  masks/         the worst and steadiest cases, for the report's gallery")
-        typer.echo("  summary.json   the figures for programs; plan.parquet, scores/: every case")
-        typer.echo(f"As a page, with pictures: vlsm-harness report {out}")
+        say(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
+        say("  summary.md     every probe, with intervals and what did not apply")
+        say("  verdicts.json  what is concluded, with evidence and what confounds it")
+        say("  masks/         the worst and steadiest cases, for the report's gallery")
+        say("  summary.json   the figures for programs; plan.parquet, scores/: every case")
+        say(f"As a page, with pictures: vlsm-harness report {out}")
 
 
 def shipped_models() -> list[str]:
@@ -66,13 +67,12 @@ def shipped_models() -> list[str]:
 
 def show(found: "Assessment") -> None:
     """Print the table of deciding attributes and a sentence per model."""
-    from rich.console import Console
     from rich.text import Text
 
     from harness.report.calibration import sentences, table
     from harness.report.headline import most_telling
 
-    console = Console(width=None if Console().is_terminal else 120)
+    console = terminal(120)
     summary = found.summary
     shown = _drawn(*table(summary))
     limits = "in % [95 %]"

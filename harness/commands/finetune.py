@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import AsJson, DataRoot, Device, split_names
+from harness.commands.output import say, say_json
 
 
 def finetune(
@@ -41,8 +42,6 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Finetune a model; the same command again continues after a stop."""
-    import json
-
     from harness.training.finetune import finetune as train
     from harness.training.recipe import Recipe
 
@@ -66,15 +65,15 @@ def finetune(
         report=None if sys.stderr.isatty() else _line,
     )
     if as_json:
-        typer.echo(json.dumps(dict(done.figures), indent=1))
+        say_json(dict(done.figures))
         return
-    typer.echo(f"model card: {done.card}")
+    say(f"model card: {done.card}")
     for key, value in done.figures.items():
         if isinstance(value, int | float | str):
-            typer.echo(f"  {key}: {value}")
+            say(f"  {key}: {value}")
 
 
 def _line(figures: Mapping[str, float]) -> None:
     """One plain line an epoch, where there is no terminal for a bar."""
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    typer.echo(shown, err=True)
+    say(shown, err=True)

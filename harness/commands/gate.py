@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AsJson, Quiet
+from harness.commands.output import say, terminal
 
 if TYPE_CHECKING:
     from harness.gate.audited import Audited
@@ -80,14 +81,16 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
     """Write and print everything that is said of a gate, passed or not."""
     import json
 
+    from harness.report.escape import visible, visible_json
     from harness.report.github import annotations, step_summary, stopped
     from harness.report.junit import junit_xml
 
     _write(junit, junit_xml(found))
     if as_json:
-        text = json.dumps(found.record(), indent=1, ensure_ascii=False, allow_nan=False)
+        record = json.dumps(found.record(), indent=1, ensure_ascii=False, allow_nan=False)
+        text = visible_json(record)
     else:
-        text = "" if quiet else _table(found) + f"  {junit}"
+        text = "" if quiet else _table(found) + visible(f"  {junit}")
     if text:
         typer.echo(stopped(text) if github and not as_json else text)
     if not github:
@@ -115,14 +118,12 @@ def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_js
 def _table(found: "Gated") -> str:
     from io import StringIO
 
-    from rich.console import Console
-
     from harness.report.checks import table
 
-    real = Console()
-    console = Console(
+    real = terminal()
+    console = terminal(
+        120,
         file=StringIO(),
-        width=None if real.is_terminal else 120,
         force_terminal=real.is_terminal,
         color_system="auto" if real.is_terminal else None,
     )
@@ -138,7 +139,7 @@ def _update(found: "Audited", path: Path) -> None:
     from harness.gate.gating import as_baseline
 
     if found.limit is not None or found.n_done < found.n_planned:
-        typer.echo(
+        say(
             f"error: {path}: not written, the run is not whole: {found.n_done} of "
             f"{found.n_planned} cases"
             f"{'' if found.limit is None else f', cut with --limit {found.limit}'}. A baseline "
@@ -147,7 +148,7 @@ def _update(found: "Audited", path: Path) -> None:
         )
         raise typer.Exit(3)
     _write(path, text_of(as_baseline(found)))
-    typer.echo(f"baseline written: {path}", err=True)
+    say(f"baseline written: {path}", err=True)
 
 
 def _write(path: Path, text: str) -> None:

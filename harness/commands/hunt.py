@@ -1,6 +1,5 @@
 """``hunt``: the smallest edit that breaks this model on this sample."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.commands.options import (
     Quiet,
     Split,
 )
+from harness.commands.output import say, say_json, terminal
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -92,7 +92,7 @@ def hunt(
     if as_json:
         content = {"model_id": loaded.model_id, "hypothesis": _hypothesis(), "seed": seed}
         rows = [_row(outcome, out) for outcome in found]
-        typer.echo(json.dumps(content | {"prompts": rows}, indent=1, ensure_ascii=False))
+        say_json(content | {"prompts": rows})
     elif not quiet:
         _sum_up(found, loaded, out, seed)
 
@@ -193,10 +193,9 @@ def _hunt_all(hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool)
 
 
 def _show(outcome: "Outcome") -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     sample, case = outcome.sample, outcome.case
     head = f"{sample.dataset}/{sample.split}/{sample.sample_id} {outcome.kind}: "
     if case is None:
@@ -258,10 +257,10 @@ def _sum_up(found: "Iterable[Outcome]", model: "LoadedModel", out: Path, seed: i
         counts[outcome.kind.value, what] += 1
     for kind in dict.fromkeys(name for name, _ in counts):
         parts = [f"{counts[kind, what]} {what}" for what in ("broken", "unbroken", "skipped")]
-        typer.echo(f"{model.model_id} {kind}: {', '.join(parts)}.")
-    typer.echo(f"seed {seed}, Hypothesis {_hypothesis()}.")
+        say(f"{model.model_id} {kind}: {', '.join(parts)}.")
+    say(f"seed {seed}, Hypothesis {_hypothesis()}.")
     if any(what == "broken" for _, what in counts):
-        typer.echo(f"  vlsm-harness replay {out} --model ... asks again about every break.")
+        say(f"  vlsm-harness replay {out} --model ... asks again about every break.")
 
 
 def _hypothesis() -> str:

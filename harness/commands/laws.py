@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
+from harness.commands.output import say
 
 if TYPE_CHECKING:
     from harness.prompts.perturbations import Perturbation
@@ -63,10 +63,10 @@ def show(tried: Sequence[dict[str, Any]], *, quiet: bool) -> None:
 
     for one in tried:
         for breach in one["breaches"]:
-            typer.echo(breach["text"])
+            say(breach["text"])
         if one["breaches"] or not quiet:
             kept = len(LAWS) - len(one["breaches"])
-            typer.echo(
+            say(
                 f"{one['name']}: {kept} of {len(LAWS)} laws hold on the grammars of "
                 f"{len(one['grammars'])} datasets."
             )

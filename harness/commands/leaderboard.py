@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import DataRoot, Quiet
+from harness.commands.output import say
 from harness.commands.submit import TrackRoot
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ def build(
     paths = write_site(folder, found)
     if not quiet:
         count = sum(len(board.rows) for board in found)
-        typer.echo(f"{count} rows on {len(found)} tracks, {len(paths)} pages: {paths[0]}")
+        say(f"{count} rows on {len(found)} tracks, {len(paths)} pages: {paths[0]}")
 
 
 @app.command("pin")
@@ -51,4 +52,4 @@ def pin(
     found = load_track(track)
     plan, sets = planned(found, data_root, quiet=quiet)
     pins = write(found, plan, truth_of(s for part in sets for s in part.samples))
-    typer.echo(f"plan_sha256: {pins.plan_sha256}\ntruth_sha256: {pins.truth_sha256}")
+    say(f"plan_sha256: {pins.plan_sha256}\ntruth_sha256: {pins.truth_sha256}")

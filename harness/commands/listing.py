@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import AsJson
+from harness.commands.output import say, say_json
 
 KINDS = ("models", "suites", "datasets", "perturbations", "tracks")
 
@@ -14,18 +15,16 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List built-in models, suites, datasets, perturbations or the leaderboard's tracks."""
-    import json
-
     from harness.errors import UsageError, choose
 
     choose(kind, KINDS, kind="kind", where="ls", error=UsageError)
     rows = _rows(kind)
     if as_json:
-        typer.echo(json.dumps(dict(rows), indent=1, ensure_ascii=False))
+        say_json(dict(rows))
         return
     width = max(len(name) for name, _ in rows)
     for name, title in rows:
-        typer.echo(f"{name:<{width}}  {title}")
+        say(f"{name:<{width}}  {title}")
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:

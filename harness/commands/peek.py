@@ -4,7 +4,6 @@ Conventions: words that the variant lacks are struck out on the left, words that
 stand on the right in green; the marks ``[-x-]`` and ``{+x+}`` say the same without colour.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
+from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +68,7 @@ def peek(
     if as_json:
         keys = ["dataset", "sample_id", "probe", "attribute", "original_prompt", "prompt", "edits"]
         content = made.cases.select(keys).to_dicts()
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
         return
     _show(made.cases, made.not_applicable, limit=variants)
 
@@ -88,12 +88,11 @@ def _selected(probes: list[Any], wanted: list[str] | None) -> list[Any]:
 def _show(cases: "pl.DataFrame", skipped: "pl.DataFrame", *, limit: int) -> None:
     """A table for each dataset and probe, then what does not apply there."""
     import polars as pl
-    from rich.console import Console
     from rich.text import Text
 
     from harness.report.escape import plain
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     for (dataset,), of_set in cases.group_by(["dataset"], maintain_order=True):
         originals = of_set.filter(pl.col("probe") == "original")
         console.print(Text(f"{plain(str(dataset))}: {originals.height} prompts", style="bold cyan"))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.options import DataRoot, Quiet
+from harness.commands.output import say
 
 
 def phantom(
@@ -29,7 +30,7 @@ def phantom(
             sizes |= {"train": train, "val": max(1, train // 10)}
         with progress(name, sum(sizes.values()), unit="scenes", quiet=quiet) as advance:
             folder = write_phantom(name, data_root, sizes=sizes, tick=partial(advance, 1))
-        typer.echo(str(folder))
+        say(str(folder))
         if sheets is not None:
             sheets.mkdir(parents=True, exist_ok=True)
-            typer.echo(str(contact_sheet(data_root, name, sheets / f"{name}.png", n=20)))
+            say(str(contact_sheet(data_root, name, sheets / f"{name}.png", n=20)))

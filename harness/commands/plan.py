@@ -17,6 +17,7 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
+from harness.commands.output import say, say_json, terminal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,8 +47,6 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Count what a suite would evaluate, and what does not apply and why."""
-    import json
-
     import polars as pl
 
     from harness.commands import plan_diff
@@ -74,13 +73,13 @@ def plan(
         }
         if changes is not None:
             content["diff"] = plan_diff.content(changes)
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
     elif not quiet:
         if changes is not None:
             plan_diff.show(changes)
         else:
             _print(made, counts)
-        typer.echo(f"plan {made.sha256}")
+        say(f"plan {made.sha256}")
 
 
 def _write(out: Path, made: "Plan") -> None:
@@ -97,9 +96,8 @@ def _write(out: Path, made: "Plan") -> None:
 
 
 def _print(made: "Plan", counts: "pl.DataFrame") -> None:
-    from rich.console import Console
 
-    console = Console()
+    console = terminal()
     n_texts = made.cases["prompt"].n_unique()
     console.print(table(counts, title=f"{made.cases.height} cases, {n_texts} distinct texts"))
     if made.not_applicable.height:
@@ -107,7 +105,7 @@ def _print(made: "Plan", counts: "pl.DataFrame") -> None:
         console.print(table(shown, title="does not apply"))
     for source in made.sources.get("tables", ()):
         if source["unmatched"]:
-            typer.echo(
+            say(
                 f"{source['file']}: {source['unmatched']} of {source['rows']} rows name no image "
                 f"of {source['dataset']}/{source['split']}."
             )

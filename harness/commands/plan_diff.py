@@ -8,6 +8,8 @@ is, which its case id stands for; *changed* when anything in the row is not.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.output import terminal
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -98,13 +100,12 @@ def content(found: "pl.DataFrame") -> dict[str, Any]:
 def show(found: "pl.DataFrame", *, examples: int = 3) -> None:
     """Print the counts and, of each kind and probe, the first examples as word diffs."""
     import polars as pl
-    from rich.console import Console
     from rich.text import Text
 
     from harness.commands.plan import table
     from harness.report.escape import plain
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     totals = dict(found.group_by("kind").len().rows())
     title = ", ".join(f"{totals.get(kind, 0)} {kind}" for kind in KINDS)
     unlike = found.filter(pl.col("kind") != "same")

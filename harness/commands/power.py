@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import AsJson
+from harness.commands.output import say, say_json, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,8 +28,6 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """How small a change a run could show, and the clusters that another would need."""
-    import json
-
     from harness.stats.assessment import Assessment
     from harness.stats.planning import planning_rows
     from harness.store import RunStore
@@ -37,10 +36,10 @@ def power(
     least = RunStore(run).suite().statistics.minimum_clusters
     rows = planning_rows(found.summary, effect=effect, margin=margin, power=wanted, least=least)
     if as_json:
-        typer.echo(json.dumps([row.record() for row in rows], indent=1))
+        say_json([row.record() for row in rows])
         return
     _show(rows, effect=effect)
-    typer.echo(
+    say(
         f"could show: the smallest true change that {100 * wanted:.0f} % of studies like this one "
         f"show (two-sided 5 %). for {effect:g} %: clusters that show such a change as often; for "
         f"none: clusters that show no change at all to lie within {margin:g} % as often; each at "
@@ -49,10 +48,9 @@ def power(
 
 
 def _show(rows: list[Any], *, effect: float) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     sets: dict[tuple[str, ...], list[Any]] = {}
     for row in rows:
         sets.setdefault((row.model, row.dataset, row.split, row.prompt_type), []).append(row)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from harness.report.escape import visible
+
 # Without a terminal a line is printed this often.
 LINE_EVERY_S = 10.0
 
@@ -17,6 +19,7 @@ def progress(
     title: str, total: int | None, *, unit: str = "", done: int = 0, quiet: bool = False
 ) -> Iterator[Callable[[int], None]]:
     """A bar over `total` units of work; yields the function that advances it."""
+    title = visible(title)
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():

@@ -4,7 +4,6 @@ Conventions: exit 0 when every break is confirmed, 1 when at least one no longer
 (the model was repaired there, or is another one), 2 when a file or the data are wrong.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import AsJson, DataRoot, DataType, Device, Quiet
+from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
     from harness.hunt.cases import Case
@@ -56,13 +56,13 @@ def replay(
     if as_json:
         rows = [_row(path, one) for path, one in found.items()]
         content = {"model_id": loaded.model_id, "confirmed": confirmed, "breaks": rows}
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
     else:
         for path, one in found.items():
             if not (quiet and one.breaks):
-                typer.echo(_line(path, one, loaded))
+                say(_line(path, one, loaded))
         if not quiet:
-            typer.echo(f"{loaded.model_id}: {confirmed} of {len(found)} breaks confirmed.")
+            say(f"{loaded.model_id}: {confirmed} of {len(found)} breaks confirmed.")
     if confirmed < len(found):
         raise typer.Exit(1)
 

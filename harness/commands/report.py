@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import Quiet
+from harness.commands.output import say
 
 if TYPE_CHECKING:
     from harness.report.loaded import LoadedRun
@@ -53,7 +54,7 @@ def report(
     written += _tables(loaded, latex, "tex") if latex else []
     if not quiet:
         for path in written:
-            typer.echo(str(path))
+            say(str(path))
 
 
 def _figures(run: "LoadedRun", folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
+from harness.commands.output import say
 from harness.engine.crew import Crew, chosen_crew
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def run(
         with store.locked():
             failed = finish(store, quiet=quiet, as_json=as_json)
             for name, place in log_run(store, trackers).items():
-                typer.echo(f"logged to {name}: {place}", err=True)
+                say(f"logged to {name}: {place}", err=True)
     if failed > TOLERATED_FAILURES:
         raise typer.Exit(3)
 
@@ -133,7 +134,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("Interrupted. The same command again continues from here.", err=True)
+        say("Interrupted. The same command again continues from here.", err=True)
         raise typer.Exit(130) from None
 
 
@@ -188,7 +189,7 @@ def audit(
     plan = build_plan(suite, sets)
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):
-        typer.echo(f"the earlier run was moved to {aside}", err=True)
+        say(f"the earlier run was moved to {aside}", err=True)
     with store.locked():
         _open(store, plan, suite, sets, root=root, limit=limit)
         _warn_of_rungs(models, suite, sets)
@@ -243,7 +244,7 @@ def _open(
         environment=environment(),
     )
     for path in store.set_damaged_aside():
-        typer.echo(
+        say(
             f"note: {path.name} was cut short or damaged and is now in {path.parent}; its images "
             "are evaluated again.",
             err=True,
@@ -257,7 +258,7 @@ def _warn_of_rungs(models: Models, suite: "Suite", sets: "list[PlannedSet]") -> 
         trained = load_model_card(name).card.prompt_type
         asked = sorted({planned.prompt_type for planned in sets})
         if trained and asked != [trained]:
-            typer.echo(
+            say(
                 f"warning: {name} was trained with {trained} prompts, the suite "
                 f"{suite.name!r} uses {', '.join(asked)}.",
                 err=True,
@@ -282,13 +283,13 @@ def _evaluate(
         entry = executor.ask(model_entry)
         model_id = entry["model_id"]
         for note in entry["notes"]:
-            typer.echo(f"note: {model_id}: {note}", err=True)
+            say(f"note: {model_id}: {note}", err=True)
         entry["batch_size"], halved = _chosen_size(store, executor, model_id, conditions.batch_size)
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, quiet=quiet)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
         if done and not quiet:
-            typer.echo(f"{model_id}: continues, {done} of {total} cases are there.", err=True)
+            say(f"{model_id}: continues, {done} of {total} cases are there.", err=True)
         with progress(model_id, total, unit="cases", done=done, quiet=quiet) as go:
             executor.execute(
                 store,
@@ -351,4 +352,4 @@ def _say_halved(store: "RunStore", model_id: str, size: int) -> None:
         if entry["model_id"] == model_id:
             entry["halved_to"] = size
     store.update(models=entries)
-    typer.echo(f"out of memory: going on with batches of {size}.", err=True)
+    say(f"out of memory: going on with batches of {size}.", err=True)

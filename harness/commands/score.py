@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.options import AsJson, Quiet
+from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -102,7 +103,7 @@ def finish(
         paths = write_assessment(found, folder, title=suite.title)
     failed = _count(store, scores)
     if as_json:
-        typer.echo((folder / "summary.json").read_text(encoding="utf-8"))
+        say_json((folder / "summary.json").read_text(encoding="utf-8"))
     elif not quiet:
         _print(found, store, paths)
     return failed
@@ -149,13 +150,12 @@ def _count(store: "RunStore", scores: "pl.LazyFrame") -> float:
 
 
 def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from harness.report.escape import plain
     from harness.report.table import tables
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = terminal(110)
     for table in tables(found.summary):
         console.print(table)
     for verdict in found.language:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import Quiet
+from harness.commands.output import say
 
 if TYPE_CHECKING:
     from harness.leaderboard.tracks import Track
@@ -70,13 +71,13 @@ def submit(
     folder = out or Path("submissions") / track.name / entry["name"]
     missing = pack(store, entry, reference_of(track, data_root, quiet=quiet), told, out=folder)
     if not quiet:
-        typer.echo(f"{folder}: a submission to {track.name}.")
+        say(f"{folder}: a submission to {track.name}.")
     for sentence in missing:
-        typer.echo(f"still to give: {sentence}", err=True)
+        say(f"still to give: {sentence}", err=True)
     if missing:
         raise typer.Exit(3)
     if not quiet:
-        typer.echo(f"Check it: vlsm-harness verify {folder}")
+        say(f"Check it: vlsm-harness verify {folder}")
 
 
 def _track_of(store: "RunStore") -> "Track":

@@ -1,6 +1,5 @@
 """``verify``: recompute a submission from its counts, and tell all that is wrong with it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.options import AsJson, DataType, Device, Quiet
+from harness.commands.output import say, say_json
 from harness.commands.submit import TrackRoot
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def _print(
         }
         if checked is not None:
             content["spot_check"] = checked.record()
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
         return
     for sentence in reasons:
-        typer.echo(f"refused: {sentence}", err=True)
+        say(f"refused: {sentence}", err=True)
     if not quiet:
-        typer.echo(f"{found.opened.folder}: {flag.state} (sha256 {flag.sha256[:12]})")
+        say(f"{found.opened.folder}: {flag.state} (sha256 {flag.sha256[:12]})")
         if checked is not None:
-            typer.echo(checked.sentence())
+            say(checked.sentence())

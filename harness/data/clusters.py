@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from harness.cards import DatasetCard
@@ -45,7 +46,7 @@ def assign_clusters(card: DatasetCard, samples: Sequence[Sample]) -> list[str]:
     if rule.rule == "image":
         return [sample.image_id for sample in samples]
     if rule.rule == "patient":
-        return [_by_pattern(rule.pattern or "", sample) for sample in samples]
+        return _by_pattern(rule.pattern or "", samples)
     if rule.ranges:
         return [_by_range(rule.ranges, sample) for sample in samples]
     paths = list(dict.fromkeys(sample.image for sample in samples))
@@ -53,14 +54,17 @@ def assign_clusters(card: DatasetCard, samples: Sequence[Sample]) -> list[str]:
     return [f"group{groups[sample.image]:04d}" for sample in samples]
 
 
-def _by_pattern(pattern: str, sample: Sample) -> str:
-    found = re.search(pattern, sample.image.name)
-    if found is None:
-        raise DataError(
-            f"{sample.image}: the name holds no patient. The card's cluster rule looks for "
-            f"{pattern!r}. Rename the image or correct the rule."
-        )
-    return found.group(1)
+def _by_pattern(pattern: str, samples: Sequence[Sample]) -> list[str]:
+    # Not `re`: on a stranger's pattern its time can grow exponentially with a name's length.
+    names = pl.Series([sample.image.name for sample in samples], dtype=pl.String)
+    found = names.str.extract(pattern, 1).to_list()
+    for sample, patient in zip(samples, found, strict=True):
+        if not patient:
+            raise DataError(
+                f"{sample.image}: the name holds no patient. The card's cluster rule looks for "
+                f"{pattern!r}. Rename the image or correct the rule."
+            )
+    return found
 
 
 def _frame(path: Path) -> int:

@@ -6,7 +6,6 @@ message about it. A `sample_id` is the mask's name, which is unique within a spl
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.canonical import cut, read_json
 from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.data.clusters import assign_clusters
 from harness.data.corrected import correct
@@ -88,19 +88,12 @@ def load_entries(path: Path) -> list[Any]:
     Raises:
         DataError: The file is missing, no JSON, empty, or no list.
     """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such annotation file. One JSON list of rows is expected there. "
-            "Check --data-root and the split's name."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: not valid JSON ({problem}). Export the file again.") from None
-    except RecursionError:
-        raise DataError(
-            f"{path}: nested too deeply. A list of flat rows is expected. Export the file again."
-        ) from None
+    entries = read_json(
+        path,
+        error=DataError,
+        missing="One JSON list of rows is expected there. Check --data-root and the split's name.",
+        repair="Export the file again.",
+    )
     if not isinstance(entries, list):
         raise DataError(
             f"{path}: found {type(entries).__name__}. A JSON list of rows is expected. "
@@ -140,7 +133,7 @@ def parse_row(entry: Any, where: str, parse: Parse) -> Row:
     for key, kind in (("img_name", str), ("mask_name", str), ("prompts", dict)):
         if not isinstance(entry.get(key), kind):
             raise DataError(
-                f"{where}: {key!r} is {entry.get(key)!r}. A {kind.__name__} is needed. "
+                f"{where}: {key!r} is {cut(repr(entry.get(key)))}. A {kind.__name__} is needed. "
                 "Add the key or repair its value."
             )
     prompts = {
@@ -157,8 +150,8 @@ def _prompts(texts: Any, prompt_type: str, *, where: str, parse: Parse) -> tuple
     listed = texts if isinstance(texts, list) else [texts]
     if not listed or not all(isinstance(text, str) for text in listed):
         raise DataError(
-            f"{where}: prompts.{prompt_type} is {texts!r}. A text or a list of texts is needed. "
-            "Repair the value."
+            f"{where}: prompts.{prompt_type} is {cut(repr(texts))}. A text or a list of texts is "
+            "needed. Repair the value."
         )
     try:
         return tuple(parse(text, prompt_type, index) for index, text in enumerate(listed))

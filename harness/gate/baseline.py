@@ -19,6 +19,7 @@ import polars as pl
 import pydantic
 from pydantic import Field
 
+from harness.canonical import read_json
 from harness.cards import Strict
 from harness.errors import UsageError
 from harness.gate.audited import Audited, Identity
@@ -179,18 +180,11 @@ def read_file(path: Path) -> Baseline:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path}: no such file. A baseline is a run directory or a file. "
-            "Write one: `vlsm-harness gate RUN --update FILE`."
-        ) from None
-    except (OSError, ValueError, RecursionError) as problem:
-        raise UsageError(
-            f"{path}: not readable as JSON ({str(problem)[:120]}). A baseline is a run directory, "
-            f"or a file that the gate wrote. {_RENEW}"
-        ) from None
+    missing = (
+        "A baseline is a run directory or a file. Write one: `vlsm-harness gate RUN --update FILE`."
+    )
+    repair = f"A baseline is a run directory, or a file that the gate wrote. {_RENEW}"
+    return read_json(path, error=UsageError, missing=missing, repair=repair)
 
 
 def _explained(path: Path, problem: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.canonical import canonical
+from harness.canonical import canonical, parse_json, read_bytes
 from harness.cards import PromptType, Strict
 from harness.errors import DataError, PromptError
 from harness.files import Document, validate
@@ -162,23 +162,12 @@ def read_case(path: Path) -> Case:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise DataError(
-                f"{path}: has {size} bytes. A break has at most {MOST_BYTES}. Give a file that "
-                "`vlsm-harness hunt` wrote."
-            )
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise DataError(
-            f"{path}: cannot be read as JSON ({problem}). A break is one JSON object. Give a file "
-            "that `vlsm-harness hunt` wrote."
-        ) from None
+    repair = "Give a file that `vlsm-harness hunt` wrote."
+    content = read_bytes(path, most=MOST_BYTES, error=DataError, missing=repair)
+    found = parse_json(content, path, error=DataError, repair=repair)
     if not isinstance(found, dict):
         raise DataError(
-            f"{path}: found {type(found).__name__}. A break is one JSON object. Give a file that "
-            "`vlsm-harness hunt` wrote."
+            f"{path}: found {type(found).__name__}. A break is one JSON object. {repair}"
         )
     return found
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from harness.canonical import parse_json
 from harness.errors import SubmissionError
 from harness.files import Document, parse_yaml, validate
 from harness.leaderboard.reasons import quoted, reason
@@ -90,7 +91,7 @@ def read_submission(content: bytes, reasons: Reasons) -> Submission | None:
     """``submission.yaml``, or None where it breaks its schema or a fact is still to be given."""
     path = Path("submission.yaml")
     try:
-        document = parse_yaml(_shallow(_text(content, path)), path, error=SubmissionError)
+        document = parse_yaml(content, path, error=SubmissionError)
         waiting = list(still_to_give(document.data))
         for place in waiting:
             where = document.where(_steps(place))
@@ -100,24 +101,9 @@ def read_submission(content: bytes, reasons: Reasons) -> Submission | None:
     except SubmissionError as problem:
         reasons += [_shortened(line) for line in str(problem).splitlines()]
         return None
-    except (RecursionError, ValueError, OverflowError) as problem:
-        what = (
-            "nested too deeply" if isinstance(problem, RecursionError) else "a value no one reads"
-        )
-        reasons.append(reason(str(path), f"{what} ({quoted(problem)})", _FLAT, _REPAIR))
-        return None
     return None if waiting else found
 
 
-def _shallow(text: str) -> str:
-    """The text, if it can be parsed in a moment: time grows with the square of open brackets."""
-    count = text.count("[") + text.count("{")
-    if count > _MOST_BRACKETS:
-        raise SubmissionError(reason("submission.yaml", f"{count} brackets", _FLAT, _REPAIR))
-    return text
-
-
-_MOST_BRACKETS = 500
 _FLAT = "It holds plain texts, lists and numbers, two levels deep"
 
 
@@ -130,27 +116,13 @@ def read_facts(content: bytes, reasons: Reasons) -> RunFacts | None:
     """``run.json``, or None where it breaks its schema."""
     path = Path("run.json")
     try:
-        data = json.loads(_text(content, path), parse_constant=_no_number)
+        data = parse_json(content, path, error=SubmissionError, repair=f"{_REPAIR}.")
         if not isinstance(data, dict):
             raise SubmissionError(reason("run.json", "no object", _FLAT, _REPAIR))
         return validate(Document(path, data), RunFacts, error=SubmissionError)
     except SubmissionError as problem:
         reasons += [_shortened(line) for line in str(problem).splitlines()]
-    except (RecursionError, ValueError) as problem:
-        reasons.append(reason(str(path), f"no JSON ({quoted(problem)})", _FLAT, _REPAIR))
     return None
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _text(content: bytes, path: Path) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        found = f"cannot be read as UTF-8 text ({problem.reason})"
-        raise SubmissionError(reason(str(path), found, "It is UTF-8", _REPAIR)) from None
 
 
 def _shortened(line: str, most: int = 400) -> str:

@@ -4,17 +4,60 @@ Conventions: the result stays on one line, shows the same characters and starts 
 markup, no HTML, no link and no table column.
 """
 
+import json
 import re
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# Controls, direction marks, what shows as nothing, and halves of surrogate pairs, which no
+# file can hold. Joiners stay: scripts need them.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\ud800-\udfff\U000e0000-\U000e007f]+"
+)
+# Lines that CI services obey: GitHub's of two kinds, Azure's and TeamCity's.
+_COMMAND = re.compile(r"^(\s*)(?=::)|(?<=#)(?=#(?:vso|teamcity)?\[)")
 _MARKUP = re.compile(r"[\\`*|~$]|!(?=\[)|\](?=[(\[:])|^[\[#+-]")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def plain(text: str) -> str:
-    """One line without control characters; also what a terminal may show safely."""
+    """One line without control characters."""
     return _CONTROL.sub(" ", text).strip()
+
+
+def visible(text: str) -> str:
+    r"""Lines as a terminal or the log of a CI job may show them: nothing in them is obeyed.
+
+    Example:
+        >>> print(visible("a\x1b[2J\n::error::b"))
+        a\x1b[2J
+        \::error::b
+    """
+    return "\n".join(_COMMAND.sub(r"\1\\", _with_escapes(line)) for line in text.split("\n"))
+
+
+def visible_json(text: str) -> str:
+    r"""The same content as JSON whose text is safe to print.
+
+    Example:
+        >>> print(visible_json('["a\u202eb", "##[error]"]'))
+        ["a\u202eb", "#\u0023[error]"]
+    """
+    lines = text.split("\n")
+    safe = (line if line.isprintable() else "".join(map(_in_json, line)) for line in lines)
+    return "\n".join(safe).replace("##", r"#\u0023")
+
+
+def _with_escapes(line: str) -> str:
+    return line if line.isprintable() else "".join(map(_escape, line))
+
+
+def _escape(char: str) -> str:
+    return char if char.isprintable() else ascii(char)[1:-1]
+
+
+def _in_json(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def escaped(text: str) -> str:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from harness.canonical import read_json
 from harness.cards import DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
@@ -187,7 +188,7 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     (out / "checkpoints").mkdir(parents=True, exist_ok=True)
     claim = out / "training.json"
     if claim.is_file():
-        found = json.loads(claim.read_text(encoding="utf-8"))
+        found = _read_json(claim)
         other = sorted(key for key in identity if found.get(key) != identity[key])
         if other:
             key = other[0]
@@ -200,9 +201,20 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     ended = out / "figures.json"
     if not ended.is_file():
         return None
-    figures: dict[str, Any] = json.loads(ended.read_text(encoding="utf-8"))
+    figures = _read_json(ended)
     limits = {key: getattr(recipe, key) for key in _LIMITS}
-    return figures if all(figures["recipe"][k] == v for k, v in limits.items()) else None
+    before = figures.get("recipe")
+    is_same = isinstance(before, dict) and all(before.get(k) == v for k, v in limits.items())
+    return figures if is_same else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A record of an earlier call, which is written by the harness alone."""
+    repair = "Start again in another --out, or delete the folder."
+    found = read_json(path, error=RunError, missing=repair, repair=repair)
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
+    return found
 
 
 def _train(

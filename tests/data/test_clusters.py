@@ -9,7 +9,8 @@ from PIL import Image
 
 from harness.cards import load_dataset_card
 from harness.data.clusters import assign_clusters, cluster_kind, near_duplicates
-from harness.errors import DataError
+from harness.errors import CardError, DataError
+from harness.files import shipped
 from harness.records import Sample
 
 
@@ -82,3 +83,73 @@ def test_frames_of_one_video_are_grouped_by_their_looks(tmp_path):
     card = with_rule("etis_polyp", ranges=[])
     assert assign_clusters(card, [sample(str(p)) for p in paths])[0] == f"group{groups[0]:04d}"
     assert cluster_kind(card) == "sequence (estimated)"
+
+
+def card_with(tmp_path, old, new):
+    text = (shipped("suites") / "datasets" / "camus.yaml").read_text()
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", "no regular expression of the kind that is read here ("),
+        ("patient", "the pattern has no group: put the part of the name that tells patients"),
+        ("(?=a)(b)", "without look-around, without back-references, and small"),
+        ("(a)\\\\1", "without look-around, without back-references, and small"),
+        ("((a{1,999}){1,999}){1,999}", "without look-around, without back-references, and small"),
+    ],
+)
+def test_a_bad_pattern_is_refused_with_its_line(tmp_path, pattern, message):
+    path = card_with(tmp_path, '"(patient\\\\d+)"', f'"{pattern}"')
+    with pytest.raises(CardError, match="^" + re.escape(f"{path}:12: clusters: ")) as caught:
+        load_dataset_card(path)
+    assert message in str(caught.value)
+
+
+def test_a_catastrophic_pattern_costs_no_more_than_the_name():
+    card = load_dataset_card("camus")
+    hostile = card.clusters.model_copy(update={"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"})
+    with pytest.raises(DataError, match=r"\.png: the name holds no patient\. The card's cluster"):
+        assign_clusters(card.model_copy(update={"clusters": hostile}), [sample("a" * 200 + ".png")])
+
+
+def test_an_empty_patient_is_none():
+    card = load_dataset_card("camus")
+    rule = card.clusters.model_copy(update={"pattern": "(x*)"})
+    with pytest.raises(DataError, match="the name holds no patient"):
+        assign_clusters(card.model_copy(update={"clusters": rule}), [sample("1.png")])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc", "../other", "a/../../b", "C:\\\\data", "C:/data", "..\\\\up", "\\\\\\\\host\\\\x"],
+)
+@pytest.mark.parametrize("key", ["folder", "images", "masks"])
+def test_a_layout_stays_below_the_data_root(tmp_path, key, path):
+    old = "layout:\n  images: {train: images/train, val: images/train, test: images/test}\n"
+    card = card_with(tmp_path, old, f'layout:\n  {key}: "{path}"\n')
+    with pytest.raises(CardError) as caught:
+        load_dataset_card(card)
+    assert str(caught.value).startswith(f"{card}:11: layout.{key}")
+    assert "the path is absolute or climbs; name a folder below the dataset's own" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../x", "a name holds letters, digits, '-', '_' and '.' only"),
+        ("a" * 300, "a name has at most 120 bytes"),
+        ("'a\n\nb'", "a name holds letters, digits"),
+    ],
+)
+def test_a_name_is_no_path(tmp_path, name, message):
+    card = card_with(tmp_path, "name: camus", f"name: {name}")
+    with pytest.raises(CardError, match=r"mine\.yaml:\d+: name: found ") as caught:
+        load_dataset_card(card)
+    assert message in str(caught.value)

@@ -87,8 +87,8 @@ def test_wrong_files_are_explained(refused):
         old='"version": 1', new='"version": 2',
     )  # fmt: skip
     refused("version None of a baseline. This harness reads version 1.", whole="[]")
-    refused("not readable as JSON (Expecting value: line 1 column 1 (char 0)). A", whole="plan")
-    refused("not readable as JSON (", whole="[" * 100_000)
+    refused("not valid JSON (Expecting value: line 1 column 1 (char 0)). A", whole="plan")
+    refused("nested too deeply. Flat rows are expected. A", whole="[" * 100_000)
     refused("sed: Extra inputs are not permitted. Write it", old='"seed"', new='"seed": 0, "sed"')
     refused("seed: Input should be a valid integer, ", old='"seed": 0', new='"seed": "x"')
     refused("columns ['n', 'dice']. They must be ['n', 'reference', ", old=COLUMNS, new=SHORT)
@@ -110,7 +110,7 @@ SHORT = '["n", "dice"]'
     [
         ([1, 2], "cells.0: cluster 'patient000' has 2 figures, 3 or 6 are needed. Write it anew"),
         ([1, 2, -3], "cells.0.clusters.patient000.2: Input should be greater than or equal to 0."),
-        ([1, 2, float("nan")], "cells.0.clusters.patient000.2: Input should be a finite number."),
+        ([1, 2, float("nan")], "not valid JSON (NaN is no number of JSON). A baseline is a run"),
         ([1, 2, "x"], "cells.0.clusters.patient000.2: Input should be a valid number, unable to"),
     ],
 )

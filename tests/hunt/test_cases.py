@@ -85,11 +85,11 @@ def test_a_changed_case_is_refused(found, what):
     ("content", "message"),
     [
         ("[]", "found list. A break is one JSON object. Give a file that `vlsm-harness hunt`"),
-        ("{", "cannot be read as JSON (Expecting property name"),
-        ("[" * 100_000, "cannot be read as JSON ("),
+        ("{", "not valid JSON (Expecting property name"),
+        ("[" * 100_000, "nested too deeply. Flat rows are expected. Give a file that"),
         (
             " " * (MOST_BYTES + 1),
-            f"has {MOST_BYTES + 1} bytes. A break has at most {MOST_BYTES}. Give a file that",
+            f"has more than {MOST_BYTES:,} bytes. At most so many are read. Check that",
         ),
     ],
 )

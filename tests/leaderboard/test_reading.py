@@ -122,12 +122,12 @@ def test_a_good_one_is_read():
     [
         ("licence", "license", "license: unknown key. Did you mean 'licence'? Known keys: "),
         ("[Ada]", "&a [*a]", "the alias '*a'. Anchors and aliases are not allowed here."),
-        ("[Ada]", "!!python/object/apply:os.system [ls]", "not valid YAML (could not determine a"),
+        ("[Ada]", "!!python/object/apply:os.system [ls]", "python/object/apply:os.system'. Tags are not"),
         ("licence: MIT", "licence: MIT\nlicence: GPL", "the key 'licence' stands twice (first on"),
-        ("[Ada]", "[" * 20_000, "submission.yaml: 20002 brackets. It holds plain texts, lists and"),
+        ("[Ada]", "[" * 20_000, "submission.yaml:5: nested too deeply. At most 40 lists and mappings"),
         ("[Ada]", "\n  " + "- " * 5000 + "a", "nested too deeply"),
-        ("[Ada]", "[" + "9" * 5000 + "]", "a value no one reads"),
-        ("[Ada]", "[2020-13-45]", "a value no one reads"),
+        ("[Ada]", "[" + "9" * 5000 + "]", "reads like a value of the kind 'int' and is none"),
+        ("[Ada]", "[2020-13-45]", "the value '2020-13-45' reads like a value of the kind"),
         ("Mine", "'FILL IN: one line'", "submission.yaml:4: title: still to be given. The authors"),
         ("[Ada]", "[]", "authors: found []. List should have at least 1 item"),
         ("title: Mine", "title: " + "x" * 10_000, "title: found 'xxxx"),
@@ -150,7 +150,9 @@ def test_what_yaml_may_not_hold_is_told(old, new, text):
 def test_what_is_no_text_is_told():
     found = []
     assert read_submission(b"\xff\xfe", found) is None
-    assert found[0].startswith("submission.yaml: cannot be read as UTF-8 text (invalid start byte)")
+    assert found[0].startswith(
+        "submission.yaml: cannot be read as UTF-8 text (byte 0: invalid start"
+    )
 
 
 def test_all_mistakes_are_told_at_once():
@@ -171,7 +173,7 @@ def test_all_mistakes_are_told_at_once():
         (lambda d: d | {"hidden": 1}, "run.json:1: hidden: unknown key."),
         (lambda d: {k: v for k, v in d.items() if k != "at"}, "run.json:1: at: the key is missing"),
         (lambda d: d | {"threshold": 2}, "run.json:1: threshold: found 2. Input should be less"),
-        (lambda d: d | {"threshold": float("nan")}, "run.json: no JSON ('NaN is no number of"),
+        (lambda d: d | {"threshold": float("nan")}, "run.json: not valid JSON (NaN is no number of"),
         (lambda d: d | {"model_id": "../x"}, "run.json:1: model_id: found '../x'. String should"),
         (lambda d: [d], "run.json: no object. It holds plain texts, lists and numbers"),
     ],
@@ -187,7 +189,7 @@ def test_what_a_run_may_not_say_is_told(real_folder, spoil, text):
 def test_json_that_breaks_parsers_is_told(text):
     found = []
     assert read_facts(text.encode(), found) is None
-    assert found[0].startswith("run.json: no JSON (")
+    assert found[0].startswith(("run.json: not valid JSON (", "run.json: nested too deeply. "))
 
 
 def parquet(table):

@@ -1,13 +1,14 @@
 """Texts of strangers stay texts."""
 
 import html
+import json
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.escape import code, escaped, plain
+from harness.report.escape import code, escaped, plain, visible, visible_json
 
 hostile = st.text(
     st.sampled_from(list("ab1 _*`|<>&[]()!#~$\\-+.:/@w\n\r\t\x00\x1b\u202e\u2028é")), max_size=30
@@ -68,3 +69,33 @@ def test_a_code_span_is_one_span_in_one_table_cell(text):
 )
 def test_known_texts(text, expected):
     assert escaped(text) == expected
+
+
+anything = hostile | st.text(max_size=20)
+
+
+@given(anything)
+def test_a_visible_text_is_printable_and_obeyed_by_nobody(text):
+    for line in visible(text).split("\n"):
+        assert line.isprintable()
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters=":#")))
+def test_a_harmless_text_is_visible_as_it_is(text):
+    assert visible(text) == text
+
+
+@given(st.text(max_size=20), st.sampled_from([None, 1]))
+def test_visible_json_is_the_same_json(text, indent):
+    content = {text: [text, 1.5]}
+    shown = visible_json(json.dumps(content, indent=indent, ensure_ascii=False))
+    assert json.loads(shown) == content
+    assert shown.replace("\n", "").isprintable()
+    assert "##[" not in shown
+
+
+@given(st.text())
+def test_plain_text_can_be_written_to_any_file(text):
+    assert plain(text).encode().decode() == plain(text)
