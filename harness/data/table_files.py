@@ -5,6 +5,7 @@ columns row by row, None for what is empty. Tables come from strangers: nothing 
 computed or executed, and sizes are limited before anything is unpacked.
 """
 
+import struct
 import warnings
 import zipfile
 import zlib
@@ -16,17 +17,29 @@ from xml.etree.ElementTree import ParseError
 
 import polars as pl
 
+from harness.data.trial import survives
 from harness.errors import DataError, nearest
 
 MAX_ROWS = 1_000_000
 MAX_BYTES = 256 << 20
+"""Of the file, and of what it unfolds to."""
+MAX_COLUMNS = 1000
+MAX_CELLS = 50_000_000
+"""Up to the last column that is read, those between included."""
+MAX_PARTS = 10_000
+"""Of a workbook's archive."""
 
 Cells = Iterator[Sequence[Any]]
 
 
 def _csv(path: Path, columns: Sequence[str]) -> Cells:
     with _readable(path):
-        frame = pl.read_csv(path, infer_schema=False, n_rows=MAX_ROWS + 1)
+        # Every short row is filled up to the header's width: the header is read first.
+        header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
+        _refuse_wide(path, len(header))
+        _refuse_missing(path, header, columns)
+        wanted = list(dict.fromkeys(columns))
+        frame = pl.read_csv(path, columns=wanted, infer_schema=False, n_rows=MAX_ROWS + 1)
     return _of_frame(path, frame, columns)
 
 
@@ -34,7 +47,21 @@ def _parquet(path: Path, columns: Sequence[str]) -> Cells:
     with _readable(path):
         found = pl.read_parquet_schema(path)
         _refuse_missing(path, list(found), columns)
-        frame = pl.read_parquet(path, columns=list(dict.fromkeys(columns)), n_rows=MAX_ROWS + 1)
+        for name in columns:
+            if found[name].is_nested() or found[name] in (pl.Binary, pl.Object):
+                raise DataError(
+                    f"{path}: the column {name!r} is {str(found[name])[:80]}. Texts are needed. "
+                    "Write it as texts."
+                )
+        _refuse_long(path, pl.scan_parquet(path).select(pl.len()).collect().item())
+        wanted = list(dict.fromkeys(columns))
+        if not survives([path.read_bytes()], most_bytes=MAX_BYTES, columns=wanted):
+            raise DataError(
+                f"{path}: decoding ends in an error, or the cells unfold to more than "
+                f"{MAX_BYTES:,} bytes. At most so many are read. Export the table again, or split "
+                "it."
+            )
+        frame = pl.read_parquet(path, columns=wanted)
     return _of_frame(path, frame, columns)
 
 
@@ -74,12 +101,15 @@ def _xlsx(path: Path, columns: Sequence[str]) -> Cells:
 
 
 def _of_sheet(path: Path, sheet: Any, columns: Sequence[str]) -> Cells:
-    lines = iter(sheet.iter_rows())
-    header = [_header(cell.value) for cell in next(lines, ())]
+    header = [_header(cell.value) for cell in next(sheet.iter_rows(max_row=1), ())]
+    _refuse_wide(path, len(header))
     _refuse_missing(path, header, columns)
     places = [header.index(name) for name in columns]
-    for number, line in enumerate(lines, start=2):
+    # A row may name a cell far to the right, and is then filled up to there.
+    width = max(places) + 1
+    for number, line in enumerate(sheet.iter_rows(min_row=2, max_col=width), start=2):
         _refuse_long(path, number - 1)
+        _refuse_wide(path, width, n_rows=number)
         yield [_value(line, place, f"{path}: row {number}", header) for place in places]
 
 
@@ -102,6 +132,7 @@ def _openpyxl(path: Path) -> Any:
 
 def _refuse_hostile_zip(path: Path) -> None:
     """Refuse what would unpack to gigabytes, and XML that declares entities."""
+    _refuse_many_parts(path)
     with zipfile.ZipFile(path) as archive:
         size = sum(part.file_size for part in archive.infolist())
         if size > MAX_BYTES:
@@ -110,14 +141,43 @@ def _refuse_hostile_zip(path: Path) -> None:
                 "Export the sheet as CSV."
             )
         for part in archive.namelist():
-            with archive.open(part) as content:
-                # Without the zeros of UTF-16; a declaration can only stand at the beginning.
-                start = content.read(1 << 14).replace(b"\0", b"")
-            if b"<!DOCTYPE" in start or b"<!ENTITY" in start:
+            # A declaration stands before the first element, behind comments of any length.
+            if _declares(archive, part):
                 raise DataError(
                     f"{path}: {part!r} declares a document type. Workbooks have none. "
                     "Save the workbook again, or export the sheet as CSV."
                 )
+
+
+def _refuse_many_parts(path: Path) -> None:
+    """Before the archive's directory is read, of which every entry becomes an object."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    n_parts, n_bytes = (
+        struct.unpack_from("<HI", tail, at + 10) if 0 <= at < len(tail) - 16 else (0, 0)
+    )
+    if n_parts > MAX_PARTS or n_bytes > MAX_PARTS * 1024 or b"PK\6\7" in tail:
+        raise DataError(
+            f"{path}: the archive has {n_parts:,} parts or more. A workbook has a few; at most "
+            f"{MAX_PARTS:,} are read. Save the workbook again, or export the sheet as CSV."
+        )
+
+
+_TAIL = (1 << 16) + 22
+
+
+def _declares(archive: zipfile.ZipFile, part: str) -> bool:
+    """Whether XML declares a document type, in any encoding of whole bytes."""
+    end = b""
+    with archive.open(part) as content:
+        while block := content.read(1 << 20):
+            block = end + block.replace(b"\0", b"")  # the zeros of UTF-16
+            if b"<!DOCTYPE" in block or b"<!ENTITY" in block:
+                return True
+            end = block[-10:]
+    return False
 
 
 def _header(value: Any) -> str:
@@ -150,6 +210,14 @@ def _refuse_long(path: Path, n_rows: int) -> None:
     if n_rows > MAX_ROWS:
         raise DataError(
             f"{path}: more than {MAX_ROWS:,} rows. At most so many are read. Split the table."
+        )
+
+
+def _refuse_wide(path: Path, n_columns: int, *, n_rows: int = 1) -> None:
+    if n_columns > MAX_COLUMNS or n_columns * n_rows > MAX_CELLS:
+        raise DataError(
+            f"{path}: {n_rows:,} rows or more of {n_columns:,} columns. At most {MAX_COLUMNS:,} "
+            f"columns and {MAX_CELLS:,} cells are read. Remove the columns that are not needed."
         )
 
 

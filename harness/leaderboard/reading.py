@@ -3,18 +3,15 @@
 A file is looked at before it is opened, read once into memory, and everything later is said of
 those bytes. YAML and JSON are data alone. Parquet is held against the exact columns and number
 of rows that are expected, and first decoded in a process of its own with limited memory
-(`harness.leaderboard.trial`), since a small file may unfold to a large one.
+(`harness.data.trial`), since a small file may unfold to a large one.
 
 Conventions: a reader returns what it could read and adds what is wrong to a list of reasons.
 """
 
 import io
-import json
 import os
 import re
 import stat
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from harness.canonical import parse_json
+from harness.data.trial import survives
 from harness.errors import SubmissionError
 from harness.files import Document, parse_yaml, validate
 from harness.leaderboard.reasons import quoted, reason
@@ -31,7 +29,8 @@ from harness.report.escape import plain
 Reasons = list[str]
 
 _REPAIR = "Make the folder anew with `vlsm-harness submit RUN`"
-_TRIAL_SECONDS = 120
+MOST_BYTES = 1 << 30
+"""Of one decoded table: ten million cases have 0.8 GB of counts."""
 
 
 def read_files(folder: Path, reasons: Reasons) -> dict[str, bytes]:
@@ -145,7 +144,7 @@ def read_tables(
         for name, schema in TABLES.items()
         if name in files and _fits(name, files[name], schema, most[name], reasons)
     }
-    if fine and not _survives(fine):
+    if fine and not survives(list(fine.values()), most_bytes=MOST_BYTES):
         right = "Its columns unfold to a few megabytes"
         found = "decoding ends in an error, or takes more memory or time than is given to it"
         reasons.append(reason(", ".join(fine), found, right, _REPAIR))
@@ -184,19 +183,3 @@ def _column_reasons(name: str, found: Mapping[str, Any], schema: pl.Schema) -> R
             what = f"the column is {quoted(found[column])}"
             told.append(reason(f"{name}: {column}", what, f"It is {kind}", _REPAIR))
     return told
-
-
-def _survives(files: Mapping[str, bytes]) -> bool:
-    """Whether all files can be decoded, tried where failing harms nobody."""
-    sizes = json.dumps([len(content) for content in files.values()]).encode() + b"\n"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.leaderboard.trial"],
-            input=sizes + b"".join(files.values()),
-            capture_output=True,
-            timeout=_TRIAL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0

