@@ -96,7 +96,11 @@ def _read_configuration(kind: Any, folder: Path) -> Any:
         )
     try:
         return kind.config_class.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, StrictDataclassError, TypeError, ValueError) as problem:
+    # transformers takes values apart before it looks at their kind.
+    except (
+        *(OSError, StrictDataclassError, TypeError, ValueError),
+        *(AttributeError, LookupError, RecursionError, ArithmeticError),
+    ) as problem:
         raise CheckpointError(
             f"{folder / 'config.json'}: not a configuration of {kind.__name__} "
             f"({_first_line(problem)}). Download the folder of a {kind.__name__} again."

@@ -10,15 +10,15 @@ Hashes are lower-case hexadecimal SHA-256; that of a truth is over its rows, not
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pydantic import Field
 
-from harness.canonical import canonical
+from harness.canonical import canonical, read_json
 from harness.cards import Sha256, Strict, load_dataset_card
 from harness.data import cluster_kind
 from harness.data.images import read_mask
@@ -149,11 +149,16 @@ def pinned_reference(track: Track) -> Reference:
         cases = pl.read_parquet(folder / "plan.parquet").cast(PLAN_SCHEMA)
         left_out = pl.read_parquet(folder / "not_applicable.parquet").cast(NOT_APPLICABLE_SCHEMA)
         truth = pl.read_parquet(folder / "truth.parquet").cast(TRUTH_SCHEMA)
-        sources = json.loads((folder / "sources.json").read_text(encoding="utf-8"))
+        sources = _sources(folder / "sources.json")
     except FileNotFoundError as problem:
         raise SubmissionError(
             f"{problem.filename or folder}: no such file. A pinned track ships with its plan and "
             f"truth. Write them: `vlsm-harness leaderboard pin {track.name}`."
+        ) from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
+        raise SubmissionError(
+            f"{folder}: the plan or truth cannot be read ({str(problem)[:160]}). A pinned track "
+            "ships with both. Restore the folder."
         ) from None
     found = Reference(track, suite_of(track), Plan(cases, left_out, sources), truth, _kinds(track))
     for what, now, pinned in (
@@ -165,6 +170,16 @@ def pinned_reference(track: Track) -> Reference:
                 f"{folder}: the {what} has the hash {now}, the track's file says {pinned}. Both "
                 "must agree. Restore the folder, or make a new track under a new name."
             )
+    return found
+
+
+def _sources(path: Path) -> dict[str, Any]:
+    repair = "Restore the file."
+    found = read_json(path, error=SubmissionError, missing=repair, repair=repair)
+    if not isinstance(found, dict):
+        raise SubmissionError(
+            f"{path}: found {type(found).__name__}. An object is needed. {repair}"
+        )
     return found
 
 

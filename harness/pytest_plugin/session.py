@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError, UsageError, nearest
+from harness.canonical import read_json
+from harness.errors import HarnessError, RunError, UsageError, nearest
 from harness.pytest_plugin.audit import Audit
 
 _AUDITS = pytest.StashKey[dict[str, Audit]]()
@@ -176,8 +177,9 @@ def _done(folder: Path, session: str) -> dict[str, Any] | None:
     path = folder / "done.json"
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found if found["session"] == session else None
+    repair = "Delete pytest's cache."
+    found = read_json(path, error=RunError, missing=repair, repair=repair)
+    return found if isinstance(found, dict) and found.get("session") == session else None
 
 
 def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.functional.segmentation import dice_score
 
-from harness.errors import CardError, ModelError
+from harness.errors import CardError, ModelError, RunError
 from harness.models import LoadedModel, PartlyTrainable
+from harness.pickles import DAMAGE
 from harness.training.examples import Batch, Examples
 from harness.training.recipe import Recipe, segmentation_loss
 
@@ -223,9 +224,24 @@ def make_trainer(
 
 
 def best_weights(module: torch.nn.Module, path: Path) -> dict[str, float]:
-    """Load the best epoch's weights; its epoch (from 0) and validation Dice."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    """Load the best epoch's weights; its epoch (from 0) and validation Dice.
+
+    Raises:
+        RunError: The file is damaged, or of another model.
+    """
     prefix = "net."
-    state = content["state_dict"].items()
-    module.load_state_dict({k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)})
-    return {"best_epoch": content["epoch"], "val_dice": content["harness"]["val_dice"]}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content["state_dict"].items()
+        own = {k.removeprefix(prefix): v for k, v in state if k.startswith(prefix)}
+        module.load_state_dict(own)
+        return {
+            "best_epoch": int(content["epoch"]),
+            "val_dice": float(content["harness"]["val_dice"]),
+        }
+    except (*DAMAGE, RuntimeError, AttributeError, AssertionError, MemoryError, OSError) as problem:
+        reason = " ".join(str(problem).split())[:160]
+        raise RunError(
+            f"{path}: not the best epoch of this training ({type(problem).__name__}: {reason}). "
+            "The file is written by the harness alone. Delete the folder and train again."
+        ) from None

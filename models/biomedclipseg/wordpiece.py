@@ -89,7 +89,7 @@ def read_vocabulary(file: Path, *, size: int) -> Mapping[str, int]:
         ModelError: It is no WordPiece vocabulary, or not one of `size` pieces.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         if file.suffix == ".json":
             vocabulary = json.loads(text)["model"]["vocab"]
         else:
@@ -97,7 +97,7 @@ def read_vocabulary(file: Path, *, size: int) -> Mapping[str, int]:
             vocabulary = {piece: number for number, piece in enumerate(lines)}
         numbers = sorted(vocabulary[piece] for piece in vocabulary)
         lacking = [token for token in SPECIAL if token not in vocabulary]
-    except (UnicodeDecodeError, ValueError, LookupError, TypeError) as problem:
+    except (ValueError, LookupError, TypeError, RecursionError, OSError) as problem:
         reason = f"{type(problem).__name__}: {problem}"[:160]
         raise ModelError(
             f"{file}: not a WordPiece vocabulary ({reason}). One piece a line ('vocab.txt'), or "

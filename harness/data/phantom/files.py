@@ -114,7 +114,7 @@ def _is_current(folder: Path, content: Mapping[str, Any]) -> bool:
         if record != {**content, "annotations": digests}:
             return False
         return all(_is_complete(folder, split) for split in digests)
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 

@@ -1,0 +1,523 @@
+"""Every reader of a user's or a run's file: a valid file of each, and what reads it.
+
+A new reader gets its line in `READERS`; `tests/test_fuzz_readers.py` does the rest.
+"""
+
+import importlib.util
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Reader(NamedTuple):
+    """One reader.
+
+    Attributes:
+        path: Where its file lies.
+        seeds: Contents of valid files.
+        read: Reads the file at `path`; nothing but `HarnessError` may come out.
+        form: ``json``, ``yaml`` or ``bytes``: how contents are spoilt.
+        allowed: Further exceptions that belong to the reader's contract.
+    """
+
+    path: Path
+    seeds: list[bytes]
+    read: Callable[[], object]
+    form: str = "bytes"
+    allowed: tuple[type[BaseException], ...] = ()
+
+
+def _suite(folder, run):
+    from harness.suites import load_suite
+
+    path = folder / "mine.yaml"
+    names = ("antonym_swap", "medclipseg", "meaning_removed", "phantom_v1")
+    seeds = [(ROOT / "suites" / f"{name}.yaml").read_bytes() for name in names]
+    guard = b"""\
+name: guard
+title: What every new checkpoint must keep
+datasets:
+  - {name: phantom_pairs, split: size}
+probes:
+  - {name: antonym, perturbation: antonym, attributes: [size, color], repeats: 2}
+  - {name: reorder, perturbation: reorder_attributes, expect: []}
+statistics: {draws: 1000, seed: 1, margins: {preserved: 3.0}}
+metric: {resolution: native, empty: nan, columns: [iou]}
+gate: {min_dice: 0.7, max_drop: 10, must_listen: [size, color], non_inferiority: {margin: 10}}
+"""
+    return Reader(path, [*seeds, guard], lambda: load_suite(path), "yaml")
+
+
+def _dataset_card(folder, run):
+    from harness.cards import load_dataset_card
+    from harness.prompts.grammar import load_grammar
+
+    path = folder / "mine.yaml"
+    names = ("kvasir_polyp", "camus", "phantom_pairs", "busi")
+    seeds = [(ROOT / "suites/datasets" / f"{name}.yaml").read_bytes() for name in names]
+
+    def read():
+        card = load_dataset_card(path)
+        grammar = load_grammar(card)
+        grammar.parse("one small pink round polyp", prompt_type=card.prompt_type)
+
+    return Reader(path, seeds, read, "yaml")
+
+
+def _model_card(folder, run):
+    from harness.cards import load_model_card
+
+    path = folder / "card.yaml"
+    seeds = [path.read_bytes() for path in sorted((ROOT / "models").glob("*/*.yaml"))]
+    own = "extends: clipseg\nname: mine\ncheckpoint: {path: a.ckpt}\nsettings: {a: 1}\n"
+    return Reader(path, [*seeds, own.encode()], lambda: load_model_card(path), "yaml")
+
+
+def _annotations(folder, run):
+    from harness.cards import load_dataset_card
+    from harness.data import load_samples
+    from harness.data.defects.overlap import annotation_files
+    from harness.data.defects.rows import read_split
+
+    shutil.copytree(run.parent / "data", folder / "data")
+    path = folder / "data/kvasir_polyp/anns/test.json"
+    rows = json.loads(path.read_bytes())[:2]
+    card = load_dataset_card("kvasir_polyp")
+
+    def read():
+        try:
+            load_samples(card, folder / "data", "test", pictures=False)
+        finally:
+            read_split(card, folder / "data", "test")
+            annotation_files("kvasir_polyp", folder / "data/kvasir_polyp")
+
+    return Reader(path, [json.dumps(rows).encode()], read, "json")
+
+
+def _table(kind):
+    def prepared(folder, run):
+        from harness.data import table_files
+        from harness.data.tables import TableEntry, read_tables
+
+        # Its process of its own is tested in `tests/data/test_trial.py`: this is one already.
+        table_files.survives = lambda *_, **__: True
+        names = ("image", "prompt", "perturbation")
+        rows = [(f"{n}.png", f"one small polyp {n}", "paraphrase") for n in range(5)]
+        path = folder / f"t{kind}"
+        _write_table(path, names, rows)
+        entry = TableEntry(dataset="busi", file=path.name)
+        return Reader(path, [path.read_bytes()], lambda: read_tables(entry, folder, where="a"))
+
+    return prepared
+
+
+def _write_table(path, names, rows):
+    frame = pl.DataFrame(rows, schema=names, orient="row")
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    elif path.suffix == ".parquet":
+        frame.write_parquet(path)
+    else:
+        import openpyxl
+
+        book = openpyxl.Workbook()
+        for row in (names, *rows):
+            book.active.append(row)
+        book.save(path)
+
+
+def _pictures(color):
+    held = []
+    rng = np.random.default_rng(0)
+    for mode, kinds in color.items():
+        shape = (9, 7, 3) if mode == "RGB" else (9, 7)
+        pixels = rng.integers(0, 255, shape).astype(np.uint8)
+        picture = Image.fromarray(pixels).convert(mode)
+        for kind in kinds:
+            buffer = io.BytesIO()
+            picture.save(buffer, kind)
+            held.append(buffer.getvalue())
+    return held
+
+
+def _picture(folder, run):
+    from harness.data.images import content_id, read_image
+
+    path = folder / "a.png"
+    kinds = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "TGA", "DDS", "PCX")
+    seeds = _pictures({"RGB": kinds, "L": ("PNG", "TIFF", "PPM"), "P": ("PNG", "GIF", "BMP")})
+    return Reader(path, seeds, lambda: content_id(read_image(path)))
+
+
+def _mask(folder, run):
+    from harness.data.images import mask_size, read_mask
+
+    path = folder / "a.png"
+    seeds = _pictures({"L": ("PNG", "JPEG", "BMP", "TIFF"), "1": ("PNG", "TIFF"), "P": ("PNG",)})
+
+    def read():
+        mask_size(path)
+        read_mask(path)
+
+    return Reader(path, seeds, read)
+
+
+def _weights(suffix):
+    def prepared(folder, run):
+        import torch
+        from safetensors.torch import save
+
+        from harness.checkpoints import read_tensors
+
+        state = {"net.a.weight": torch.arange(6.0).reshape(2, 3), "net.b": torch.ones(2).half()}
+        if suffix == ".safetensors":
+            seeds = [save(state)]
+        else:
+            seeds = []
+            for content in ({"state_dict": state, "epoch": 3, "x": [(1, {"a": None})]}, state):
+                buffer = io.BytesIO()
+                is_zip = suffix == ".ckpt"
+                torch.save(content, buffer, _use_new_zipfile_serialization=is_zip)
+                seeds.append(buffer.getvalue())
+        path = folder / f"a{suffix}"
+        return Reader(path, seeds, lambda: read_tensors(path))
+
+    return prepared
+
+
+def _pickle(folder, run):
+    import collections
+    import pickle
+
+    from harness.pickles import DAMAGE, read_pickle
+
+    path = folder / "a.pkl"
+    content = {"a": [1, 2.5, None, (True, b"x" * 300)], "b": {"c": {1, 2}, "d": frozenset("xy")}}
+    content["e"] = collections.OrderedDict(f=2**70, g="é" * 300)
+    seeds = [pickle.dumps(content, protocol=n) for n in range(6)]
+
+    def read():
+        with io.BytesIO(path.read_bytes()) as stream:
+            read_pickle(stream, builders={}, persistent=lambda pid: pid)
+
+    return Reader(path, seeds, read, allowed=DAMAGE)
+
+
+def _index(folder, run):
+    from harness.weight_files import weight_files
+
+    path = folder / "model.safetensors.index.json"
+    names = [f"model-{n}.safetensors" for n in (1, 2)]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    content = {"metadata": {"total_size": 8}, "weight_map": {"a": names[0], "b": names[1]}}
+    return Reader(path, [json.dumps(content).encode()], lambda: weight_files(path), "json")
+
+
+def _configuration(folder, run):
+    from transformers import CLIPSegForImageSegmentation
+
+    from harness.pretrained import _read_configuration
+
+    path = folder / "config.json"
+    seed = json.dumps(CLIPSegForImageSegmentation.config_class().to_dict()).encode()
+    read = lambda: _read_configuration(CLIPSegForImageSegmentation, folder)  # noqa: E731
+    return Reader(path, [seed], read, "json")
+
+
+def _vocabulary(folder, run):
+    place = ROOT / "models/biomedclipseg/wordpiece.py"
+    spec = importlib.util.spec_from_file_location("fuzzed_wordpiece", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = folder / "vocab.txt"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b", "polyp"]
+    seed = "\n".join(words).encode()
+    return Reader(path, [seed], lambda: module.read_vocabulary(path, size=len(words)))
+
+
+def _training_record(folder, run):
+    from harness.training.finetune import _begin
+    from harness.training.recipe import Recipe
+
+    path = folder / "training.json"
+    identity = {"model": "a@b", "train": "c", "prompt_types": {"a": "p6"}, "recipe.seed": 42}
+    seed = json.dumps(identity).encode()
+    read = lambda: _begin(folder, identity=identity, recipe=Recipe())  # noqa: E731
+    return Reader(path, [seed], read, "json")
+
+
+def _training_figures(folder, run):
+    from harness.training.finetune import _begin
+    from harness.training.recipe import Recipe
+
+    path = folder / "figures.json"
+    seed = json.dumps({"epochs": 3, "recipe": {"max_epochs": 200, "max_minutes": None}}).encode()
+    read = lambda: _begin(folder, identity={"model": "a"}, recipe=Recipe())  # noqa: E731
+    return Reader(path, [seed], read, "json")
+
+
+def _training_state(folder, run):
+    import torch
+
+    from harness.training.trainee import best_weights
+
+    module = torch.nn.Linear(2, 2)
+    state = {f"net.{key}": value for key, value in module.state_dict().items()}
+    content = {"state_dict": state, "epoch": 3, "harness": {"val_dice": 0.5, "schedule": {}}}
+    path = folder / "best.ckpt"
+    torch.save(content, path)
+    return Reader(path, [path.read_bytes()], lambda: best_weights(module, path))
+
+
+def _baseline(folder, run):
+    from harness.gate.baseline import read_file
+
+    path = folder / "baseline.json"
+    return Reader(
+        path, [(run.parent / "baseline.json").read_bytes()], lambda: read_file(path), "json"
+    )
+
+
+def _of_run(name, read, form="bytes"):
+    """A file of a run directory; `read` is given the copy of the directory."""
+
+    def prepared(folder, run):
+        copy = folder / "run"
+        shutil.copytree(run, copy)
+        path = next(iter(sorted(copy.glob(name))))
+        return Reader(path, [path.read_bytes()], lambda: read(copy), form)
+
+    return prepared
+
+
+def _manifest(run):
+    from harness.gate.audited import audited
+    from harness.report.loaded import load_run
+
+    loaded = load_run(run)
+    assert loaded.names is not None
+    assert loaded.private_sets is not None
+    audited(run)
+
+
+def _plan(run):
+    from harness.commands.plan_diff import read_plan
+    from harness.store import RunStore
+
+    read_plan(run)
+    RunStore(run).plan_cases()
+
+
+def _scores(run):
+    from harness.store import RunStore
+
+    store = RunStore(run)
+    store.set_damaged_aside()
+    try:
+        for model in store.manifest["models"]:
+            store.settled_shards(model["model_id"])
+        store.scores()
+        store.scores_scan().collect()
+    finally:
+        shutil.rmtree(run / "damaged", ignore_errors=True)
+
+
+def _store(name):
+    def read(run):
+        from harness.store import RunStore
+
+        getattr(RunStore(run), name)()
+
+    return read
+
+
+def _assessment(run):
+    from harness.stats.assessment import Assessment
+
+    Assessment.read(run)
+
+
+def _album(run):
+    from harness.report.loaded import load_run
+
+    loaded = load_run(run)
+    for model in loaded.models:
+        loaded.kept(model["model_id"])
+
+
+def _gallery(run):
+    from harness.report.gallery import gallery
+    from harness.report.loaded import load_run
+
+    gallery(load_run(run), images="thumbnails")
+
+
+def _break(folder, run):
+    from harness.hunt.cases import Case, read_case
+
+    path = folder / "break.json"
+    content = {
+        "form": "vlsm-harness break 1", "kind": "brittle", "dataset": "busi", "split": "test",
+        "sample_id": "a.png", "image_id": "x", "prompts": "released", "prompt_type": "p6",
+        "prompt_index": 0, "original_prompt": "small polyp", "variant": "tiny polyp",
+        "edits": [{"start": 0, "end": 5, "old": "small", "new": "tiny", "attribute": "size"}],
+        "made_by": ["synonym"], "named_sample_id": None, "size": {"edits": 1, "characters": 4},
+        "limits": {"relative_change_percent": 10.0, "agreement": 0.9},
+        "figures": {"dice_original": 0.9, "dice": 0.5, "relative_change_percent": -44.0,
+                    "agreement": 0.5, "edit_survives": True},
+        "model_id": "m@0123456789ab", "signature": "dice", "search": {
+            "minimality": "exhausted", "tried": 1, "calls": 1, "budget": 9, "families": ["other"],
+            "seed": 0, "hypothesis": "6", "lexicon": "curated", "lexicon_sha256": "a"},
+    }  # fmt: skip
+    fields = Case.model_fields
+    assert set(content) <= set(fields)
+    return Reader(path, [json.dumps(content).encode()], lambda: read_case(path), "json")
+
+
+def _submission(name, form="bytes"):
+    def prepared(folder, run):
+        from harness.leaderboard import reading
+        from harness.leaderboard.reading import read_tables
+        from harness.leaderboard.submission import TABLES
+        from harness.leaderboard.verification import open_submission
+
+        reading.survives = lambda *_, **__: True  # as for tables
+        copy = folder / "submission"
+        track = ROOT / "reports/leaderboard/submissions/phantom-v1/phantom-image-only-crowd"
+        shutil.copytree(track, copy)
+        path = copy / name
+
+        def read():
+            opened = open_submission(copy)
+            reasons = list(opened.reasons)
+            own = {name: opened.files[name]} if name in TABLES and name in opened.files else {}
+            read_tables(own, dict.fromkeys(TABLES, 20_000), reasons)
+            assert all(len(text) < 3000 and text.isprintable() for text in reasons), reasons
+
+        seed = path.read_bytes()
+        if path.suffix == ".parquet":
+            path.write_bytes(_small(seed))
+        return Reader(path, [path.read_bytes()], read, form)
+
+    return prepared
+
+
+def _small(content):
+    buffer = io.BytesIO()
+    pl.read_parquet(io.BytesIO(content)).head(50).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _flags(folder, run):
+    from harness.leaderboard.flags import read_flags
+
+    path = folder / "flags.yaml"
+    flag = {"sha256": "a" * 64, "state": "verified", "on": "2026-01-01", "note": "none"}
+    seed = yaml.safe_dump({"flags": {"a/b": flag, "a/c": flag}}).encode()
+    return Reader(path, [seed], lambda: read_flags(path), "yaml")
+
+
+def _track(name, form="bytes"):
+    def prepared(folder, run):
+        from harness.leaderboard import tracks
+
+        shutil.copytree(ROOT / "suites/tracks", folder / "tracks")
+        tracks.shipped = lambda kind: folder
+        path = folder / "tracks" / name
+
+        def read():
+            tracks.pinned_reference(tracks.load_track("phantom-v1"))
+
+        return Reader(path, [path.read_bytes()], read, form)
+
+    return prepared
+
+
+def _session(folder, run):
+    from harness.pytest_plugin.session import _done
+
+    path = folder / "done.json"
+    seed = json.dumps({"session": "a", "folder": "b", "models": ["c"]}).encode()
+    return Reader(path, [seed], lambda: _done(folder, "a"), "json")
+
+
+def _generated(folder, run):
+    from harness.data.phantom.files import _RECORD, _is_current
+
+    path = folder / _RECORD
+    (folder / "anns").mkdir()
+    (folder / "anns/test.json").write_text("[]")
+    seed = json.dumps({"seed": 0, "annotations": {"test": "a" * 64}}).encode()
+    return Reader(path, [seed], lambda: _is_current(folder, {"seed": 0}), "json")
+
+
+READERS: dict[str, Callable[[Path, Path], Reader]] = {
+    "suite": _suite,
+    "dataset card": _dataset_card,
+    "model card": _model_card,
+    "annotations": _annotations,
+    "csv table": _table(".csv"),
+    "parquet table": _table(".parquet"),
+    "xlsx table": _table(".xlsx"),
+    "picture": _picture,
+    "mask": _mask,
+    "safetensors": _weights(".safetensors"),
+    "torch checkpoint": _weights(".ckpt"),
+    "old torch checkpoint": _weights(".pt"),
+    "pickle": _pickle,
+    "shard index": _index,
+    "configuration": _configuration,
+    "vocabulary": _vocabulary,
+    "training record": _training_record,
+    "training figures": _training_figures,
+    "training state": _training_state,
+    "baseline": _baseline,
+    "run.json": _of_run("run.json", _manifest, "json"),
+    "suite.lock.yaml": _of_run("suite.lock.yaml", _store("suite"), "yaml"),
+    "plan.parquet": _of_run("plan.parquet", _plan),
+    "not_applicable.parquet": _of_run("not_applicable.parquet", _store("not_applicable")),
+    "score part": _of_run("scores/*.parquet", _scores),
+    "texts": _of_run("texts/*.parquet", _store("texts")),
+    "verdicts.json": _of_run("verdicts.json", _assessment, "json"),
+    "summary.parquet": _of_run("summary.parquet", _assessment),
+    "album": _of_run("masks/*.parquet", _album),
+    "album mask": _of_run("masks/*/*.png", _gallery),
+    "break": _break,
+    "submission.yaml": _submission("submission.yaml", "yaml"),
+    "submission run.json": _submission("run.json", "json"),
+    "submission scores": _submission("scores.parquet"),
+    "flags": _flags,
+    "track": _track("phantom-v1.yaml", "yaml"),
+    "track sources": _track("phantom-v1/sources.json", "json"),
+    "track truth": _track("phantom-v1/truth.parquet"),
+    "pytest session": _session,
+    "generated set": _generated,
+}
+
+
+def planted(folder, run):
+    """Fails in each way once; it reads every fourth file."""
+    import os
+    import time
+
+    count = iter(range(int(folder.parent.name.rpartition("-")[2]), 100))
+    ways = [lambda: int("planted"), os.abort, lambda: time.sleep(1000), lambda: None]
+
+    def read():
+        try:
+            ways[next(count) % 4]()
+        except ValueError:
+            raise ValueError("planted") from None
+
+    return Reader(folder / "a", [b"x"], read)
