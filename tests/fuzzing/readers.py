@@ -37,6 +37,16 @@ class Reader(NamedTuple):
     allowed: tuple[type[BaseException], ...] = ()
 
 
+def _survives(files, *, columns=None, **_):
+    """In place of `harness.data.trial`, which starts a process: this is one already."""
+    try:
+        for content in files:
+            pl.read_parquet(io.BytesIO(content), columns=columns)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return False
+    return True
+
+
 def _suite(folder, run):
     from harness.suites import load_suite
 
@@ -109,8 +119,7 @@ def _table(kind):
         from harness.data import table_files
         from harness.data.tables import TableEntry, read_tables
 
-        # Its process of its own is tested in `tests/data/test_trial.py`: this is one already.
-        table_files.survives = lambda *_, **__: True
+        table_files.survives = _survives
         names = ("image", "prompt", "perturbation")
         rows = [(f"{n}.png", f"one small polyp {n}", "paraphrase") for n in range(5)]
         path = folder / f"t{kind}"
@@ -392,7 +401,7 @@ def _submission(name, form="bytes"):
         from harness.leaderboard.submission import TABLES
         from harness.leaderboard.verification import open_submission
 
-        reading.survives = lambda *_, **__: True  # as for tables
+        reading.survives = _survives
         copy = folder / "submission"
         track = ROOT / "reports/leaderboard/submissions/phantom-v1/phantom-image-only-crowd"
         shutil.copytree(track, copy)
