@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import CardError, choose
-from harness.files import Document, path_problem, read_yaml, shipped, validate
+from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
 PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
@@ -43,8 +43,15 @@ def _stays(path: str) -> str:
     return path
 
 
+def _holdable(path: str) -> str:
+    if problem := name_problem(path):
+        raise ValueError(f"the path {problem}; name a file that a disk can hold")
+    return path
+
+
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 Below = Annotated[str, AfterValidator(_stays)]
+Holdable = Annotated[str, AfterValidator(_holdable)]
 
 
 class AttributeRule(Strict):
@@ -104,7 +111,8 @@ class Layout(Strict):
 class ClusterRule(Strict):
     """What is independent of what.
 
-    ``patient`` takes the first group of `pattern` in the image's name;
+    ``patient`` takes the first group of `pattern` in the image's name (a regular
+    expression without look-around and back-references, which is searched in linear time);
     ``sequence`` looks the number in the image's name up in `ranges` (first and
     last frame of each video, inclusive) or, without them, groups near
     duplicates; ``image`` assumes that images are independent.
@@ -173,9 +181,9 @@ class DatasetCard(Strict):
 class Weights(Strict):
     """Where files of a pretrained model lie: a hub id or a path beside the card, never both."""
 
-    hub: str | None = None
-    revision: str | None = None
-    path: str | None = None
+    hub: Holdable | None = None
+    revision: Holdable | None = None
+    path: Holdable | None = None
     file: str | None = Field(
         default=None, description="Which file in it is meant, where it holds several models."
     )
@@ -198,7 +206,7 @@ class Weights(Strict):
 class Checkpoint(Strict):
     """A finetuned file beside the card."""
 
-    path: str
+    path: Holdable
     sha256: Sha256 | None = None
 
 

@@ -4,6 +4,7 @@ Conventions: exit 0 good, 1 the gate failed, 2 the user can repair it, 3 incompl
 or too many errors, 5 nothing selected, 130 interrupted and can be continued.
 """
 
+import errno
 import sys
 from typing import Annotated
 
@@ -86,8 +87,20 @@ def main() -> None:
         _leave(problem, 5)
     except HarnessError as problem:
         _leave(problem, 2)
+    except OSError as problem:
+        if problem.errno not in _BAD_NAMES:
+            raise
+        _leave(
+            f"{problem.filename}: no disk can hold this name ({problem.strerror}). A path of "
+            "folders that are there is needed. Correct the name.",
+            2,
+        )
 
 
-def _leave(problem: HarnessError, code: int) -> None:
+# Whether a file is there is asked in many places; of some names the question itself fails.
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def _leave(problem: HarnessError | str, code: int) -> None:
     say(f"error: {problem}", err=True)
     sys.exit(code)

@@ -76,6 +76,11 @@ def path_problem(relative: str) -> str | None:
     """Why a text can be no path below a folder, or None."""
     if leaves(relative):
         return "is absolute or climbs"
+    return name_problem(relative)
+
+
+def name_problem(relative: str) -> str | None:
+    """Why no disk can hold a path of this text, or None."""
     if "\0" in relative:
         return "holds the character NUL"
     try:
@@ -138,6 +143,11 @@ def parse_yaml(content: bytes, path: Path, *, error: type[HarnessError] = CardEr
     try:
         _refuse_events(text, path, error)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        raise error(
+            f"{path}:{line}: not valid YAML ({problem.reason}). Correct the line."
+        ) from None
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = mark.line + 1 if mark else 1

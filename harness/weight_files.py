@@ -105,7 +105,7 @@ def _some(names: Iterable[str]) -> str:
 def _read_index(path: Path) -> WeightFiles:
     """The shards of an index in the hub's format, ``{"weight_map": {key: file}}``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = content["weight_map"]
         pairs = [(str(key), str(name)) for key, name in names.items()]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as problem:

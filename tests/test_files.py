@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cards import Strict
+from harness.cards import Strict, load_model_card
 from harness.errors import CardError, DataError, SuiteError
 from harness.files import inside, leaves, parse_yaml, read_yaml, shipped, validate
 
@@ -251,3 +251,24 @@ def test_a_path_that_no_folder_holds_is_refused(tmp_path, name, message):
         inside(tmp_path, name, where="row 1")
     assert message in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("line", ["weights: {path: %s}", "checkpoint: {path: %s}"])
+@pytest.mark.parametrize("name", ["a" * 300, '"a/%s"' % ("b" * 256), "x/" * 2000])
+def test_a_model_card_names_files_that_a_disk_can_hold(tmp_path, line, name):
+    path = write(tmp_path, "extends: clipseg\nname: mine\n" + line % name)
+    with pytest.raises(CardError) as caught:
+        load_model_card(path)
+    assert str(caught.value).startswith(f"{path}:3: {line.partition(':')[0]}.path: found '")
+    assert "name a file that a disk can hold" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e999"])
+def test_numbers_are_finite(tmp_path, value):
+    class Number(Strict):
+        value: float
+
+    path = write(tmp_path, f"value: {value}")
+    with pytest.raises(CardError, match=re.escape(f"{path}:1: value: found ")):
+        validate(read_yaml(path), Number)

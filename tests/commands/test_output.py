@@ -169,3 +169,10 @@ def test_every_print_of_a_command_passes_the_escape():
         if re.search(r"typer\.echo\(|\bConsole\(|(?<!\.)\bprint\(", path.read_text())
     }
     assert found == {"output.py", "progress.py", "gate.py", "cli.py"}
+
+
+@pytest.mark.parametrize("option", ["--data-root", "--datasets"])
+def test_a_name_that_no_disk_holds_is_told(call, option):
+    code, _, err = call("plan", "empty_prompt", option, "a" * 300)
+    assert code == 2
+    assert err.startswith("error: ")
