@@ -169,9 +169,9 @@ def _refuse_events(text: str, path: Path, error: type[HarnessError]) -> None:
                 f"{path}:{line}: the alias '*{shown(str(event.anchor))}'. "
                 "Anchors and aliases are not allowed here. Write the value out."
             )
-        if getattr(event, "tag", None) is not None:
+        if (tag := getattr(event, "tag", None)) is not None:
             raise error(
-                f"{path}:{line}: the tag {shown(event.tag)!r}. Tags are not allowed here. Write "
+                f"{path}:{line}: the tag {shown(tag)!r}. Tags are not allowed here. Write "
                 "the value alone, a text between quotes."
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -227,7 +227,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, line: int) -> Any:
         try:
-            found = yaml.constructor.SafeConstructor().construct_object(node)  # type: ignore[no-untyped-call]
+            found = yaml.constructor.SafeConstructor().construct_object(node)
         except _UNREADABLE:
             kind = str(node.tag).rpartition(":")[2]
             found = None
