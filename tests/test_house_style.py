@@ -16,8 +16,8 @@ ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
+LAYERS = ["errors", "writing", "records", "canonical", "files", "cards", "metrics", "prompts"]
+LAYERS += ["data", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
 LAYERS += ["engine"]

@@ -38,7 +38,7 @@ def demo(
             quiet=quiet,
         )
         with store.locked():
-            finish(store, quiet=True)
+            is_whole = finish(store, quiet=True)
     if not quiet:
         show(Assessment.read(out))
         typer.echo(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
@@ -47,6 +47,8 @@ def demo(
         typer.echo("  masks/         the worst and steadiest cases, for the report's gallery")
         typer.echo("  summary.json   the figures for programs; plan.parquet, scores/: every case")
         typer.echo(f"As a page, with pictures: vlsm-harness report {out}")
+    if not is_whole:
+        raise typer.Exit(3)
 
 
 def shipped_models() -> list[str]:

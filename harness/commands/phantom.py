@@ -31,5 +31,4 @@ def phantom(
             folder = write_phantom(name, data_root, sizes=sizes, tick=partial(advance, 1))
         typer.echo(str(folder))
         if sheets is not None:
-            sheets.mkdir(parents=True, exist_ok=True)
             typer.echo(str(contact_sheet(data_root, name, sheets / f"{name}.png", n=20)))
