@@ -39,7 +39,6 @@ from harness.commands import (
 from harness.errors import HarnessError, NothingSelectedError
 
 
-
 class Verbs(typer.core.TyperGroup):
     """The verbs; where a reader of the output has left, Typer would exit with 1."""
 
