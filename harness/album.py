@@ -12,6 +12,7 @@ of what stands in ``masks/<model_id>.parquet``.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.writing import write_parquet, writing
+from harness.errors import DataError, RunError
+from harness.store import RunStore
+from harness.writing import Ledger, parquet_bytes, writing
 
 WORST, STEADY = "worst", "steady"
 DEFAULT_KEPT = 2
@@ -55,10 +58,12 @@ class Bits(NamedTuple):
         height, width = mask.shape
         return cls(height, width, np.packbits(mask, axis=1).tobytes())
 
-    def save(self, path: Path) -> None:
-        """Write a 1-bit PNG. One that was cut short is no loss: the index names it later."""
+    def png(self) -> bytes:
+        """The mask as a 1-bit PNG."""
+        held = BytesIO()
         picture = Image.frombytes("1", (self.width, self.height), self.data)
-        picture.save(path, format="PNG", compress_level=1)
+        picture.save(held, format="PNG", compress_level=1)
+        return held.getvalue()
 
 
 class Masks(NamedTuple):
@@ -132,10 +137,11 @@ class Album:
     """The selection of one model of a run, on disk."""
 
     def __init__(self, run: Path, model_id: str, *, k: int = DEFAULT_KEPT) -> None:
+        self._ledger = Ledger(run)
         self._folder = run / "masks" / model_id
-        self._index = run / "masks" / f"{model_id}.parquet"
+        self._index = index_of(model_id)
         self.selection = Selection(k)
-        for kept in _stored(self._index):
+        for kept in read_album(run, model_id):
             self.selection.offer(kept)
         kept_before = self.selection.all()
         self._written = {name for one in kept_before for name in names_of(one)}
@@ -146,25 +152,53 @@ class Album:
             return
         whole = self.selection.all()
         wanted = {name for one in whole for name in names_of(one)}
-        with writing(self._folder):
-            self._save(whole)
-        rows = [_row(one) for one in whole]
-        write_parquet(self._index, pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row"))
+        self._save(whole)
+        self.write_index()
         with writing(self._folder):
             for name in self._written - wanted:
                 (self._folder / name).unlink(missing_ok=True)
         self._written &= wanted
         self.selection.forget_masks()
 
+    def write_index(self) -> None:
+        """Write which cases are kept, and that the album is open."""
+        rows = [_row(one) for one in self.selection.all()]
+        frame = pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row")
+        self._ledger.write({self._index: parquet_bytes(frame)})
+
     def _save(self, whole: Iterable[Kept]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for one in whole:
-            if one.masks is None:
-                continue
-            for name, mask in zip(names_of(one), one.masks, strict=True):
-                if name not in self._written:
-                    mask.save(self._folder / name)
-                    self._written.add(name)
+        new = {
+            name: mask.png()
+            for one in whole
+            if one.masks is not None
+            for name, mask in zip(names_of(one), one.masks, strict=True)
+            if name not in self._written
+        }
+        place = f"masks/{self._folder.name}"
+        # One that is cut short by a crash is no loss: its hash tells.
+        self._ledger.write({f"{place}/{n}": png for n, png in new.items()}, durable=False)
+        self._written |= set(new)
+
+
+def opened_album(store: RunStore, model_id: str, *, k: int) -> Album | None:
+    """The album of a model in a run; None where it keeps no masks.
+
+    One that is not there from the first case on would call cases the worst that are not.
+    """
+    if not k:
+        return None
+    is_new = not (store.folder / index_of(model_id)).is_file()
+    if is_new and store.part_names(model_id):
+        return None
+    album = Album(store.folder, model_id, k=k)
+    if is_new:
+        album.write_index()
+    return album
+
+
+def index_of(model_id: str) -> str:
+    """The index of a model's album, below the run."""
+    return f"masks/{model_id}.parquet"
 
 
 def names_of(kept: Kept) -> tuple[str, str, str]:
@@ -181,20 +215,39 @@ def _row(kept: Kept) -> tuple[object, ...]:
     )
 
 
-def _stored(index: Path) -> list[Kept]:
-    if not index.is_file():
+def read_album(run: Path, model_id: str) -> Sequence[Kept]:
+    """What a run kept of a model; nothing where it kept none.
+
+    Raises:
+        RunError: The index is not what the run wrote.
+    """
+    name = index_of(model_id)
+    if not (run / name).is_file():
         return []
+    # A process that is killed between the index's line and its name leaves the one before.
+    if problem := Ledger(run).problem(name, or_before=True):
+        raise RunError(
+            f"{run / name}: {problem}. A file is read only as the run wrote it. Issue the command "
+            "of the run again: it sets the file aside, and the report shows no masks of this "
+            "model; --fresh evaluates and keeps them anew."
+        )
     n = 1 + len(GROUP)
-    rows = pl.read_parquet(index).select(ALBUM_SCHEMA.names()).cast(ALBUM_SCHEMA).iter_rows()
+    rows = pl.read_parquet(run / name).select(ALBUM_SCHEMA.names()).cast(ALBUM_SCHEMA).iter_rows()
     return [Kept(row[0], tuple(row[1:n]), *row[n:]) for row in rows]
 
 
-def read_album(run: Path, model_id: str) -> Sequence[Kept]:
-    """What a run kept of a model; nothing where it kept none."""
-    return _stored(run / "masks" / f"{model_id}.parquet")
-
-
 def mask_paths(run: Path, model_id: str, kept: Kept) -> tuple[Path, Path, Path]:
-    """Files of the masks of a case: variant, original, truth."""
+    """Files of the masks of a case: variant, original, truth.
+
+    Raises:
+        DataError: One is not what the run wrote.
+    """
+    ledger = Ledger(run)
+    for name in names_of(kept):
+        if problem := ledger.problem(f"masks/{model_id}/{name}"):
+            raise DataError(
+                f"{run / 'masks' / model_id / name}: {problem}. A mask is shown only as the run "
+                "wrote it. Start again with --fresh to evaluate and keep it anew."
+            )
     variant, original, truth = (run / "masks" / model_id / name for name in names_of(kept))
     return variant, original, truth

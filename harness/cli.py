@@ -1,14 +1,19 @@
 """The command ``vlsm-harness``: one verb a file, errors turned into exit codes.
 
-Conventions: exit 0 good, 1 the gate failed, 2 the user can repair it, 3 incomplete
-or too many errors, 5 nothing selected, 130 interrupted and can be continued.
+Conventions: exit 0 good, 1 the gate failed (a break no longer holds, a submission is refused)
+and nothing else, 2 the user can repair it, 3 incomplete or too many errors, 4 a fault of the
+harness itself, 5 nothing selected, 130 interrupted and can be continued, 141 nobody reads the
+output any more.
 """
 
 import errno
+import os
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from harness import __version__
 from harness.commands import (
@@ -35,7 +40,22 @@ from harness.commands import (
 from harness.commands.output import say
 from harness.errors import HarnessError, NothingSelectedError
 
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs; where a reader of the output has left, Typer would exit with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python would complain at the end that what is left cannot be written either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
 app = typer.Typer(
+    cls=Verbs,
     name="vlsm-harness",
     help="Does a vision-language segmentation model use its prompt, and what breaks it?",
     no_args_is_help=True,
@@ -84,16 +104,28 @@ def main() -> None:
     try:
         app()
     except NothingSelectedError as problem:
-        _leave(problem, 5)
+        _leave(str(problem), 5)
     except HarnessError as problem:
-        _leave(problem, 2)
+        _leave(str(problem), 2)
     except OSError as problem:
-        if problem.errno not in _BAD_NAMES:
-            raise
+        if problem.errno in _BAD_NAMES:
+            _leave(
+                f"{problem.filename}: no disk can hold this name ({problem.strerror}). A path of "
+                "folders that are there is needed. Correct the name.",
+                2,
+            )
+        place = problem.filename or "standard output"
         _leave(
-            f"{problem.filename}: no disk can hold this name ({problem.strerror}). A path of "
-            "folders that are there is needed. Correct the name.",
+            f"{place}: {problem.strerror or problem}. The command needs this place. Make it "
+            "readable or writable, free space, or choose another.",
             2,
+        )
+    except Exception:  # noqa: BLE001 - Python's own exit code would say that the gate failed
+        traceback.print_exc()
+        _leave(
+            "harness: the traceback above is a fault of the harness or of a model's adapter. No "
+            "input should end in one. Report it with the command.",
+            4,
         )
 
 
@@ -101,6 +133,6 @@ def main() -> None:
 _BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def _leave(problem: HarnessError | str, code: int) -> None:
+def _leave(problem: str, code: int) -> NoReturn:
     say(f"error: {problem}", err=True)
     sys.exit(code)

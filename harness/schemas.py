@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from harness.cards import DatasetCard, ModelCard
 from harness.files import shipped
 from harness.suites import Suite
+from harness.writing import write_text
 
 
 def schemas() -> dict[Path, str]:
@@ -36,8 +37,7 @@ def _text(kind: type[BaseModel]) -> str:
 def main() -> None:
     """Write every schema."""
     for path, text in schemas().items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 if __name__ == "__main__":

@@ -1,57 +1,86 @@
-"""Writes files in full or not at all, and says so when the disk will not take them.
+"""Writes files in full or not at all, remembers what it wrote, and says when a disk refuses.
 
 Conventions: content goes to a hidden temporary name in the same folder, reaches the
 disk, and is then renamed. What a killed process leaves behind is a file whose name ends
-in `TEMPORARY`; whoever holds the folder may remove it.
+in `TEMPORARY`; whoever holds the folder may remove it. Nothing else in the harness writes files.
 """
 
-import errno
+import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
 
-TEMPORARY = ".tmp"
+if TYPE_CHECKING:
+    import polars as pl
+    from PIL import Image
 
-# What a user can repair: no room, a quota, a limit on the size of files, a folder or a
-# whole disk that may only be read, a disk or share that broke.
-_REPAIRABLE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
-    if hasattr(errno, name)
-}
+TEMPORARY = ".tmp"
+SUMS = "written.sha256"
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a refusal of the disk into an error that the user can repair.
+def writing(place: Path) -> Iterator[None]:
+    """Turn a refusal of the system into an error that the user can repair.
 
     Args:
-        folder: What the user would look at; it stands first in the message.
+        place: What the user would look at; it stands first in the message.
 
     Raises:
-        RunError: Something below could not be written.
+        RunError: Something there could not be written.
     """
     try:
         yield
     except OSError as problem:
-        if problem.errno not in _REPAIRABLE:
+        if problem.errno is None:  # a library's own, which is about content
             raise
         raise RunError(
-            f"{folder}: cannot be written ({problem.strerror}). The folder must take new files "
-            "until the run is complete. Free space or make it writable; the same command then "
+            f"{place}: cannot be written ({problem.strerror}). A place that takes new files is "
+            "needed. Free space, make it writable or choose another; the same command then "
             "continues, and nothing that was written is lost."
         ) from problem
 
 
-def parquet_bytes(frame: pl.DataFrame) -> bytes:
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, where they are not there; returns it.
+
+    Raises:
+        RunError: The system refuses it.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def temporary_folder(*, beside: Path | None = None) -> Iterator[Path]:
+    """A folder that is removed afterwards.
+
+    Args:
+        beside: Lies in the same folder as this, on the same disk; else where the system keeps
+            such folders.
+
+    Raises:
+        RunError: The system refuses it.
+    """
+    where = None if beside is None else make_folder(beside.parent)
+    prefix = "vlsm-harness-" if beside is None else f".{beside.name}-"
+    with writing(where or Path(os.environ.get("TMPDIR", "TMPDIR"))):
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def parquet_bytes(frame: "pl.DataFrame") -> bytes:
     """A table as the content of a Parquet file.
 
     polars tells of a full disk in words of its own, now these, now those; bytes that
@@ -62,7 +91,19 @@ def parquet_bytes(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+def smallest_parquet(frame: "pl.DataFrame") -> bytes:
+    """A table as a small Parquet file, for what is published."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=22, statistics=False)
+    return buffer.getvalue()
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON as the content of a file."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def write_parquet(path: Path, frame: "pl.DataFrame") -> None:
     """Write a table, all or nothing.
 
     Raises:
@@ -77,33 +118,90 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         RunError: The disk refuses it.
     """
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(content))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, all or nothing.
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, all or nothing.
 
     Raises:
         RunError: The disk refuses it.
     """
-    with writing(path.parent), _replaced(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, text.encode("utf-8"))
 
 
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+def write_picture(path: Path, picture: "Image.Image", *, compress_level: int = 6) -> None:
+    """Write a PNG, without waiting for the disk: what is generated can be generated again.
+
+    Raises:
+        RunError: The disk refuses it.
+    """
+    held = io.BytesIO()
+    picture.save(held, format="PNG", compress_level=compress_level)
+    replace_together({path: held.getvalue()}, durable=False)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write UTF-8 text at the end of a file that belongs to somebody else.
+
+    Raises:
+        RunError: The disk refuses it.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, all or nothing; folders above it are made.
+
+    Raises:
+        RunError: The disk refuses it.
+    """
+    with writing(path):
+        is_special = path.exists() and not path.is_file() and not path.is_dir()
+    if is_special:  # such as /dev/null, whose place no file may take
+        with writing(path):
+            path.write_bytes(content)
+        return
+    replace_together({path: content})
+
+
+def replace_together(
+    contents: Mapping[Path, bytes],
+    *,
+    durable: bool = True,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Write files: all are whole on disk before the first one takes its name.
+
+    Args:
+        contents: What to write, by path; folders are made.
+        durable: Wait until the content has reached the disk. A rename may reach it before the
+            content does, and a crash in between loses the file.
+        before: Called when all are written and none has its name.
+
+    Raises:
+        RunError: The disk refuses one; then all are as they were.
+    """
+    waiting = {p: p.with_name(f".{p.name}.{os.getpid()}{TEMPORARY}") for p in contents}
     try:
-        yield temporary
-        # A rename may reach the disk before the content does; a crash in between loses it.
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        for path, content in contents.items():
+            make_folder(path.parent)
+            with writing(path), waiting[path].open("wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+        before()
+        for path, temporary in waiting.items():
+            with writing(path):
+                temporary.replace(path)
     except BaseException:
         # On a full disk half a file would take the room that the next attempt needs. If it
         # cannot be removed, the first problem is still the one to tell.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for temporary in waiting.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         raise
 
 
@@ -114,10 +212,104 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a Parquet file is there and ends as it should; a cut one does not."""
-    try:
-        pl.read_parquet_schema(path)
-    except (OSError, pl.exceptions.PolarsError):
-        return False
-    return True
+class Ledger:
+    """The SHA-256 of every file that was written into a folder, so that it can be read again.
+
+    `SUMS` is append-only and in the form of ``sha256sum``; of several lines of a file the last
+    one counts. A line is there before the file takes its name, so that a process may be killed at
+    any moment: it never leaves a file without its line. A line that is damaged can make a whole
+    file look damaged, never the other way round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sums: dict[str, list[str]] = {}
+        self._size = -1
+        self._seen: dict[str, tuple[tuple[int, int], str]] = {}
+
+    def write(self, contents: Mapping[str, bytes], *, durable: bool = True) -> list[Path]:
+        """Write files together; `contents` by their path below the folder.
+
+        Raises:
+            RunError: The disk refuses it.
+        """
+        lines = [f"{hashlib.sha256(content).hexdigest()}  {n}" for n, content in contents.items()]
+        paths = {self.folder / name: content for name, content in contents.items()}
+        replace_together(paths, durable=durable, before=lambda: self._append(lines))
+        return list(paths)
+
+    def _append(self, lines: list[str]) -> None:
+        path = self.folder / SUMS
+        with writing(path), path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                # A process that was killed here left half a line.
+                lines = lines if file.read(1) == b"\n" else ["", *lines]
+            file.write("".join(f"{line}\n" for line in lines).encode())
+
+    def knows(self, name: str) -> bool:
+        """Whether the file was ever written, be it there or not."""
+        return name in self._recorded()
+
+    def problem(self, name: str, *, or_before: bool = False) -> str:
+        """What is wrong with a file; empty where nothing is. Its bytes are hashed, not decoded.
+
+        Args:
+            name: Its path below the folder.
+            or_before: Whether the content before the last one will do as well, which a killed
+                process may have left.
+        """
+        path = self.folder / name
+        try:
+            stat = path.stat()
+            key = (stat.st_size, stat.st_mtime_ns)
+            if name not in self._seen or self._seen[name][0] != key:
+                self._seen[name] = (key, _sha256(path))
+        except OSError as problem:
+            return f"cannot be read ({problem.strerror})"
+        known = self._recorded().get(name)
+        if known is None:
+            return f"not in {SUMS}: another run's file, or one that was put here by hand"
+        if self._seen[name][1] in known[-2 if or_before else -1 :]:
+            return ""
+        return f"damaged or edited: its SHA-256 is not the one in {SUMS}"
+
+    def _recorded(self) -> Mapping[str, list[str]]:
+        path = self.folder / SUMS
+        try:
+            size = path.stat().st_size
+            if size != self._size:
+                self._sums, self._size = {}, size
+                for line in path.read_bytes().decode(errors="replace").split("\n"):
+                    digest, _, name = line.partition("  ")
+                    self._sums.setdefault(name, []).append(digest)
+        except OSError:
+            self._sums, self._size = {}, -1
+        return self._sums
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """JSON that begins with the SHA-256 of the rest of it, for a file that no ledger can keep.
+
+    `content` has at least one key, and none that is ``sha256``.
+    """
+    body = json_bytes(content).removeprefix(b"{\n")
+    return _SEAL % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def unsealed(content: bytes) -> dict[str, Any] | None:
+    """What `sealed` was given; None where it is damaged, edited or was never sealed."""
+    size = len(_SEAL % (b"0" * 64))
+    body = content[size:]
+    if content[:size] != _SEAL % hashlib.sha256(body).hexdigest().encode():
+        return None
+    found: dict[str, Any] = json.loads(content)
+    return {key: value for key, value in found.items() if key != "sha256"}
+
+
+_SEAL = b'{\n "sha256": "%s",\n'
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,8 +16,8 @@ ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
+LAYERS = ["errors", "writing", "records", "canonical", "files", "cards", "metrics", "prompts"]
+LAYERS += ["data", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
@@ -129,3 +129,53 @@ def test_light_rooms_import_nothing_heavy(room):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert found.stdout.strip() == ""
+
+
+# Scripts that renew files of the source tree, and are no part of any command.
+RENEW = {"harness/prompts/data/make_real_words.py", "harness/prompts/data/make_uncommon_words.py"}
+RENEW |= {"harness/data/phantom/frozen.py"}
+WRITES = {"write_text", "write_bytes", "write_parquet", "write_csv", "mkdir", "makedirs", "touch"}
+WRITES |= {"mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "copyfile", "copytree"}
+
+
+def writes_a_file(call):
+    """Whether a call of `harness` puts something on a disk by itself."""
+    if not isinstance(call.func, ast.Attribute | ast.Name):
+        return False
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
+    if name in ("open", "fdopen"):
+        values = [*call.args, *(k.value for k in call.keywords if k.arg == "mode")]
+        texts = [
+            v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)
+        ]
+        return any(set(text) & set("wax+") and set(text) <= set("rwabxt+") for text in texts)
+    if name == "save" and isinstance(call.func, ast.Attribute):
+        return ast.unparse(call.args[0]) != "held"
+    # A method that is called without a place gives the content back.
+    return (
+        isinstance(call.func, ast.Attribute)
+        and name in WRITES
+        and not (name == "write_csv" and not call.args)
+    )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_one_room_alone_writes_files(path):
+    """`harness.writing` says in words when a disk refuses, and never leaves half a file."""
+    own = path.relative_to(ROOT).as_posix()
+    if own == "harness/writing.py" or own in RENEW:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and writes_a_file(node):
+            text = ast.unparse(node)
+            assert text in ALLOWED.get(own, ()), f"{own}:{node.lineno}: {text}"
+
+
+# Locks hold no content; pytest makes its own folder.
+ALLOWED = {
+    "harness/store.py": {"(self.folder / '.lock').open('w')"},
+    "harness/pytest_plugin/session.py": {
+        "(folder / '.lock').open('w')",
+        "config.cache.mkdir('vlsm')",
+    },
+}

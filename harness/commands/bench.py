@@ -1,6 +1,5 @@
 """``bench``: the engine's speed against the plain loop and the arithmetic."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,17 +55,18 @@ def bench(
     from harness.engine.bench import bench as measure
     from harness.engine.bench_plan import invent
     from harness.models import load_model
+    from harness.writing import temporary_folder
 
     loaded = load_model(
         model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights
     )
     blocks = min(blocks, images)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        temporary_folder() as folder,
         progress("bench", blocks, unit="blocks", quiet=as_json) as advance,
     ):
         if dataset is None:
-            root, size = Path(folder), loaded.adapter.input_size
+            root, size = folder, loaded.adapter.input_size
             pictures = invent(root, images, size)
         else:
             root, pictures = data_root, _pictures(dataset, data_root, images)

@@ -39,7 +39,7 @@ def demo(
             quiet=quiet,
         )
         with store.locked():
-            finish(store, quiet=True)
+            is_whole = finish(store, quiet=True)
     if not quiet:
         show(Assessment.read(out))
         say(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
@@ -48,6 +48,8 @@ def demo(
         say("  masks/         the worst and steadiest cases, for the report's gallery")
         say("  summary.json   the figures for programs; plan.parquet, scores/: every case")
         say(f"As a page, with pictures: vlsm-harness report {out}")
+    if not is_whole:
+        raise typer.Exit(3)
 
 
 def shipped_models() -> list[str]:

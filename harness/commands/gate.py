@@ -84,8 +84,9 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
     from harness.report.escape import visible, visible_json
     from harness.report.github import annotations, step_summary, stopped
     from harness.report.junit import junit_xml
+    from harness.writing import append_text, write_text
 
-    _write(junit, junit_xml(found))
+    write_text(junit, junit_xml(found))
     if as_json:
         record = json.dumps(found.record(), indent=1, ensure_ascii=False, allow_nan=False)
         text = visible_json(record)
@@ -100,17 +101,17 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
         typer.echo(line, err=as_json)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as page:
-            page.write(step_summary(found))
+        append_text(Path(summary), step_summary(found))
 
 
 def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
     """No report of an earlier gate may stand for one that could not be decided."""
     from harness.report.github import command
     from harness.report.junit import junit_error
+    from harness.writing import write_text
 
     if junit is not None:
-        _write(junit, junit_error(str(problem)))
+        write_text(junit, junit_error(str(problem)))
     if github:
         typer.echo(command("error", "vlsm-harness gate", str(problem)), err=as_json)
 
@@ -137,6 +138,7 @@ def _update(found: "Audited", path: Path) -> None:
     """Write a run as a baseline; one that is not whole stands for nothing."""
     from harness.gate.baseline import text_of
     from harness.gate.gating import as_baseline
+    from harness.writing import write_text
 
     if found.limit is not None or found.n_done < found.n_planned:
         say(
@@ -147,12 +149,5 @@ def _update(found: "Audited", path: Path) -> None:
             err=True,
         )
         raise typer.Exit(3)
-    _write(path, text_of(as_baseline(found)))
+    write_text(path, text_of(as_baseline(found)))
     say(f"baseline written: {path}", err=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

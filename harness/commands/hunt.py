@@ -179,7 +179,9 @@ def _hunt_all(hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool)
     """Hunt on every prompt, write each break at once, and show it."""
     from harness.commands.progress import progress
     from harness.hunt.cases import write_case
+    from harness.writing import make_folder
 
+    make_folder(out)
     found, total = [], sum(len(one.prompts()) for one in hunts)
     with progress("hunting", total, unit="prompts", quiet=quiet or as_json) as advance:
         for outcome in (outcome for one in hunts for outcome in one.outcomes()):

@@ -32,5 +32,4 @@ def phantom(
             folder = write_phantom(name, data_root, sizes=sizes, tick=partial(advance, 1))
         say(str(folder))
         if sheets is not None:
-            sheets.mkdir(parents=True, exist_ok=True)
             say(str(contact_sheet(data_root, name, sheets / f"{name}.png", n=20)))

@@ -84,13 +84,11 @@ def plan(
 
 def _write(out: Path, made: "Plan") -> None:
     """The cases as one file, or as a folder together with what does not apply."""
-    from harness.store import write_parquet
+    from harness.writing import write_parquet
 
     if out.suffix == ".parquet":
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(out, made.cases)
         return
-    out.mkdir(parents=True, exist_ok=True)
     write_parquet(out / "plan.parquet", made.cases)
     write_parquet(out / "not_applicable.parquet", made.not_applicable)
 

@@ -88,17 +88,17 @@ def write_texts(
 
     from harness.commands.progress import progress
     from harness.engine.embeddings import CELL, STORED_SCHEMA
-    from harness.writing import is_whole, write_parquet, writing
+    from harness.writing import parquet_bytes
 
-    path = store.folder / "texts" / f"{model_id}.parquet"
-    if is_whole(path) and pl.read_parquet_schema(path) == STORED_SCHEMA:
+    name = f"texts/{model_id}.parquet"
+    is_whole = not store.ledger.problem(name)
+    if is_whole and pl.read_parquet_schema(store.folder / name) == STORED_SCHEMA:
         return  # plan and model are those of the run
-    with writing(path.parent):
-        path.parent.mkdir(exist_ok=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
     with progress(f"tokens of {model_id}", n_texts, unit="texts", quiet=quiet) as advance:
-        write_parquet(path, executor.ask(text_rows, asked, advance=advance))
+        rows = executor.ask(text_rows, asked, advance=advance)
+        store.ledger.write({name: parquet_bytes(rows)})
 
 
 def text_rows(

@@ -65,22 +65,22 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
     from harness.report.markdown import markdown
+    from harness.writing import write_text
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(run.assessment, title=run.title), encoding="utf-8")
+    write_text(path, markdown(run.assessment, title=run.title))
     return [path]
 
 
 def _tables(run: "LoadedRun", folder: Path, kind: str) -> list[Path]:
     from harness.report.sheet import latex
+    from harness.writing import replace_together
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for sheet in _sheets(run):
-        path = folder / f"{sheet.name}.{kind}"
-        path.write_text(sheet.csv if kind == "csv" else latex(sheet), encoding="utf-8")
-        written.append(path)
-    return written
+    written = {
+        folder / f"{sheet.name}.{kind}": (sheet.csv if kind == "csv" else latex(sheet)).encode()
+        for sheet in _sheets(run)
+    }
+    replace_together(written)
+    return list(written)
 
 
 def _sheets(run: "LoadedRun") -> "list[Sheet]":

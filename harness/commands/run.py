@@ -26,13 +26,13 @@ from harness.commands.output import say
 from harness.engine.crew import Crew, chosen_crew
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from harness.engine.executors import Executor
     from harness.plan import Plan, PlannedSet
+    from harness.records import Sample
     from harness.store import RunStore
     from harness.suites import Suite
-
-# Above this share of failed cases a run counts as incomplete.
-TOLERATED_FAILURES = 0.01
 
 
 def run(
@@ -121,10 +121,10 @@ def run(
             quiet=quiet,
         )
         with store.locked():
-            failed = finish(store, quiet=quiet, as_json=as_json)
+            is_whole = finish(store, quiet=quiet, as_json=as_json)
             for name, place in log_run(store, trackers).items():
                 say(f"logged to {name}: {place}", err=True)
-    if failed > TOLERATED_FAILURES:
+    if not is_whole:
         raise typer.Exit(3)
 
 
@@ -229,26 +229,37 @@ def _open(
 ) -> None:
     from harness.commands.provenance import environment
     from harness.data import cluster_kind
-    from harness.data.layout import fingerprint
+    from harness.data.layout import content_hashes, digest_of
 
+    shown = content_hashes(s for planned in sets for s in planned.samples)
     store.open(
         plan,
         suite,
+        data=_data_table(shown),
+        say=lambda note: typer.echo(f"note: {note}", err=True),
         status="running",
         data_root=str(root),
-        data_sha256=fingerprint(s for planned in sets for s in planned.samples),
+        data_sha256=digest_of(shown),
         limit=limit,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
         environment=environment(),
     )
-    for path in store.set_damaged_aside():
-        say(
-            f"note: {path.name} was cut short or damaged and is now in {path.parent}; its images "
-            "are evaluated again.",
-            err=True,
-        )
+
+
+def _data_table(shown: "list[tuple[Sample, bytes]]") -> "pl.DataFrame":
+    """What each sample shows, by which a continued run knows its data."""
+    import hashlib
+
+    import polars as pl
+
+    rows = [
+        (s.dataset, s.split, s.sample_id, hashlib.sha256(content).hexdigest())
+        for s, content in shown
+    ]
+    names = ("dataset", "split", "sample_id", "sha256")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
 def _warn_of_rungs(models: Models, suite: "Suite", sets: "list[PlannedSet]") -> None:

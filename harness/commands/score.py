@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.suites import Suite
 
 
+# Above this share of failed cases a run counts as incomplete.
+TOLERATED_FAILURES = 0.01
+
+
 def score(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     empty: Annotated[
@@ -37,7 +41,7 @@ def score(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Recompute a run's statistics from its counts; no model is loaded."""
+    """Recompute a run's statistics from its counts, without a model; incomplete: exit 3."""
     from harness.errors import UsageError
     from harness.store import RunStore
 
@@ -49,10 +53,10 @@ def score(
         )
     rules = {"statistics": {"dice_floor": floor, "correction": correction, "draws": draws}}
     suite = with_rules(store.suite(), rules | {"metric": {"empty": empty}})
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     with store.locked():
-        finish(store, suite=suite, out=out, as_json=as_json, quiet=quiet)
+        is_whole = finish(store, suite=suite, out=out, as_json=as_json, quiet=quiet)
+    if not is_whole:
+        raise typer.Exit(3)
 
 
 def with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
@@ -82,11 +86,13 @@ def finish(
     out: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
-) -> float:
-    """Summarise a run, write and print the result; returns the share of failed cases."""
+) -> bool:
+    """Summarise a run, write and print the result; returns whether the run is whole.
+
+    Whole is a run in which no case is missing and at most `TOLERATED_FAILURES` failed.
+    """
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
-    from harness.writing import writing
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
     scores = store.scores_scan()
@@ -99,14 +105,13 @@ def finish(
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    with writing(folder):
-        paths = write_assessment(found, folder, title=suite.title)
-    failed = _count(store, scores)
+    paths = write_assessment(found, folder, title=suite.title)
+    is_whole = _count(store, scores)
     if as_json:
         say_json((folder / "summary.json").read_text(encoding="utf-8"))
     elif not quiet:
         _print(found, store, paths)
-    return failed
+    return is_whole
 
 
 def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
@@ -125,8 +130,8 @@ def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _count(store: "RunStore", scores: "pl.LazyFrame") -> float:
-    """Write the counts of a run to its manifest; the share of cases without a score."""
+def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
+    """Write the counts of a run to its manifest; whether it is whole."""
     import polars as pl
 
     from harness.store import DONE
@@ -146,7 +151,7 @@ def _count(store: "RunStore", scores: "pl.LazyFrame") -> float:
             "not_applicable": skipped.to_dicts(),
         },
     )
-    return 0.0 if planned == 0 else 1 - done / planned
+    return n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned
 
 
 def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> None:

@@ -267,21 +267,32 @@ def _check_size(sample: Sample, size: tuple[int, int], where: str) -> None:
         )
 
 
-def fingerprint(samples: Iterable[Sample]) -> str:
-    """Hash of what samples show: the pixels of their images and the bytes of their masks.
-
-    A run is continued only on the data it was begun with.
-    """
+def content_hashes(samples: Iterable[Sample]) -> list[tuple[Sample, bytes]]:
+    """Each sample with what it shows: its picture by content, and the hash of its mask's file."""
     samples = list(samples)
 
     def of_mask(sample: Sample) -> bytes:
         return hashlib.sha256(sample.mask.read_bytes()).digest()
 
-    digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
-        for sample, mask in zip(samples, pool.map(of_mask, samples), strict=True):
-            digest.update(f"{sample.dataset}/{sample.split}/{sample.sample_id}\n".encode())
-            digest.update(sample.image_id.encode() + mask)
+        masks = pool.map(of_mask, samples)
+        return [(s, s.image_id.encode() + mask) for s, mask in zip(samples, masks, strict=True)]
+
+
+def fingerprint(samples: Iterable[Sample]) -> str:
+    """Hash of what samples show: the pixels of their images and the bytes of their masks.
+
+    A run is continued only on the data it was begun with.
+    """
+    return digest_of(content_hashes(samples))
+
+
+def digest_of(shown: Iterable[tuple[Sample, bytes]]) -> str:
+    """The fingerprint of samples, from their `content_hashes`."""
+    digest = hashlib.sha256()
+    for sample, content in shown:
+        digest.update(f"{sample.dataset}/{sample.split}/{sample.sample_id}\n".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 

@@ -13,7 +13,6 @@ far, libraries and plain loop included.
 """
 
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from harness.models import LoadedModel
 from harness.precision import device_name, watched_memory
 from harness.store import RunStore
 from harness.suites import Metric
-from harness.writing import write_parquet
+from harness.writing import temporary_folder
 
 SIZES = {
     "image": (1, 2, 4, IMAGES_PER_BATCH),
@@ -225,10 +224,9 @@ class _Subject:
 
     def engine(self, cases: pl.DataFrame) -> Lap:
         """The engine itself, on a run directory of its own."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = RunStore(Path(folder))
-            (store.folder / "scores").mkdir()
-            write_parquet(store.folder / "plan.parquet", cases)
+        with temporary_folder() as folder:
+            store = RunStore(folder)
+            store.begin(cases)
             return self.clock(lambda: self._execute(store), cases.height)
 
     def _execute(self, store: RunStore) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from harness.plan import PLAN_SCHEMA
 from harness.prompts.words import uncommon_words
+from harness.writing import write_picture
 
 INVENTED = "one small pink round polyp, located in top left of the image"
 
@@ -34,8 +35,8 @@ def invent(folder: Path, n: int, size: tuple[int, int]) -> list[Picture]:
     for index in range(n):
         noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         names = [f"{kind}_{index}.png" for kind in ("image", "mask")]
-        Image.fromarray(noise).save(folder / names[0])
-        Image.fromarray(np.zeros(size, dtype=np.uint8)).save(folder / names[1])
+        write_picture(folder / names[0], Image.fromarray(noise))
+        write_picture(folder / names[1], Image.fromarray(np.zeros(size, dtype=np.uint8)))
         found.append(Picture(names[0], names[1], INVENTED))
     return found
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.album import Album, Kept, Selection
+from harness.album import Kept, Selection, opened_album
 from harness.data.images import read_image, read_mask
 from harness.engine.features import TextCache, concatenate, select
 from harness.engine.shards import Shard, cut, distinct_texts
@@ -103,7 +103,7 @@ def execute(
         halved: Called with the new batch size after an out-of-memory error.
         kept_masks: Cases a group whose masks are kept for the report.
     """
-    album = Album(store.folder, model.model_id, k=kept_masks) if kept_masks else None
+    album = opened_album(store, model.model_id, k=kept_masks)
     cases = store.plan_cases()
     texts = distinct_texts(cases)
     worker = Worker(model, texts, metric=metric, batch_size=batch_size)

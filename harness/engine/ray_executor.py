@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.album import Album
+from harness.album import opened_album
 from harness.engine.crew import Crew
 from harness.engine.executors import Advance, Answer, ModelSource, silent
 from harness.engine.ray_worker import Evaluated, Hand, Identity, Job
@@ -165,8 +165,7 @@ class RayExecutor:
         settled = store.settled_shards(model_id)
         shards = cut(store.plan_cases(), self.job.texts)
         work = _Work(shard for shard in shards if shard.index not in settled)
-        kept_masks = self.job.kept_masks
-        album = Album(store.folder, model_id, k=kept_masks) if kept_masks else None
+        album = opened_album(store, model_id, k=self.job.kept_masks)
         deaths = Counter[int]()
         self._hand_out(work, batch_size)
         while self.busy or not work.is_empty:

@@ -6,7 +6,6 @@ stranger: it names a dataset and a sample, never a path, and nothing in it is ex
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from harness.hunt.space import Kind
 from harness.prompts.edits import apply_edits
 from harness.prompts.strategies import size_of
 from harness.records import Edit
+from harness.writing import write_json
 
 FORM: Literal["vlsm-harness break 1"] = "vlsm-harness break 1"
 MOST_BYTES = 1 << 20
@@ -120,12 +120,8 @@ def _hash(content: Mapping[str, Any]) -> str:
 
 def write_case(case: Case, folder: Path) -> Path:
     """Write a sealed case into a folder; the same break gives the same file."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / case.file_name
-    content = case.model_dump(mode="json")
-    waiting = path.with_suffix(".tmp")
-    waiting.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    waiting.replace(path)
+    write_json(path, case.model_dump(mode="json"))
     return path
 
 

@@ -6,7 +6,6 @@ follow from possible counts), *spot-checked* (a drawn part was rerun with the we
 *disputed* (a rerun gave other counts) and *refused*, which no board shows.
 """
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import Field, StringConstraints
 from harness.cards import Sha256, Strict
 from harness.errors import SubmissionError
 from harness.files import read_yaml, validate
+from harness.writing import write_text
 
 if TYPE_CHECKING:
     from harness.leaderboard.spot_check import SpotCheck
@@ -83,6 +83,4 @@ def record_flag(path: Path, key: str, flag: Flag) -> None:
     content = {"flags": {k: flags[k].model_dump(mode="json") for k in sorted(flags)}}
     head = "# Written by `vlsm-harness verify --record`: what came out, by the submission's hash.\n"
     text = head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)

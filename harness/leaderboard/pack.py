@@ -5,9 +5,6 @@ know and did not say is written as a placeholder, which `verification` refuses. 
 copied, in the order of the plan; nothing of the machine's folders is told.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +30,7 @@ from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sh
 from harness.metrics import signature
 from harness.stats.facts import ModelFacts
 from harness.store import DONE, RunStore
+from harness.writing import json_bytes, replace_together, smallest_parquet, writing
 
 
 @dataclass(frozen=True)
@@ -260,22 +258,17 @@ _HEAD = """\
 def _write(
     out: Path, content: Mapping[str, Any], facts: RunFacts, tables: Mapping[str, pl.DataFrame]
 ) -> None:
-    """Write all files beside the folder, then put it in its place."""
+    """Write all files into the folder, all or nothing."""
     if out.exists() and not (out.is_dir() and {p.name for p in out.iterdir()} <= set(LIMITS)):
         raise SubmissionError(
             f"{out}: something else is there. A submission takes a folder of its own. Choose "
             "another --out."
         )
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=1000)
-    (partial / "submission.yaml").write_text(_HEAD + text, encoding="utf-8")
-    facts_text = json.dumps(facts.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (partial / "run.json").write_text(facts_text + "\n", encoding="utf-8")
-    for name, table in tables.items():
-        table.write_parquet(
-            partial / name, compression="zstd", compression_level=22, statistics=False
-        )
-    if out.exists():
-        shutil.rmtree(out)
-    partial.rename(out)
+    files = {name: smallest_parquet(table) for name, table in tables.items()}
+    files["submission.yaml"] = (_HEAD + text).encode()
+    files["run.json"] = json_bytes(facts.model_dump(mode="json"))
+    replace_together({out / name: content for name, content in files.items()})
+    with writing(out):
+        for name in set(LIMITS) - files.keys():
+            (out / name).unlink(missing_ok=True)

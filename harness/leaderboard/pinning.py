@@ -14,6 +14,7 @@ import polars as pl
 from harness.files import shipped
 from harness.leaderboard.tracks import Track, truth_sha256
 from harness.plan import Plan
+from harness.writing import replace_together, smallest_parquet
 
 
 class Pins(NamedTuple):
@@ -33,15 +34,13 @@ def pin(track: Track, plan: Plan, truth: pl.DataFrame, *, folder: Path | None = 
         folder: Where to; beside the track's file when None.
     """
     place = folder or shipped("suites") / "tracks" / track.name
-    place.mkdir(parents=True, exist_ok=True)
-    for name, table in (
-        ("plan", plan.cases),
-        ("not_applicable", plan.not_applicable),
-        ("truth", truth),
-    ):
-        table.write_parquet(
-            place / f"{name}.parquet", compression="zstd", compression_level=22, statistics=False
-        )
     text = json.dumps(dict(plan.sources), indent=1, sort_keys=True, ensure_ascii=False)
-    (place / "sources.json").write_text(text + "\n", encoding="utf-8")
+    replace_together(
+        {
+            place / "plan.parquet": smallest_parquet(plan.cases),
+            place / "not_applicable.parquet": smallest_parquet(plan.not_applicable),
+            place / "truth.parquet": smallest_parquet(truth),
+            place / "sources.json": f"{text}\n".encode(),
+        }
+    )
     return Pins(plan.sha256, truth_sha256(truth))

@@ -7,7 +7,6 @@ become links. ``built.json`` has a hash of everything that pages are made from.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +39,7 @@ from harness.leaderboard.tables import (
 from harness.leaderboard.tracks import suite_of, track_names
 from harness.report import page
 from harness.report.charts import listening_map, listening_points
+from harness.writing import replace_together, write_json, writing
 
 TEMPLATES = Path(__file__).with_name("templates")
 BUILT = "built.json"
@@ -154,13 +154,10 @@ def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
     content = pages(boards)
     for old in _pages_of(folder):
         if old.relative_to(folder).as_posix() not in content:
-            old.unlink()
-    for name, text in content.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    built = {"made_from_sha256": made_from(folder), "pages": sorted(content)}
-    (folder / BUILT).write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
+            with writing(folder):
+                old.unlink()
+    replace_together({folder / name: text.encode() for name, text in content.items()})
+    write_json(folder / BUILT, {"made_from_sha256": made_from(folder), "pages": sorted(content)})
     return [folder / name for name in content]
 
 

@@ -14,7 +14,6 @@ with the named mask, and with the mask of the original prompt.
 import hashlib
 import platform
 import secrets
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -27,7 +26,8 @@ import polars as pl
 from harness.leaderboard.reasons import reason
 from harness.leaderboard.submission import COUNTS, RunFacts, Submission
 from harness.leaderboard.tracks import Reference
-from harness.store import DONE, RunStore, write_parquet
+from harness.store import DONE, RunStore
+from harness.writing import temporary_folder
 
 if TYPE_CHECKING:
     from harness.leaderboard.verification import Verification
@@ -224,10 +224,9 @@ def _computed(
     """The scores of some cases, computed in a run directory that is thrown away."""
     from harness.engine.local import execute
 
-    with tempfile.TemporaryDirectory(prefix="vlsm-spot-check-") as name:
-        store = RunStore(Path(name))
-        (store.folder / "scores").mkdir()
-        write_parquet(store.folder / "plan.parquet", cases)
+    with temporary_folder() as folder:
+        store = RunStore(folder)
+        store.begin(cases)
         skipped(store)
         execute(
             store,

@@ -15,7 +15,6 @@ References:
 """
 
 import hashlib
-import shutil
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import LexiconError
+from harness.writing import replace_together
 
 VERSION = "3.0"
 _PARTS_OF_SPEECH = ("a", "n", "r", "v")
@@ -180,10 +180,8 @@ def install(source: Path | None, target: Path) -> Path:
                 "wordnet-base and wordnet-sense-index are expected there. Name the folder that "
                 "holds them, such as /usr/share/wordnet."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in DATA_FILES + OTHER_FILES:
-        shutil.copyfile(source / name, folder / name)
-    (folder / "lexnames").write_text(LEXNAMES, encoding="utf-8")
+    files = {folder / name: (source / name).read_bytes() for name in DATA_FILES + OTHER_FILES}
+    replace_together(files | {folder / "lexnames": LEXNAMES.encode()})
     return folder
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from harness.canonical import read_json
-from harness.errors import HarnessError, RunError, UsageError, nearest
+from harness.errors import HarnessError, UsageError, nearest
 from harness.pytest_plugin.audit import Audit
+from harness.writing import make_folder, sealed, unsealed, write_bytes, writing
 
 _AUDITS = pytest.StashKey[dict[str, Audit]]()
 _SESSION = pytest.StashKey[str]()
@@ -123,14 +123,14 @@ def audited(config: pytest.Config, request: Request) -> Audit:
     audits = config.stash.setdefault(_AUDITS, {})
     if request.key not in audits:
         folder = _runs(config) / request.key
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with _alone(folder):
             done = _done(folder, _session(config))
             if done is None:
                 # Where pytest captures nothing (-s) progress can be seen.
                 quiet = config.getoption("capture") != "no"
                 done = _run(request, folder, quiet=quiet) | {"session": _session(config)}
-                (folder / "done.json").write_text(json.dumps(done), encoding="utf-8")
+                write_bytes(folder / "done.json", sealed(done))
         audits[request.key] = _opened(done)
     return audits[request.key]
 
@@ -154,7 +154,8 @@ def _runs(config: pytest.Config) -> Path:
             "--vlsm-out: not given, and pytest's cache is switched off. Runs need a folder. Give "
             "--vlsm-out DIR, or leave out -p no:cacheprovider."
         )
-    return config.cache.mkdir("vlsm")
+    with writing(Path("cache_dir of pytest")):
+        return config.cache.mkdir("vlsm")
 
 
 def _session(config: pytest.Config) -> str:
@@ -167,7 +168,9 @@ def _session(config: pytest.Config) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process works on this request."""
-    with (folder / ".lock").open("w") as handle:
+    with writing(folder):
+        handle = (folder / ".lock").open("w")
+    with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -175,11 +178,8 @@ def _alone(folder: Path) -> Iterator[None]:
 def _done(folder: Path, session: str) -> dict[str, Any] | None:
     """What this session's first process wrote, if there was one."""
     path = folder / "done.json"
-    if not path.is_file():
-        return None
-    repair = "Delete pytest's cache."
-    found = read_json(path, error=RunError, missing=repair, repair=repair)
-    return found if isinstance(found, dict) and found.get("session") == session else None
+    found = unsealed(path.read_bytes()) if path.is_file() else None
+    return found if found and found["session"] == session else None
 
 
 def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.report.sections import Section, number
 from harness.stats.compare import COMPARISON_VERSION, Comparison
 from harness.stats.ranks import HOW, Rank
 from harness.stats.sides import CHANGE, ORIGINAL, SET_KEYS, STEADINESS
-from harness.store import write_json, write_parquet
+from harness.writing import json_bytes, parquet_bytes, replace_together
 
 _DIGITS = 10
 _RANKED = {
@@ -201,13 +201,14 @@ def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     Returns:
         The four paths.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     names = ("comparison.md", "comparison.json", "differences.parquet", "ranks.parquet")
     page, data, differences, placed = (folder / name for name in names)
-    partial = page.with_name(f".{page.name}.partial")
-    partial.write_text(comparison_markdown(found), encoding="utf-8")
-    partial.replace(page)
-    write_json(data, _content(found))
-    write_parquet(differences, found.differences)
-    write_parquet(placed, found.ranks)
+    replace_together(
+        {
+            page: comparison_markdown(found).encode(),
+            data: json_bytes(_content(found)),
+            differences: parquet_bytes(found.differences),
+            placed: parquet_bytes(found.ranks),
+        }
+    )
     return [page, data, differences, placed]

@@ -19,6 +19,7 @@ import polars as pl
 
 from harness.report.palette import light, themed
 from harness.report.sheet import csv_text
+from harness.writing import replace_together
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -230,7 +231,6 @@ def write_figure(figure: Figure, folder: Path) -> list[Path]:
     """
     import vl_convert
 
-    folder.mkdir(parents=True, exist_ok=True)
     spec = figure.chart().to_dict()
     spec["background"] = light("paper")
     made: dict[str, bytes] = {
@@ -239,7 +239,6 @@ def write_figure(figure: Figure, folder: Path) -> list[Path]:
         "png": vl_convert.vegalite_to_png(spec, scale=PNG_PIXELS),
         "csv": figure.csv.encode(),
     }
-    paths = [folder / f"{figure.name}.{kind}" for kind in made]
-    for path, content in zip(paths, made.values(), strict=True):
-        path.write_bytes(content)
-    return paths
+    contents = {folder / f"{figure.name}.{kind}": content for kind, content in made.items()}
+    replace_together(contents)
+    return list(contents)

@@ -7,7 +7,6 @@ give equal files on machines whose sums round differently.
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import polars as pl
 
 from harness.report.markdown import markdown
 from harness.stats.assessment import VERDICTS, Assessment
-from harness.writing import parquet_bytes
+from harness.writing import Ledger, parquet_bytes
 
 SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""
@@ -26,26 +25,23 @@ _DIGITS = 10
 def write_assessment(
     found: Assessment, folder: Path, *, title: str = "Audit of prompts"
 ) -> list[Path]:
-    """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, each all or nothing.
+    """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, all or nothing.
 
     Args:
         found: What is said of a run.
-        folder: The run directory; it exists.
+        folder: The run directory.
         title: Heading of the Markdown file.
 
     Returns:
         The four paths.
     """
-    paths = [folder / f"summary.{kind}" for kind in ("parquet", "json", "md")]
-    paths.append(folder / VERDICTS)
-    partial = [path.with_name(f".{path.name}.partial") for path in paths]
-    partial[0].write_bytes(parquet_bytes(found.summary))
-    partial[1].write_text(summary_json(found.summary), encoding="utf-8")
-    partial[2].write_text(markdown(found, title=title), encoding="utf-8")
-    partial[3].write_text(verdicts_json(found), encoding="utf-8")
-    for source, target in zip(partial, paths, strict=True):
-        os.replace(source, target)
-    return paths
+    contents = {
+        "summary.parquet": parquet_bytes(found.summary),
+        "summary.json": summary_json(found.summary).encode(),
+        "summary.md": markdown(found, title=title).encode(),
+        VERDICTS: verdicts_json(found).encode(),
+    }
+    return Ledger(folder).write(contents)
 
 
 def summary_json(summary: pl.DataFrame) -> str:

@@ -18,6 +18,7 @@ from harness.data.images import read_mask
 from harness.errors import DataError
 from harness.files import inside
 from harness.report import pictures
+from harness.writing import write_bytes
 
 if TYPE_CHECKING:
     from harness.report.loaded import LoadedRun
@@ -191,11 +192,10 @@ class _Maker:
     def _full(self, image: str, mask: Path, kind: str) -> str:
         """Write one large picture beside the page; its path from there."""
         assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
         large = pictures.thumbnail(inside(self._root, image, where="plan"), longest=FULL_PX)
         drawn = pictures.overlay(read_mask(mask), large.size, kind).convert("RGBA")
         name = f"{self._image(image)[0]}-{mask.parent.name}-{mask.stem}-{kind}.jpg"
         large = large.convert("RGBA")
         large.alpha_composite(drawn)
-        (self._folder / name).write_bytes(pictures.jpeg(large.convert("RGB")))
+        write_bytes(self._folder / name, pictures.jpeg(large.convert("RGB")))
         return f"{self._folder.name}/{name}"

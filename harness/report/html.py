@@ -4,7 +4,6 @@ Conventions: what a run has no data for is said in a sentence. The page holds no
 of the run, so that equal runs give equal pages. Big pictures stand in a folder beside it.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from harness.report.headline import TONES, headlines
 from harness.report.ladder import ladder_figure
 from harness.report.page import rendered
 from harness.report.scatter import agreement_figure, away_figure
+from harness.writing import write_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,10 +35,7 @@ def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> P
         images: Of `harness.report.gallery.IMAGES`; None leaves out private sets.
     """
     folder = out.with_name(f"{out.stem}_files") if images == FULL else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.partial")
-    temporary.write_text(report_html(run, images=images, folder=folder), encoding="utf-8")
-    os.replace(temporary, out)
+    write_text(out, report_html(run, images=images, folder=folder))
     return out
 
 

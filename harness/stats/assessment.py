@@ -24,6 +24,7 @@ from harness.stats.phrases import expectation_text
 from harness.stats.summary import completed
 from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
 from harness.suites import Statistics, Suite
+from harness.writing import Ledger
 
 VERDICTS = "verdicts.json"
 
@@ -57,6 +58,13 @@ class Assessment:
                 f"{folder}: no {VERDICTS} here. A run directory with its verdicts is needed. "
                 "Summarise the run first: `vlsm-harness score RUN`."
             )
+        ledger = Ledger(folder)
+        for name in ("summary.parquet", VERDICTS):
+            if problem := ledger.problem(name):
+                raise RunError(
+                    f"{folder / name}: {problem}. A summary is read only as it was written. Write "
+                    f"it anew: `vlsm-harness score {folder}`."
+                )
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("version") != VERDICTS_VERSION:
             raise RunError(

@@ -15,6 +15,7 @@ from harness.trackers.content import Tracked, tracked
 from harness.trackers.mlflow_client import log_to_mlflow
 from harness.trackers.tensorboard_client import log_to_tensorboard
 from harness.trackers.wandb_client import log_to_wandb
+from harness.writing import writing
 
 Writer = Callable[[Tracked, str | None, RunStore], str]
 """Writes what is tracked of a model into its run with this id, or a new one; gives the id."""
@@ -56,7 +57,8 @@ def log_run(store: RunStore, names: Sequence[str]) -> dict[str, str]:
         for one in tracked(store):
             known = store.manifest.get("trackers", {})
             own = dict(known.get(name, {}))
-            own[one.model_id] = TRACKERS[name](one, own.get(one.model_id), store)
+            with writing(store.folder):
+                own[one.model_id] = TRACKERS[name](one, own.get(one.model_id), store)
             store.update(trackers=known | {name: own})
             places[name] = own[one.model_id]
     return places

@@ -15,7 +15,6 @@ over images. The last three files are written when the training has ended.
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import warnings
@@ -35,6 +34,7 @@ from harness.models import LoadedModel, load_model
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.recipe import Recipe
+from harness.writing import make_folder, write_bytes, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from harness.training.trainee import EpochReport, Trainee
@@ -115,7 +115,7 @@ def finetune(
     weights_sha256 = _write_weights(loaded, out)
     _write_card(base_name=model, loaded=loaded, data=data, out=out, sha256=weights_sha256)
     figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
-    _write_json(out / "figures.json", figures)
+    write_json(out / "figures.json", figures)
     return Finetuned(out / "card.yaml", figures)
 
 
@@ -185,7 +185,7 @@ def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]
 
 def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, Any] | None:
     """Claim the folder; the figures of a training that has already ended under these limits."""
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "checkpoints")
     claim = out / "training.json"
     if claim.is_file():
         found = _read_json(claim)
@@ -197,7 +197,7 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
                 f"this one's {identity[key]!r}. A folder holds one training. Choose another --out, "
                 "or delete the folder."
             )
-    _write_json(claim, identity)
+    write_json(claim, identity)
     ended = out / "figures.json"
     if not ended.is_file():
         return None
@@ -246,7 +246,7 @@ def _train(
         # The folder is full when a training continues; frozen parts stay in evaluation mode.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
         warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
-        with _own_interrupts():
+        with writing(out), _own_interrupts():
             trainer.fit(
                 trainee,
                 DataLoader(torch.arange(len(data.train)), batch_size=size, sampler=order),  # type: ignore[arg-type]
@@ -280,7 +280,7 @@ def _write_weights(model: LoadedModel, out: Path) -> str:
     # Tied weights share memory, which safetensors refuses.
     own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path = out / "model.safetensors"
-    _replace(path, save(own))
+    write_bytes(path, save(own))
     return file_sha256(path)
 
 
@@ -300,7 +300,7 @@ def _write_card(
     }
     given = {key: value for key, value in card.items() if value is not None}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
-    _replace(out / "card.yaml", text.encode())
+    write_text(out / "card.yaml", text)
 
 
 def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
@@ -326,14 +326,3 @@ def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
         "device": str(model.device),
         "recipe": dataclasses.asdict(recipe),
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import RunError, UsageError
+from harness.store import SCORE_SCHEMA, RunStore
+from harness.writing import parquet_bytes
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +79,15 @@ def test_models_are_named_by_run_where_their_names_are_not_enough(run, tmp_path,
     other = runs.make_run({"inside": 120}, n_words=10)
     kept = other.plan.filter(pl.col("probe") != "swap")
     other = runs.write_run(tmp_path / "other", runs.with_one_truth(replace(other, plan=kept)))
-    text = (other / "run.json").read_text().replace('"plan_sha256": "0"', '"plan_sha256": "1"')
-    (other / "run.json").write_text(text)
+    store = RunStore(other)
+    store.update(plan_sha256="1")
     truth = pl.read_parquet(
         run / "scores" / "part-m@1-000000-0.parquet", columns=["case_id", "n_gt"]
     )
-    path = other / "scores" / "part-m@1-000000-0.parquet"
-    scores = pl.read_parquet(path).drop("n_gt").join(truth, on="case_id")
-    scores.with_columns(tp=pl.min_horizontal("tp", "n_gt")).write_parquet(path)
+    name = "scores/part-m@1-000000-0.parquet"
+    scores = pl.read_parquet(other / name).drop("n_gt").join(truth, on="case_id")
+    scores = scores.with_columns(tp=pl.min_horizontal("tp", "n_gt")).select(SCORE_SCHEMA.names())
+    store.ledger.write({name: parquet_bytes(scores)})
 
     shown = call(f"{run}#m", f"{other}#m@1", "--draws", 200)
 

@@ -88,15 +88,14 @@ def test_build_stops_at_a_refused_submission(call, copy, tmp_path):
 
 
 def test_a_run_of_another_suite_is_no_submission(call, tmp_path):
-    from harness.store import RunStore, write_json
+    from harness.store import RunStore
     from harness.suites import load_suite
 
-    write_json(
-        tmp_path / "run.json", {"models": [{"name": "a", "model_id": "a@0"}], "plan_sha256": "0"}
-    )
+    store = RunStore(tmp_path)
+    store.update(models=[{"name": "a", "model_id": "a@0"}], plan_sha256="0")
     lock = load_suite("paper").model_dump(mode="json", exclude_none=True)
-    (tmp_path / "suite.lock.yaml").write_text(yaml.safe_dump(lock))
-    assert RunStore(tmp_path).suite().name == "paper"
+    store.ledger.write({"suite.lock.yaml": yaml.safe_dump(lock).encode()})
+    assert store.suite().name == "paper"
     code, _, err = call("submit", tmp_path)
     assert code == 2
     assert (

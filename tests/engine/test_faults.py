@@ -157,18 +157,22 @@ def test_a_damaged_part_is_set_aside_and_run_again(short, call, arguments, tmp_p
 
     code, _, err = call("score", folder, "-q")
     assert code == 2
-    assert f"{parts[2]}: the file is cut short or damaged. A part holds the scores" in err
-    assert "Issue the command of the run again" in err
+    assert f"{parts[2]}: damaged or edited: its SHA-256 is not the one in written.sha256." in err
+    assert "Issue the command of the run again: it sets the part aside and evaluates" in err
 
     code, _, err = call(*arguments(folder))
 
     assert code == 0
-    assert f"note: {parts[2].name} was cut short or damaged and is now in {folder}/damaged" in err
+    for part in (parts[2], parts[4]):
+        assert f"note: scores/{part.name} was damaged or edited" in err
+    assert f"it is now in {folder}/damaged, its images are evaluated again." in err
     assert {p.name for p in (folder / "damaged").iterdir()} == {parts[2].name, parts[4].name}
     check_nothing_lost(folder, peaceful)
 
 
-@pytest.mark.parametrize("name", ["plan.parquet", "not_applicable.parquet", "texts"])
+@pytest.mark.parametrize(
+    "name", ["plan.parquet", "not_applicable.parquet", "data.parquet", "texts"]
+)
 def test_a_damaged_table_is_written_anew(short, call, arguments, tmp_path, name):
     peaceful, folder = short(), tmp_path / "damaged"
     shutil.copytree(peaceful, folder)
@@ -197,8 +201,8 @@ def test_a_full_disk_says_so_and_the_run_continues(short, call, arguments, tmp_p
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert code == 2
         assert f"error: {folder}" in err
-        assert "cannot be written (File too large). The folder must take new files" in err
-        assert "Free space or make it writable; the same command then continues" in err
+        assert "cannot be written (File too large). A place that takes new files is needed" in err
+        assert "Free space, make it writable or choose another; the same command then" in err
         assert not [p for p in folder.rglob("*") if p.name.endswith(".tmp")]
 
     assert call(*arguments(folder))[0] == 0

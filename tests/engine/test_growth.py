@@ -35,7 +35,7 @@ for n_cases in sizes:
         pictures.append(one._replace(image=names[0], mask=names[1]))
     store = RunStore(Path(tempfile.mkdtemp(dir=folder)))
     (store.folder / "scores").mkdir()
-    write_parquet(store.folder / "plan.parquet", bench_cases(pictures, 40, distinct=0.5))
+    store.begin(bench_cases(pictures, 40, distinct=0.5))
     laps, last = [], time.process_time()
     def lap(n):
         global last

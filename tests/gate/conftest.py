@@ -1,7 +1,6 @@
 """Runs for the gate, made of numbers: every Dice of every case is known, no model is there."""
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,8 @@ import yaml
 
 from harness.gate.audited import audited
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
-from harness.store import SCORE_SCHEMA
+from harness.store import SCORE_SCHEMA, RunStore
+from harness.writing import parquet_bytes
 
 PIXELS = 1000
 PROBES = {
@@ -103,7 +103,7 @@ def write_run(
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
     plan = [row for d in datasets for row in _plan(d, n, seed, lexicon, n_words)]
-    (folder / "scores").mkdir(parents=True)
+    files = {}
     frame = pl.DataFrame(plan, schema=PLAN_SCHEMA, orient="row")
     rng = np.random.default_rng(0)
     models = []
@@ -113,19 +113,20 @@ def write_run(
         scores = scores[: scores.height - lost]
         if shuffled:
             scores = scores[rng.permutation(scores.height)]
-        scores.write_parquet(folder / "scores" / f"part-{model_id}-000000-0.parquet")
+        files[f"scores/part-{model_id}-000000-0.parquet"] = parquet_bytes(scores)
         entry = {"model_id": model_id, "name": own, "trained_on": [], "threshold": threshold}
         models.append(entry | {"control": own.startswith("control")})
     if shuffled:
         frame = frame[rng.permutation(frame.height)]
-    frame.write_parquet(folder / "plan.parquet")
-    pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA).write_parquet(folder / "not_applicable.parquet")
+    files["plan.parquet"] = parquet_bytes(frame)
+    nothing = pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA)
+    files["not_applicable.parquet"] = parquet_bytes(nothing)
     probes = [{"name": p, "perturbation": p} for p in PROBES]
     probes[0] |= {} if expect is None else {"expect": expect}
     suite = {"name": "s", "title": "A suite", "seed": seed, "probes": probes}
     suite |= {"statistics": {"draws": draws}, "gate": gate or {}}
     suite |= {"datasets": [{"name": d} for d in datasets]}
-    (folder / "suite.lock.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
+    files["suite.lock.yaml"] = yaml.safe_dump(suite).encode()
     ids = sorted(row["case_id"] for row in plan)
     facts = {
         "models": models,
@@ -138,7 +139,9 @@ def write_run(
             "words": [f"word{w}" for w in range(n_words)],
         },
     }
-    (folder / "run.json").write_text(json.dumps(facts | manifest), encoding="utf-8")
+    store = RunStore(folder)
+    store.ledger.write(files)
+    store.update(**facts | manifest)
     return folder
 
 

@@ -204,18 +204,21 @@ def hostile(small_run, tmp_path_factory, resummarised):
     import yaml
 
     from harness import load_run
+    from harness.store import RunStore
+    from harness.writing import parquet_bytes
 
     place = tmp_path_factory.mktemp("hostile")
     run = shutil.copytree(small_run, place / "run")
-    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    store = RunStore(run)
+    manifest = store.manifest
     manifest["models"][0]["name"] = HOSTILE["script"]
     manifest["models"][0]["card"]["title"] = HOSTILE["attribute"]
     manifest["models"][1]["name"] = HOSTILE["long"]
     manifest["environment"]["platform"] = HOSTILE["attribute"]
-    (run / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    store.update(**manifest)
     suite = yaml.safe_load((run / "suite.lock.yaml").read_text(encoding="utf-8"))
     suite["title"] = HOSTILE["script"] + HOSTILE["direction"]
-    (run / "suite.lock.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
+    store.ledger.write({"suite.lock.yaml": yaml.safe_dump(suite).encode()})
     texts = list(HOSTILE.values())
     plan = pl.read_parquet(run / "plan.parquet").with_row_index("n")
     chosen = pl.col("n").mod(len(texts)).replace_strict(dict(enumerate(texts)))
@@ -224,11 +227,9 @@ def hostile(small_run, tmp_path_factory, resummarised):
         original_prompt=pl.when(pl.col("n") % 2 == 0).then("original_prompt").otherwise(chosen),
         word=pl.when(pl.col("word").is_not_null()).then(pl.lit(HOSTILE["attribute"])),
     )
-    plan.drop("n").write_parquet(run / "plan.parquet")
-    skipped = pl.read_parquet(run / "not_applicable.parquet")
-    skipped.with_columns(reason=pl.lit(HOSTILE["script"])).write_parquet(
-        run / "not_applicable.parquet"
-    )
+    store.begin(plan.drop("n"))
+    skipped = store.not_applicable().with_columns(reason=pl.lit(HOSTILE["script"]))
+    store.ledger.write({"not_applicable.parquet": parquet_bytes(skipped)})
     return load_run(resummarised(run)).write_report(place / "report.html")
 
 

@@ -13,6 +13,7 @@ from harness.report.markdown import markdown
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 from harness.stats.verdicts import Verdict
+from harness.writing import Ledger
 
 VERDICT = Verdict(
     model_id="small@1a2b", model="small", dataset="kvasir_polyp", split="test", prompts="released",
@@ -63,9 +64,22 @@ def test_a_folder_without_verdicts_says_how_to_get_them(tmp_path):
 
 
 def test_verdicts_of_another_version_are_refused(tmp_path):
-    (tmp_path / "verdicts.json").write_text('{"version": 99}', encoding="utf-8")
+    Ledger(tmp_path).write({"summary.parquet": b"", "verdicts.json": b'{"version": 99}'})
     message = "verdicts.json: version 99, this harness reads version 1. Both must be one."
     with pytest.raises(RunError, match=re.escape(message)):
+        Assessment.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["summary.parquet", "verdicts.json"])
+def test_an_edited_summary_is_refused(summary, assessment, tmp_path, name):
+    write_assessment(assessment(summary), tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes() + b" ")
+    message = (
+        f"{path}: damaged or edited: its SHA-256 is not the one in written.sha256. A summary is "
+        f"read only as it was written. Write it anew: `vlsm-harness score {tmp_path}`."
+    )
+    with pytest.raises(RunError, match="^" + re.escape(message) + "$"):
         Assessment.read(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The report as a file: what it holds, what it leaves out, and its other forms."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -21,6 +20,8 @@ from harness.report.freshness import code_sha256, made_from, read_made_from
 from harness.report.gallery import chosen, gallery
 from harness.report.page import became, csv_uri, rendered, shown, was
 from harness.report.sheet import Sheet, csv_text, latex, text_cells
+from harness.store import RunStore
+from harness.writing import parquet_bytes
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +136,7 @@ def copied(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
 
     def change(**entries):
-        manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        (folder / "run.json").write_text(json.dumps(manifest | entries), encoding="utf-8")
+        RunStore(folder).update(**entries)
         return load_run(folder)
 
     return change
@@ -183,7 +183,7 @@ def test_one_image_that_is_gone_leaves_the_others(copied, small_run, tmp_path):
 def test_an_image_outside_the_data_root_is_never_read(copied, tmp_path):
     run = copied()
     plan = run.plan.with_columns(image=pl.lit("../../secret.png"))
-    plan.write_parquet(run.folder / "plan.parquet")
+    run.store.begin(plan)
     again = load_run(run.folder)
     cases = gallery(again, images=None).cases[again.models[0]["model_id"]]
     assert all("leaves the folder" in case.missing and not case.masks for case in cases)
@@ -201,21 +201,19 @@ def test_a_run_of_one_probe_still_gives_a_page(small_run, tmp_path, resummarised
     import yaml
 
     folder = shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("masks"))
-    plan = pl.read_parquet(folder / "plan.parquet")
-    plan.filter(pl.col("probe").is_in(["original", "antonym"])).write_parquet(
-        folder / "plan.parquet"
-    )
+    store = RunStore(folder)
+    store.begin(store.plan_cases().filter(pl.col("probe").is_in(["original", "antonym"])))
+    planned = store.plan_cases()["case_id"]
     suite = yaml.safe_load((folder / "suite.lock.yaml").read_text(encoding="utf-8"))
     suite |= {"out_of_distribution": False}
-    (folder / "suite.lock.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
-    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    store.ledger.write({"suite.lock.yaml": yaml.safe_dump(suite).encode()})
+    manifest = store.manifest
     kept_scores = pl.read_parquet(next((folder / "scores").glob("*.parquet")))
     assert kept_scores.height
     for path in (folder / "scores").glob("*.parquet"):
         part = pl.read_parquet(path)
-        part.filter(
-            pl.col("case_id").is_in(pl.read_parquet(folder / "plan.parquet")["case_id"].implode())
-        ).write_parquet(path)
+        part = part.filter(pl.col("case_id").is_in(planned.implode()))
+        store.ledger.write({f"scores/{path.name}": parquet_bytes(part)})
     assert manifest["status"] == "complete"
     page = load_run(resummarised(folder)).write_report(tmp_path / "r.html").read_text("utf-8")
     for sentence in (

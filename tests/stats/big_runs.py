@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
-from harness.store import SCORE_SCHEMA, write_json, write_parquet
+from harness.store import SCORE_SCHEMA, RunStore
+from harness.writing import parquet_bytes, write_parquet
 
 MODEL = "big@000000000001"
 
@@ -30,8 +31,8 @@ class Layout:
 
 def write_run(folder: Path, layout: Layout, *, suite: str, seed: int = 0, rows: int = 400_000):
     """A complete run directory of one model; returns its number of cases."""
-    (folder / "scores").mkdir(parents=True)
-    (folder / "pieces").mkdir()
+    (folder / "pieces").mkdir(parents=True)
+    store = RunStore(folder)
     rng = np.random.default_rng(seed)
     step = max(1, rows // layout.variants)
     places = [(d, s) for d in range(layout.datasets) for s in range(0, layout.clusters, step)]
@@ -39,16 +40,17 @@ def write_run(folder: Path, layout: Layout, *, suite: str, seed: int = 0, rows: 
         clusters = np.arange(start, min(start + step, layout.clusters))
         plan, scores = _piece(layout, dataset, clusters, rng)
         write_parquet(folder / "pieces" / f"{number:05d}.parquet", plan)
-        write_parquet(folder / "scores" / f"part-{MODEL}-{number:06d}-0.parquet", scores)
+        store.write_part(MODEL, number, scores)
     pieces = folder / "pieces"
     pl.scan_parquet(pieces / "*.parquet").sink_parquet(folder / "plan.parquet", compression="zstd")
     for piece in pieces.iterdir():
         piece.unlink()
     pieces.rmdir()
-    write_parquet(folder / "not_applicable.parquet", pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA))
-    (folder / "suite.lock.yaml").write_text(suite, encoding="utf-8")
+    nothing = parquet_bytes(pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA))
+    store.ledger.write({"plan.parquet": (folder / "plan.parquet").read_bytes()})
+    store.ledger.write({"not_applicable.parquet": nothing, "suite.lock.yaml": suite.encode()})
     entry = {"model_id": MODEL, "name": "big", "trained_on": [], "control": False, "threshold": 0.5}
-    write_json(folder / "run.json", {"models": [entry], "cluster_kinds": {}, "plan_sha256": "0"})
+    store.update(models=[entry], cluster_kinds={}, plan_sha256="0")
     return layout.datasets * layout.clusters * layout.variants
 
 

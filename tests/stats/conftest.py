@@ -1,6 +1,5 @@
 """Runs made of numbers: plans and scores of the shape that the engine writes, without a model."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
 from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
-from harness.store import SCORE_SCHEMA
+from harness.store import SCORE_SCHEMA, RunStore
 from harness.suites import Suite
+from harness.writing import parquet_bytes
 
 SIDE = 64
 
@@ -120,17 +120,16 @@ def with_one_truth(run):
 
 def write_run(folder, run):
     """The run as a directory, one part a model; returns the directory."""
-    (folder / "scores").mkdir(parents=True)
-    run.plan.write_parquet(folder / "plan.parquet")
-    run.not_applicable.write_parquet(folder / "not_applicable.parquet")
+    files = {"plan.parquet": parquet_bytes(run.plan)}
+    files["not_applicable.parquet"] = parquet_bytes(run.not_applicable)
     for model in run.models:
         part = run.scores.filter(pl.col("model_id") == model.model_id)
-        part.write_parquet(folder / "scores" / f"part-{model.model_id}-000000-0.parquet")
+        files[f"scores/part-{model.model_id}-000000-0.parquet"] = parquet_bytes(part)
     suite = "name: s\ntitle: s\nstatistics: {draws: 400}\n"
-    (folder / "suite.lock.yaml").write_text(suite, encoding="utf-8")
+    store = RunStore(folder)
+    store.ledger.write(files | {"suite.lock.yaml": suite.encode()})
     entries = [asdict(model) for model in run.models]
-    manifest = {"models": entries, "cluster_kinds": {"inside": "patient"}, "plan_sha256": "0"}
-    (folder / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    store.update(models=entries, cluster_kinds={"inside": "patient"}, plan_sha256="0")
     return folder
 
 

@@ -13,6 +13,7 @@ from harness.errors import NothingSelectedError, RunError
 from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare
 from harness.stats.sides import CHANGE, ORIGINAL, STEADINESS
 from harness.store import RunStore
+from harness.writing import Ledger, parquet_bytes
 
 KEYS = ["figure", "dataset", "probe", "attribute"]
 
@@ -285,9 +286,8 @@ def test_cut_away_edits_are_left_out_for_both(compared_run):
         return replace(found, plan=found.plan.with_columns(prompt=prompt))
 
     folder = compared_run(change=worded)
-    (folder / "texts").mkdir()
     row = {"text": "long", "original_text": "x", "edit_survives": False, "same_tokens": True}
-    pl.DataFrame([row]).write_parquet(folder / "texts" / "m@1.parquet")
+    Ledger(folder).write({"texts/m@1.parquet": parquet_bytes(pl.DataFrame([row]))})
     found = compared(folder)
     assert [c.n_compared for c in found.coverage] == [c.n_common - 10 for c in found.coverage]
     empty = found.differences.filter(pl.col("probe") == "empty_prompt")

@@ -11,7 +11,6 @@ Boxes are first and last column and row, ``[x0, y0, x1, y1]``, both included.
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from harness.data.phantom.scenes import Scene, make_scene
 from harness.data.phantom.vocabulary import DECIDING, RUNGS
 from harness.errors import DataError, choose
 from harness.prompts.grammar import PromptGrammar, load_grammar
+from harness.writing import temporary_folder, write_json, write_picture, writing
 
 # Scenes; each is one sample (solo), two (pairs), or as many as it has groups (crowd).
 TEST_SCENES = {"phantom_solo": 120, "phantom_crowd": 120, "phantom_pairs": 200}
@@ -67,17 +67,12 @@ def write_phantom(
     if _is_current(folder, content):
         return folder
     _refuse_foreign(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
+    with temporary_folder(beside=folder) as made, writing(folder):
         for split, count in wanted.items():
             _write_split(made, name, split, count=count, seed=seed, tick=tick)
-        record = content | {"annotations": _digests(made)}
-        (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        made.chmod(0o755)  # mkdtemp makes folders that nobody else may read
+        write_json(made / _RECORD, content | {"annotations": _digests(made)})
+        made.chmod(0o755)  # temporary folders are such that nobody else may read them
         _move(made, folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return folder
 
 
@@ -173,14 +168,11 @@ def _write_split(
 def _write_rows(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
     """Annotations of a split; of the scenes that one attribute decides, where there are any."""
     if rows:
-        path = folder / "anns" / f"{split}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "anns" / f"{split}.json", rows)
 
 
 def _save(values: NDArray[np.uint8], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path, compress_level=4)
+    write_picture(path, Image.fromarray(values), compress_level=4)
 
 
 def stem(scene: Scene) -> str:

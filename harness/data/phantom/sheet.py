@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.data.images import read_image, read_mask
 from harness.errors import DataError
+from harness.writing import write_picture
 
 _ZOOM, _GAP, _TEXT, _TITLE = 2, 8, 44, 34
 _OUTLINE = (60, 255, 120)
@@ -60,8 +61,7 @@ def contact_sheet(
         for pane in _panes(root / dataset, split, rows, prompt_type=prompt_type)
     ]
     title = f"{dataset}/{split}: phantom scenes, generated, no patients; prompts {prompt_type}"
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    _compose(panes, title, columns).save(out_png)
+    write_picture(out_png, _compose(panes, title, columns))
     return out_png
 
 
