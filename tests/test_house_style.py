@@ -18,8 +18,17 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
 LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
-LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
-LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
+LAYERS += [
+    "plan",
+    "pickles",
+    "archives",
+    "weight_files",
+    "fitting",
+    "pretrained",
+    "checkpoints",
+    "hub",
+]
+LAYERS += ["adapters", "precision", "models", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
 LAYERS += ["trackers", "commands"]
