@@ -248,10 +248,10 @@ def _fit(
     if problem := describe_misfit(given, match, wanted, unsaved=unsaved, states=states):
         raise CheckpointError(f"{where}: the checkpoint does not fit the model: {problem}")
     _check_dtypes(given, wanted, where=where)
-    notes = [describe_rest(match, states, unsaved=unsaved), _widened(given, wanted)]
+    notes = [describe_rest(match, states, unsaved=unsaved), _rounded(given, wanted)]
     said = "; ".join(filter(None, notes))
     fitted = {key: given.get(key, value).to(value.dtype) for key, value in wanted.items()}
-    return fitted, Loaded(match.path if found.was_chosen else "", said and f"{where}: {said}.")
+    return fitted, Loaded(match.path if found.was_chosen else "", said and f"{Path(where).name}: {said}.")
 
 
 def _only(
@@ -305,15 +305,14 @@ def _check_dtypes(given: _State, wanted: _State, *, where: str) -> None:
             )
 
 
-def _widened(given: _State, wanted: _State) -> str:
-    """What is to be said of weights of another precision than the model's."""
-    floating = [key for key in given if wanted[key].is_floating_point()]
-    kinds = Counter(_name(given[key].dtype) for key in floating)
-    others = [name for name in kinds if name != "float32"]
-    if not others or any(wanted[key].dtype != torch.float32 for key in floating):
-        return ""
-    counts = " and ".join(f"{kinds[name]} {name}" for name in others)
-    return f"{counts} of {len(floating)} tensors were made float32"
+def _rounded(given: _State, wanted: _State) -> str:
+    """What is to be said of numbers that the model cannot hold; widening changes none."""
+    kinds = Counter(
+        _name(value.dtype)
+        for key, value in given.items()
+        if wanted[key].is_floating_point() and value.dtype.itemsize > wanted[key].dtype.itemsize
+    )
+    return " and ".join(f"{n} tensors of {name} were rounded" for name, n in kinds.items())
 
 
 def _name(dtype: torch.dtype) -> str:

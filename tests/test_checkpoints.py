@@ -271,9 +271,9 @@ def test_another_model_is_named(monkeypatch):
     given = {f"net.{key}": torch.ones(1) for key in ("tower.r", "head.r", "neck.x")}
     message = (
         "a.ckpt: the checkpoint does not fit the model: 2 missing, first 'weight'; 3 unexpected, "
-        "first 'net.tower.r'. The file has 'net.tower.r', 'net.head.r', 'net.neck.x'. Its keys look "
-        "like the model 'red'. All 2 keys must be there in the model's shapes. Give that card, or a "
-        "file of this model."
+        "first 'net.tower.r'. The file has 'net.tower.r', 'net.head.r', 'net.neck.x'. Its keys "
+        "look like the model 'red'. All 2 keys must be there in the model's shapes. Give that card, "
+        "or a file of this model."
     )
     refused_fit(torch.nn.Linear(2, 2), given, message)
 
@@ -456,13 +456,16 @@ def test_quantised_numbers_are_refused(tmp_path, dtype, name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_are_made_float32_with_a_note(tmp_path, dtype):
+def test_weights_of_another_precision_become_float32(tmp_path, dtype):
+    """Widening is exact; rounding is said."""
     state = network().state_dict()
-    short = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
-    module, loaded = load(short, tmp_path / "a.pt")
+    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    module, loaded = load(other, tmp_path / "a.pt")
 
-    assert loaded.note.endswith(f": 8 {str(dtype)[6:]} of 8 tensors were made float32.")
-    assert torch.equal(module[0].weight, short["0.weight"].float())
+    rounded = "a.pt: 8 tensors of float64 were rounded."
+    assert loaded.note == (rounded if dtype == torch.float64 else "")
+    assert module[0].weight.dtype == torch.float32
+    assert torch.equal(module[0].weight, other["0.weight"].float())
 
 
 def test_numbers_too_large_for_float32_are_refused(tmp_path):

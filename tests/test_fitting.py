@@ -21,7 +21,7 @@ def keys_of(name):
     """The keys of a model's state dict; its numbers are never made."""
     card = load_model_card(name)
     with torch.device("meta"):
-        kind, _ = adapter_class(card)
+        kind = adapter_class(card)
         return list(kind(card.card.settings, weights=None).module.state_dict())
 
 

@@ -28,7 +28,7 @@ LAYERS += [
     "checkpoints",
     "hub",
 ]
-LAYERS += ["adapters", "precision", "models", "tokenizers", "store", "album"]
+LAYERS += ["sources", "adapters", "precision", "models", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
 LAYERS += ["trackers", "commands"]
