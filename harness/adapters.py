@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +26,9 @@ from typing import Any, NamedTuple
 import torch
 
 from harness.cards import ResolvedCard, Weights
-from harness.errors import CardError, CheckpointError, ModelError, nearest
+from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
 from harness.hub import fetch
+from harness.sources import PRIVATE, forget, trace, watched_imports
 from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
 # Pickled weights are left on the hub where the repository also holds safetensors.
@@ -35,12 +37,37 @@ _HUB_FILES = ("*.safetensors", *_SETTINGS)
 _TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 
 
-def adapter_class(card: ResolvedCard) -> tuple[type, str]:
-    """The class that wraps the card's model, and the hash of its sources.
+def build_traced(card: ResolvedCard, files: "Files", *, seed: int) -> tuple[Any, str]:
+    """Build the adapter of a card, and hash the programs it is made of.
+
+    Modules that changed on disk since this process imported them, or that another model's
+    of the same name hides, are imported anew.
 
     Returns:
-        The class, and SHA-256 over the names and bytes of the Python files in
-        its folder: an edited layer is another model.
+        The adapter, and SHA-256 over the names and bytes of its Python files and the
+        versions of its libraries: an edited layer is another model.
+
+    Raises:
+        ModelError: The adapter cannot be imported or built.
+        CardError: The settings are wrong.
+    """
+    for _ in range(2):
+        with watched_imports() as watched:
+            kind = adapter_class(card)
+            raw = build(kind, card, files, seed=seed)
+        traced = trace(sys.modules[kind.__module__], raw, watched)
+        if not traced.outdated:
+            return raw, traced.sha256
+        forget(traced)
+    raise ModelError(
+        f"{card.path}: adapter: {traced.outdated[0]} is not what was imported: this process holds "
+        "another module of that name. A model must be made of its own files. Load it in a process "
+        "of its own, or import the file relatively (`from .network import Network`)."
+    )
+
+
+def adapter_class(card: ResolvedCard) -> type:
+    """The class that wraps the card's model.
 
     Raises:
         ModelError: The file, module or class does not exist or cannot be imported.
@@ -54,27 +81,16 @@ def adapter_class(card: ResolvedCard) -> tuple[type, str]:
                 f"{where}: there is no file {str(file)!r}. 'adapter.py:Class' names a file beside "
                 "the card. Correct the key."
             )
-        digest = _sources_sha256(file.parent)
-        module = _import_file(file, digest=digest, where=where)
+        module = _import_file(file, where=where)
     else:
         module = _import_module(target, where=where)
-        file = Path(module.__file__ or "")
-        digest = _sources_sha256(file.parent if "." in target else file)
-    return _member(module, name, where=where), digest
+    return _member(module, name, where=where)
 
 
-def _sources_sha256(place: Path) -> str:
-    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
-    digest = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        digest.update(f"{file.name}:{len(content)}:".encode() + content)
-    return digest.hexdigest()
-
-
-def _import_file(file: Path, *, digest: str, where: str) -> ModuleType:
-    place = hashlib.sha256(f"{file.parent}:{digest}".encode()).hexdigest()[:12]
-    package_name = f"_vlsm_adapter_{place}"
+def _import_file(file: Path, *, where: str) -> ModuleType:
+    package_name = PRIVATE + hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]
+    # What an adapter of this folder put on the path goes before what other models did.
+    sys.path.sort(key=lambda entry: not Path(entry or ".").resolve().is_relative_to(file.parent))
     if package_name not in sys.modules:
         package = ModuleType(package_name)
         package.__path__ = [str(file.parent)]
@@ -86,12 +102,25 @@ def _import_file(file: Path, *, digest: str, where: str) -> ModuleType:
 def _import_module(name: str, *, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (ImportError, SyntaxError) as problem:
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as problem:  # a stranger's module may raise anything
         raise ModelError(
-            f"{where}: the module cannot be imported ({type(problem).__name__}: {problem}). "
+            f"{where}: the module cannot be imported ({_said(problem)}). "
             "The adapter and the libraries it needs must be importable. Correct the file or "
             "install what is missing."
         ) from problem
+
+
+def _said(problem: BaseException) -> str:
+    """The class and first line of what was raised, and the line that raised it."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    place = f", {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    text = (str(problem).strip().splitlines() or ["no message"])[0][:200]
+    if isinstance(problem, ImportError | SyntaxError):
+        return f"{type(problem).__name__}: {text}"
+    return f"{type(problem).__name__}: {text}{place}"
 
 
 def _member(module: ModuleType, name: str, *, where: str) -> type:
@@ -284,3 +313,11 @@ def build(kind: type, card: ResolvedCard, files: Files, *, seed: int) -> Any:
             return kind(card.card.settings, **files.arguments)
         except CardError as problem:
             raise CardError(f"{card.path}: {problem}") from None
+        except HarnessError:
+            raise
+        except (Exception, SystemExit) as problem:  # a stranger's constructor may raise anything
+            raise ModelError(
+                f"{card.path}: the adapter {kind.__name__!r} cannot be built ({_said(problem)}). "
+                "Its constructor must return with these settings and files. Correct the adapter "
+                "or the card."
+            ) from problem

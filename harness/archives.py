@@ -16,9 +16,10 @@ numbers behind them, each storage after its count as a 64-bit integer.
 
 import contextlib
 import io
+import itertools
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 PICKLE_LIMIT = 32 << 20
 _MOST_AXES = 64
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
+# Trainers nest a few dozen states three deep; what a hostile file nests is not followed on.
+_STATE_DEPTH = 8
+_MOST_PLACES = 10_000
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,16 @@ class _Tensor:
     offset: Any
     size: Any
     stride: Any
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A tensor of a kind that is not read, such as a sparse one."""
+
+    kind: str
+
+
+_State = dict[str, "_Tensor | _Unread"]
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
@@ -111,21 +126,33 @@ def _unpickle(stream: io.BytesIO) -> Any:
 
 
 class Archive:
-    """The tensors of a file, by key; `get_tensor` reads one."""
+    """The tensors of a file; `get` reads one.
+
+    `states` names the keys of every dictionary of tensors in the file by its dotted
+    place, such as ``state_dict``; the place of the file's top is empty. The first is
+    the one that is meant where nothing else is said.
+    """
 
     def __init__(
-        self, described: Mapping[str, _Tensor], read_block: Callable[[_Storage], bytearray]
+        self, states: Mapping[str, _State], read_block: Callable[[_Storage], bytearray], path: Path
     ) -> None:
-        self._described, self._read_block = described, read_block
+        self.states: Mapping[str, Collection[str]] = states
+        self._described, self._read_block, self._path = states, read_block, path
         self._blocks: dict[str, bytearray] = {}
 
-    def keys(self) -> Iterable[str]:
-        """In the order of the file."""
-        return self._described.keys()
+    def get(self, state: str, key: str) -> torch.Tensor:
+        """One tensor, on the CPU; tensors that share numbers in the file share them here.
 
-    def get_tensor(self, key: str) -> torch.Tensor:
-        """One tensor, on the CPU; tensors that share numbers in the file share them here."""
-        described = self._described[key]
+        Raises:
+            CheckpointError: The tensor is sparse, quantised or nested.
+        """
+        described = self._described[state][key]
+        if isinstance(described, _Unread):
+            raise CheckpointError(
+                f"{self._path}: the tensor {key[:120]!r} is of a kind that is not read "
+                f"({described.kind[:60]!r}). Dense tensors of numbers are read. Save the model "
+                "without sparse, quantised or nested tensors."
+            )
         storage = described.storage
         if not isinstance(storage, _Storage):
             raise ValueError("a tensor without numbers")
@@ -153,8 +180,8 @@ def is_legacy(head: bytes) -> bool:
 def open_zip(path: Path) -> Iterator[Archive]:
     """The tensors of a model saved by ``torch.save`` or Lightning.
 
-    They are looked for under ``state_dict``, ``model_state_dict`` and ``model``,
-    then at the top.
+    Those under ``state_dict``, ``model_state_dict`` and ``model`` come first, then those
+    at the top, then what lies elsewhere, such as averaged weights.
 
     Raises:
         CheckpointError: The archive is cut short, damaged, compressed, a
@@ -166,8 +193,9 @@ def open_zip(path: Path) -> Iterator[Archive]:
             raise _too_much(path)
         content = _unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
         yield Archive(
-            _state(content, path),
+            _states(content, path),
             lambda storage: bytearray(archive.read(f"{root}data/{storage.key}")),
+            path,
         )
 
 
@@ -194,7 +222,7 @@ def open_legacy(path: Path) -> Iterator[Archive]:
             file.seek(start)
             return bytearray(file.read(length))
 
-        yield Archive(_state(content, path), read_block)
+        yield Archive(_states(content, path), read_block, path)
 
 
 def _noting(storages: dict[str, _Storage]) -> Callable[[Any], _Storage | Unknown]:
@@ -283,19 +311,51 @@ def _too_much(path: Path) -> CheckpointError:
     )
 
 
-def _state(content: Any, path: Path) -> dict[str, _Tensor]:
-    if isinstance(content, dict):
-        inner = [content.get(key) for key in _STATE_KEYS]
-        for mapping in [*(m for m in inner if isinstance(m, dict)), content]:
-            _check_kinds(mapping, path)
-            found = {k: v for k, v in mapping.items() if isinstance(v, _Tensor)}
-            if found:
-                return found
-    raise CheckpointError(
-        f"{path}: the file holds no tensors under 'state_dict' or at its top{_whole(content)}. "
-        "A model's state_dict is needed. Save the model's state_dict(), not only its settings or "
-        "the whole object."
-    )
+def _states(content: Any, path: Path) -> dict[str, _State]:
+    """Every dictionary or list of tensors in the file, the most usual place first."""
+    found = dict(_walk(content))
+    if not found:
+        raise CheckpointError(
+            f"{path}: the file holds no tensors under 'state_dict' or at its top"
+            f"{_whole(content)}. A model's state_dict is needed. Save the model's state_dict(), "
+            "not only its settings or the whole object."
+        )
+    first = [place for place in (*_STATE_KEYS, "") if place in found]
+    return {place: found[place] for place in dict.fromkeys((*first, *found))}
+
+
+def _walk(content: Any) -> Iterator[tuple[str, _State]]:
+    """Places that hold tensors; shared parts are entered once, so that none is written out."""
+    waiting, seen = [("", content, 0)] * isinstance(content, dict | list), set[int]()
+    for place, value, depth in waiting:
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        items = value if isinstance(value, dict) else _listed(value)
+        if state := {key: tensor for key, item in items.items() if (tensor := _known(item))}:
+            yield place, state
+        inner = (
+            (f"{place}.{key}".removeprefix("."), item, depth + 1)
+            for key, item in items.items()
+            if isinstance(item, dict | list) and len(key) <= _LONGEST_NAME
+        )
+        if depth < _STATE_DEPTH:
+            waiting.extend(itertools.islice(inner, _MOST_PLACES - len(waiting)))
+
+
+def _listed(values: list[Any]) -> dict[str, Any]:
+    """A list of nothing but tensors, by their numbers: averages are kept so."""
+    whole = all(isinstance(value, _Tensor) for value in values)
+    return {str(number): value for number, value in enumerate(values)} if whole else {}
+
+
+def _known(value: Any) -> _Tensor | _Unread | None:
+    """A tensor, even of a kind that is not read: it must not vanish from a state unseen."""
+    if isinstance(value, _Tensor):
+        return value
+    maker = value.made_by if isinstance(value, Unknown) else None
+    is_tensor = maker and maker.module.startswith("torch._") and maker.name.startswith("_rebuild")
+    return _Unread(maker.name) if maker and is_tensor else None
 
 
 def _whole(content: Any) -> str:
@@ -304,18 +364,6 @@ def _whole(content: Any) -> str:
     places = [content, *inner]
     makers = [place.made_by for place in places if isinstance(place, Unknown) and place.made_by]
     return f" but the object {f'{makers[0].module}.{makers[0].name}'[:80]!r}" if makers else ""
-
-
-def _check_kinds(mapping: Mapping[str, Any], path: Path) -> None:
-    """A tensor of a kind that is not read must not vanish from a state dict unseen."""
-    for key, value in mapping.items():
-        maker = value.made_by if isinstance(value, Unknown) else None
-        if maker and maker.module.startswith("torch._") and maker.name.startswith("_rebuild"):
-            raise CheckpointError(
-                f"{path}: the tensor {key[:120]!r} is of a kind that is not read "
-                f"({maker.name[:60]!r}). Dense tensors of numbers are read. Save the model without "
-                "sparse, quantised or nested tensors."
-            )
 
 
 def _check_extent(offset: Any, size: Any, stride: Any, *, available: int) -> None:

@@ -3,40 +3,126 @@
 Conventions: tensors come back on the CPU in the file's dtype; keys are those of
 ``state_dict()``. A file's content decides how it is read, not its name. No file is
 ever executed: safetensors cannot carry code, and what torch wrote is read by
-`harness.archives`.
+`harness.archives`. A file may hold several *states*, such as the trained weights and
+their running average; a state has a dotted place in the file, empty at its top.
 """
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from harness.archives import is_legacy, is_zip, open_legacy, open_zip
 from harness.errors import CheckpointError
-from harness.likeness import likeness
-from harness.weight_files import file_sha256, weight_files, weights_sha256
+from harness.fitting import (
+    LONGEST_KEY,
+    Match,
+    describe_misfit,
+    describe_rest,
+    is_counter,
+    search,
+    several,
+)
+from harness.pretrained import check_configuration
+from harness.weight_files import (
+    WeightFiles,
+    file_sha256,
+    split_choice,
+    weight_files,
+    weights_sha256,
+)
 
 __all__ = ["file_sha256", "fill", "fit", "load_into", "read_tensors", "weights_sha256"]
 
-_PREFIX_DEPTH = 4
 # A safetensors file begins with the length of its header, which is a JSON object.
 _HEADER_LIMIT = 100_000_000
+_TOP = ""
+_FLOATING = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
+_State = Mapping[str, torch.Tensor]
 
 
-class _Store(Protocol):
-    """An open file of weights."""
+class _Weights(Protocol):
+    """An open file of weights, or a model's open shards."""
 
-    def keys(self) -> Iterable[str]: ...
+    states: Mapping[str, Collection[str]]
 
-    def get_tensor(self, key: str) -> torch.Tensor: ...
+    def get(self, state: str, key: str) -> torch.Tensor: ...
+
+
+class _Flat:
+    """A safetensors file: one state, at its top."""
+
+    def __init__(self, store: safe_open) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: dict.fromkeys(store.keys())}
+        self._store = store
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        return self._store.get_tensor(key)
+
+
+class _Shards:
+    """A model in several files, of which each is opened when it is first needed."""
+
+    def __init__(self, file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: file_of}
+        self._file_of, self._stack = file_of, stack
+        self._open: dict[Path, _Weights] = {}
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        shard = self._file_of[key]
+        if shard not in self._open:
+            self._open[shard] = self._stack.enter_context(_open_file(shard))
+        for state, keys in self._open[shard].states.items():
+            if key in keys:
+                return self._open[shard].get(state, key)
+        raise CheckpointError(
+            f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
+            "shards must belong together. Copy the folder again."
+        )
+
+
+class _Tensors:
+    """Tensors that were read elsewhere."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: tensors}
+        self._tensors = tensors
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        return self._tensors[key]
+
+
+class Loaded(NamedTuple):
+    """What was loaded from a file: the state chosen where there were several, and a note."""
+
+    chosen: str
+    note: str
+
+
+_LOADED: ContextVar[list[Loaded] | None] = ContextVar("_LOADED", default=None)
+
+
+@contextlib.contextmanager
+def watched_loading() -> Iterator[list[Loaded]]:
+    """A list to which every `load_into` adds what it did, an adapter's own included."""
+    loaded: list[Loaded] = []
+    token = _LOADED.set(loaded)
+    try:
+        yield loaded
+    finally:
+        _LOADED.reset(token)
 
 
 def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
     """The tensors of a file of weights, of its shards, or of a folder in hub format.
+
+    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or
+    ``model`` is read, else that at the top.
 
     Args:
         path: A file, an index of shards, or a folder.
@@ -49,24 +135,23 @@ def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
         CheckpointError: The file is missing, damaged, no checkpoint, or has no
             tensor `under` that name.
     """
-    files = weight_files(path)
-    part = under.removesuffix(".")
-    if files.file_of is None:
-        with _open(files.paths[0]) as store:
-            chosen = _part(list(store.keys()), part, where=str(path))
-            return {short: store.get_tensor(full) for short, full in chosen.items()}
-    chosen = _part(list(files.file_of), part, where=str(path))
-    read: dict[str, torch.Tensor] = {}
-    for shard in files.paths:
-        here = {short: full for short, full in chosen.items() if files.file_of[full] == shard}
-        with _open(shard) as store:
-            _check_shard(shard, here.values(), set(store.keys()))
-            read |= {short: store.get_tensor(full) for short, full in here.items()}
-    return {short: read[short] for short in chosen}
+    with _opened(weight_files(path)) as weights:
+        state = next(iter(weights.states))
+        chosen = _part(list(weights.states[state]), under.removesuffix("."), where=str(path))
+        return {short: weights.get(state, full) for short, full in chosen.items()}
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[_Store]:
+def _opened(files: WeightFiles) -> Iterator[_Weights]:
+    with contextlib.ExitStack() as stack:
+        if files.file_of is None:
+            yield stack.enter_context(_open_file(files.paths[0]))
+        else:
+            yield _Shards(files.file_of, stack)
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[_Weights]:
     """Whatever the file's first bytes say it is."""
     try:
         with path.open("rb") as file:
@@ -79,7 +164,7 @@ def _open(path: Path) -> Iterator[_Store]:
                 yield archive
         elif path.suffix == ".safetensors" or _is_safetensors(head):
             with safe_open(path, framework="pt") as store:
-                yield store
+                yield _Flat(store)
         else:
             raise CheckpointError(
                 f"{path}: neither safetensors nor a file that torch.save wrote. One of them is "
@@ -100,15 +185,6 @@ def _is_safetensors(head: bytes) -> bool:
     return 2 <= int.from_bytes(head[:8], "little") <= _HEADER_LIMIT and head[8:9] == b"{"
 
 
-def _check_shard(path: Path, wanted: Iterable[str], held: set[str]) -> None:
-    absent = [key for key in wanted if key not in held]
-    if absent:
-        raise CheckpointError(
-            f"{path}: the shard lacks {absent[0][:120]!r}, which the index says it holds. Index "
-            "and shards must belong together. Copy the folder again."
-        )
-
-
 def _part(keys: Sequence[str], under: str, *, where: str) -> dict[str, str]:
     """Keys of one part of the model, by their names inside the part."""
     if not under:
@@ -126,9 +202,9 @@ def _part(keys: Sequence[str], under: str, *, where: str) -> dict[str, str]:
 
 def _places(key: str, under: str) -> Iterator[str]:
     """``a.b.under.`` for every place in a key at which the part may begin."""
-    steps = key.split(".")
+    steps = key[:LONGEST_KEY].split(".")
     part = under.split(".")
-    for depth in range(min(len(steps) - len(part), _PREFIX_DEPTH + 1)):
+    for depth in range(len(steps) - len(part)):
         if steps[depth : depth + len(part)] == part:
             yield ".".join([*steps[: depth + len(part)], ""])
 
@@ -136,13 +212,14 @@ def _places(key: str, under: str) -> Iterator[str]:
 def fit(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str
 ) -> dict[str, torch.Tensor]:
-    """Rename `tensors` to the keys of `module`; every key must fit.
+    """Rename `tensors` to the keys of `module`; every key of the module must be there.
 
-    A wrapper's prefix (``net.``, ``module.``, ``model.clipseg.`` ...) is taken
-    off: of all prefixes in the file the one that matches most keys. Buffers the
-    module does not save (such as ``position_ids``, which older libraries saved)
-    are left out. Batch norm's counters of training steps, which files from before
-    torch 0.4.1 lack and no result depends on, stay as they are.
+    Wrappers are taken off: prefixes of any depth (``net.``, ``model.clipseg.`` ...), and
+    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model
+    (``criterion.pos_weight``, ``n_averaged``) is left out, as are buffers the module does
+    not save (such as ``position_ids``, which older libraries saved). Batch norm's
+    counters of training steps, which files from before torch 0.4.1 lack and no result
+    depends on, stay as they are.
 
     Args:
         module: The model that is to hold the tensors.
@@ -153,65 +230,122 @@ def fit(
         A state dict that ``load_state_dict(strict=True)`` accepts.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected or of another shape.
+        CheckpointError: Keys are missing, of another shape, or no floating-point numbers
+            where the model has such; the model's own parts have more keys; or several
+            sets of weights fit.
     """
+    return _fit(module, _Tensors(tensors), choice=None, where=where)[0]
+
+
+def _fit(
+    module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str
+) -> tuple[dict[str, torch.Tensor], Loaded]:
     wanted = module.state_dict()
-    prefix = _prefix(wanted, tensors)
     unsaved = {name for name, _ in module.named_buffers()} - set(wanted)
-    given = {
-        key.removeprefix(prefix): value
-        for key, value in tensors.items()
-        if key.removeprefix(prefix) not in unsaved
-    }
-    counters = (key for key in wanted if key.endswith(".num_batches_tracked"))
-    given |= {key: wanted[key] for key in counters if key not in given}
-    missing = [repr(key) for key in wanted if key not in given]
-    unexpected = [repr(key[:120]) for key in given if key not in wanted]
-    shapes = [
-        f"{key!r} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in given and given[key].shape != value.shape
+    found = search(wanted, weights.states, choice=choice, where=where)
+    match, given = _only(found.matches, wanted, weights, where=where)
+    states = weights.states
+    if problem := describe_misfit(given, match, wanted, unsaved=unsaved, states=states):
+        raise CheckpointError(f"{where}: the checkpoint does not fit the model: {problem}")
+    _check_dtypes(given, wanted, where=where)
+    notes = [describe_rest(match, states, unsaved=unsaved), _rounded(given, wanted)]
+    said = "; ".join(filter(None, notes))
+    fitted = {key: given.get(key, value).to(value.dtype) for key, value in wanted.items()}
+    return fitted, Loaded(
+        match.path if found.was_chosen else "", said and f"{Path(where).name}: {said}."
+    )
+
+
+def _only(
+    matches: Sequence[Match], wanted: _State, weights: _Weights, *, where: str
+) -> tuple[Match, _State]:
+    """The one match that is meant, with its tensors.
+
+    Raises:
+        CheckpointError: Several have the model's shapes and different numbers.
+    """
+    read = [
+        (match, {name: weights.get(match.state, key) for name, key in match.keys.items()})
+        for match in matches
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "mis-shaped": shapes}
-    parts = [f"{len(found)} {kind}, first {found[0]}" for kind, found in kinds.items() if found]
-    if parts:
-        advice = likeness(tensors) if missing or unexpected else _OTHER_SIZE
-        raise CheckpointError(
-            f"{where}: the checkpoint does not fit the model: {'; '.join(parts)}. {advice}"
-            f"All {len(wanted)} keys must be there in the model's shapes. Give the card whose "
-            "settings the checkpoint was trained with."
-        )
-    return given
+    same = [
+        (match, given)
+        for match, given in read
+        if all(value.shape == wanted[name].shape for name, value in given.items())
+    ]
+    (match, given), *others = same or read
+    rivals = [other for other, values in others if not _equal(given, values)]
+    if rivals:
+        raise CheckpointError(several(where, [match, *rivals]))
+    return match, given
 
 
-_OTHER_SIZE = "Every key is there: it is the same architecture in another size. "
+def _equal(first: _State, second: _State) -> bool:
+    """Whether two sets of weights are the same numbers, so that either may be meant."""
+    return all(
+        value.dtype == second[name].dtype and torch.equal(value, second[name])
+        for name, value in first.items()
+        if not is_counter(name)
+    )
 
 
-def _prefix(wanted: Iterable[str], tensors: Mapping[str, torch.Tensor]) -> str:
-    wanted = set(wanted)
-    matches = Counter({"": 0})
-    for key in tensors:
-        steps = key.split(".")
-        for depth in range(min(len(steps), _PREFIX_DEPTH)):
-            if ".".join(steps[depth:]) in wanted:
-                matches[".".join([*steps[:depth], ""]) if depth else ""] += 1
-    return max(matches, key=lambda prefix: (matches[prefix], -len(prefix)))
+def _check_dtypes(given: _State, wanted: _State, *, where: str) -> None:
+    """Refuse numbers that stand for others: quantised weights need their scales."""
+    for key, value in given.items():
+        if wanted[key].is_floating_point() and value.dtype not in _FLOATING:
+            raise CheckpointError(
+                f"{where}: the tensor {key!r} holds {_name(value.dtype)}, the model has "
+                f"{_name(wanted[key].dtype)}. Quantised numbers mean nothing without their scales; "
+                "float32, float64, float16 or bfloat16 is needed. Save the model before it is "
+                "quantised, or dequantise it first."
+            )
+        if value.is_floating_point() and not (wanted[key].is_floating_point() or is_counter(key)):
+            raise CheckpointError(
+                f"{where}: the tensor {key!r} holds {_name(value.dtype)}, the model has "
+                f"{_name(wanted[key].dtype)}. Whole numbers are needed there. Save the model's "
+                "state_dict() as it is, without a cast."
+            )
+
+
+def _rounded(given: _State, wanted: _State) -> str:
+    """What is to be said of numbers that the model cannot hold; widening changes none."""
+    kinds = Counter(
+        _name(value.dtype)
+        for key, value in given.items()
+        if wanted[key].is_floating_point() and value.dtype.itemsize > wanted[key].dtype.itemsize
+    )
+    return " and ".join(f"{n} tensors of {name} were rounded" for name, n in kinds.items())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
     """Fill `module` with the weights of a file or folder, strictly.
 
+    What else the file holds is left out, and said in a note of the loaded model. A
+    ``config.json`` in a folder of a hub must say what the module's own configuration says.
+
     Args:
         module: The model, or the part of one.
-        path: The file or folder.
+        path: The file or folder; with ``#PLACE`` behind it where it holds several sets
+            of weights, such as ``last.ckpt#ema_state_dict``.
         part: What `module` is called in the file's model (``decoder``): only what
             stands under that name is read.
 
     Raises:
         CheckpointError: The file cannot be read safely, does not fit, or holds
             numbers that are not finite.
+        CardError: The folder's configuration is another than the card's.
     """
-    fill(module, read_tensors(path, under=part), where=str(path))
+    if part:
+        fill(module, read_tensors(path, under=part), where=str(path))
+        return
+    check_configuration(module, path)
+    file, choice = split_choice(path)
+    with _opened(weight_files(file)) as weights:
+        _fill(module, weights, choice=choice, where=str(file))
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
@@ -220,7 +354,11 @@ def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where:
     Raises:
         CheckpointError: They do not fit, or hold numbers that are not finite.
     """
-    fitted = fit(module, tensors, where=where)
+    _fill(module, _Tensors(tensors), choice=None, where=where)
+
+
+def _fill(module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str) -> None:
+    fitted, loaded = _fit(module, weights, choice=choice, where=where)
     for key, value in fitted.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(
@@ -228,3 +366,5 @@ def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where:
                 "be finite. The training diverged or the file is damaged: use another checkpoint."
             )
     module.load_state_dict(fitted, strict=True)
+    if (watcher := _LOADED.get()) is not None:
+        watcher.append(loaded)

@@ -37,12 +37,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.adapters import Files, adapter_class, build, find_files
+from harness.adapters import Files, build_traced, find_files
 from harness.cards import ModelCard, ResolvedCard, load_model_card
-from harness.checkpoints import load_into
+from harness.checkpoints import load_into, watched_loading
 from harness.errors import CardError, ModelError
 from harness.files import Document, validate
-from harness.precision import Precision, choose_device, choose_precision, computing
+from harness.precision import Precision, building, choose_device, choose_precision, computing
+from harness.pretrained import check_normalisation
 
 Picture = NDArray[np.uint8] | Image.Image
 Features = tuple[torch.Tensor, ...]
@@ -270,15 +271,22 @@ def load_model(
     card = name_or_card if isinstance(name_or_card, ResolvedCard) else load_model_card(name_or_card)
     place = choose_device(device)
     precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
-    kind, sources = adapter_class(card)
-    files = find_files(card, checkpoint, random_weights=random_weights)
-    raw = build(kind, card, files, seed=seed)
-    adapter = _staged(raw, card)
-    notes = _notes(raw, card, random_weights=random_weights)
-    if files.checkpoint is not None:
-        load_into(adapter.module, files.checkpoint)
+    changed: list[str] = []
+    with building(changed), watched_loading() as loaded:
+        files = find_files(card, checkpoint, random_weights=random_weights)
+        raw, sources = build_traced(card, files, seed=seed)
+        adapter = _staged(raw, card)
+        notes = _notes(raw, card, random_weights=random_weights)
+        if files.checkpoint is not None:
+            load_into(adapter.module, files.checkpoint)
+        if place_of_weights := files.checkpoint or files.arguments["weights"]:
+            check_normalisation(raw.preprocess, adapter.module, place_of_weights)
+    notes += tuple(Note(one.note) for one in loaded if one.note) + _note_of_settings(changed)
     adapter.module.eval().to(place)
-    digest = _digest(card.card, files, sources, precision, seed if random_weights else None)
+    chosen = [one.chosen for one in loaded if one.chosen]
+    digest = _digest(
+        card.card, files, sources, [precision, *chosen], seed if random_weights else None
+    )
     tag = f"-random{seed}" if random_weights else ""
     return LoadedModel(
         card=card.card,
@@ -291,6 +299,17 @@ def load_model(
         weights_sha256=files.sha256,
         random_weights=random_weights,
         notes=notes,
+    )
+
+
+def _note_of_settings(changed: Sequence[str]) -> tuple[Note, ...]:
+    if not changed:
+        return ()
+    return (
+        Note(
+            f"the adapter changes torch's settings when it is loaded ({', '.join(changed)}). They "
+            "were restored: the run computes in the precision that it names."
+        ),
     )
 
 
@@ -317,15 +336,20 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
     )
 
 
-def _digest(card: ModelCard, files: Files, sources: str, precision: str, seed: int | None) -> str:
-    """Hash of what decides the numbers; where a file lies does not."""
+def _digest(
+    card: ModelCard, files: Files, sources: str, chosen: Sequence[str], seed: int | None
+) -> str:
+    """Hash of what decides the numbers; where a file lies does not.
+
+    `chosen` is the precision and, where a file holds several sets of weights, which was meant.
+    """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
     content = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,
         **files.further_sha256,
         "sources": sources,
-        "precision": precision,
+        "precision": chosen,
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -370,4 +394,6 @@ def standardise(
     resized = picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
     values = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
     channels = (3, 1, 1)
-    return (values - torch.tensor(mean).view(channels)) / torch.tensor(std).view(channels)
+    # Whatever dtype new tensors have by default in this process.
+    centre, spread = (torch.tensor(value, dtype=torch.float32) for value in (mean, std))
+    return (values - centre.view(channels)) / spread.view(channels)

@@ -1,7 +1,8 @@
 """On which device and in which precision a model computes, and what it holds there.
 
-Conventions: weights stay float32. *float32* is exact: on CUDA without the shortened
-products (TF32) that torch allows in convolutions. *bfloat16* and *float16* are mixed:
+Conventions: weights stay float32. *float32* is exact: without the shortened products
+(TF32, bfloat16) that torch allows in convolutions on CUDA, and that a trainer may have
+allowed in all products, on CPUs with matrix units too. *bfloat16* and *float16* are mixed:
 torch's autocast shortens what bears it, and logits are compared with the threshold in
 float32. ``mixed`` means bfloat16 where the device has it, else float16, which has
 three more digits and overflows beyond 65,504; ``auto`` means float32 on a CPU, where
@@ -15,8 +16,8 @@ Tolerance: `reports/precision.md` has the differences from float32 that were mea
 import contextlib
 import platform
 import sys
-from collections.abc import Iterator
-from typing import Literal, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, cast
 
 import torch
 
@@ -75,14 +76,158 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def computing(device: torch.device, precision: Precision) -> Iterator[None]:
-    """The context in which a model computes."""
-    if precision == "float32":
-        # TF32 convolutions would lift float32 logits out of a model's noise floor.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    """The context in which a model computes, whatever was set in this process before.
+
+    Products of float32 are exact in it, new tensors are float32 on the CPU, and autocast
+    is on exactly where `precision` asks for it. Afterwards all is as it was.
+
+    Raises:
+        ModelError: What was computed has changed these settings and left them so.
+    """
+    with settings_restored():
+        _set_exact()
+        meant = _settings()
+        short = precision != "float32"
+        dtype = _DTYPES[precision] if short else None
+        with torch.autocast(device.type, dtype=dtype, enabled=short):
             yield
-    else:
-        with torch.autocast(device.type, dtype=_DTYPES[precision]):
-            yield
+        changed = [key for key, value in _settings().items() if value != meant[key]]
+    if changed:
+        raise ModelError(
+            f"the model changes torch's settings while it computes ({', '.join(changed)}). What it "
+            f"computed is no {precision} then. Set them nowhere in the adapter: --dtype says in "
+            "which precision the model computes."
+        )
+
+
+@contextlib.contextmanager
+def settings_restored() -> Iterator[None]:
+    """Leave torch's settings as they were, also those that `computing` does not set.
+
+    An adapter may change them where it is imported, as trainers do; its neighbours in
+    this process must not compute otherwise for it.
+    """
+    before, others = _settings(), _other_settings()
+    try:
+        yield
+    finally:
+        _restore(before)
+        for key, value in others.items():
+            read, write = _OTHERS[key]
+            if read() != value:
+                write(value)
+
+
+@contextlib.contextmanager
+def building(changed: list[str]) -> Iterator[None]:
+    """Restore torch's settings after a stranger's code was imported; say which it changed.
+
+    Models are built as `computing` computes: in float32, on the CPU, whatever was set before.
+    """
+    with settings_restored():
+        _set_exact()
+        meant = _settings() | _other_settings()
+        yield
+        now = _settings() | _other_settings()
+        changed += [key for key, value in now.items() if value != meant[key]]
+
+
+# Each of torch's libraries may shorten the factors of float32 products. An empty name is all of
+# them; a later name is a part of an earlier one and follows it until it is set itself.
+_LIBRARIES = ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn")
+_LIBRARIES += ("mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+_Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
+_OTHERS: Mapping[str, _Setting] = {
+    "threads": (torch.get_num_threads, torch.set_num_threads),
+    "deterministic algorithms": (
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+    ),
+    "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "autocast of the CPU": (
+        lambda: (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
+        lambda value: _set_autocast("cpu", *value),
+    ),
+    "autocast of CUDA": (
+        lambda: (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
+        lambda value: _set_autocast("cuda", *value),
+    ),
+    "cudnn": (
+        lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        lambda value: _set_cudnn(*value),
+    ),
+}
+
+
+def _other_settings() -> dict[str, Any]:
+    return {key: read() for key, (read, _) in _OTHERS.items()}
+
+
+def _set_autocast(kind: str, enabled: bool, dtype: torch.dtype) -> None:
+    torch.set_autocast_enabled(kind, enabled)
+    torch.set_autocast_dtype(kind, dtype)
+
+
+def _set_cudnn(benchmark: bool, deterministic: bool) -> None:
+    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cudnn.deterministic = deterministic
+
+
+def _settings() -> dict[str, Any]:
+    """What decides in which precision float32 is computed."""
+    found: dict[str, Any] = {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device().type,
+        "float32 matmul precision": _matmul_precision(),
+        "cudnn": torch.backends.cudnn.enabled,
+    }
+    libraries = {f"fp32_precision of {name or 'all'}": _library(name) for name in _LIBRARIES}
+    return found | {
+        key: library.fp32_precision
+        for key, library in libraries.items()
+        if hasattr(library, "fp32_precision")
+    }
+
+
+def _matmul_precision() -> str | None:
+    """The older of torch's two ways to say it; None where the newer contradicts it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _library(name: str) -> Any:
+    found: Any = torch.backends
+    for step in name.split(".") if name else ():
+        found = getattr(found, step, None)
+    return found
+
+
+def _set_exact() -> None:
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.enabled = True
+    # TF32 convolutions would lift float32 logits out of a model's noise floor.
+    torch.backends.cudnn.allow_tf32 = False
+    for name in _LIBRARIES:
+        if hasattr(library := _library(name), "fp32_precision"):
+            library.fp32_precision = "ieee"
+
+
+def _restore(before: Mapping[str, Any]) -> None:
+    torch.set_default_dtype(before["default dtype"])
+    device = before["default device"]
+    torch.set_default_device(None if device == "cpu" else device)
+    if (older := before["float32 matmul precision"]) is not None:
+        torch.set_float32_matmul_precision(older)
+    torch.backends.cudnn.enabled = before["cudnn"]
+    values = {name: before.get(f"fp32_precision of {name or 'all'}") for name in _LIBRARIES}
+    for name, value in values.items():
+        library = _library(name)
+        if value is not None and library.fp32_precision != value:
+            library.fp32_precision = value
 
 
 def device_name(device: torch.device) -> str:

@@ -55,8 +55,19 @@ def weights_sha256(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def split_choice(path: Path) -> tuple[Path, str | None]:
+    """``FILE#ema_state_dict`` -> the file, and which of its sets of weights is meant.
+
+    A file whose own name has a ``#`` is meant as it is.
+    """
+    head, mark, choice = str(path).rpartition("#")
+    return (Path(head), choice) if mark and not path.exists() else (path, None)
+
+
 def weight_files(path: Path) -> WeightFiles:
     """The files of weights that `path` means: itself, or those in a folder.
+
+    What follows a ``#`` is left out, see `split_choice`.
 
     In a folder one of the hub's names is looked for, then a single file of any name
     with a known suffix.
@@ -65,6 +76,7 @@ def weight_files(path: Path) -> WeightFiles:
         CheckpointError: There is no such file, the folder holds none or several, or
             an index is broken or names what is not there.
     """
+    path, _ = split_choice(path)
     if path.is_file():
         return _read_index(path) if path.name.endswith(_INDEX) else WeightFiles((path,))
     if not path.is_dir():

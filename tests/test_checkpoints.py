@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import OrderedDict
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from harness.checkpoints import fit, load_into, read_tensors
+from harness.checkpoints import fit, load_into, read_tensors, watched_loading
 from harness.errors import CheckpointError
 
 STATE = OrderedDict(
@@ -245,8 +246,9 @@ def test_a_misfit_names_the_first_key_of_each_kind():
     message = (
         "a.ckpt: the checkpoint does not fit the model: 2 missing, first '1.weight'; "
         "2 unexpected, first '1.scale'; 1 mis-shaped, first '0.weight' (4, 2) instead of (3, 2). "
-        "All 4 keys must be there in the model's shapes. Give the card whose settings the "
-        "checkpoint was trained with."
+        "The file has 'net.0.weight', 'net.0.bias', 'net.1.scale' and 1 more. It is a part of this "
+        "model, or another version of it. All 4 keys must be there in the model's shapes. Give the "
+        "whole model, or the card whose settings the checkpoint was trained with."
     )
     with pytest.raises(CheckpointError, match="^" + re.escape(message) + "$"):
         fit(module, tensors, where="a.ckpt")
@@ -265,12 +267,13 @@ def test_another_size_of_the_same_architecture_is_told():
 
 def test_another_model_is_named(monkeypatch):
     known = {"blue": ("tower.b", "head.b"), "red": ("tower.r", "head.r")}
-    monkeypatch.setattr("harness.likeness.fingerprints", lambda: known)
+    monkeypatch.setattr("harness.fitting.fingerprints", lambda: known)
     given = {f"net.{key}": torch.ones(1) for key in ("tower.r", "head.r", "neck.x")}
     message = (
         "a.ckpt: the checkpoint does not fit the model: 2 missing, first 'weight'; 3 unexpected, "
-        "first 'net.tower.r'. Its keys look like the model 'red'. All 2 keys must be there in the "
-        "model's shapes. Give the card whose settings the checkpoint was trained with."
+        "first 'net.tower.r'. The file has 'net.tower.r', 'net.head.r', 'net.neck.x'. Its keys "
+        "look like the model 'red'. All 2 keys must be there in the model's shapes. Give that card, "
+        "or a file of this model."
     )
     refused_fit(torch.nn.Linear(2, 2), given, message)
 
@@ -287,3 +290,225 @@ def test_loading_fills_the_module_and_refuses_what_is_not_finite(tmp_path):
     with pytest.raises(CheckpointError, match=r"the tensor 'bias' holds numbers that are not fin"):
         load_into(module, tmp_path / "nan.ckpt")
     assert torch.equal(module.bias, STATE["net.bias"])
+
+
+# --- files as trainers write them -----------------------------------------------------------
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1)
+    )
+
+
+def load(content, path):
+    """Save, load into a fresh network; the network and what was said."""
+    torch.save(content, path)
+    module = network()
+    for parameter in module.parameters():
+        parameter.data.fill_(7.0)
+    with watched_loading() as loaded:
+        load_into(module, path)
+    return module, loaded[0]
+
+
+def holds(module, state):
+    return all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def prefixed(state, prefix):
+    return {prefix + key: value for key, value in state.items()}
+
+
+def between(state, wrapper):
+    """A wrapper between the first and the second step of every key."""
+    return {key.replace(".", f".{wrapper}.", 1): value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "left"),
+    [
+        (
+            lambda s: {"state_dict": {**prefixed(s, "net."), "criterion.pos_weight": S}},
+            ["criterion"],
+        ),
+        (lambda s: {"n_averaged": torch.tensor(5), **prefixed(s, "module.")}, ["n_averaged"]),
+        (lambda s: prefixed(s, "model._orig_mod.module.student.net.a.b."), []),
+        (lambda s: {"student": prefixed(s, "module.backbone.")}, []),
+        (lambda s: {"a": {"b": {"c": {"state_dict": s}}}}, []),
+        (lambda s: prefixed(between(s, "_orig_mod"), "net."), []),
+        (lambda s: between(s, "module"), []),
+        (lambda s: {"epoch": 3, "model": s, "metrics": {"val": {"total": S}}}, ["metrics.val"]),
+        (lambda s: {"state_dict": {**s, "val_dice.sum": S, "val_dice.n": S}}, ["val_dice.sum"]),
+        (lambda s: {"model": s, "ema": {"decay": 0.9, "shadow_params": [S, S]}}, ["shadow_params"]),
+        (lambda s: {"state_dict": s, "ema_state_dict": dict(s)}, ["ema_state_dict"]),
+        (lambda s: {"state_dict": s, "optimizer": {"state": {"m": S}}}, []),
+    ],
+)
+def test_what_trainers_write_is_loaded_and_the_rest_named(tmp_path, wrap, left):
+    state = network().state_dict()
+    module, loaded = load(wrap(state), tmp_path / "a.ckpt")
+
+    assert holds(module, state)
+    assert loaded.chosen == ""
+    assert bool(loaded.note) == bool(left)
+    assert all(name in loaded.note for name in left)
+
+
+S = torch.tensor([3.0])
+
+
+def test_torchs_own_average_is_loaded(tmp_path):
+    module = network()
+    average = torch.optim.swa_utils.AveragedModel(module)
+    average.update_parameters(module)
+
+    loaded, said = load(average.state_dict(), tmp_path / "averaged.pt")
+
+    assert holds(loaded, module.state_dict())
+    path = tmp_path / "averaged.pt"
+    assert said.note == (f"{path}: the weights under 'module' were loaded; not used: 'n_averaged'.")
+
+
+PLACES = [
+    ("state_dict", "ema_state_dict", lambda a, b: {"state_dict": a, "ema_state_dict": b}),
+    ("state_dict", "state_dict_ema", lambda a, b: {"state_dict": a, "state_dict_ema": b}),
+    ("model", "ema.shadow", lambda a, b: {"model": a, "ema": {"decay": 0.9, "shadow": b}}),
+    ("student", "teacher", lambda a, b: {"student": prefixed(a, "module."), "teacher": b}),
+    (
+        "online_model",
+        "ema_model",
+        lambda a, b: {**prefixed(a, "online_model."), **prefixed(b, "ema_model."), "step": S},
+    ),
+    (
+        "state_dict.net",
+        "state_dict.ema_net",
+        lambda a, b: {"state_dict": {**prefixed(a, "net."), **prefixed(b, "ema_net.")}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "averaged", "wrap"), PLACES)
+def test_of_raw_and_averaged_weights_one_must_be_named(tmp_path, raw, averaged, wrap):
+    state = network().state_dict()
+    other = {key: torch.zeros_like(value) for key, value in state.items()}
+    path = tmp_path / "a.ckpt"
+    text = (
+        f"{path}: 2 sets of weights in this file fill the model, with different numbers: {raw!r}, "
+        f"{averaged!r}. Averaged weights often lie beside the trained ones; one of them must be "
+        f"meant. Say which behind a '#', such as {path}#{averaged} (after --model CARD=, "
+        "--checkpoint, or 'path' on the card)."
+    )
+    with pytest.raises(CheckpointError, match="^" + re.escape(text) + "$"):
+        load(wrap(other, state), path)
+
+    for choice, expected in ((averaged, state), (raw, other)):
+        module = network()
+        with watched_loading() as loaded:
+            load_into(module, tmp_path / f"a.ckpt#{choice}")
+        assert holds(module, expected)
+        assert loaded[0].chosen.startswith(choice)
+        assert choice in loaded[0].note
+    with pytest.raises(CheckpointError, match=r"no weights of this model under 'nothing'\. The fi"):
+        load_into(module, tmp_path / "a.ckpt#nothing")
+
+
+def test_a_choice_of_one_is_no_choice(tmp_path):
+    state = network().state_dict()
+    torch.save({"state_dict": prefixed(state, "net.")}, tmp_path / "a#b.ckpt")
+    for path in ("a#b.ckpt", "a#b.ckpt#state_dict", "a#b.ckpt#net", "a#b.ckpt#state_dict.net"):
+        with watched_loading() as loaded:
+            load_into(network(), tmp_path / path)
+        assert loaded[0].chosen == ""
+
+
+@pytest.mark.parametrize("prefix", ["", "net."])
+def test_more_of_the_models_own_parts_is_another_model(prefix):
+    """A deeper network fills a shallower one: its masks would be wrong without a word."""
+    state = prefixed(network().state_dict(), prefix)
+    text = "1 unexpected, first '2.gate'. Every key is there, and its parts have more of them: it"
+    with pytest.raises(CheckpointError, match=re.escape(text)):
+        fit(network(), {**state, f"{prefix}2.gate": S}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (torch.int8, "int8"),
+        (torch.uint8, "uint8"),
+        (torch.int64, "int64"),
+        (torch.bool, "bool"),
+        (torch.float8_e4m3fn, "float8_e4m3fn"),
+        (torch.complex64, "complex64"),
+    ],
+)
+def test_quantised_numbers_are_refused(tmp_path, dtype, name):
+    state = network().state_dict()
+    state["0.weight"] = state["0.weight"].to(dtype)
+    save_file(state, tmp_path / "a.safetensors")
+    text = (
+        f"a.safetensors: the tensor '0.weight' holds {name}, the model has float32. Quantised "
+        "numbers mean nothing without their scales; float32, float64, float16 or bfloat16 is needed"
+    )
+    with pytest.raises(CheckpointError, match=re.escape(text)):
+        load_into(network(), tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_become_float32(tmp_path, dtype):
+    """Widening is exact; rounding is said."""
+    state = network().state_dict()
+    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    module, loaded = load(other, tmp_path / "a.pt")
+
+    rounded = "a.pt: 8 tensors of float64 were rounded."
+    assert loaded.note == (rounded if dtype == torch.float64 else "")
+    assert module[0].weight.dtype == torch.float32
+    assert torch.equal(module[0].weight, other["0.weight"].float())
+
+
+def test_numbers_too_large_for_float32_are_refused(tmp_path):
+    state = {k: v.double() for k, v in network().state_dict().items()}
+    state["0.weight"] = state["0.weight"] * 1e300
+    with pytest.raises(CheckpointError, match="'0.weight' holds numbers that are not finite"):
+        load(state, tmp_path / "a.pt")
+
+
+def test_the_advice_fits_the_case():
+    state = network().state_dict()
+    lora = {f"net.{key}.lora_A.default": S for key in state}
+    with pytest.raises(CheckpointError, match=r"low-rank additions \(LoRA\).* Merge them into"):
+        fit(network(), lora, where="x")
+    with pytest.raises(CheckpointError, match=r"The file has 'a\.b', 'c\.d'\. It is another model"):
+        fit(network(), {"a.b": S, "c.d": S}, where="x")
+
+
+def test_long_keys_and_deep_states_take_no_time(tmp_path):
+    started = time.monotonic()
+    deep = {"x": S}
+    for _ in range(300):
+        deep = {"d": deep, "e": deep}
+    content = {"a." * 200_000: S, "state_dict": {"b." * 200_000: S}, "deep": deep}
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        load_into(network(), tmp_path / "a.pt")
+    assert time.monotonic() - started < 5
+
+
+@given(
+    prefix=st.lists(st.sampled_from(["net", "module", "_orig_mod", "model"]), max_size=6),
+    beside=st.sets(st.sampled_from(["n_averaged", "criterion.w", "metric.a.b"])),
+    state=st.sampled_from(["", "state_dict", "ema", "a.b"]),
+)
+def test_wrappers_of_any_depth_change_nothing(tmp_path_factory, prefix, beside, state):
+    path = tmp_path_factory.mktemp("wrapped") / "a.pt"
+    own = network().state_dict()
+    content = prefixed(own, "".join(f"{step}." for step in prefix)) | dict.fromkeys(beside, S)
+    for step in reversed(state.split(".") if state else []):
+        content = {step: content}
+
+    module, loaded = load(content, path)
+
+    assert holds(module, own)
+    assert all(repr(key) in loaded.note for key in beside)

@@ -18,8 +18,9 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "writing", "records", "canonical", "files", "cards", "metrics", "prompts"]
 LAYERS += ["data", "rules", "expectations", "suites", "schemas", "cases"]
-LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
-LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
+LAYERS += ["plan", "pickles", "archives", "weight_files", "fitting", "pretrained"]
+LAYERS += ["likeness", "checkpoints", "hub", "sources", "adapters", "precision", "models"]
+LAYERS += ["tokenizers", "store", "album"]
 LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
 LAYERS += ["trackers", "commands"]

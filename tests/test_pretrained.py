@@ -168,7 +168,14 @@ def test_a_broken_folder_is_refused(folder):
     config.write_text(json.dumps(content | {"vision_config": {"hidden_size": "wide"}}))
     refused(folder, "config.json: not a configuration of SamModel (")
     config.write_text("{")
-    refused(folder, "config.json: not a configuration of SamModel (")
+    refused(folder, "config.json: cannot be read as JSON (JSONDecodeError: Expecting property name")
+    config.write_text("[]")
+    refused(folder, "config.json: found list. Keys and values are needed. Download it again.")
+    config.write_text(json.dumps(content | {"model_type": "sam2"}))
+    text = (
+        "config.json: model_type is 'sam2', SamModel has 'sam'. It is the folder of another model."
+    )
+    refused(folder, text)
     config.unlink()
     refused(folder, f"{folder}: there is no 'config.json'. SamModel is read from a folder in the")
 

@@ -72,6 +72,8 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
         "control": model.card.control,
         "device": model.device.type,
         "precision": model.precision,
+        # `harness.precision.computing` sets it for everything that a run computes.
+        "float32_products": "exact",
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
             "device_name": device_name(model.device),

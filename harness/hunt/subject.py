@@ -70,9 +70,7 @@ class Eyes:
             ModelError: Its logits are not finite.
         """
         features, size = self.image(path)
-        # TF32 convolutions would lift float32 logits out of the model's noise floor.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact, self.model.autocast():
+        with torch.inference_mode(), self.model.autocast():
             logits = self.model.adapter.decode(features, self.text(text)).float()
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(

@@ -34,7 +34,6 @@ Sources: T. Lüddecke, A. Ecker, CVPR 2022, arXiv 2112.10003; transformers'
 ``models/clipseg``.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -45,7 +44,6 @@ from torch import Tensor, nn
 
 from harness.cards import Strict
 from harness.checkpoints import load_into
-from harness.errors import CardError
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
 from harness.tokenizers import CLIP_VOCABULARY, ClipTokenizer
 
@@ -137,7 +135,6 @@ class ClipSeg:
         if self.settings.initialisation == "fan_in":
             _initialise(self.module, self.settings)
         if weights is not None:
-            _check_configuration(weights, self.module.config)
             load_into(self.module, weights)
 
     def preprocess(self, image: Picture) -> Tensor:
@@ -261,28 +258,6 @@ def _configuration(settings: Settings) -> Any:
         conditional_layer=settings.conditional_layer,
         use_complex_transposed_convolution=settings.use_complex_transposed_convolution,
     )
-
-
-def _check_configuration(weights: Path, wanted: Any) -> None:
-    """Compare the folder's config.json where a difference would leave the shapes equal."""
-    file = weights / "config.json"
-    if not file.is_file():
-        return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    for part, key in (
-        ("", "extract_layers"),
-        ("", "conditional_layer"),
-        ("", "decoder_num_attention_heads"),
-        ("vision_config", "num_attention_heads"),
-        ("text_config", "num_attention_heads"),
-    ):
-        ours = getattr(wanted, part) if part else wanted
-        theirs = (found.get(part, {}) if part else found).get(key)
-        if theirs is not None and theirs != getattr(ours, key):
-            raise CardError(
-                f"settings: {file} says {'.'.join(filter(None, (part, key)))} = {theirs!r}, the "
-                f"card {getattr(ours, key)!r}. They must be equal. Correct the card."
-            )
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from harness.adapters import adapter_class
 from harness.cards import load_model_card, model_names
 from harness.checkpoints import fit
 from harness.errors import CardError, CheckpointError
-from harness.likeness import ENOUGH, fingerprints, likeness, shares
+from harness.fitting import ENOUGH, fingerprints, likeness, shares
 
 LISTED = sorted(fingerprints())
 
@@ -21,7 +21,7 @@ def keys_of(name):
     """The keys of a model's state dict; its numbers are never made."""
     card = load_model_card(name)
     with torch.device("meta"):
-        kind, _ = adapter_class(card)
+        kind = adapter_class(card)
         return list(kind(card.card.settings, weights=None).module.state_dict())
 
 
@@ -99,7 +99,7 @@ KNOWN = {"a": ("x.1", "x.2", "x.3", "x.4"), "b": ("x.1", "x.2", "y.3", "y.4"), "
     ],
 )
 def test_the_best_covered_and_longest_list_is_named(monkeypatch, given, names):
-    monkeypatch.setattr("harness.likeness.fingerprints", lambda: KNOWN)
+    monkeypatch.setattr("harness.fitting.fingerprints", lambda: KNOWN)
     assert likeness(given) == (f"Its keys look like the model {names}. " if names else "")
 
 
