@@ -82,3 +82,15 @@ def test_frames_of_one_video_are_grouped_by_their_looks(tmp_path):
     card = with_rule("etis_polyp", ranges=[])
     assert assign_clusters(card, [sample(str(p)) for p in paths])[0] == f"group{groups[0]:04d}"
     assert cluster_kind(card) == "sequence (estimated)"
+
+
+def test_the_black_around_the_picture_makes_no_video(tmp_path):
+    """Endoscopes show a disc on black: four fifths of two unlike frames are the same."""
+    paths = []
+    for number, color in enumerate([(200, 90, 90), (90, 90, 200)], 1):
+        frame = np.zeros((30, 30, 3), dtype=np.uint8)
+        frame[:6] = color
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(frame).save(paths[-1])
+
+    assert near_duplicates(paths) == [0, 1]

@@ -124,6 +124,17 @@ def test_a_run_is_never_inferior_to_itself(make):
     assert only(found, "original_dice").estimate == 0
 
 
+def test_means_are_compared_and_not_sums(make):
+    """The baseline saw half as many samples of each cluster, with the same figures."""
+    run = make("run")
+    old = as_baseline(run)
+    sums = old.sums.with_columns(pl.selectors.float() / 2)
+    found = gated(run, replace(old, sums=sums, run=None))
+    compared = [c for c in found.checks if c.rule in ("original_dice", "non_inferiority")]
+    assert {c.state for c in compared} == {"holds"}
+    assert [c.estimate for c in compared] == pytest.approx([0] * 5)
+
+
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(quality=st.floats(0.3, 0.9), noise=st.floats(0, 0.1), seed=st.integers(2, 50))
 def test_no_run_is_inferior_to_itself(tmp_path_factory, write_at, behaviour, quality, noise, seed):
