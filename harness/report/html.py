@@ -44,7 +44,7 @@ def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> P
 
 def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | None = None) -> str:
     """The text of the page; arguments as of `write_report`."""
-    effects = word_effects(run.store, run.suite)
+    effects = word_effects(run.store, run.suite, run.summary)
     with Draughtsman() as draughtsman:
         figures = {
             name: figure and draughtsman.ahead(figure) for name, figure in _figures(run, effects)

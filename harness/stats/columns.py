@@ -30,7 +30,7 @@ import polars as pl
 from harness.stats.limits import Intervals
 
 TOO_LOW = "baseline too low"
-"""Reason of an undefined relative change: the originals' mean Dice may be next to nothing."""
+"""How every reason of `why_too_low` begins."""
 
 _LIMITS = ("low", "high")
 _RELATIVE = (
@@ -150,12 +150,28 @@ def relative_columns(
     return columns | {"relative_change_standard_error_percent": 100 * found.standard_error[place]}
 
 
-def too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
-    """Whether the lower 95 % limit of a reference Dice is below the floor.
+def why_too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
+    """Why no change may be given relative to a reference Dice; empty where one may.
 
-    One cluster has no limit: then the estimate itself decides. A reference of
-    exactly 0 is always too low.
+    This is the one floor of every verb. The mean Dice itself may be below it, or its lower 95 %
+    limit alone: then the true Dice may be next to nothing. One cluster has no limit, and the
+    mean decides; a mean of exactly 0 is always too low.
+
+    Args:
+        reference: Mean Dice of the originals.
+        place: Which problem, or all.
+        floor: Of the suite's statistics.
+
+    Returns:
+        Texts of the shape of `place`.
     """
     low, estimate = reference.low[place], reference.estimate[place]
-    bound = np.where(np.isnan(low), estimate, low)
-    return (bound < floor) | (estimate <= 0)
+    found = np.where(low < floor, f"{TOO_LOW}: lower limit of Dice under {floor:g}", "")
+    found = np.where(estimate < floor, f"{TOO_LOW}: Dice under {floor:g}", found)
+    found = np.where(estimate <= 0, f"{TOO_LOW}: Dice is 0", found)
+    return str(found) if found.ndim == 0 else found
+
+
+def changed_percent(after: pl.Expr, before: pl.Expr, floor: float) -> pl.Expr:
+    """A relative change in percent of figures without limits; null where `before` is too low."""
+    return pl.when((before >= floor) & (before > 0)).then(100 * (after / before - 1))

@@ -234,7 +234,10 @@ def test_a_baseline_without_dice_has_nothing_to_compare_with(make, behaviour):
     found = gated(make("new"), old)
     check = only(found, "original_dice")
     assert (check.state, check.result) == ("void", "warning")
-    assert check.reason == "Nothing to compare with: baseline too low in the baseline."
+    assert (
+        check.reason
+        == "Nothing to compare with: in the baseline's run, baseline too low: Dice under 0.1."
+    )
 
 
 def test_dice_that_is_lost_altogether_is_not_excused(make, behaviour):
@@ -242,7 +245,9 @@ def test_dice_that_is_lost_altogether_is_not_excused(make, behaviour):
     assert only(found, "original_dice").state == "fails"
     gone = next(c for c in found.checks if c.place.probe == "gone")
     assert (gone.state, gone.result) == ("open", "failed")
-    assert gone.reason == "Not shown: baseline too low in this run, and it was not in the baseline."
+    assert gone.reason == (
+        "Not shown: in this run, baseline too low: Dice under 0.1; in the baseline's it was not."
+    )
 
 
 # ---- files and orders
