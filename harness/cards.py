@@ -99,6 +99,14 @@ class ClusterRule(Strict):
         return self
 
 
+class SurfaceRule(Strict):
+    """How contours of this dataset are compared, in pixels of the masks that are compared."""
+
+    tolerance_px: float = Field(
+        ge=0, allow_inf_nan=False, description="Contours this near are one, to the measure nsd."
+    )
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -116,6 +124,7 @@ class DatasetCard(Strict):
     layout: Layout = Layout()
     clusters: ClusterRule
     named_targets: bool = False
+    surface: SurfaceRule | None = None
     grammar: Grammar
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."

@@ -19,6 +19,10 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
   indices account for; what is left is theirs jointly, and chance.
 - ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
 - ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
+- ``hausdorff_px``, ``hd95_px``, ``nsd``: means over cases, where the suite asks for them;
+  ``n_surface`` cases have two masks, in ``n_one_empty`` exactly one mask is empty.
+- ``n_truncated``: cases whose prompt, or whose original prompt, the model's token limit cuts;
+  ``n_cut_away`` of them differ in nothing that reaches the model.
 - ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
@@ -80,9 +84,10 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "wilcoxon_p": pl.Float64,
     "sign_flip_p": pl.Float64,
     "text_shift": pl.Float64,
+    **dict.fromkeys(("hausdorff_px", "hd95_px", "nsd"), pl.Float64),
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
-    **_counts("cut_away", "same_tokens"),
+    **_counts("truncated", "cut_away", "same_tokens", "one_empty", "surface"),
     **_counts("samples_agreement", "samples_named", "clusters_named"),
     **_counts("samples_false_positive", "shared_images"),
     "not_applicable": pl.String,
@@ -101,6 +106,14 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "signature": pl.String,
 }
 """One row a (model, dataset, split, prompts, prompt type, probe, attribute)."""
+
+
+def with_all_columns(summary: pl.DataFrame) -> pl.DataFrame:
+    """A summary that an earlier version wrote, with the columns it lacks: 0 or undefined."""
+    lacking = {c: t for c, t in SUMMARY_SCHEMA.items() if c not in summary.columns}
+    return summary.with_columns(
+        pl.lit(0 if c.startswith("n_") else None, dtype=t).alias(c) for c, t in lacking.items()
+    )
 
 
 def limit_columns(
