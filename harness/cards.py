@@ -151,6 +151,14 @@ def _check_pattern(pattern: str) -> None:
         )
 
 
+class SurfaceRule(Strict):
+    """How contours of this dataset are compared, in pixels of the masks that are compared."""
+
+    tolerance_px: float = Field(
+        ge=0, allow_inf_nan=False, description="Contours this near are one, to the measure nsd."
+    )
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -168,6 +176,7 @@ class DatasetCard(Strict):
     layout: Layout = Layout()
     clusters: ClusterRule
     named_targets: bool = False
+    surface: SurfaceRule | None = None
     grammar: Grammar
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."

@@ -53,6 +53,8 @@ SCORE_SCHEMA = pl.Schema(
         "error": pl.String,
         "iou": pl.Float64,
         "hausdorff_px": pl.Float64,
+        "hd95_px": pl.Float64,
+        "nsd": pl.Float64,
     }
 )
 DONE, FAILED = "done", "failed"

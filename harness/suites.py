@@ -4,13 +4,19 @@ Conventions: a suite is pure data. Seeds are non-negative integers. Names of
 built-in suites are the stems of ``suites/*.yaml``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from harness.cards import PromptType, Strict
+from harness.cards import DatasetCard, PromptType, Strict
 from harness.data.table_variants import TableTexts, table_variants
 from harness.data.tables import TableEntry
 from harness.errors import SuiteError, choose
@@ -31,7 +37,7 @@ from harness.rules import Gate
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
 EmptyRule = Literal["one", "zero", "nan"]
-Column = Literal["iou", "hausdorff"]
+Column = Literal["iou", "hausdorff", "hd95", "nsd"]
 
 _YAML = (".yaml", ".yml")
 TABLE = "table"
@@ -102,6 +108,17 @@ class Metric(Strict):
     resolution: Literal["model", "native"] = "model"
     empty: EmptyRule = Field(default="one", description="Dice where both masks are empty.")
     columns: list[Column] = Field(default=[], description="Further figures per case.")
+    tolerance_px: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="Of nsd, for each dataset: how far apart contours may be, in pixels of the "
+        "compared masks. A dataset that is left out has the tolerance of its card.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs that were begun before there were tolerances have no such key.
+        found: dict[str, Any] = plain(self)
+        return {k: v for k, v in found.items() if k != "tolerance_px" or v}
 
 
 class Statistics(Strict):
@@ -185,6 +202,31 @@ class Suite(Strict):
         if reserved:
             raise ValueError(f"the probe name {reserved[0]!r} is reserved; choose another one")
         return self
+
+
+def with_tolerances(suite: Suite, cards: Sequence[DatasetCard]) -> Suite:
+    """The suite with the tolerance of `nsd` for each of its datasets; the suite's own comes first.
+
+    Raises:
+        SuiteError: `nsd` is asked for, and neither the suite nor the card says how near is near.
+    """
+    metric = suite.metric
+    if "nsd" not in metric.columns:
+        return suite
+    tolerances = dict(metric.tolerance_px)
+    for card in cards:
+        if card.name in tolerances:
+            continue
+        if card.surface is None:
+            raise SuiteError(
+                f"{suite.name}: metric.columns: 'nsd' on {card.name} has no tolerance. How far "
+                "apart two contours may be is part of the figure. Give it on the data set's card "
+                "(`surface: {tolerance_px: 2}`) or in the suite (`metric: {tolerance_px: "
+                f"{{{card.name}: 2}}}}`)."
+            )
+        tolerances[card.name] = card.surface.tolerance_px
+    metric = metric.model_copy(update={"tolerance_px": tolerances})
+    return suite.model_copy(update={"metric": metric})
 
 
 class Ruled(NamedTuple):

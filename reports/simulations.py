@@ -10,18 +10,25 @@ Dice. With a share s of drops the true relative change is ``-95 s`` percent, exa
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from harness.stats.bootstrap import crossed_intervals, ratio_inference, ratio_intervals
 from harness.stats.draws import Draws, cluster_draws
+from harness.stats.intervals import Solved
+from harness.stats.language import LanguageVerdict
+from harness.stats.language_phrases import STAYS
 from harness.stats.limits import Inference, Intervals
+from harness.stats.listening import language_verdicts
 from harness.stats.significance import Estimate, corrected, deciding_test
+from harness.suites import Statistics
 
 HERE = Path(__file__).resolve().parent
 Floats = NDArray[np.float64]
@@ -104,7 +111,7 @@ def _propensity(design: Design, counts: NDArray[np.int64], rng: np.random.Genera
     if design.by_size:
         all_sizes = np.arange(design.sizes[0], design.sizes[1] + 1)
         share = design.share * counts * all_sizes.mean() / (all_sizes**2).mean()
-    if design.gathered == 0:
+    if 0 in (design.gathered, design.share):
         return share
     if design.gathered == 1:
         return (rng.random(counts.shape) < share).astype(float)
@@ -320,6 +327,157 @@ def power_at(size: int, spread: float, effect: float, *, studies: int, draws: in
     return Power(effect, float(np.mean(shown)), power_of(effect, float(error), size - 1))
 
 
+@dataclass(frozen=True)
+class Word:
+    """What another word for one attribute does to the masks.
+
+    Attributes:
+        name: In tables.
+        leaving: Share of samples whose mask leaves its target for the named one; leaves gather
+            in clusters (0.3). Such a mask keeps 0 to 10 % of its Dice and of its agreement.
+        loss: Share of its Dice that every other sample loses.
+        wobble: Mean of 1 less the agreement of every other sample.
+        other: Dice with the named mask of every other sample, as a share of its Dice before.
+    """
+
+    name: str
+    leaving: float = 0.0
+    loss: float = 0.0
+    wobble: float = 0.005
+    other: float = 0.05
+
+    @property
+    def truth(self) -> tuple[float, float, float]:
+        """Relative change, agreement, and Dice gained over the Dice before: all exact."""
+        s, kept = self.leaving, 1 - LOSS
+        return (
+            s * kept + (1 - s) * (1 - self.loss) - 1,
+            s * kept + (1 - s) * (1 - self.wobble),
+            s * LOSS + (1 - s) * (self.other - 1 + self.loss),
+        )
+
+
+_MARGIN = Statistics().margins.changed / 100
+DEAF = Word("changes nothing")
+TARGET = Word("gain of the named target", leaving=(1 + _MARGIN / LOSS) / 2)
+NAMED = (
+    TARGET,
+    Word("loss of the own target", loss=_MARGIN, wobble=0.3, other=1.25),
+    Word("movement of the mask", loss=0.2, wobble=1 - STAYS, other=1.25),
+)
+"""Each just not heard, where targets are named: one condition lies on its bound."""
+
+UNNAMED = (
+    Word("loss of Dice", loss=_MARGIN),
+    Word("loss of Dice, by rare drops", leaving=_MARGIN / LOSS),
+    Word("movement of the mask", wobble=1 - STAYS),
+    Word("loss and movement", loss=_MARGIN, wobble=1 - STAYS),
+)
+"""Each just not heard and just not unheard, where they are not named."""
+
+
+def language_studies(
+    words: Sequence[Word], size: int, *, named: bool, studies: int, draws: int, seed: int = 0
+) -> list[LanguageVerdict]:
+    """The verdicts of so many studies that change one attribute for each of `words`."""
+    names = "".join(word.name for word in words)
+    rng = np.random.default_rng([seed, size, len(words), named, *names.encode()])
+    sums = [
+        np.concatenate(c, axis=1) for c in zip(*_changes(words, size, studies, rng), strict=True)
+    ]
+    after, before, agreement, gain, count = sums
+    ratios = {"relative": (after, before), "agreement": (agreement, count)}
+    if named:
+        ratios |= {"named_gain": (gain, count), "decisive": (after, before)}
+    n_cells = len(words) * studies
+    solved = dict.fromkeys(("named_gain", "decisive"), Solved.nothing(n_cells))
+    units = draws_of(size, draws)
+    solved |= {q: Solved(*ratio_inference(*pair, draws=units)) for q, pair in ratios.items()}
+    cell = np.arange(n_cells)
+    dice = before.sum(axis=0) / count.sum(axis=0)
+    rows = pl.DataFrame(
+        {"cell": cell, "model_id": cell % studies, "attribute": cell // studies}
+        | {"reference_dice": dice, "n_cases": count.sum(axis=0).astype(int)}
+    ).with_columns(
+        pl.col("attribute").cast(pl.String),
+        *(pl.lit(t).alias(c) for c, t in _OF_ROWS.items()),
+        *(pl.lit(size).alias(c) for c in ("n_clusters",)),
+        *(pl.lit(size * named).alias(c) for c in ("n_samples_named", "n_clusters_named")),
+        originals_empty_share=pl.lit(0.0),
+        relative_change_percent=pl.lit(0.0),
+        text_shift=pl.lit(None, dtype=pl.Float64),
+        reason=pl.lit(None, dtype=pl.String),
+    )
+    return language_verdicts(rows, solved, [], settings=Statistics())
+
+
+_OF_ROWS = dict.fromkeys(("model", "dataset", "split", "prompts", "prompt_type"), "simulated")
+_OF_ROWS |= {"probe": "another_word", "meaning": "changed"}
+
+
+def _changes(
+    words: Sequence[Word], size: int, studies: int, rng: np.random.Generator
+) -> Iterator[tuple[Floats, ...]]:
+    """Sums of each cluster for each word: Dice after and before, agreement, gain; samples."""
+    shape = (size, studies)
+    for word in words:
+        counts = rng.integers(1, 9, shape)
+        quality = rng.beta(8, 2, shape)
+        leaves = _propensity(Design("", share=word.leaving, gathered=0.3), counts, rng)
+        sums = np.zeros((5, *shape))
+        for place in range(8):
+            there = counts > place
+            dice = rng.beta(20 * quality, 20 * (1 - quality))
+            trembling = 1 + (1 - dice) * rng.uniform(-0.1, 0.1, shape)
+            gone = rng.random(shape) < leaves
+            kept = rng.uniform(0, 2 * (1 - LOSS), shape)
+            own = dice * np.where(gone, kept, (1 - word.loss) * trembling)
+            agreement = np.where(gone, kept, 1 - word.wobble * rng.uniform(0, 2, shape))
+            other = dice * np.where(gone, 1.0, word.other)
+            sums += there * np.stack([own, dice, agreement, other - own, np.ones(shape)])
+        yield tuple(sums)
+
+
+class Hearing(NamedTuple):
+    """Shares of studies in which the one attribute is said to be heard, and to be unheard."""
+
+    heard: float
+    unheard: float
+
+
+def hearing(word: Word, size: int, *, named: bool, studies: int, draws: int) -> Hearing:
+    """How often one attribute is heard and unheard."""
+    found = language_studies([word], size, named=named, studies=studies, draws=draws)
+    states = Counter(v.evidence[0].state for v in found)
+    return Hearing(states["heard"] / studies, states["unheard"] / studies)
+
+
+MODELS = (
+    ("four attributes on the bound: gain of the named target", True, (TARGET,) * 4),
+    ("four attributes on the bound: loss and movement", False, (UNNAMED[3],) * 4),
+    ("three unheard, one on the bound: loss of Dice", True, (DEAF,) * 3 + UNNAMED[:1]),
+    ("three unheard, one on the bound: movement", True, (DEAF,) * 3 + UNNAMED[2:3]),
+    ("*power*: deaf", True, (DEAF,) * 4),
+    ("*power*: follows one attribute of four in 60 % of samples", True,
+     (Word("60 %", leaving=0.6), *(DEAF,) * 3)),
+    ("*power*: follows one attribute of four in 75 % of samples", True,
+     (Word("75 %", leaving=0.75), *(DEAF,) * 3)),
+    ("*power*: loses 5 % of its Dice by one attribute of four", False,
+     (Word("5 %", leaving=0.05 / LOSS), *(DEAF,) * 3)),
+)  # fmt: skip
+"""What is true, whether targets are named, and what each attribute does."""
+
+
+def spoken(
+    words: Sequence[Word], size: int, *, named: bool, studies: int, draws: int
+) -> tuple[float, float, float]:
+    """Shares of studies that say listening (or moved here), deaf (or unmoved), cannot tell."""
+    found = language_studies(words, size, named=named, studies=studies, draws=draws)
+    said = Counter(v.language for v in found)
+    uses, ignores = said["listening"] + said["moved here"], said["deaf"] + said["unmoved here"]
+    return uses / studies, ignores / studies, said["cannot tell"] / studies
+
+
 def main(studies: int = 6000, draws: int = 2000) -> None:
     """Run all cells and write ``statistics.md``."""
     text = "\n".join(page(studies, draws)) + "\n"
@@ -346,13 +504,23 @@ def page(studies: int, draws: int) -> Iterator[str]:
     yield from ["", "## Power of the test of no change", ""]
     header = ("clusters", "true change %", "simulated %", "noncentral t %")
     yield from _table(header, _power_rows(studies, draws))
+    yield from ["", "## The language verdict on one attribute, in percent of studies", ""]
+    header = ("on the bound", "targets", "clusters", "heard falsely", "unheard falsely")
+    yield from _table(header, _hearing_rows(studies // 3, draws // 2))
+    yield from ["", *_OF_HEARING.splitlines(), ""]
+    yield from ["## The language verdict on four attributes, in percent of studies", ""]
+    header = ("truth", "targets", "clusters", "listening or moved", "deaf or unmoved")
+    rows = _spoken_rows(studies // 6, draws // 2)
+    yield from _table((*header, "cannot tell"), rows)
+    yield from ["", *_OF_SPOKEN.splitlines()]
 
 
 _INTRODUCTION = """# Do the statistics keep their promises?
 
 Written by `python reports/simulations.py` (`make simulations`). Studies of known truth: clusters
 hold 1 to 8 samples, Dice is bounded, a tenth of the samples (2 % in the rare designs) loses
-nearly all its Dice. {studies} studies a cell (a third of them with words), {draws} draws each."""
+nearly all its Dice. {studies} studies a cell (a third of them with words), {draws} bootstrap
+draws each."""
 
 _OF_COVERAGE = """Verdicts need 20 clusters; the rows with 13 show why. Where whole clusters drop,
 or every cluster is one sample, 20 clusters miss the drops altogether in 12 % of studies (0.9^20),
@@ -366,6 +534,15 @@ for fixed."""
 _OF_ERRORS = """The margin, or the bound, is the true change, so that every claim is false. Allowed
 are 5 % for *equivalent* and 2.5 % for the others. In the rare designs a change just as large as
 the default margin is due to 1 sample in 47: with few clusters none of them may be in the data."""
+
+
+_OF_HEARING = """One condition lies on its bound and the others are met by far, so that both claims
+are false. Allowed are 2.5 % for *heard* by each condition, which is two-sided (5 % where two are
+on the bound and either would do), 5 % for *unheard* by Dice (equivalence) and 2.5 % by the mask.
+A third as many studies, half as many draws."""
+
+_OF_SPOKEN = """In the first two rows *listening* and *moved* are false, in the next two *deaf*; the
+rest is power. A sixth as many studies, half as many draws."""
 
 
 def _table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
@@ -418,6 +595,25 @@ def _power_rows(studies: int, draws: int) -> Iterator[Sequence[str]]:
             found = power_at(size, 10.0, effect, studies=studies, draws=draws)
             figures = (found.simulated, found.analytic)
             yield str(size), f"{effect:g}", *map(_percent, figures)
+
+
+def _hearing_rows(studies: int, draws: int) -> Iterator[Sequence[str]]:
+    for named, words in ((True, NAMED), (False, UNNAMED)):
+        for word in words:
+            for size in SIZES[1:]:
+                found = hearing(word, size, named=named, studies=studies, draws=draws)
+                yield word.name, _targets(named), str(size), *map(_percent, found)
+
+
+def _spoken_rows(studies: int, draws: int) -> Iterator[Sequence[str]]:
+    for title, named, words in MODELS:
+        for size in SIZES[1:]:
+            found = spoken(words, size, named=named, studies=studies, draws=draws)
+            yield title, _targets(named), str(size), *map(_percent, found)
+
+
+def _targets(named: bool) -> str:
+    return "named" if named else "unknown"
 
 
 if __name__ == "__main__":

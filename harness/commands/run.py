@@ -184,8 +184,10 @@ def audit(
     from harness.commands.options import read_sets
     from harness.plan import build_plan
     from harness.store import RunStore
+    from harness.suites import with_tolerances
 
     sets = read_sets(suite, root, limit=limit, quiet=quiet)
+    suite = with_tolerances(suite, [planned.card for planned in sets])
     plan = build_plan(suite, sets)
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):

@@ -52,18 +52,3 @@ def resize_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.
         return mask
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST)) > 127
-
-
-def hausdorff_px(predicted: Tensor, target: Tensor) -> float:
-    """Hausdorff distance between two masks ``(H, W)``, in pixels, through torchmetrics.
-
-    NaN where one of the masks is empty: the distance is not defined there.
-    """
-    from torchmetrics.functional.segmentation import hausdorff_distance
-
-    if not (predicted.any() and target.any()):
-        return math.nan
-    distance = hausdorff_distance(
-        predicted[None, None].long(), target[None, None].long(), num_classes=1
-    )
-    return float(distance.squeeze())

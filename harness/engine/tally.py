@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.engine.counts import area, binarise, hausdorff_px, is_finite, overlap, resize_mask
+from harness.engine.counts import area, binarise, is_finite, overlap, resize_mask
 from harness.engine.shards import Shard
 from harness.engine.sketch import Sketch
+from harness.engine.surface import surface_distances
 from harness.metrics import EMPTY_SCORES, iou
 from harness.models import LoadedModel
 from harness.store import DONE, FAILED, SCORE_SCHEMA
@@ -29,6 +30,8 @@ from harness.suites import Metric
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 NONE = -1
+_SURFACE = {"hausdorff": "hausdorff_px", "hd95": "hd95_px", "nsd": "nsd"}
+"""Columns that a metric may ask for -> of the scores."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Tally:
         n = shard.cases.height
         self._counts = np.full((n, len(COUNTS)), NONE, dtype=np.int64)
         self._sizes = np.zeros((n, 2), dtype=np.int32)
-        self._hausdorff = np.full(n, math.nan)
+        wanted = [name for name in _SURFACE if name in metric.columns]
+        self._surface = {name: np.full(n, math.nan) for name in wanted}
         self._errors: dict[int, str] = {}
         self._asked: list[_Asked] = []
 
@@ -195,14 +199,23 @@ class Tally:
         """What needs the masks themselves: distances, where asked for, and what is kept."""
         assert asked.masks is not None, "cases have masks"
         chosen, _, truths = asked.masks
-        if "hausdorff" in self._metric.columns:
+        if self._surface:
             for row in usable:
-                self._hausdorff[asked.cases[row]] = hausdorff_px(chosen[row], truths[row])
+                self._measure_surface(asked.cases[row], chosen[row], truths[row])
         if self._sketch is not None and usable:
             masks = asked.masks
             if len(usable) < len(asked.cases):
                 masks = masks[0][usable], masks[1][usable], masks[2][usable]
             self._sketch.take([asked.cases[row] for row in usable], self._counts, masks)
+
+    def _measure_surface(self, case: int, mask: Tensor, truth: Tensor) -> None:
+        found = surface_distances(mask.cpu().numpy(), truth.cpu().numpy())
+        for name, values in self._surface.items():
+            if name == "nsd":
+                dataset = self._shard.cases["dataset"][case]
+                values[case] = found.nsd(self._metric.tolerance_px[dataset])
+            else:
+                values[case] = getattr(found, name)
 
     def _mask(self, pair: int, first: int, masks: Tensor) -> Tensor:
         """The mask of a pair of this batch, or of an original prompt before it."""
@@ -246,7 +259,7 @@ class Tally:
             "status": np.where(failed, FAILED, DONE),
             "error": [self._errors.get(case) for case in range(n)],
             "iou": self._iou(failed),
-            "hausdorff_px": self._hausdorff,
+            **{_SURFACE[name]: values for name, values in self._surface.items()},
         }
         blank = pl.lit(None)
         return (
@@ -261,7 +274,7 @@ class Tally:
             )
             .with_columns(
                 blank.alias(column)
-                for name, column in (("iou", "iou"), ("hausdorff", "hausdorff_px"))
+                for name, column in {"iou": "iou", **_SURFACE}.items()
                 if name not in self._metric.columns
             )
             .select(SCORE_SCHEMA.names())

@@ -29,7 +29,7 @@ from harness.gate.drift import Drift
 from harness.records import Meaning
 from harness.rules import Gate
 from harness.stats.bootstrap import ratio_inference
-from harness.stats.columns import TOO_LOW, too_low
+from harness.stats.columns import why_too_low
 from harness.stats.contrast import Ratios, difference_inference
 from harness.stats.draws import Draws, Floats, cluster_draws
 from harness.stats.intervals import MINIMUM_WORDS, Solved
@@ -185,7 +185,7 @@ def _tested(one: Compared, *, settings: Statistics, gate: Gate) -> Tested:
         state, reason = lacking
         return _undecided(Check(rule, place, asked, state, reason, n_clusters=n_clusters), unit)
     draws = _draws(one, settings)
-    blocked = _too_low(one, draws, settings)
+    blocked = _why_too_low(one, draws, settings)
     if blocked:
         state, reason = blocked
         return _undecided(Check(rule, place, asked, state, reason, n_clusters=n_clusters), unit)
@@ -238,7 +238,7 @@ def _draws(one: Compared, settings: Statistics) -> Draws:
     return cluster_draws(dataset, one.clusters, count=settings.draws, seed=settings.seed)
 
 
-def _too_low(one: Compared, draws: Draws, settings: Statistics) -> tuple[State, str] | None:
+def _why_too_low(one: Compared, draws: Draws, settings: Statistics) -> tuple[State, str] | None:
     """What becomes of a figure whose original Dice may be next to nothing."""
     if one.of == "named_gain":
         return None
@@ -246,11 +246,11 @@ def _too_low(one: Compared, draws: Draws, settings: Statistics) -> tuple[State, 
     dice = [_column(rows, column) for rows in (one.new, one.old)]
     counts = [_column(rows, "n") for rows in (one.new, one.old)]
     found = ratio_inference(np.hstack(dice), np.hstack(counts), draws=draws).intervals
-    new, old = too_low(found, slice(None), settings.dice_floor)
+    new, old = why_too_low(found, slice(None), settings.dice_floor)
     if old:
-        return "void", f"Nothing to compare with: {TOO_LOW} in the baseline."
+        return "void", f"Nothing to compare with: in the baseline's run, {old}."
     if new and one.of != "dice":
-        return "open", f"Not shown: {TOO_LOW} in this run, and it was not in the baseline."
+        return "open", f"Not shown: in this run, {new}; in the baseline's it was not."
     return None
 
 

@@ -15,6 +15,7 @@ from harness.metrics import EMPTY_SCORES
 from harness.report.figure import WIDTH, Figure, Panel
 from harness.report.marks import padded
 from harness.report.palette import light
+from harness.stats.columns import TOO_LOW, changed_percent
 from harness.store import DONE, RunStore
 from harness.suites import Suite
 
@@ -43,8 +44,13 @@ def case_dice(store: RunStore, suite: Suite) -> pl.LazyFrame:
     )
 
 
-def word_effects(store: RunStore, suite: Suite) -> pl.DataFrame:
-    """A row for each random word in each place: the change it makes there."""
+def word_effects(store: RunStore, suite: Suite, summary: pl.DataFrame) -> pl.DataFrame:
+    """A row for each random word in each place: the change it makes there.
+
+    Where the run's `summary` says that the originals' Dice is too low, there is none.
+    """
+    low = summary.filter(pl.col("reason").str.starts_with(TOO_LOW)).select("model_id", *_ROW)
+    low = low.with_columns(low=pl.lit(True))
     dice = case_dice(store, suite)
     cases = store.plan_scan().filter(pl.col("word").is_not_null())
     keyed = cases.select("case_id", "original_case_id", *_ROW, "word")
@@ -56,10 +62,13 @@ def word_effects(store: RunStore, suite: Suite) -> pl.DataFrame:
         .group_by("model_id", *_ROW, "word")
         .agg(n_cases=pl.len(), after=pl.col("dice").mean(), before=pl.col("before").mean())
         .with_columns(
-            change_percent=pl.when(pl.col("before") >= suite.statistics.dice_floor).then(
-                100 * (pl.col("after") / pl.col("before") - 1)
+            change_percent=changed_percent(
+                pl.col("after"), pl.col("before"), suite.statistics.dice_floor
             )
         )
+        .join(low.lazy(), on=["model_id", *_ROW], how="left", nulls_equal=True)
+        .with_columns(change_percent=pl.when(pl.col("low").is_null()).then("change_percent"))
+        .drop("low")
         .sort("model_id", *_ROW, "word", nulls_last=False)
         .with_columns(pl.selectors.float().round(9))
         .collect(engine="streaming")
@@ -159,7 +168,11 @@ def subgroups(store: RunStore, suite: Suite, modalities: Mapping[str, str]) -> p
         .agg(
             n_samples=pl.len(), dice=pl.col("after").mean(), dice_original=pl.col("before").mean()
         )
-        .with_columns(change_percent=100 * (pl.col("dice") / pl.col("dice_original") - 1))
+        .with_columns(
+            change_percent=changed_percent(
+                pl.col("dice"), pl.col("dice_original"), suite.statistics.dice_floor
+            )
+        )
         .sort("model_id", "grouping", "order", "group", "meaning")
         .with_columns(pl.selectors.float().round(9))
         .collect(engine="streaming")

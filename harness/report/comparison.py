@@ -62,7 +62,7 @@ def sections(found: Comparison) -> Iterator[Section]:
 def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Section:
     cells = tuple(
         (
-            Rank(row["rank"], row["last_rank"], ()).text,
+            Rank(row["rank"], row["last_rank"], ()).text if row["rank"] else "-",
             row["model"],
             ", ".join(row["tied_with"]) or "-",
             _with_limits(row["value"], row["low"], row["high"], 3),

@@ -26,6 +26,6 @@ def figures(run: "LoadedRun") -> Iterator[Figure]:
         ladder_figure(summary, run.suite, names, controls),
         away_figure(summary, names),
         agreement_figure(summary, names),
-        word_figure(word_effects(run.store, run.suite), names),
+        word_figure(word_effects(run.store, run.suite, run.summary), names),
     )
     yield from (figure for figure in found if figure is not None)

@@ -18,6 +18,7 @@ from harness.report.headline import TONES, headlines
 from harness.report.ladder import ladder_figure
 from harness.report.page import rendered
 from harness.report.scatter import agreement_figure, away_figure
+from harness.report.sections import SURFACE_LEAD
 from harness.writing import write_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> P
 
 def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | None = None) -> str:
     """The text of the page; arguments as of `write_report`."""
-    effects = word_effects(run.store, run.suite)
+    effects = word_effects(run.store, run.suite, run.summary)
     with Draughtsman() as draughtsman:
         figures = {
             name: figure and draughtsman.ahead(figure) for name, figure in _figures(run, effects)
@@ -78,12 +79,15 @@ def _figures(run: "LoadedRun", effects: "pl.DataFrame") -> Iterator[tuple[str, F
 def _tables(run: "LoadedRun") -> dict[str, Any]:
     summary = run.summary
     away = sheets.away_sheet(summary)
+    surface = sheets.surface_sheet(summary)
     skipped = run.store.not_applicable()
     failed = sheets.failures(run.store.scores_scan())
     groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
     return {
         "originals": sheets.originals_sheet(summary),
         "probes": sheets.probes_sheet(summary),
+        "surface_lead": SURFACE_LEAD,
+        "surface": surface if surface.rows else None,
         "away_table": away if away.rows else None,
         "expectations": sheets.expectations_sheet(run),
         "language": sheets.language_sheet(run),

@@ -21,6 +21,14 @@ PROBE_HEADER = (
     *("probe", "attribute"),
     *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
 )
+SURFACE_HEADER = (
+    *("probe", "attribute"),
+    *("Hausdorff, px", "hd95, px", "nsd", "two masks", "one mask empty"),
+)
+SURFACE_LEAD = (
+    "Means over cases, in pixels of the compared masks. Distances are of the cases with two masks: "
+    "where one is empty (a missed lesion, or a mask where none should be) there is none; nsd is 0."
+)
 AWAY_HEADER = (
     "dataset",
     *("change % [95 %]", "control", "beyond it [95 %]", "Dice", "samples (clusters)"),
@@ -63,6 +71,8 @@ def sections(summary: pl.DataFrame, verdicts: Sequence[Verdict] = ()) -> Iterato
         inside = rows.filter(pl.col("probe") != AWAY)
         for _, one in _grouped(inside, ["dataset", "split", "prompts", "prompt_type"]):
             yield _of_dataset(model, one.rows(named=True), verdicts)
+            if measured := [r for r in one.rows(named=True) if has_surface(r)]:
+                yield _of_surface(model, measured)
         away = rows.filter(pl.col("probe") == AWAY).rows(named=True)
         if away:
             yield _of_away(model, away)
@@ -111,6 +121,29 @@ def _of_dataset(model: str, rows: list[Row], verdicts: Sequence[Verdict]) -> Sec
         rows=tuple(_probe_cells(r) for r in probes),
         n_text=2,
         notes=(*_shared_notes({_label(r): _facts(r) for r in rows}), *_bound(first, verdicts)),
+    )
+
+
+def has_surface(row: Row) -> bool:
+    """Whether the contours of a row's masks were compared."""
+    return bool(row["n_surface"] or row["n_one_empty"])
+
+
+def _of_surface(model: str, rows: list[Row]) -> Section:
+    return Section(
+        title=f"{model} on {rows[0]['dataset']} ({_which(rows[0])}): distances between contours",
+        lead=SURFACE_LEAD,
+        header=SURFACE_HEADER,
+        rows=tuple(
+            (
+                *(r["probe"], r["attribute"] or "whole prompt"),
+                *(number(r["hausdorff_px"], 1), number(r["hd95_px"], 1), number(r["nsd"], 3)),
+                *(str(r["n_surface"]), str(r["n_one_empty"])),
+            )
+            for r in rows
+        ),
+        n_text=2,
+        notes=(),
     )
 
 
@@ -165,6 +198,7 @@ _COUNTED = {
     "n_missing": "cases are not scored yet",
     "n_undefined": "cases have no Dice, both masks being empty",
     "n_both_empty": "cases with an empty mask before and after",
+    "n_truncated": "cases whose prompt, or whose original, the model's token limit cuts",
     "n_cut_away": "edits left out: the model's token limit cuts them away",
     "n_same_tokens": "edits leave the tokens as they were: the model cannot see them",
 }

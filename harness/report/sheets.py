@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.report.sections import AWAY, ORIGINAL
+from harness.report.sections import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
 from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
 from harness.stats.phrases import expectation_text
 
@@ -59,7 +59,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
     rows = summary.filter(~pl.col("probe").is_in([ORIGINAL, AWAY]), pl.col("n_cases") > 0)
     header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "expected",
               "change % [95 %]", "points", "Dice after", "agreement", "smallest visible %",
-              "samples", "clusters", "not applicable")  # fmt: skip
+              "samples", "clusters", "not applicable", "prompts cut")  # fmt: skip
     keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")
     cells = (
         (
@@ -67,7 +67,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
             figure_cell(r["change_points"], 1), figure_cell(r["dice"], 3),
             figure_cell(r["agreement"], 3), figure_cell(r["smallest_effect_percent"], 1),
             count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
-            count_cell(r["n_not_applicable"]),
+            count_cell(r["n_not_applicable"]), count_cell(r["n_truncated"]),
         )
         for r in rows.iter_rows(named=True)
     )  # fmt: skip
@@ -162,6 +162,23 @@ def subgroups_sheet(groups: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
         for r in groups.iter_rows(named=True)
     )  # fmt: skip
     return _sheet("subgroups", "Sub-groups of the samples", header, cells, 4, groups)
+
+
+def surface_sheet(summary: pl.DataFrame) -> Sheet:
+    """Mean distances between contours, with the cases that have none."""
+    rows = [r for r in summary.iter_rows(named=True) if has_surface(r)]
+    keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute")
+    header = ("model", "data set", "split", "type", *SURFACE_HEADER)
+    cells = (
+        (
+            *text_cells(r[k] for k in keys), figure_cell(r["hausdorff_px"], 1),
+            figure_cell(r["hd95_px"], 1), figure_cell(r["nsd"], 3),
+            count_cell(r["n_surface"]), count_cell(r["n_one_empty"]),
+        )
+        for r in rows
+    )  # fmt: skip
+    data = pl.DataFrame(rows, schema=summary.schema)
+    return _sheet("surface", "Distances between contours", header, cells, 6, data)
 
 
 def not_applicable_sheet(rows: pl.DataFrame) -> Sheet:

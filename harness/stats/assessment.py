@@ -14,6 +14,7 @@ import polars as pl
 
 from harness.errors import RunError
 from harness.stats import language, verdicts
+from harness.stats.columns import with_all_columns
 from harness.stats.facts import ModelFacts
 from harness.stats.judge import judged
 from harness.stats.language import LanguageVerdict
@@ -72,7 +73,7 @@ class Assessment:
                 f"{VERDICTS_VERSION}. Both must be one. Write it anew: `vlsm-harness score RUN`."
             )
         return cls(
-            summary=pl.read_parquet(folder / "summary.parquet"),
+            summary=with_all_columns(pl.read_parquet(folder / "summary.parquet")),
             verdicts=tuple(map(verdicts.from_record, content["expectations"])),
             language=tuple(map(language.from_record, content["language"])),
             signature=content["signature"],

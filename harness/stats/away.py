@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.stats.columns import TOO_LOW, limit_columns, relative_columns, too_low
+from harness.stats.columns import limit_columns, relative_columns, why_too_low
 from harness.stats.draws import Floats, cluster_draws
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import CELL_KEYS, SET_KEYS, Pairs
@@ -198,15 +198,16 @@ def _figures(
     for name, intervals in named.items():
         row |= limit_columns(name, "", intervals, place=place, low=0, high=1)
     row |= limit_columns("change", "_points", found.points, place=place, scale=100, low=-100)
-    if too_low(found.reference, place, settings.dice_floor):
-        return row | {"reason": TOO_LOW, "verdict_allowed": False}
+    reason = why_too_low(found.reference, place, settings.dice_floor)
+    if reason:
+        return row | {"reason": reason, "verdict_allowed": False}
     row |= relative_columns(found.relative, place, offset=0)
     row["verdict_allowed"] = min(n_clusters) >= settings.minimum_clusters
     if not row["verdict_allowed"]:
         row["notes"] = [f"a set has under {settings.minimum_clusters} clusters: no verdict"]
     if group[place].control or not comparison.controls:
         return row
-    if any(too_low(found.reference, c, settings.dice_floor) for c in comparison.controls):
+    if any(why_too_low(found.reference, c, settings.dice_floor) for c in comparison.controls):
         return row
     row["control"] = ", ".join(group[c].name for c in comparison.controls)
     row |= limit_columns("control_change", "_percent", found.control, place=place, scale=100)

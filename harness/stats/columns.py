@@ -19,6 +19,10 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
   indices account for; what is left is theirs jointly, and chance.
 - ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
 - ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
+- ``hausdorff_px``, ``hd95_px``, ``nsd``: means over cases, where the suite asks for them;
+  ``n_surface`` cases have two masks, in ``n_one_empty`` exactly one mask is empty.
+- ``n_truncated``: cases whose prompt, or whose original prompt, the model's token limit cuts;
+  ``n_cut_away`` of them differ in nothing that reaches the model.
 - ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
@@ -30,7 +34,7 @@ import polars as pl
 from harness.stats.limits import Intervals
 
 TOO_LOW = "baseline too low"
-"""Reason of an undefined relative change: the originals' mean Dice may be next to nothing."""
+"""How every reason of `why_too_low` begins."""
 
 _LIMITS = ("low", "high")
 _RELATIVE = (
@@ -80,9 +84,10 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "wilcoxon_p": pl.Float64,
     "sign_flip_p": pl.Float64,
     "text_shift": pl.Float64,
+    **dict.fromkeys(("hausdorff_px", "hd95_px", "nsd"), pl.Float64),
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
-    **_counts("cut_away", "same_tokens"),
+    **_counts("truncated", "cut_away", "same_tokens", "one_empty", "surface"),
     **_counts("samples_agreement", "samples_named", "clusters_named"),
     **_counts("samples_false_positive", "shared_images"),
     "not_applicable": pl.String,
@@ -101,6 +106,14 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "signature": pl.String,
 }
 """One row a (model, dataset, split, prompts, prompt type, probe, attribute)."""
+
+
+def with_all_columns(summary: pl.DataFrame) -> pl.DataFrame:
+    """A summary that an earlier version wrote, with the columns it lacks: 0 or undefined."""
+    lacking = {c: t for c, t in SUMMARY_SCHEMA.items() if c not in summary.columns}
+    return summary.with_columns(
+        pl.lit(0 if c.startswith("n_") else None, dtype=t).alias(c) for c, t in lacking.items()
+    )
 
 
 def limit_columns(
@@ -150,12 +163,28 @@ def relative_columns(
     return columns | {"relative_change_standard_error_percent": 100 * found.standard_error[place]}
 
 
-def too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
-    """Whether the lower 95 % limit of a reference Dice is below the floor.
+def why_too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
+    """Why no change may be given relative to a reference Dice; empty where one may.
 
-    One cluster has no limit: then the estimate itself decides. A reference of
-    exactly 0 is always too low.
+    This is the one floor of every verb. The mean Dice itself may be below it, or its lower 95 %
+    limit alone: then the true Dice may be next to nothing. One cluster has no limit, and the
+    mean decides; a mean of exactly 0 is always too low.
+
+    Args:
+        reference: Mean Dice of the originals.
+        place: Which problem, or all.
+        floor: Of the suite's statistics.
+
+    Returns:
+        Texts of the shape of `place`.
     """
     low, estimate = reference.low[place], reference.estimate[place]
-    bound = np.where(np.isnan(low), estimate, low)
-    return (bound < floor) | (estimate <= 0)
+    found = np.where(low < floor, f"{TOO_LOW}: lower limit of Dice under {floor:g}", "")
+    found = np.where(estimate < floor, f"{TOO_LOW}: Dice under {floor:g}", found)
+    found = np.where(estimate <= 0, f"{TOO_LOW}: Dice is 0", found)
+    return str(found) if found.ndim == 0 else found
+
+
+def changed_percent(after: pl.Expr, before: pl.Expr, floor: float) -> pl.Expr:
+    """A relative change in percent of figures without limits; null where `before` is too low."""
+    return pl.when((before >= floor) & (before > 0)).then(100 * (after / before - 1))

@@ -17,20 +17,20 @@ import numpy as np
 import polars as pl
 
 from harness.metrics import signature
-from harness.stats.columns import TOO_LOW, too_low
+from harness.stats.columns import TOO_LOW, why_too_low
 from harness.stats.common import Coverage, Subject, common_cases
 from harness.stats.intervals import Solved
 from harness.stats.limits import Inference
 from harness.stats.pairing import Solution, solutions
 from harness.stats.phrases import MOST_EMPTY
-from harness.stats.ranks import ranks
+from harness.stats.ranks import Rank, ranks
 from harness.stats.reduce import reduced
 from harness.stats.sides import CHANGE, FIGURES, ORIGINAL, SET_KEYS, STEADINESS, Figure, figures_of
 from harness.stats.significance import corrected, estimate_of, p_greater, p_less
 from harness.stats.verdicts import ALPHA
 from harness.suites import Statistics
 
-COMPARISON_VERSION = 1
+COMPARISON_VERSION = 2
 """Raised whenever a column changes its name or meaning."""
 
 _KEYS = dict.fromkeys((*SET_KEYS, "probe", "attribute", "meaning"), pl.String)
@@ -54,7 +54,10 @@ RANK_SCHEMA: dict[str, Any] = {
     "tied_with": pl.List(pl.String),
     "reason": pl.String,
 }
-"""One row a (figure, set, model); original Dice and steadiness are fractions, high is good."""
+"""One row a (figure, set, model); original Dice and steadiness are fractions, high is good.
+
+A model with a reason against a test has no rank, and no other model's rank counts it.
+"""
 
 _OFFSET = {ORIGINAL: 0.0, CHANGE: 1.0, STEADINESS: 0.0}
 
@@ -147,10 +150,12 @@ def _differences(
     found_in = solved.differences.intervals
     p_values = two_sided(solved.differences)
     for k, (one, other) in enumerate(places):
-        reason = reasons[one] or reasons[other]
-        undefined = reason == TOO_LOW
+        both = reasons[one], reasons[other]
+        undefined = [text.startswith(TOO_LOW) for text in both]
+        # What makes the figures undefined is told before what only forbids their test.
+        reason = next((t for t in both if t.startswith(TOO_LOW)), both[0] or both[1])
         limits = (found_in.estimate[k], found_in.low[k], found_in.high[k])
-        found = [np.nan if undefined else 100 * float(x) for x in limits]
+        found = [np.nan if any(undefined) else 100 * float(x) for x in limits]
         blocked = bool(reason) or not np.isfinite(p_values[k])
         yield {
             "figure": figure.name,
@@ -158,8 +163,8 @@ def _differences(
             "second": labels[other],
             **figure.keys,
             "meaning": figure.meaning,
-            "value_first": np.nan if reasons[one] == TOO_LOW else float(values[one]),
-            "value_second": np.nan if reasons[other] == TOO_LOW else float(values[other]),
+            "value_first": np.nan if undefined[0] else float(values[one]),
+            "value_second": np.nan if undefined[1] else float(values[other]),
             **dict(zip(("difference", "low", "high"), found, strict=True)),
             "p_value": np.nan if blocked else float(p_values[k]),
             "n_samples": figure.n_samples,
@@ -171,24 +176,23 @@ def _differences(
 
 
 def _reasons(figure: Figure, solved: Solution, settings: Statistics) -> list[str]:
-    """Why a model's figure allows no test; empty where it does."""
-    n_clusters, n_models = len(figure.units), len(figure.sides)
-    if n_clusters < settings.minimum_clusters:
-        needed = settings.minimum_clusters
-        return [f"{n_clusters} clusters, and {needed} are needed"] * n_models
-    if figure.name == ORIGINAL:
-        return [""] * n_models
-    low: Any = np.zeros(n_models, dtype=bool)
-    if figure.name == CHANGE:
-        low = too_low(solved.references, slice(None), settings.dice_floor)
-    return [
-        TOO_LOW
-        if low[k]
-        else f"mask empty for {100 * share:.0f} % of originals"
-        if share > MOST_EMPTY
-        else ""
-        for k, share in enumerate(figure.empty_shares)
-    ]
+    """Why a model's figure allows no test; empty where it does.
+
+    A relative change whose reference is too low is undefined, whatever else stands against it.
+    """
+    n_clusters, needed = len(figure.units), settings.minimum_clusters
+    few = f"{n_clusters} clusters, and {needed} are needed" if n_clusters < needed else ""
+    found = [few or _too_empty(figure.name, share) for share in figure.empty_shares]
+    if figure.name != CHANGE:
+        return found
+    low = why_too_low(solved.references, slice(None), settings.dice_floor)
+    return [str(undefined) or reason for undefined, reason in zip(low, found, strict=True)]
+
+
+def _too_empty(name: str, share: float) -> str:
+    if name == ORIGINAL or not share > MOST_EMPTY:
+        return ""
+    return f"mask empty for {100 * share:.0f} % of originals"
 
 
 def two_sided(solved: Inference) -> np.ndarray:
@@ -223,7 +227,7 @@ def _family(row: dict[str, Any]) -> tuple[Any, ...]:
 def _ranked(
     contest: _Contest, table: Sequence[dict[str, Any]], labels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """One row a model, best first."""
+    """One row a model: those with a rank, best first, then those without."""
     figure, limits = contest.figure, contest.solved.own
     sets = {k: figure.keys[k] for k in SET_KEYS}
     own = [
@@ -231,15 +235,20 @@ def _ranked(
         for row in table
         if row["figure"] == figure.name and all(row[k] == v for k, v in sets.items())
     ]
-    places = {label: k for k, label in enumerate(labels)}
+    ranked = [k for k in range(len(labels)) if not contest.reasons[k]]
+    places = {labels[k]: place for place, k in enumerate(ranked)}
     shown: list[tuple[int, int]] = []
     for row in own:
         if row["differs"]:
             one, other = places[row["first"]], places[row["second"]]
             shown.append((one, other) if row["difference"] > 0 else (other, one))
-    found = ranks(len(labels), shown)
-    best_first = sorted(places.values(), key=lambda k: (found[k].first, -limits.estimate[k], k))
+    found = dict(zip(ranked, ranks(len(ranked), shown), strict=True))
+    nothing = Rank(len(labels) + 1, len(labels) + 1, ())
+    best_first = sorted(
+        range(len(labels)), key=lambda k: (found.get(k, nothing).first, -limits.estimate[k], k)
+    )
     for k in best_first:
+        rank = found.get(k)
         yield {
             "figure": figure.name,
             **sets,
@@ -247,10 +256,10 @@ def _ranked(
             "value": float(limits.estimate[k]),
             "low": float(np.clip(limits.low[k], 0, 1)),
             "high": float(np.clip(limits.high[k], 0, 1)),
-            "rank": found[k].first,
-            "last_rank": found[k].last,
+            "rank": rank and rank.first,
+            "last_rank": rank and rank.last,
             "n_samples": figure.n_samples,
             "n_clusters": len(figure.units),
-            "tied_with": [labels[t] for t in found[k].tied_with],
+            "tied_with": [labels[ranked[t]] for t in rank.tied_with] if rank else [],
             "reason": contest.reasons[k] or None,
         }

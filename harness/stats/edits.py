@@ -1,4 +1,4 @@
-"""How far the edits of each cell move a model's text embedding.
+"""How the prompts of each cell reach a model: how far edits move it, and how many are cut.
 
 Conventions: means weigh every case the same. A shift is null where the model shows no
 embedding.
@@ -39,6 +39,40 @@ def text_shifts(
         .join(embedded.lazy(), on=_PAIR)
         .group_by(CELL_KEYS)
         .agg(text_shift=(n * pl.col("shift")).sum() / n.sum())
+        .collect()
+        .sort(CELL_KEYS)
+    )
+
+
+def prompts_cut(
+    plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None
+) -> pl.DataFrame | None:
+    """``n_truncated`` of each cell that holds a prompt longer than a model's token limit.
+
+    A case counts when its own prompt or its original's is cut: of both it may then be another
+    part that reaches the model, whether or not its edit does.
+
+    Args:
+        plan: As in the run directory.
+        texts: How texts reach each model, as in the run directory.
+
+    Returns:
+        `CELL_KEYS` and ``n_truncated``; None where nothing is cut.
+    """
+    if texts is None or "truncated" not in texts.columns:
+        return None
+    cut = texts.filter("truncated").select("model_id", "text").unique()
+    if cut.is_empty():
+        return None
+    prompts = [
+        plan.lazy().select(*PLAN_KEYS, "case_id", text=pl.col(column))
+        for column in ("prompt", "original_prompt")
+    ]
+    return (
+        pl.concat(prompts)
+        .join(cut.lazy(), on="text")
+        .group_by(CELL_KEYS)
+        .agg(n_truncated=pl.col("case_id").n_unique().cast(pl.Int64))
         .collect()
         .sort(CELL_KEYS)
     )

@@ -112,7 +112,7 @@ def _candidates(
 def why_blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics) -> str:
     """Why there may be no verdict; empty where there may."""
     reason = row["reason"]
-    if reason and (reason != TOO_LOW or figure == "relative_change"):
+    if reason and (not reason.startswith(TOO_LOW) or figure == "relative_change"):
         return blocked_because(reason)
     n_clusters = row["n_clusters_named"] if figure == "named_gain" else row["n_clusters"]
     return blocked_because(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from harness.metrics import EMPTY_SCORES
-from harness.stats.edits import text_shifts
+from harness.stats.edits import prompts_cut, text_shifts
 from harness.stats.facts import ModelFacts
 from harness.stats.intervals import Solved, cell_intervals
 from harness.stats.pairs import CELL_KEYS, Pairs, paired
 from harness.stats.reduce import Reduced, reduced
 from harness.stats.summary import cell_rows, with_facts
+from harness.stats.surface import MEASURES, surface_means
 from harness.suites import Suite
 
 
@@ -72,15 +73,24 @@ def measured(
         count=settings.draws,
         seed=settings.seed,
     )
-    rows = _with_shifts(cell_rows(pairs, left, solved, settings=settings), plan, texts)
+    rows = cell_rows(pairs, left, solved, settings=settings)
+    rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
+    rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
+    surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
+    counts = dict.fromkeys(("n_one_empty", "n_surface"), pl.Int64)
+    rows = _beside(rows, surface, **dict.fromkeys(MEASURES, pl.Float64), **counts)
     named = with_facts(rows, models, suite, cluster_kinds or {})
     return Measured(pairs, left, solved, rows, named)
 
 
-def _with_shifts(
-    rows: pl.DataFrame, plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None
+def _beside(
+    rows: pl.DataFrame, found: pl.DataFrame | None, **columns: type[pl.DataType]
 ) -> pl.DataFrame:
-    shifts = text_shifts(plan, texts)
-    if shifts is None:
-        return rows.with_columns(text_shift=pl.lit(None, pl.Float64))
-    return rows.join(shifts, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
+    """Columns of cells put beside rows: counts are 0, figures null where there are none."""
+    if found is None:
+        rows = rows.with_columns(pl.lit(None, dtype).alias(c) for c, dtype in columns.items())
+    else:
+        rows = rows.join(found, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
+    return rows.with_columns(
+        pl.col(c).fill_null(0) for c, dtype in columns.items() if dtype == pl.Int64
+    )

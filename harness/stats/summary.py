@@ -14,10 +14,9 @@ from harness.metrics import signature
 from harness.stats.away import rows_away
 from harness.stats.columns import (
     SUMMARY_SCHEMA,
-    TOO_LOW,
     limit_columns,
     relative_columns,
-    too_low,
+    why_too_low,
 )
 from harness.stats.effects import unit_figures
 from harness.stats.facts import ModelFacts
@@ -51,7 +50,7 @@ def cell_rows(
     for frame in (left.counted, left.figures, of_units, left.shares):
         rows = rows.join(frame, on="cell", how="left", maintain_order="left")
     figures = _measured(solved, settings)
-    figures |= _smallest(rows, solved["relative"], figures["too_low"])
+    figures |= _smallest(rows, solved["relative"], figures["too_low"] != "")
     rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
     is_original = pl.col("probe") == "original"
     own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
@@ -115,12 +114,13 @@ def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, n
     reference = Intervals(
         *(np.where(is_original, d, r) for d, r in zip(dice, reference, strict=True))
     )
-    undefined = too_low(reference, slice(None), settings.dice_floor) & ~is_original
-    relative, worst = (
-        Intervals(*(np.where(undefined, np.nan, x) for x in found[name]))
-        for name in ("relative", "worst")
+    reasons = why_too_low(reference, slice(None), settings.dice_floor)
+    reasons = np.where(is_original, "", reasons)
+    relative, worst, decisive = (
+        Intervals(*(np.where(reasons != "", np.nan, x) for x in found[name]))
+        for name in ("relative", "worst", "decisive")
     )
-    changes = {"worst_change": worst, "decisive_change": found["decisive"]}
+    changes = {"worst_change": worst, "decisive_change": decisive}
     less = {
         name: Intervals(one.estimate - 1, one.standard_error, *(x - 1 for x in one[2:]))
         for name, one in changes.items()
@@ -137,7 +137,7 @@ def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, n
         **_together(
             limit_columns(name, "_percent", one, scale=100, low=-100) for name, one in less.items()
         ),
-        "too_low": undefined,
+        "too_low": reasons,
     }
 
 
@@ -170,8 +170,8 @@ def _judged(rows: pl.DataFrame, settings: Statistics) -> pl.DataFrame:
 def _reason() -> pl.Expr:
     nothing = pl.col("n_samples").fill_null(0) == 0
     return (
-        pl.when(pl.col("too_low"))
-        .then(pl.lit(TOO_LOW))
+        pl.when(pl.col("too_low") != "")
+        .then("too_low")
         .when(nothing & (pl.col("n_missing") == pl.col("n_cases")))
         .then(pl.lit("not scored yet"))
         .when(nothing & (pl.col("n_cut_away") > 0))

@@ -58,8 +58,9 @@ def test_another_empty_rule_gives_other_signatures_and_leaves_the_run_alone(run,
 
 
 def test_another_floor_moves_what_is_too_low(again):
-    assert "baseline too low" not in again().summary["reason"].to_list()
-    assert "baseline too low" in again("--floor", "0.9").summary["reason"].to_list()
+    low = "baseline too low: Dice under 0.9"
+    assert low not in again().summary["reason"].to_list()
+    assert low in again("--floor", "0.9").summary["reason"].to_list()
 
 
 def test_another_correction_changes_p_values_and_the_verdicts_signature(again):

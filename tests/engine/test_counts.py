@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.counts import area, binarise, hausdorff_px, is_finite, overlap, resize_mask
+from harness.engine.counts import area, binarise, is_finite, overlap, resize_mask
 
 
 @given(
@@ -32,17 +32,6 @@ def test_resizing_by_nearest_repeats_and_drops_pixels():
     mask = np.array([[True, False], [False, True]])
     assert resize_mask(mask, 4, 2).tolist() == [[True, False]] * 2 + [[False, True]] * 2
     assert (resize_mask(resize_mask(mask, 6, 6), 2, 2) == mask).all()
-
-
-def test_the_hausdorff_distance_of_two_points_is_their_distance():
-    first, second = torch.zeros(2, 9, 9, dtype=torch.bool)
-    first[1, 1] = second[4, 5] = True
-    assert hausdorff_px(first, second) == pytest.approx(5.0)
-
-
-def test_an_empty_mask_has_no_hausdorff_distance():
-    empty = torch.zeros(4, 4, dtype=torch.bool)
-    assert math.isnan(hausdorff_px(empty, ~empty))
 
 
 masks = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=6).flatmap(

@@ -203,8 +203,18 @@ def test_iou_agrees_with_torchmetrics_on_the_counts(engine):
     assert scores["hausdorff_px"].is_null().all()
 
 
-def test_hausdorff_distance_comes_from_torchmetrics(engine):
-    store, _, _ = engine(suite="empty_prompt", metric=Metric(columns=["hausdorff"]))
-    distances = store.scores()["hausdorff_px"]
-    assert (distances.drop_nans() > 0).all()
-    assert distances.drop_nans().len() > 0
+def test_distances_between_contours_are_those_of_the_masks(engine):
+    """Where a mask is empty there is no distance; its figures are not left out unseen."""
+    names = ["hausdorff", "hd95", "nsd"]
+    sets = ("kvasir_polyp", "camus", "twins", "d")
+    metric = Metric(columns=names, tolerance_px=dict.fromkeys(sets, 2.0))
+    store, _, _ = engine(suite="empty_prompt", metric=metric)
+    scores = store.scores()
+    both = (pl.col("n_pred") > 0) & (pl.col("n_gt") > 0)
+    whole, lacking = scores.filter(both), scores.filter(~both)
+    assert whole.height > 0
+    assert (whole["hausdorff_px"] >= whole["hd95_px"]).all()
+    assert (whole["hausdorff_px"] > 0).all()
+    assert whole["nsd"].is_between(0, 1).all()
+    assert lacking["hausdorff_px"].is_nan().all()
+    assert scores["iou"].is_null().all()

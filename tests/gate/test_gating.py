@@ -124,6 +124,17 @@ def test_a_run_is_never_inferior_to_itself(make):
     assert only(found, "original_dice").estimate == 0
 
 
+def test_means_are_compared_and_not_sums(make):
+    """The baseline saw half as many samples of each cluster, with the same figures."""
+    run = make("run")
+    old = as_baseline(run)
+    sums = old.sums.with_columns(pl.selectors.float() / 2)
+    found = gated(run, replace(old, sums=sums, run=None))
+    compared = [c for c in found.checks if c.rule in ("original_dice", "non_inferiority")]
+    assert {c.state for c in compared} == {"holds"}
+    assert [c.estimate for c in compared] == pytest.approx([0] * 5)
+
+
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(quality=st.floats(0.3, 0.9), noise=st.floats(0, 0.1), seed=st.integers(2, 50))
 def test_no_run_is_inferior_to_itself(tmp_path_factory, write_at, behaviour, quality, noise, seed):
@@ -223,7 +234,10 @@ def test_a_baseline_without_dice_has_nothing_to_compare_with(make, behaviour):
     found = gated(make("new"), old)
     check = only(found, "original_dice")
     assert (check.state, check.result) == ("void", "warning")
-    assert check.reason == "Nothing to compare with: baseline too low in the baseline."
+    assert (
+        check.reason
+        == "Nothing to compare with: in the baseline's run, baseline too low: Dice under 0.1."
+    )
 
 
 def test_dice_that_is_lost_altogether_is_not_excused(make, behaviour):
@@ -231,7 +245,9 @@ def test_dice_that_is_lost_altogether_is_not_excused(make, behaviour):
     assert only(found, "original_dice").state == "fails"
     gone = next(c for c in found.checks if c.place.probe == "gone")
     assert (gone.state, gone.result) == ("open", "failed")
-    assert gone.reason == "Not shown: baseline too low in this run, and it was not in the baseline."
+    assert gone.reason == (
+        "Not shown: in this run, baseline too low: Dice under 0.1; in the baseline's it was not."
+    )
 
 
 # ---- files and orders

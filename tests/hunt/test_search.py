@@ -2,6 +2,7 @@
 
 import re
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from nltk import edit_distance
 
 from harness.errors import ModelError
-from harness.hunt.search import BREAK_BELOW_PERCENT, DEAF_ABOVE_AGREEMENT, is_break
+from harness.hunt import search
+from harness.hunt.search import BREAK_BELOW_PERCENT, DEAF_ABOVE_AGREEMENT, Ledger, is_break
 from harness.hunt.space import Kind
 from harness.hunt.subject import Measured
 from harness.prompts.edits import apply_edits
@@ -175,3 +177,38 @@ def test_size_is_nltks_distance_between_the_whole_texts(before, old, new, after)
     original = before + old + after
     edit = Edit(len(before), len(before) + len(old), old, new)
     assert size_of(original, [edit]) == (1, edit_distance(original, before + new + after))
+
+
+class Counted:
+    """A sample before a model that only counts its calls; the original was the first."""
+
+    def __init__(self):
+        self.calls, self.seen = 1, {}
+
+    def knows(self, text):
+        return text in self.seen
+
+    def measure(self, text):
+        if text not in self.seen:
+            self.calls += 1
+            self.seen[text] = Measured(0.8, 0.8, 1.0, 9)
+        return self.seen[text]
+
+
+def test_calls_end_with_the_budget_and_texts_that_were_tried_cost_nothing():
+    ledger = Ledger(Counted(), SimpleNamespace(kind=Kind.PRESERVED), 5)
+    tried = [ledger.measure(SimpleNamespace(text=text)) for text in ("a", "b", "a", "c", "d", "e")]
+    assert [found is None for found in tried] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("budget", "examples"), [(2, 1), (3, 1), (40, 20), (399, 199), (400, 200), (5000, 200)]
+)
+def test_hypothesis_has_half_of_the_budget_at_most(monkeypatch, budget, examples):
+    """The other half is for trying what is smaller than its break."""
+    told = []
+    monkeypatch.setattr(search, "_search", lambda *_, examples, fixed_seed: told.append(examples))
+    monkeypatch.setattr(search, "_try_all_smaller", lambda *_: search.Minimality.PROVEN)
+    space = SimpleNamespace(atoms=["an edit"], kind=Kind.PRESERVED)
+    search.hunt(Counted(), space, budget=budget, fixed_seed=0)
+    assert told == [examples]

@@ -144,6 +144,18 @@ def test_every_claimed_column_is_compared(tables, verified):
             assert len(found) == rows, name
 
 
+@pytest.mark.parametrize("by", [1e-5, -1e-5])
+def test_a_figure_that_is_off_by_a_hundred_thousandth_is_another_one(tables, verified, by):
+    claims = tables["summary.parquet"]
+    for name, kind in CLAIMS.items():
+        if kind == pl.Float64:
+            n_large = int((claims[name].fill_nan(0).abs() >= 0.5).sum())
+            large = pl.when(pl.col(name).abs() >= 0.5).then(pl.col(name) * (1 + by))
+            found = changed_claims(tables, verified, **{name: large.otherwise(pl.col(name))})
+            assert len(found) == n_large, name
+    assert claims["dice"].max() >= 0.5
+
+
 def test_rounding_is_no_other_figure(tables, verified):
     floats = [name for name, kind in CLAIMS.items() if kind == pl.Float64]
     near = {name: pl.col(name) * (1 + 1e-9) for name in floats}

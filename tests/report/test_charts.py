@@ -246,7 +246,7 @@ def test_dice_of_counts_agrees_with_the_metric():
 
 def test_words_and_groups_agree_with_plain_means(run):
     """Against the whole frames, joined and averaged the slow way."""
-    effects = word_effects(run.store, run.suite)
+    effects = word_effects(run.store, run.suite, run.summary)
     scores = run.scores.with_columns(dice=dice_expression(1.0))
     dice = {(m, c): d for m, c, d in scores.select("model_id", "case_id", "dice").iter_rows()}
     rows = run.plan.filter(pl.col("word").is_not_null()).rows(named=True)

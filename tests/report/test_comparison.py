@@ -60,13 +60,15 @@ def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():
 def test_ties_are_ranges_and_named():
     ranks = [
         {"figure": "original_dice", "model": m, "value": 0.8, "low": 0.7, "high": 0.9, "rank": 1,
-         "last_rank": 2, "tied_with": [other], "n_samples": 90, "n_clusters": 30,
-         "reason": "12 clusters, and 20 are needed" if m == "a" else None}
+         "last_rank": 2, "tied_with": [other], "n_samples": 90, "n_clusters": 30, "reason": None}
         for m, other in (("a", "b"), ("b", "a"))
     ]  # fmt: skip
+    none = {"rank": None, "last_rank": None, "tied_with": [], "model": "c"}
+    ranks.append(ranks[0] | none | {"reason": "mask empty for 60 % of originals"})
     (section,) = sections(comparison(ranks=ranks))
     assert section.rows[0] == ("1-2", "a", "b", "0.800 [0.700, 0.900]")
-    assert section.lead.endswith("Not ranked: a: 12 clusters, and 20 are needed.")
+    assert section.rows[2] == ("-", "c", "-", "0.800 [0.700, 0.900]")
+    assert section.lead.endswith("Not ranked: c: mask empty for 60 % of originals.")
 
 
 def test_coverage_says_what_was_left_out():

@@ -64,6 +64,10 @@ def test_a_fact_of_every_row_is_said_once(summary_of):
         ("n_missing", "7 cases are not scored yet"),
         ("n_undefined", "7 cases have no Dice, both masks being empty"),
         ("n_both_empty", "7 cases with an empty mask before and after"),
+        (
+            "n_truncated",
+            "7 cases whose prompt, or whose original, the model's token limit cuts",
+        ),
         ("n_cut_away", "7 edits left out: the model's token limit cuts them away"),
         ("n_same_tokens", "7 edits leave the tokens as they were: the model cannot see them"),
     ],

@@ -123,5 +123,6 @@ def _scores(ids, owner, original, cell, rng):
             "status": pl.Series(["done"]).new_from_index(0, len(ids)),
         }
     ).with_columns(
-        pl.lit(None).alias(c) for c in ("tp_named", "n_named", "error", "iou", "hausdorff_px")
+        pl.lit(None).alias(c)
+        for c in ("tp_named", "n_named", "error", "iou", "hausdorff_px", "hd95_px", "nsd")
     ).select(SCORE_SCHEMA.names()).cast(SCORE_SCHEMA)  # fmt: skip

@@ -180,7 +180,7 @@ def test_a_low_baseline_has_no_change_and_hides_none_of_the_control(run, quick_s
 
     found = away(dataclasses.replace(run, scores=weak), quick_suite())
 
-    assert found["m", "out"]["reason"] == "baseline too low"
+    assert found["m", "out"]["reason"] == "baseline too low: Dice under 0.1"
     assert math.isnan(found["m", "out"]["relative_change_percent"])
     assert found["m", "out"]["reference_dice"] < 0.1
     assert found["blind", "out"]["reason"] is None

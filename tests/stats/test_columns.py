@@ -1,9 +1,16 @@
 """Names, units and cut-offs of a summary's columns."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from harness.stats.columns import SUMMARY_SCHEMA, limit_columns, relative_columns, too_low
+from harness.stats.columns import (
+    SUMMARY_SCHEMA,
+    changed_percent,
+    limit_columns,
+    relative_columns,
+    why_too_low,
+)
 from harness.stats.limits import Intervals
 
 
@@ -15,20 +22,35 @@ def intervals(estimate, low, high):
 @pytest.mark.parametrize(
     ("estimate", "low", "expected"),
     [
-        (0.30, 0.05, True),
-        (0.30, 0.11, False),
-        (0.30, 0.10, False),
-        (0.30, np.nan, False),  # one cluster: the estimate itself decides
-        (0.05, np.nan, True),
-        (np.nan, np.nan, False),  # nothing measured: another reason is given
+        (0.49, 0.05, "baseline too low: lower limit of Dice under 0.1"),
+        (0.09, 0.05, "baseline too low: Dice under 0.1"),
+        (0.30, 0.11, ""),
+        (0.30, 0.10, ""),
+        (0.10, 0.10, ""),
+        (0.30, np.nan, ""),  # one cluster: the estimate itself decides
+        (0.05, np.nan, "baseline too low: Dice under 0.1"),
+        (0.0, 0.0, "baseline too low: Dice is 0"),
+        (np.nan, np.nan, ""),  # nothing measured: another reason is given
     ],
 )
-def test_a_baseline_is_too_low_when_its_lower_limit_is(estimate, low, expected):
-    assert bool(too_low(intervals(estimate, low, 0.5), 0, 0.10)) is expected
+def test_it_is_said_whether_the_baseline_or_its_lower_limit_is_too_low(estimate, low, expected):
+    found = intervals(estimate, low, 0.5)
+    assert why_too_low(found, 0, 0.10) == expected
+    assert why_too_low(found, slice(None), 0.10).tolist() == [expected]
 
 
 def test_a_baseline_of_nothing_is_too_low_without_a_floor():
-    assert bool(too_low(intervals(0.0, 0.0, 0.0), 0, 0.0)) is True
+    assert why_too_low(intervals(0.0, 0.0, 0.0), 0, 0.0) == "baseline too low: Dice is 0"
+
+
+def test_a_change_of_figures_without_limits_has_the_same_floor():
+    table = pl.DataFrame({"after": [0.1, 0.1, 0.0], "before": [0.2, 0.09, 0.0]})
+    for floor, expected in (
+        (0.1, [-50.0, None, None]),
+        (0.0, [-50.0, 100 * (0.1 / 0.09 - 1), None]),
+    ):
+        found = table.select(changed_percent(pl.col("after"), pl.col("before"), floor))
+        assert found.to_series().to_list() == expected
 
 
 def test_columns_carry_their_unit_and_stay_possible():

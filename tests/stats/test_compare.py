@@ -155,7 +155,7 @@ def test_schemas_and_signature_are_kept(found):
     assert dict(found.differences.schema) == DIFFERENCE_SCHEMA
     assert dict(found.ranks.schema) == RANK_SCHEMA
     assert found.signature == (
-        "dice|res:model|thr:own|empty:1|gt:>127|v:1|compare|holm|clusters:20|draws:400|floor:0.1|v:1"
+        "dice|res:model|thr:own|empty:1|gt:>127|v:1|compare|holm|clusters:20|draws:400|floor:0.1|v:2"
     )
 
 
@@ -218,17 +218,48 @@ def test_few_clusters_have_intervals_and_no_test(compared_run):
     assert few.differences["differs"].null_count() == few.differences.height
     assert set(few.differences["reason"]) == {"15 clusters, and 20 are needed"}
     assert few.differences["low"].is_finite().all()
-    assert few.ranks.select("rank", "last_rank").unique().rows() == [(1, 2)]
+    assert few.ranks.select("rank", "last_rank").unique().rows() == [(None, None)]
+    assert few.ranks["tied_with"].list.len().sum() == 0
+
+
+def test_a_baseline_too_low_is_undefined_in_a_comparison_as_in_a_run(compared_run):
+    """Fewer than 20 clusters, too: that is no reason to print what `run` leaves out."""
+    low = compared(compared_run(size=30, change=poor))
+    changes = low.differences.filter(pl.col("figure") == CHANGE)
+    assert set(changes["reason"]) == {"baseline too low: Dice under 0.1"}
+    figures = ("difference", "low", "high", "value_second", "p_value")
+    assert all(changes[name].is_nan().all() for name in figures)
+
+
+def test_the_lower_limit_alone_may_be_too_low(compared_run):
+    found = compared(compared_run(size=30, change=scattered))
+    changes = found.differences.filter(pl.col("figure") == CHANGE)
+    assert changes["difference"].is_nan().all()
+    assert set(changes["reason"]) == {"baseline too low: lower limit of Dice under 0.1"}
+    second = found.differences.filter(pl.col("figure") == ORIGINAL)["value_second"]
+    assert second.min() > 10, "its mean is not"
+
+
+def poor(found):
+    """The second model finds next to nothing."""
+    tp = pl.when(pl.col("model_id") == "blind@1").then(pl.col("tp") // 20).otherwise("tp")
+    return replace(found, scores=found.scores.with_columns(tp=tp))
+
+
+def scattered(found):
+    """The second model finds a fifth of the pictures, and nothing in the others."""
+    plan = found.plan.select("case_id", "cluster_id")
+    hit = pl.col("cluster_id").rank("dense") % 5 == 0
+    scores = found.scores.join(plan.with_columns(hit=hit), on="case_id", how="left")
+    lost = (pl.col("model_id") == "blind@1") & ~pl.col("hit")
+    scores = scores.with_columns(tp=pl.when(lost).then(0).otherwise("tp"))
+    return replace(found, scores=scores.drop("cluster_id", "hit"))
 
 
 def test_a_model_that_misses_its_targets_has_no_relative_change(compared_run):
-    def poor(found):
-        tp = pl.when(pl.col("model_id") == "blind@1").then(pl.col("tp") // 20).otherwise("tp")
-        return replace(found, scores=found.scores.with_columns(tp=tp))
-
     rows = compared(compared_run(change=poor)).differences
     changes = rows.filter(pl.col("figure") == CHANGE)
-    assert set(changes["reason"]) == {"baseline too low"}
+    assert set(changes["reason"]) == {"baseline too low: Dice under 0.1"}
     assert changes["difference"].is_nan().all()
     assert changes["value_second"].is_nan().all()
     assert changes["value_first"].is_finite().all()
@@ -247,7 +278,10 @@ def test_an_empty_model_is_not_ranked_by_steadiness(compared_run):
     steady = placed.filter(pl.col("figure") == STEADINESS)
     reasons = dict(steady.select("model", "reason").iter_rows())
     assert re.fullmatch(r"mask empty for \d+ % of originals", reasons["blind"])
-    assert steady.select("rank", "last_rank").unique().rows() == [(1, 2)]
+    placed = dict(steady.select("model", "rank").iter_rows())
+    assert placed == {"m": 1, "blind": None}
+    assert steady["model"].to_list() == ["m", "blind"], "those without a rank come last"
+    assert steady["last_rank"].to_list() == [1, None], "no rank counts what has none"
 
 
 def test_three_models_are_ranked_and_ties_share_their_ranks(compared_run):

@@ -207,7 +207,7 @@ def test_a_low_baseline_forbids_relative_figures_only(run, verdicts_of):
     relative = swap(verdicts_of(arguments=tiny.arguments))
     assert (relative.verdict, relative.reason) == (
         "inconclusive",
-        "No verdict: baseline too low.",
+        "No verdict: baseline too low: Dice under 0.1.",
     )
     points = swap(
         verdicts_of(

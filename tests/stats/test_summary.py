@@ -234,7 +234,7 @@ def test_a_low_baseline_has_no_relative_change_and_keeps_its_points(run, quick_s
 
     r = row(summarise(**tiny, suite=quick_suite()), probe="swap", attribute="size")
 
-    assert r["reason"] == "baseline too low"
+    assert r["reason"] == "baseline too low: Dice under 0.1"
     assert all(math.isnan(v) for k, v in r.items() if k.startswith("relative_change"))
     assert r["change_points"] < 0
     assert r["reference_dice_low"] < 0.10
@@ -245,7 +245,7 @@ def test_a_low_baseline_has_no_relative_change_and_keeps_its_points(run, quick_s
 def test_the_floor_is_the_suites(run, quick_suite, summary):
     strict = summarise(**run.arguments, suite=quick_suite(dice_floor=0.95))
 
-    assert row(strict, probe="empty_prompt")["reason"] == "baseline too low"
+    assert row(strict, probe="empty_prompt")["reason"] == "baseline too low: Dice under 0.95"
     assert row(summary, probe="empty_prompt")["reason"] is None
 
 

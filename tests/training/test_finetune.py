@@ -21,7 +21,7 @@ from harness.models import load_model
 from harness.training import Recipe, finetune
 from harness.training.examples import Examples, Shuffled, prompt_choices
 from harness.training.recipe import segmentation_loss, soft_dice_loss
-from harness.training.trainee import image_dice
+from harness.training.trainee import Trainee, image_dice
 
 ADAPTER = '''
 """A network small enough to learn in a second."""
@@ -258,6 +258,14 @@ def test_it_stops_after_its_minutes_and_when_nothing_improves(card, root, tmp_pa
     assert timed.figures["epochs"] == 1
     assert stuck.figures["epochs"] == 3
     assert stuck.figures["best_epoch"] == 0
+
+
+def test_the_minutes_are_minutes(card, root, tmp_path, monkeypatch):
+    """Epochs of 50 seconds: the third one ends after two minutes."""
+    spent = property(lambda trainee: 50.0 * (trainee.current_epoch + 1))
+    monkeypatch.setattr(Trainee, "elapsed_s", spent)
+    done = train(card, root, tmp_path / "out", max_minutes=2.0, max_epochs=6)
+    assert done.figures["epochs"] == 3
 
 
 def test_losses_that_are_not_finite_end_the_training(card, root, tmp_path):
