@@ -92,9 +92,7 @@ def _distributions() -> Iterator[Finding]:
         required = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
     except PackageNotFoundError:
         remedy = "Install it: `pip install .` in the checkout."
-        yield Finding(
-            "packages", "missing", f"{DISTRIBUTION} is not installed", "plugins", remedy
-        )
+        yield Finding("packages", "missing", f"{DISTRIBUTION} is not installed", "plugins", remedy)
         return
     needed = [r for r in required if r.marker is None or r.marker.evaluate({"extra": ""})]
     wrong = [told for told in map(_unfit, needed) if told]
@@ -110,7 +108,9 @@ def _distributions() -> Iterator[Finding]:
             remedy = f"`pip install '{DISTRIBUTION}[{extra}]'`."
             yield Finding(f"extra {extra}", "missing", ", ".join(absent), purpose, remedy)
         else:
-            yield Finding(f"extra {extra}", "ok", ", ".join(f"{r.name} {_has(r.name)}" for r in own))
+            yield Finding(
+                f"extra {extra}", "ok", ", ".join(f"{r.name} {_has(r.name)}" for r in own)
+            )
 
 
 def _is_for(requirement: "Requirement", extra: str) -> bool:  # noqa: F821

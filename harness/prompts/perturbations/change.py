@@ -87,7 +87,9 @@ def other_values(span: Span, context: Context) -> list[str]:
     def find() -> list[str]:
         known = context.value_sets.get(span.attribute, ())
         excludes = context.lexicon.excludes
-        return sorted({like(v, span.value) for v in known if excludes(span.attribute, v, span.value)})
+        return sorted(
+            {like(v, span.value) for v in known if excludes(span.attribute, v, span.value)}
+        )
 
     return context.remember(("other values", span.attribute, span.value), find)
 
