@@ -21,6 +21,7 @@ from harness.commands import (
     check,
     compare,
     demo,
+    doctor,
     finetune,
     gate,
     hunt,
@@ -82,6 +83,7 @@ app.command("submit")(submit.submit)
 app.command("verify")(verify.verify)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.command("ls")(listing.ls)
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:

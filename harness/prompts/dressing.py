@@ -10,8 +10,15 @@ from typing import NamedTuple
 _PHRASE = re.compile(
     r"(?P<before>(?:it is )?(?P<article>an? )?)(?P<head>.*?)(?P<after>[ -]shaped?)?", re.DOTALL
 )
-# Before a vowel's sound: "an eighty-year-old", but "a one-chamber view", "a uniform texture".
-_BARE_A = re.compile(r"\b([Aa]) (?=(?:[aei]|o(?!ne\b)|u(?!ni)))", re.ASCII)
+# How a word begins that sounds like a vowel though it is not written with one, and the other
+# way round. Numerals are spoken: 8, 11, 18, 80 to 89, 800.
+_SILENT = re.compile(r"hour|honest|honou?r|heir|x(?![aeiouy])|(?:8|(?:11|18)(?!\d))", re.IGNORECASE)
+_SPOKEN = re.compile(
+    r"one(?![a-z])|once|eu|ewe|u(?:ni(?!m|n)|rin|reth?[re]|ter|til|s[aeu]|vul|biq|kul)",
+    re.IGNORECASE,
+)
+# A capital A is an article at the beginning of a sentence only: "hepatitis A is".
+_ARTICLE = re.compile(r"(?:(?<![\w'-])a|(?:^|(?<=[.!?] ))A)n? (?=\w)")
 _ARTICLES = re.compile(r"\b(?:an?|the) ")
 
 
@@ -48,24 +55,37 @@ def undress(value: str) -> Dressed:
     return Dressed(**{name: parts.get(name, "") for name in Dressed._fields})
 
 
-def article_of(noun: str) -> str:
-    """The indefinite article of a word, by its spelling, with a blank.
+def article_of(words: str) -> str:
+    """The indefinite article before some words, by the sound they begin with, with a blank.
 
     Example:
-        >>> article_of("oval"), article_of("square")
-        ('an ', 'a ')
+        >>> article_of("oval"), article_of("square"), article_of("88-year-old")
+        ('an ', 'a ', 'an ')
     """
-    return "an " if noun[:1] in tuple("aeiou") else "a "
+    written = words[:1].lower() in tuple("aeiou")
+    return "an " if _SILENT.match(words) or (written and not _SPOKEN.match(words)) else "a "
 
 
 def with_right_articles(text: str) -> str:
-    """The text with "an" where "a" stands before a vowel's sound.
+    """The text with "an" before a vowel's sound and "a" before any other.
 
     Example:
-        >>> with_right_articles("a oval of a eighty-year-old, in a one-chamber view")
-        'an oval of an eighty-year-old, in a one-chamber view'
+        >>> with_right_articles("a oval of a 80-year-old, in an one-chamber view")
+        'an oval of an 80-year-old, in a one-chamber view'
     """
-    return _BARE_A.sub(r"\1n ", text)
+    return _ARTICLE.sub(lambda found: found.group()[0] + article_of(text[found.end() :])[1:], text)
+
+
+def article_before(text: str, place: int) -> str:
+    """The indefinite article that ends at a place of a text, with its blank; "" where none does.
+
+    Example:
+        >>> article_before("view of a male", 10)
+        'a '
+    """
+    if not text[:place].endswith(("a ", "an ", "A ", "An ")):
+        return ""
+    return next((m.group() for m in _ARTICLE.finditer(text) if m.end() == place), "")
 
 
 def without_articles(text: str) -> str:

@@ -37,6 +37,8 @@ class Opposites(Strict):
     pairs: list[tuple[str, str]] = []
     towards: dict[str, list[str]] = {}
     none: list[str] = []
+    within: dict[str, list[str]] = {}
+    aside: list[str] = []
     lists: Literal["items", "whole"] | None = None
     phrases: bool = False
 
@@ -103,6 +105,9 @@ class Entries:
     without: frozenset[str] = frozenset()
     same: Mapping[str, str] = field(default_factory=dict)
     said: Mapping[str, Said] = field(default_factory=dict)
+    within: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    aside: frozenset[str] = frozenset()
+    adjectives: frozenset[str] = frozenset()
     lists: Literal["items", "whole"] | None = None
     phrases: bool = False
 
@@ -119,11 +124,15 @@ def compile_entries(opposites: Opposites, synonyms: Synonyms) -> Entries:
         LexiconError: A value has two opposites.
     """
     draft = Entries(lists=opposites.lists, phrases=opposites.phrases)
+    groups = [group for group in synonyms.say if isinstance(group, Group)]
     return Entries(
         _opposites(opposites, draft),
         frozenset(draft.key(value) for value in opposites.none),
         _heads(synonyms),
         _said(synonyms),
+        {broad: frozenset(narrow) for broad, narrow in opposites.within.items()},
+        frozenset(opposites.aside),
+        frozenset(word for group in groups for word in group.adjective),
         opposites.lists,
         opposites.phrases,
     )

@@ -3,7 +3,8 @@
 Conventions: values are texts as they stand in prompts; capitals are kept. ``None`` or
 an empty tuple means "has none", which callers count as not applicable. The curated
 entries come from files that ship (`entries`); WordNet is asked only for single words
-without an entry. Two texts mean the same when their canonical sets are equal.
+without an entry. Two texts mean the same when their canonical sets are equal; they
+exclude each other when nothing can be both.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.errors import LexiconError, choose
 from harness.prompts.dressing import Dressed, undress, without_articles
@@ -65,14 +66,17 @@ class Lexicon:
     _canonical: dict[tuple[str, str], frozenset[str]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _excludes: dict[tuple[str, str, str], bool] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def opposite(self, attribute: str, value: str) -> str | None:
         """The semantic opposite of a value, or None.
 
         Example:
             >>> curated = load_lexicon("curated")
-            >>> curated.opposite("location", "top left, center")
-            'bottom right, center'
+            >>> curated.opposite("location", "top left, bottom left")
+            'bottom right, top right'
             >>> curated.opposite("shape", "it is a circle")
             'it is a square'
         """
@@ -80,9 +84,49 @@ class Lexicon:
         found = _curated_opposite(entries, plain)
         if found is None and self.thesaurus is not None and plain.isalpha():
             found = None if plain in entries.without else self.thesaurus.antonym(plain)
-        if found is None or self.canonical(attribute, found) == self.canonical(attribute, value):
+        if found is None or not self.excludes(attribute, found, value):
             return None
         return like(found, value)
+
+    def excludes(self, attribute: str, one: str, other: str) -> bool:
+        """Whether nothing can be both: the two share no item, and no item is a kind of another.
+
+        An item whose words are all in another's is shared ("left" and "top left"). What is
+        denied excludes what it denies and its kinds.
+
+        Example:
+            >>> curated = load_lexicon("curated")
+            >>> curated.excludes("size", "small, medium", "small")
+            False
+            >>> curated.excludes("location", "top left", "top right")
+            True
+        """
+        key = (attribute, one, other)
+        if key not in self._excludes:
+            entries = self.entries.get(attribute, NOTHING)
+            ours, theirs = self.canonical(attribute, one), self.canonical(attribute, other)
+            self._excludes[key] = all(_exclude(entries, a, b) for a in ours for b in theirs)
+        return self._excludes[key]
+
+    def implies(self, attribute: str, narrow: str, broad: str) -> bool:
+        """Whether whatever is the one is also the other: the same thing, or a kind of it.
+
+        Example:
+            >>> load_lexicon("curated").implies("class", "Edema", "Lung Opacity")
+            True
+        """
+        entries = self.entries.get(attribute, NOTHING)
+        ours, theirs = self.canonical(attribute, narrow), self.canonical(attribute, broad)
+        return all(any(_is_kind(entries, a, b) for b in theirs) for a in ours)
+
+    def is_adjective(self, attribute: str, value: str) -> bool:
+        """Whether a value may stand away from its noun: "round white polyp", no "kidney white polyp".
+
+        Words that the lexicon does not know are taken for nouns where nouns occur.
+        """
+        entries, word = self.entries.get(attribute, NOTHING), value.lower()
+        known = entries.adjectives | entries.aside
+        return not entries.phrases or word in known or word.endswith("shaped")
 
     def synonyms(self, attribute: str, value: str, *, noun: bool = False) -> tuple[str, ...]:
         """Other ways to say a value: curated ones, or else those of the thesaurus.
@@ -177,6 +221,33 @@ class Lexicon:
         if self.thesaurus is None or not item.isalpha():
             return ()
         return self.thesaurus.synonyms(item)
+
+
+def is_denial(value: str) -> bool:
+    """Whether a value says that there is none: "no polyp"."""
+    return value[:3].lower() == "no "
+
+
+def _exclude(entries: Entries, one: str, other: str) -> bool:
+    if _is_kind(entries, one, other) or _is_kind(entries, other, one):
+        return False
+    if is_denial(one) or is_denial(other):
+        denied, said = (one[3:], other) if is_denial(one) else (other[3:], one)
+        return not is_denial(said) and (denied == "finding" or _is_kind(entries, said, denied))
+    if {one, other} & entries.aside:
+        return one in _opposites_of(entries, other) or other in _opposites_of(entries, one)
+    ours, theirs = set(one.split()), set(other.split())
+    return not (ours <= theirs or theirs <= ours)
+
+
+def _opposites_of(entries: Entries, head: str) -> set[str]:
+    """Canonical opposites of a head; several words with opposites of their own may share one."""
+    words = [word for word in entries.opposites if entries.same.get(word, word) == head]
+    return {entries.same.get(entries.opposites[w], entries.opposites[w]) for w in words}
+
+
+def _is_kind(entries: Entries, narrow: str, broad: str) -> bool:
+    return narrow == broad or narrow in entries.within.get(broad, frozenset())
 
 
 def _curated_opposite(entries: Entries, value: str) -> str | None:
@@ -283,6 +354,18 @@ def load_lexicon(name: str = "curated") -> Lexicon:
     )
 
 
+def _by_head(entries: Entries) -> dict[str, Any]:
+    """What excludes what, by the canonical form of each word."""
+
+    def head(word: str) -> str:
+        return plainly(entries.same.get(word, word))
+
+    within: dict[str, frozenset[str]] = {}
+    for broad, narrow in entries.within.items():
+        within[head(broad)] = within.get(head(broad), frozenset()) | {*map(head, narrow)}
+    return {"within": within, "aside": frozenset(map(head, entries.aside))}
+
+
 @cache
 def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
     entries = read_entries()
@@ -291,6 +374,7 @@ def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
             found,
             same={plainly(word): plainly(head) for word, head in found.same.items()},
             said={corrected(word): ways for word, ways in found.said.items()},
+            **_by_head(found),
         )
         for name, found in entries.items()
     }

@@ -12,9 +12,9 @@ from itertools import permutations
 
 from harness.cards import AttributeRule, Grammar
 from harness.errors import CardError
-from harness.prompts.edits import begin_like, lowered
+from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.templates import Slot, Template, compile_template
-from harness.records import Prompt
+from harness.records import Edit, Prompt
 
 # A run of more phrases than this would have more than 24 orders.
 LONGEST_RUN = 4
@@ -35,16 +35,21 @@ class Rewriting:
 
     def apply(self, prompt: Prompt) -> str | None:
         """The whole text rewritten, or None where the phrase does not stand in it."""
+        edit = self.edit(prompt)
+        return None if edit is None else begin_like(apply_edits(prompt.text, [edit]), prompt.text)
+
+    def edit(self, prompt: Prompt, value: str | None = None) -> Edit | None:
+        """The rewriting as an edit, of another value if one is given; None as in `apply`."""
         span = prompt.span(self.attribute)
         if span is None:
             return None
-        head, tail = prompt.text[: span.start], prompt.text[span.end :]
-        if not (head.endswith(self.before) and tail.startswith(self.after)):
+        start, end = span.start - len(self.before), span.end + len(self.after)
+        old = prompt.text[max(start, 0) : end]
+        if start < 0 or old != self.before + span.value + self.after:
             return None
-        head, tail = head[: len(head) - len(self.before)], tail[len(self.after) :]
-        moved = span.start == 0 and self.instead[0]
-        value = lowered(span.value) if moved else span.value
-        return begin_like(head + value.join(self.instead) + tail, prompt.text)
+        value = span.value if value is None else value
+        written = lowered(value) if span.start == 0 and self.instead[0] else value
+        return Edit(start, end, old, written.join(self.instead))
 
 
 def compile_rewritings(

@@ -1,11 +1,13 @@
 """All samples of a split, as a perturbation may look at them.
 
 Conventions: a population is read-only; what it draws depends on its samples and on the
-seed alone. Two prompts *clash* when they say the same or belong to the same image.
+seed alone. Two prompts *clash* unless one excludes the other, or when they belong to the
+same image.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from harness.records import Prompt, Sample
 
 # How often two partners are tried to be exchanged, per prompt, after a draw is complete.
 MIXING = 10
+
+Excludes: TypeAlias = Callable[[Prompt, Prompt], bool]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Population:
         return self._by_image.get(image_id, ())
 
     def partner(
-        self, sample: Sample, prompt: Prompt, *, seed: int, meaning: Callable[[Prompt], Hashable]
+        self, sample: Sample, prompt: Prompt, *, seed: int, excludes: Excludes
     ) -> Prompt | None:
         """The prompt that another image's sample lends to this one.
 
@@ -50,27 +54,26 @@ class Population:
             sample: The borrower.
             prompt: Its own prompt; prompts of a list borrow from the same place of others.
             seed: Which derangement.
-            meaning: What a prompt says; partners with the same meaning clash.
+            excludes: Whether nothing can be what two prompts say.
         """
         key = (prompt.index, seed)
         if key not in self._drawn:
-            self._drawn[key] = self._draw(prompt.index, seed, meaning)
+            self._drawn[key] = self._draw(prompt.index, seed, excludes)
         return self._drawn[key].get(sample.sample_id)
 
-    def _draw(
-        self, index: int, seed: int, meaning: Callable[[Prompt], Hashable]
-    ) -> Mapping[str, Prompt]:
+    def _draw(self, index: int, seed: int, excludes: Excludes) -> Mapping[str, Prompt]:
         named = [
             (sample, prompt)
             for sample in self.samples
             for prompt in sample.prompts.get(self.prompt_type, ())
             if prompt.index == index
         ]
-        partners = derange(
-            [meaning(prompt) for _, prompt in named],
-            [sample.image_id for sample, _ in named],
-            np.random.default_rng(seed),
-        )
+
+        def clash(a: int, b: int) -> bool:
+            same_image = named[a][0].image_id == named[b][0].image_id
+            return same_image or not excludes(named[a][1], named[b][1])
+
+        partners = derange(len(named), clash, np.random.default_rng(seed))
         return {
             sample.sample_id: named[partner][1]
             for (sample, _), partner in zip(named, partners, strict=True)
@@ -79,27 +82,24 @@ class Population:
 
 
 def derange(
-    meanings: Sequence[Hashable], images: Sequence[str], rng: np.random.Generator
+    n: int, clash: Callable[[int, int], bool], rng: np.random.Generator
 ) -> list[int | None]:
-    """A permutation in which nobody's partner says the same or has the same image.
+    """A permutation in which nobody clashes with their partner.
 
     A uniform permutation is repaired by exchanges and then mixed by random exchanges
     that keep it a derangement; of that chain the uniform distribution is stationary.
     Where every prompt clashes with fewer than half of the others, repair always succeeds.
 
     Args:
-        meanings: One per prompt.
-        images: One per prompt.
+        n: How many there are.
+        clash: Whether two of them clash, given by their numbers; symmetrical, and everybody
+            clashes with themselves.
         rng: Source of chance.
 
     Returns:
         The partner of each; None for those who are left with one who clashes.
     """
-    n = len(meanings)
     partners = [int(p) for p in rng.permutation(n)]
-
-    def clash(a: int, b: int) -> bool:
-        return meanings[a] == meanings[b] or images[a] == images[b]
 
     def exchange(a: int, b: int) -> bool:
         if clash(a, partners[b]) or clash(b, partners[a]):

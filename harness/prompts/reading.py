@@ -11,7 +11,7 @@ limited; the patterns hold at most two free slots and cannot explode.
 """
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.prompts.grammar import PromptGrammar
@@ -26,6 +26,8 @@ _PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 _MARKS = str.maketrans("", "", "\"'“”‘’")
 _BLANK_BEFORE_MARK = re.compile(r"\s+([,;.!?])")
 _ARTICLES = frozenset(("a", "an", "the"))
+# "polyps, each of which is a bump, located in ...": the plural of "which is".
+_EACH = re.compile(r", each of which (.*?)(?:,(?= located in )|$)", re.DOTALL)
 _END = r"[\s.!?]*"
 _ANY_WORD = r"[\w-]+"
 # Ways to say the values of one slot; more of them are read as any word.
@@ -50,9 +52,14 @@ class Reader:
         """What an original says."""
         return {s.attribute: self.lexicon.canonical(s.attribute, s.value) for s in prompt.spans}
 
-    def key(self, prompt: Prompt) -> Hashable:
-        """Equal for originals that say the same, whatever their words."""
-        return frozenset(self.meaning(prompt).items())
+    def exclude(self, one: Prompt, other: Prompt) -> bool:
+        """Whether nothing can be what both originals say: some attribute's values exclude it."""
+        theirs = other.values
+        return any(
+            self.lexicon.excludes(span.attribute, span.value, theirs[span.attribute])
+            for span in one.spans
+            if span.attribute in theirs
+        )
 
     def readings(
         self, text: str, prompt: Prompt, *, likely: Template | None = None
@@ -158,6 +165,8 @@ def _comparable(text: str) -> str:
     """Lower case, without quotes, articles and blanks that carry no meaning."""
     words = corrected(" ".join(text.translate(_MARKS).lower().split())).split()
     plain = " ".join([word for word in words if word not in _ARTICLES])
+    if ", each of which " in plain:
+        plain = _EACH.sub(r" which \1", plain)
     return _BLANK_BEFORE_MARK.sub(r"\1", plain) if _has_loose_mark(plain) else plain
 
 

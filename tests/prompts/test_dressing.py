@@ -58,6 +58,13 @@ def test_another_head_takes_the_article_it_needs(value, head, expected):
     ("text", "expected"),
     [
         ("a oval polyp", "an oval polyp"),
+        ("an circle and an one-chamber view", "a circle and a one-chamber view"),
+        ("of a 88-year-old, a 8-year-old", "of an 88-year-old, an 8-year-old"),
+        ("a 18-year-old, a 11-year-old", "an 18-year-old, an 11-year-old"),
+        ("an 80 and a 180, an 110", "an 80 and a 180, a 110"),
+        ("a hour, a x-ray, an uterine spot", "an hour, an x-ray, a uterine spot"),
+        ("a ulcer, a uninteresting spot", "an ulcer, an uninteresting spot"),
+        ("hepatitis A infection. A apple", "hepatitis A infection. An apple"),
         ("of a eighty-four-year-old male", "of an eighty-four-year-old male"),
         ("A upright bump", "An upright bump"),
         ("a one-chamber view", "a one-chamber view"),

@@ -7,21 +7,27 @@ one `NotApplicable`, never nothing. What it does to the meaning is declared, and
 how far it looks (`Scope`) and what can be read from its variants (`Form`).
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 from harness.errors import PromptError
+from harness.prompts.coherence import contradiction
 from harness.prompts.context import Context, Form, Scope
+from harness.prompts.dressing import article_before, article_of
 from harness.prompts.edits import apply_edits
+from harness.prompts.entries import SEPARATOR
 from harness.prompts.word_diff import word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 # After so many draws that say nothing new, there is nothing new.
 VAIN_DRAWS = 20
+
+_VERB = re.compile(r" (?:are|is)(?= present)")
 
 Outcome: TypeAlias = Variant | NotApplicable
 Item = TypeVar("Item")
@@ -254,14 +260,23 @@ def edited(prompt: Prompt, edits: Sequence[Edit], *, attribute: str | None = Non
 
 def replaced(prompt: Prompt, span: Span, new: str, *, word: str | None = None) -> Variant:
     """The variant in which one attribute's whole value is another text."""
-    text = prompt.text[: span.start] + new + prompt.text[span.end :]
-    edits = (Edit(span.start, span.end, span.value, new, span.attribute),)
-    return Variant(text, edits, prompt.prompt_type, span.attribute, word)
+    made = edited(prompt, value_edits(prompt, span, new), attribute=span.attribute)
+    return replace(made, word=word) if word is not None else made
+
+
+def value_edits(prompt: Prompt, span: Span, new: str) -> list[Edit]:
+    """The edits that put another value in a span's place, with the article it needs before it."""
+    edits = [Edit(span.start, span.end, span.value, new, span.attribute)]
+    old = article_before(prompt.text, span.start)
+    right = old[:1] + article_of(new)[1:] if old else old
+    if right != old:
+        edits.append(Edit(span.start - len(old), span.start - 1, old[:-1], right[:-1]))
+    return edits
 
 
 def with_class(prompt: Prompt, span: Span, noun: str) -> Variant:
     """The variant with another class word, by a rule that is not asked about an attribute."""
-    return edited(prompt, [Edit(span.start, span.end, span.value, noun, span.attribute)])
+    return edited(prompt, value_edits(prompt, span, noun))
 
 
 def rewritten(prompt: Prompt, text: str, *, attribute: str | None = None) -> Variant:
@@ -278,11 +293,28 @@ def whole(prompt: Prompt, text: str) -> Variant:
 def still_fits(variant: Variant, prompt: Prompt, context: Context) -> bool:
     """Whether the changed text parses, with the same other attributes as before."""
     parsed = context.grammar.recognise(variant.text, prompt_type=prompt.prompt_type)
-    if parsed is None:
-        return False
-    expected = prompt.values
-    expected |= {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
-    return parsed.values == expected
+    return parsed is not None and parsed.values == said_after(variant, prompt)
+
+
+def said_after(variant: Variant, prompt: Prompt) -> dict[str, str]:
+    """The values of a prompt after the edits of a variant."""
+    return prompt.values | {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
+
+
+def agreeing_verb(prompt: Prompt, span: Span, value: str, context: Context) -> list[Edit]:
+    """The edit that makes the verb after a list of findings agree with its new value, if any."""
+    verb = _VERB.match(prompt.text, span.end)
+    several = SEPARATOR in value or value.lower() in context.lexicon.forms.plural
+    right = " are" if several else " is"
+    if verb is None or verb.group() == right:
+        return []
+    return [Edit(verb.start(), verb.end(), verb.group(), right)]
+
+
+def contradicts_itself(variant: Variant, prompt: Prompt, context: Context) -> str | None:
+    """What an edit brings into contradiction with the rest of its prompt; None where nothing."""
+    now = contradiction(said_after(variant, prompt), context.lexicon)
+    return None if now == contradiction(prompt.values, context.lexicon) else now
 
 
 def named(prompt: Prompt, attribute: str | None) -> Span:
@@ -304,8 +336,3 @@ def named(prompt: Prompt, attribute: str | None) -> Span:
 def unnamed(attribute: str | None) -> NotApplicable:
     """The reason given where a prompt does not hold the attribute at all."""
     return NotApplicable(f"the prompt names no {attribute}", attribute)
-
-
-def is_denial(value: str) -> bool:
-    """Whether a class value says that there is none: "no polyp"."""
-    return value[:3].lower() == "no "

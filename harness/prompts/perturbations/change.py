@@ -10,19 +10,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from harness.prompts.context import Context, Form, Scope
-from harness.prompts.lexicon import like
+from harness.prompts.lexicon import is_denial, like
 from harness.prompts.perturbations.base import (
     VAIN_DRAWS,
     Lottery,
     Outcome,
     Rule,
+    contradicts_itself,
     drawn,
     edited,
-    is_denial,
     named,
     replaced,
     rewritten,
     still_fits,
+    value_edits,
     with_class,
 )
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
@@ -37,7 +38,10 @@ def _opposite(prompt: Prompt, attribute: str | None, context: Context) -> Iterab
         )
         return
     variant = with_value(prompt, span, opposite, context)
-    if still_fits(variant, prompt, context):
+    contradicted = contradicts_itself(variant, prompt, context)
+    if contradicted is not None:
+        yield NotApplicable(contradicted, attribute)
+    elif still_fits(variant, prompt, context):
         yield variant
     else:
         yield NotApplicable(
@@ -56,13 +60,15 @@ def _swap(
 ) -> Iterable[Outcome]:
     """Whole values are swapped, lists included, as the paper's preprint shows.
 
-    A value that means the same in other words (``circle``, ``a circle``) is never drawn.
+    A value that the old one does not exclude is never drawn: one that means the same in other
+    words (``circle``, ``a circle``), holds it (``small, medium``) or is a kind of it.
     """
     span = named(prompt, attribute)
 
     def make(value: str) -> Variant | None:
         variant = with_value(prompt, span, value, context)
-        return variant if still_fits(variant, prompt, context) else None
+        sound = contradicts_itself(variant, prompt, context) is None
+        return variant if sound and still_fits(variant, prompt, context) else None
 
     return drawn(
         other_values(span, context),
@@ -70,19 +76,20 @@ def _swap(
         rng=rng,
         repeats=repeats,
         otherwise=NotApplicable(
-            f"no value but {span.value!r} occurs in the dataset and fits the prompt", attribute
+            f"no value of the dataset excludes {span.value!r} and fits the prompt", attribute
         ),
     )
 
 
 def other_values(span: Span, context: Context) -> list[str]:
-    """The dataset's values of an attribute that mean something else, in alphabetical order."""
+    """The dataset's values of an attribute that exclude the own one, in alphabetical order."""
 
     def find() -> list[str]:
-        mean = context.lexicon.canonical
-        own = mean(span.attribute, span.value)
         known = context.value_sets.get(span.attribute, ())
-        return sorted({like(v, span.value) for v in known if mean(span.attribute, v) != own})
+        excludes = context.lexicon.excludes
+        return sorted(
+            {like(v, span.value) for v in known if excludes(span.attribute, v, span.value)}
+        )
 
     return context.remember(("other values", span.attribute, span.value), find)
 
@@ -97,10 +104,7 @@ def with_value(prompt: Prompt, span: Span, new: str, context: Context) -> Varian
     right = (lexicon.singular if one else lexicon.plural)(noun.value)
     if right is None or right not in context.grammar.card.attributes["class"].values:
         return replaced(prompt, span, new)
-    edits = (
-        Edit(span.start, span.end, span.value, new, span.attribute),
-        Edit(noun.start, noun.end, noun.value, right, noun.attribute),
-    )
+    edits = [*value_edits(prompt, span, new), *value_edits(prompt, noun, right)]
     return edited(prompt, edits, attribute=span.attribute)
 
 
@@ -117,7 +121,7 @@ def _borrowed(
         if len(seen) > repeats or context.sample is None:
             break
         partner = context.population.partner(
-            context.sample, prompt, seed=seed, meaning=context.reader.key
+            context.sample, prompt, seed=seed, excludes=context.reader.exclude
         )
         if partner is not None and partner.text not in seen:
             seen.add(partner.text)

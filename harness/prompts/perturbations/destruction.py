@@ -22,6 +22,7 @@ from harness.prompts.perturbations.base import (
     edited,
     named,
     replaced,
+    value_edits,
     whole,
 )
 from harness.prompts.tokens import chunk_places
@@ -46,14 +47,11 @@ def _words_everywhere(prompt: Prompt, attribute: str | None, context: Context) -
         return
     for first, word in enumerate(words):
         edits = [
-            Edit(
-                span.start,
-                span.end,
-                span.value,
-                like(words[(first + place) % len(words)], span.value),
-                span.attribute,
-            )
+            edit
             for place, span in enumerate(prompt.spans)
+            for edit in value_edits(
+                prompt, span, like(words[(first + place) % len(words)], span.value)
+            )
         ]
         made = edited(prompt, [edit for edit in edits if edit.old != edit.new])
         yield Variant(made.text, made.edits, prompt.prompt_type, word=word)

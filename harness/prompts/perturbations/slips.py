@@ -18,12 +18,18 @@ from harness.prompts.dressing import undress, with_right_articles
 from harness.prompts.edits import begin_like
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import like
-from harness.prompts.perturbations.base import Lottery, Outcome, Rule, drawn, edited, rewritten
+from harness.prompts.perturbations.base import (
+    Lottery,
+    Outcome,
+    Rule,
+    agreeing_verb,
+    drawn,
+    edited,
+    rewritten,
+)
 from harness.prompts.tokens import word_places
 from harness.prompts.typos import keeps_distance, typos_of
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
-
-_LIST_OF_FINDINGS = re.compile(r" are(?= present)")
 
 
 def _typos(
@@ -128,22 +134,32 @@ def _repairs(prompt: Prompt, attribute: str | None, context: Context) -> Iterabl
 
 def _slips(prompt: Prompt, context: Context) -> Iterator[Edit]:
     """Slips at the values: their number, their articles, the verb after them."""
-    lexicon, number = context.lexicon, prompt.span("number")
-    one = lexicon.canonical("number", "one")
-    several = number is not None and lexicon.canonical("number", number.value) != one
+    yield from _miscounted(prompt, context)
     for span in prompt.spans:
-        before, after = prompt.text[: span.start], prompt.text[span.end :]
-        plural = lexicon.plural(span.value) if span.attribute == "class" and several else None
-        if plural is not None:
-            yield Edit(span.start, span.end, span.value, plural)
-        if span.attribute == "location" and before.endswith(" in "):
+        if span.attribute == "location" and prompt.text[: span.start].endswith(" in "):
             yield Edit(span.start, span.start, "", "the ")
-        if span.attribute == "shape" and undress(span.value).before and after.startswith(" "):
-            plain = lexicon.plain(span.attribute, span.value)
+        if span.attribute == "shape" and undress(span.value).before:
+            plain = context.lexicon.plain(span.attribute, span.value)
             yield Edit(span.start, span.end, span.value, plain)
-        verb = _LIST_OF_FINDINGS.match(prompt.text, span.end)
-        if verb and not (SEPARATOR in span.value or span.value.lower() in lexicon.forms.plural):
-            yield Edit(verb.start(), verb.end(), verb.group(), " is")
+        yield from agreeing_verb(prompt, span, span.value, context)
+
+
+def _miscounted(prompt: Prompt, context: Context) -> Iterator[Edit]:
+    """The noun that disagrees with its number, and what is said of each of several."""
+    noun, number = prompt.span("class"), prompt.span("number")
+    if noun is None or number is None:
+        return
+    one = context.lexicon.canonical("number", "one")
+    several = context.lexicon.canonical("number", number.value) != one
+    right = (context.lexicon.plural if several else context.lexicon.singular)(noun.value)
+    if right is None:
+        return
+    yield Edit(noun.start, noun.end, noun.value, right)
+    said = prompt.span("description")
+    if several and said is not None and prompt.text[: said.start].endswith(" which is "):
+        yield Edit(said.start - len(" which is "), said.start, " which is ", ", each of which is ")
+        if prompt.text[said.end :].startswith(" located in "):
+            yield Edit(said.end, said.end, "", ",")
 
 
 TYPO = Lottery(

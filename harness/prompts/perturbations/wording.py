@@ -11,7 +11,7 @@ from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
 from harness.prompts.phrases import write_as
-from harness.prompts.templates import Template
+from harness.prompts.templates import Slot, Template
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
@@ -61,15 +61,19 @@ def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Ite
 def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
     """Movable phrases in every other order, and lists of values the other way round.
 
-    A dressed value ("it is round") stays in its place, as odd as it stands there.
+    A dressed value ("it is round") stays in its place, as odd as it stands there. A noun
+    ("kidney") stays before the noun it belongs to.
     """
     plain = context.lexicon.plain
     said: list[tuple[str, Template | None]] = []
     if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
+        own = context.grammar.templates[prompt.prompt_type][prompt.template]
+        fixed = _followers(own, prompt, context)
         said += [
             (text, template)
             for template in context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
-            if (text := write_as(template, prompt, prompt.values)) is not None
+            if _followers(template, prompt, context) == fixed
+            and (text := write_as(template, prompt, prompt.values)) is not None
         ]
     for span in prompt.spans:
         if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
@@ -79,6 +83,17 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
     yield from found
     if not found:
         yield NotApplicable("nothing in the prompt may change its place")
+
+
+def _followers(template: Template, prompt: Prompt, context: Context) -> dict[str, str]:
+    """Per bare noun that stands before another word, the attribute of that word."""
+    values, pieces = prompt.values, template.pieces
+    return {
+        slot.attribute: following.attribute
+        for slot, between, following in zip(pieces, pieces[1:], pieces[2:], strict=False)
+        if isinstance(slot, Slot) and isinstance(following, Slot) and between == " "
+        if not context.lexicon.is_adjective(slot.attribute, values[slot.attribute])
+    }
 
 
 def _the_same(

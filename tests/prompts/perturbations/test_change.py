@@ -83,6 +83,18 @@ def test_antonyms(texts, dataset, text, attribute, expected):
             "pathology",
             "no opposite of 'Edema, Fracture' in the curated lexicon",
         ),
+        (
+            "kvasir_polyp",
+            "two small white round polyp, located in top left, top of the image",
+            "number",
+            "'one' contradicts the 2 places of 'top left, top'",
+        ),
+        (
+            "kvasir_polyp",
+            "two small white round polyp, located in top left, center of the image",
+            "location",
+            "no opposite of 'top left, center' in the curated lexicon",
+        ),
     ],
 )
 def test_values_without_an_antonym_are_counted(texts, dataset, text, attribute, reason):
@@ -123,13 +135,118 @@ def photo(text="one small white round polyp, located in center of the image"):
 
 
 def test_swaps_take_whole_values_of_the_value_set(contexts, made):
-    sets = {"size": ("large", "small", "small, medium", "tiny")}
+    sets = {"size": ("large", "large, medium", "medium", "small")}
 
     found = made(
         "swap_value", photo(), contexts("kvasir_polyp", value_sets=sets), "size", repeats=9
     )
 
-    assert {variant.edits[0].new for variant in found} == {"large", "small, medium", "tiny"}
+    assert {variant.edits[0].new for variant in found} == {"large", "large, medium", "medium"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text", "values", "left"),
+    [
+        ("size", "one small white round polyp", ["small, medium", "tiny", "large"], ["large"]),
+        ("size", "two small, medium white round polyp", ["small", "medium", "large"], ["large"]),
+        ("color", "small pink round polyp", ["pink", "light pink", "peach", "red"], ["red"]),
+        ("color", "small white round polyp", ["bright", "cream", "black"], ["black"]),
+        ("number", "two small white round polyp", ["many", "several", "2", "three"], ["three"]),
+        ("number", "one small white round polyp", ["single", "1", "two", "many"], ["many", "two"]),
+        ("shape", "white round polyp", ["smooth", "a large, round bump", "square"], ["square"]),
+    ],
+)
+def test_a_swapped_value_excludes_the_old_one(contexts, made, attribute, text, values, left):
+    """Neither holds the other, nor is a kind of it, nor says something beside it."""
+    context = contexts("kvasir_polyp", value_sets={attribute: tuple(values)})
+
+    found = made("swap_value", photo(text), context, attribute, repeats=9)
+
+    assert sorted(v.edits[0].new for v in found) == left
+
+
+@pytest.mark.parametrize(
+    ("place", "left"),
+    [
+        ("left", ["right", "top", "top right"]),
+        ("top left", ["right", "top right"]),
+        ("top right", ["left", "top left"]),
+    ],
+)
+def test_a_swapped_place_does_not_hold_the_old_one(contexts, made, place, left):
+    sets = {"location": ("left", "top", "top left", "top right", "right", "top right, right")}
+    context = contexts("kvasir_polyp", value_sets=sets)
+    prompt = photo(f"one small white round polyp, located in {place} of the image")
+
+    found = made("swap_value", prompt, context, "location", repeats=9)
+
+    assert sorted(v.edits[0].new for v in found) == left
+
+
+def test_lists_of_places_agree_with_the_number(contexts, made):
+    """A list names one place per lesion; one place may hold several."""
+    sets = {"location": ("top, top", "top, top, left", "center"), "number": ("two", "three", "one")}
+    context = contexts("kvasir_polyp", value_sets=sets)
+    two = photo("two small white round polyp, located in right, right of the image")
+
+    places = made("swap_value", two, context, "location", repeats=9)
+    numbers = made("swap_value", two, context, "number", repeats=9)
+
+    assert sorted(v.edits[0].new for v in places) == ["center", "top, top"]
+    assert numbers == [
+        NotApplicable("no value of the dataset excludes 'two' and fits the prompt", "number")
+    ]
+
+
+def test_a_swapped_list_of_findings_shares_none_with_the_old_one(contexts, made):
+    sets = {"pathology": ("Edema", "Fracture", "Lung Opacity, Fracture", "No Finding")}
+    context = contexts("chexlocalize", "p6", value_sets=sets)
+    text = "Edema in a Chest Xray. Edema, Pneumonia are present. "
+    prompt = context.grammar.parse(text, prompt_type="p6")
+
+    (found,) = made("swap_value", prompt, context, "pathology", repeats=9)
+
+    assert found.edits[0].new == "Fracture"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "article"),
+    [
+        ("a seventy", "eighty-one", "an"),
+        ("a eighty-four", "seventy", "a"),
+        ("a six", "eight", "an"),
+    ],
+)
+def test_the_article_follows_the_new_age(contexts, made, old, new, article):
+    context = contexts("camus", "p5", value_sets={"age": (new,)})
+    prompt = context.grammar.parse(f"{CAMUS}{old[2:]}-year-old male.", prompt_type="p5")
+
+    (found,) = made("swap_value", prompt, context, "age")
+
+    assert found.text == f"{CAMUS[:-2]}{article} {new}-year-old male."
+
+
+def test_another_image_lends_only_what_excludes_the_own_prompt(contexts, made):
+    """Not the place that holds the own one."""
+    context = contexts("kvasir_polyp")
+    own, near = (
+        replace(
+            context.sample,
+            sample_id=name,
+            image_id=name,
+            prompts={
+                "p6": (photo(f"one small white round polyp, located in {place} of the image"),)
+            },
+        )
+        for name, place in (("own", "left"), ("near", "top left"))
+    )
+    people = replace(context.population, samples=[own, near], _drawn={}, _by_image={})
+
+    found = made(
+        "other_sample", own.prompts["p6"][0], replace(context, sample=own, population=people)
+    )
+
+    assert found == [NotApplicable("too few prompts of other images say something else")]
 
 
 def test_swaps_never_say_the_same_in_other_words(contexts, made):
@@ -147,7 +264,7 @@ def test_the_descriptions_of_a_class_are_no_swap(texts):
     text = "polyp which is a projecting growth of tissue"
 
     assert texts("swap_value", "kvasir_polyp", text, "description", value_sets=sets) == [
-        "no value but 'a projecting growth of tissue' occurs in the dataset and fits the prompt"
+        "no value of the dataset excludes 'a projecting growth of tissue' and fits the prompt"
     ]
 
 
@@ -157,7 +274,7 @@ def test_swaps_that_no_longer_parse_are_left_out(texts):
     text = "One benign tumor in the breast ultrasound image."
 
     assert texts("swap_value", "busi", text, "class", value_sets=sets) == [
-        "no value but 'tumor' occurs in the dataset and fits the prompt"
+        "no value of the dataset excludes 'tumor' and fits the prompt"
     ]
 
 

@@ -105,8 +105,32 @@ def test_what_does_not_exclude_is_no_contradiction(texts, attribute, text, reaso
         (
             "chexlocalize",
             "pathology",
+            f"{CHEST} Edema, Lung Opacity, Fracture are present.",
+            f"{CHEST} Fracture is not present.",
+        ),
+        (
+            "chexlocalize",
+            "pathology",
+            f"{CHEST} Edema, Fracture, Support Devices are present.",
+            f"{CHEST} Fracture, Support Devices are not present.",
+        ),
+        (
+            "chexlocalize",
+            "class",
             f"{CHEST} Edema, Fracture are present.",
-            f"{CHEST} Edema, Fracture are not present.",
+            f"{CHEST.replace('Edema', 'No edema')} Fracture is present.",
+        ),
+        (
+            "chexlocalize",
+            "class",
+            f"{CHEST} Edema are present.",
+            CHEST.replace("Edema", "No edema"),
+        ),
+        (
+            "chexlocalize",
+            "class",
+            "Airspace Opacity in a Chest Xray. Lung Opacity, Edema, Support Devices are present. ",
+            "No Airspace Opacity in a Chest Xray. Support Devices are present. ",
         ),
     ],
 )
@@ -124,6 +148,30 @@ def test_denials(texts, dataset, attribute, text, expected):
 )
 def test_what_cannot_be_denied_is_counted(texts, attribute, text, reason):
     assert texts("negation", "kvasir_polyp", text, attribute) == [reason]
+
+
+def test_findings_that_the_class_implies_are_not_denied(texts):
+    text = f"{CHEST} Lung Opacity, Edema are present."
+
+    assert texts("negation", "chexlocalize", text, "pathology") == [
+        "denying 'Lung Opacity, Edema' would deny the class"
+    ]
+
+
+def test_a_kind_of_what_the_image_shows_is_not_absent(contexts, made):
+    """Of a melanoma, a tumor is no thing that is not there."""
+    context = contexts("phantom_crowd")
+    prompt = context.grammar.parse("small black oval melanoma", prompt_type="p4")
+    sample = replace(context.sample, prompts={"p4": (prompt,)})
+    known = replace(
+        context,
+        sample=sample,
+        population=Population([sample], "p4", complete=True),
+        value_sets={"class": ("melanoma", "polyp", "tumor")},
+        _memory={},
+    )
+
+    assert [v.edits[0].new for v in made("absent", prompt, known, repeats=9)] == ["polyp"]
 
 
 def test_the_mask_of_what_is_absent_is_empty():

@@ -127,6 +127,27 @@ def test_spellings(texts, dataset, text, expected):
         ),
         ("kvasir_polyp", "it is a round shape polyp", "round polyp"),
         (
+            "kvasir_polyp",
+            "two small white round polyp which is a growth of tissue",
+            "two small white round polyps, each of which is a growth of tissue",
+        ),
+        (
+            "kvasir_polyp",
+            "two small white round polyp which is a growth located in top, left of the image",
+            "two small white round polyps, each of which is a growth, located in the top, left of "
+            "the image",
+        ),
+        (
+            "busi",
+            "One medium a shadow-shaped benign tumor at the top in the breast ultrasound image.",
+            "One medium shadow-shaped benign tumor at the top in the breast ultrasound image.",
+        ),
+        (
+            "busi",
+            "One benign tumors in the breast ultrasound image.",
+            "One benign tumor in the breast ultrasound image.",
+        ),
+        (
             "dfu",
             "three small pink square foot ulcer",
             "three small pink square foot ulcers",

@@ -139,6 +139,25 @@ def test_adjectives_take_every_other_order(texts):
         assert text.endswith("polyp, located in top of the image")
 
 
+@pytest.mark.parametrize("shape", ["kidney", "circle", "hot dog"])
+def test_a_noun_stays_before_the_noun_it_belongs_to(texts, shape):
+    text = f"one medium orange {shape} polyp, located in top of the image"
+
+    assert texts("reorder_attributes", "kvasir_polyp", text) == [
+        f"one orange medium {shape} polyp, located in top of the image"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("age", "digits"),
+    [("eighty-eight", "an 88"), ("eighteen", "an 18"), ("eleven", "an 11"), ("seventy", "a 70")],
+)
+def test_the_article_before_digits_is_that_of_the_spoken_number(texts, age, digits):
+    text = f"{CAMUS[:-5]}{age}-year-old male."
+
+    assert f"{CAMUS[:-7]}{digits}-year-old male." in texts("synonym", "camus", text, "age")
+
+
 def test_phrases_of_a_sentence_change_places(texts):
     found = texts("reorder_attributes", "camus", CAMUS)
 
