@@ -63,10 +63,13 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
+    from harness.data.readings import mask_lines
     from harness.report.markdown import markdown
 
+    masks = mask_lines(run.manifest.get("masks", []))
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(run.assessment, title=run.title), encoding="utf-8")
+    path.write_text(markdown(run.assessment, title=run.title, masks=masks), encoding="utf-8")
     return [path]
 
 

@@ -83,6 +83,7 @@ def finish(
     quiet: bool = False,
 ) -> float:
     """Summarise a run, write and print the result; returns the share of failed cases."""
+    from harness.data.readings import mask_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
     from harness.writing import writing
@@ -99,7 +100,9 @@ def finish(
         texts=store.texts(),
     )
     with writing(folder):
-        paths = write_assessment(found, folder, title=suite.title)
+        paths = write_assessment(
+            found, folder, title=suite.title, masks=mask_lines(manifest.get("masks", []))
+        )
     failed = _count(store, scores)
     if as_json:
         typer.echo((folder / "summary.json").read_text(encoding="utf-8"))
@@ -110,6 +113,7 @@ def finish(
 
 def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
     """What the statistics must know of each model of a run."""
+    from harness.data.readings import rules_of
     from harness.stats.facts import ModelFacts
 
     return [
@@ -119,6 +123,7 @@ def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
             trained_on=tuple(entry["trained_on"]),
             control=entry["control"],
             threshold=entry["threshold"],
+            foreground=rules_of(manifest),
         )
         for entry in manifest.get("models", [])
     ]

@@ -8,6 +8,7 @@ give equal files on machines whose sums round differently.
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ _DIGITS = 10
 
 
 def write_assessment(
-    found: Assessment, folder: Path, *, title: str = "Audit of prompts"
+    found: Assessment,
+    folder: Path,
+    *,
+    title: str = "Audit of prompts",
+    masks: Iterable[str] = (),
 ) -> list[Path]:
     """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, each all or nothing.
 
@@ -32,6 +37,7 @@ def write_assessment(
         found: What is said of a run.
         folder: The run directory; it exists.
         title: Heading of the Markdown file.
+        masks: Sentences on how true masks were read, for the Markdown file.
 
     Returns:
         The four paths.
@@ -41,7 +47,7 @@ def write_assessment(
     partial = [path.with_name(f".{path.name}.partial") for path in paths]
     partial[0].write_bytes(parquet_bytes(found.summary))
     partial[1].write_text(summary_json(found.summary), encoding="utf-8")
-    partial[2].write_text(markdown(found, title=title), encoding="utf-8")
+    partial[2].write_text(markdown(found, title=title, masks=masks), encoding="utf-8")
     partial[3].write_text(verdicts_json(found), encoding="utf-8")
     for source, target in zip(partial, paths, strict=True):
         os.replace(source, target)
