@@ -124,15 +124,14 @@ class MaskRule(Strict):
     @model_validator(mode="after")
     def _one_rule(self) -> "MaskRule":
         rules = [self.foreground is not None, self.above is not None, bool(self.values)]
-        if sum(rules) > 1 or (self.foreground == "alpha" and self.channel):
-            raise ValueError("give one of 'foreground', 'above' and 'values'")
-        if not any(rules) and self.channel is None:
-            raise ValueError("give 'foreground', 'above', 'values' or 'channel'")
+        is_twice = sum(rules) > 1 or (self.foreground == "alpha" and self.channel)
+        if is_twice or not (any(rules) or self.channel):
+            raise ValueError("give one of 'foreground', 'above' and 'values', or 'channel'")
         return self
 
 
 class Percentiles(Strict):
-    """A range of intensities between two percentiles of each picture."""
+    """Intensities between two percentiles of each picture."""
 
     percentiles: tuple[float, float]
 
@@ -159,9 +158,7 @@ class DatasetCard(Strict):
     splits: list[str]
     prompt_type: PromptType
     layout: Layout = Layout()
-    masks: MaskRule | None = Field(
-        default=None, description="What of a mask is foreground; else what each file holds decides."
-    )
+    masks: MaskRule | None = Field(default=None, description="What of a mask is foreground.")
     intensity: Literal["full", "minmax"] | tuple[float, float] | Percentiles | None = Field(
         default=None, description="How pictures of more than 8 bits become 8; others stay."
     )

@@ -181,7 +181,7 @@ def _soft(grey: _Grey, why: str) -> Foreground:
     margin = (0.2 if is_lossy else 0.1) * top
     if not is_wide or _has_block(values, margin, top, 7 if is_lossy else 5):
         raise refusal(_named(distinct), why)
-    if not is_lossy and _has_level(values, top):
+    if not is_lossy and (_has_level(values, top) or _is_mostly_between(values, top - margin)):
         raise refusal(_named(distinct), why)
     # Half of 8 bits is 127, of 16 bits 32767.
     return Foreground(values > top // 2, f"{name} with soft edges, > {top // 2:g}")
@@ -190,6 +190,12 @@ def _soft(grey: _Grey, why: str) -> Foreground:
 def _has_block(values: Values, margin: float, top: float, side: int) -> bool:
     """Whether the middle of the range fills a square of `side` pixels somewhere."""
     return bool(_filled((values > margin) & (values < top - margin), side).any())
+
+
+def _is_mostly_between(values: Values, bright: float) -> bool:
+    """Whether more pixels are neither 0 nor bright than are bright: an edge has an inside."""
+    n_bright = np.count_nonzero(values >= bright)
+    return np.count_nonzero(values) - n_bright > n_bright
 
 
 def _has_level(values: Values, top: float) -> bool:
@@ -262,12 +268,11 @@ def _refuse_transparent(picture: Image.Image) -> None:
 def _with_alpha(picture: Image.Image) -> Foreground:
     """Colour or alpha, whichever varies; both where they agree."""
     alpha = _channel(picture, "a")
-    colour = picture.convert("RGB")
-    is_flat = all(low == high for low, high in colour.getextrema())
-    black = (0, 0, 0)
-    flat = tuple(int(low) for low, _ in colour.getextrema())
+    ranges = picture.convert("RGB").getextrema()
+    is_flat = all(low == high for low, high in ranges)
+    flat = tuple(int(low) for low, _ in ranges)
     if len(alpha.distinct) == 1:
-        if alpha.distinct == [0] and is_flat and flat != black:
+        if alpha.distinct == [0] and is_flat and any(flat):
             raise refusal(
                 f"{_hex(flat)}, all transparent", "colour and alpha contradict each other"
             )
