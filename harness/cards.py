@@ -4,6 +4,7 @@ Conventions: sizes are pixels, thresholds are probabilities in (0, 1), hashes
 are lower-case hexadecimal SHA-256. Unknown keys are errors.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from harness.errors import CardError, choose
 from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
+from harness.records import Reading
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
 PromptType = Literal["p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"]
@@ -159,6 +161,48 @@ class SurfaceRule(Strict):
     )
 
 
+class MaskRule(Strict):
+    """What of a mask is foreground; without a rule what each file holds decides.
+
+    At most one of `foreground: nonzero`, `above` and `values` is given. `channel` reads one
+    channel alone, by that rule or by what it holds; `foreground: alpha` is `channel: a`.
+    """
+
+    foreground: Literal["nonzero", "alpha"] | None = None
+    above: float | None = Field(default=None, description="Foreground is what is greater.")
+    values: list[int] = Field(default=[], description="Foreground are these values or indexes.")
+    channel: Literal["r", "g", "b", "a"] | None = Field(default=None, description="Read it alone.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, given: Any) -> Any:
+        """``foreground: {above: 127}`` says the same as ``above: 127``."""
+        if isinstance(given, dict) and isinstance(given.get("foreground"), dict):
+            return {k: v for k, v in given.items() if k != "foreground"} | given["foreground"]
+        return given
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "MaskRule":
+        rules = [self.foreground is not None, self.above is not None, bool(self.values)]
+        is_twice = sum(rules) > 1 or (self.foreground == "alpha" and self.channel)
+        if is_twice or not (any(rules) or self.channel):
+            raise ValueError("give one of 'foreground', 'above' and 'values', or 'channel'")
+        return self
+
+
+class Percentiles(Strict):
+    """Intensities between two percentiles of each picture."""
+
+    percentiles: tuple[float, float]
+
+    @field_validator("percentiles")
+    @classmethod
+    def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= pair[0] < pair[1] <= 100:
+            raise ValueError("two rising numbers from 0 to 100 are needed")
+        return pair
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -174,6 +218,13 @@ class DatasetCard(Strict):
     splits: list[Below]
     prompt_type: PromptType
     layout: Layout = Layout()
+    masks: MaskRule | None = Field(default=None, description="What of a mask is foreground.")
+    intensity: Literal["full", "minmax"] | tuple[float, float] | Percentiles | None = Field(
+        default=None, description="How pictures of more than 8 bits become 8; others stay."
+    )
+    orientation: Literal["stored", "displayed"] | None = Field(
+        default=None, description="Whether an orientation tag turns pictures and masks."
+    )
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
@@ -185,6 +236,29 @@ class DatasetCard(Strict):
         default={}, description="Class word of one -> of several, where prompts agree in number."
     )
     defects: list[str] = []
+
+    @field_validator("intensity")
+    @classmethod
+    def _rising(cls, given: Any) -> Any:
+        if isinstance(given, tuple) and not -math.inf < given[0] < given[1] < math.inf:
+            raise ValueError("two rising, finite numbers are needed")
+        return given
+
+    @property
+    def reading(self) -> Reading:
+        """How its pictures and masks are read."""
+        masks, intensity = self.masks or MaskRule.model_construct(), self.intensity
+        if isinstance(intensity, Percentiles):
+            intensity = ("percentiles", *intensity.percentiles)
+        is_alpha = masks.foreground == "alpha"
+        return Reading(
+            foreground=None if is_alpha else masks.foreground,
+            above=masks.above,
+            values=tuple(masks.values),
+            channel="a" if is_alpha else masks.channel,
+            intensity=intensity,
+            orientation=self.orientation,
+        )
 
 
 class Weights(Strict):

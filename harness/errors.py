@@ -28,6 +28,10 @@ class DataError(HarnessError):
     """Annotations, images or masks are wrong: the owner of the data can repair them."""
 
 
+class EncodingError(DataError):
+    """A picture or mask is whole, but what its values mean must be said on the card."""
+
+
 class PromptError(HarnessError):
     """A prompt does not fit the grammar of its dataset."""
 

@@ -124,16 +124,35 @@ METRICS: Mapping[str, Callable[..., Scores]] = MappingProxyType(
 )
 
 
-def signature(metric: MetricSettings, threshold: float) -> str:
+ABOVE_HALF = ">127"
+"""The rule for masks of more than half of 8 bits: what runs that name none were read by."""
+
+
+def combined_rule(rules: Mapping[str, str]) -> str:
+    """The rules for the masks of several datasets as one; each by name where they differ.
+
+    Example:
+        >>> combined_rule({"a": ">127", "b": ">127"}), combined_rule({"a": ">127", "b": "auto"})
+        ('>127', 'a>127,b:auto')
+    """
+    if len(set(rules.values())) <= 1:
+        return next(iter(rules.values()), ABOVE_HALF)
+    parts = sorted(rules.items())
+    return ",".join(name + (":" if rule[0].isalpha() else "") + rule for name, rule in parts)
+
+
+def signature(metric: MetricSettings, threshold: float, foreground: str = ABOVE_HALF) -> str:
     """What fixes the meaning of a number; numbers of different signatures are never compared.
 
     Args:
         metric: Resolution and rule for empty masks.
         threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        foreground: The rule for the true masks: ``>127``, ``auto`` (what each file holds),
+            ``nonzero``, ``=2``, ``g:auto`` and so on; see `harness.data.foreground`.
 
     Returns:
         Fields divided by ``|``: metric, resolution, threshold, score of two empty
-        masks, ground truth's grey level (half the range of 8 bit), version.
+        masks, rule for the true masks, version.
 
     Example:
         >>> from types import SimpleNamespace
@@ -142,7 +161,7 @@ def signature(metric: MetricSettings, threshold: float) -> str:
     """
     empty = f"{EMPTY_SCORES[metric.empty]:g}"
     fields = ["dice", f"res:{metric.resolution}", f"thr:{threshold:g}", f"empty:{empty}"]
-    return "|".join([*fields, "gt:>127", f"v:{METRIC_VERSION}"])
+    return "|".join([*fields, f"gt:{foreground}", f"v:{METRIC_VERSION}"])
 
 
 def _counts(name: str, *counts: ArrayLike) -> list[Scores]:

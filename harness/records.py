@@ -106,12 +106,54 @@ class NotApplicable:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the files of a dataset are read, where its card says so.
+
+    Attributes:
+        foreground: ``nonzero`` or None: a mask's foreground is what is not 0.
+        above: A mask's foreground is what is greater than this.
+        values: A mask's foreground are these values.
+        channel: A mask is read from this channel alone; ``a`` is alpha.
+        intensity: How values of more than 8 bits become 8: ``full``, ``minmax``, two limits, or
+            ``percentiles`` with two shares in percent. None: such pictures are refused.
+        orientation: ``stored`` or ``displayed``: what an orientation tag does. None: files that
+            have one are refused.
+
+    Without a rule for masks the foreground is decided by what each file holds.
+    """
+
+    foreground: str | None = None
+    above: float | None = None
+    values: tuple[int, ...] = ()
+    channel: str | None = None
+    intensity: str | tuple[float, float] | tuple[str, float, float] | None = None
+    orientation: str | None = None
+
+    @property
+    def rule(self) -> str:
+        """The rule for masks as signatures spell it, such as ``>127``; ``auto`` without one."""
+        rules = [f"{self.channel}:"] if self.channel else []
+        rules += [self.foreground] if self.foreground else []
+        rules += [f">{self.above:g}"] if self.above is not None else []
+        rules += ["=" + ",".join(map(str, self.values))] if self.values else []
+        return "".join(rules) + ("" if rules[bool(self.channel) :] else "auto")
+
+
+BY_CONTENT = Reading()
+"""The card says nothing: what a file holds decides, and what is ambiguous is refused."""
+
+Readings = Mapping[str, Reading]
+"""How each dataset's files are read, by its name; one that is missing has no rules."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One annotation row: an image, its target mask and its prompts.
 
-    `image_id` is a hash of the decoded pixels, so that one picture is known
+    `image_id` is a hash of the stored pixels, so that one picture is known
     again under another name or in another dataset. `cluster_id` names the unit
-    that is independent of the others.
+    that is independent of the others. `encoding` says how the mask was read,
+    `is_empty` whether nothing is in it; both are None where it was not looked at.
     """
 
     dataset: str
@@ -122,3 +164,6 @@ class Sample:
     image_id: str
     cluster_id: str
     prompts: Mapping[str, tuple[Prompt, ...]]
+    reading: Reading = Reading()
+    encoding: str | None = None
+    is_empty: bool | None = None

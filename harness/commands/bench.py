@@ -112,6 +112,7 @@ def _pictures(dataset: str, root: Path, n: int) -> "list[Picture]":
             s.image.relative_to(root).as_posix(),
             s.mask.relative_to(root).as_posix(),
             s.prompts[card.prompt_type][0].text,
+            card.reading,
         )
         for s in first
     ]

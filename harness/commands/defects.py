@@ -5,6 +5,7 @@ could not be checked is in both, with its reason.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,15 +76,22 @@ def show(inspected: "Inspection") -> None:
         if finding.n_rows:
             found[finding.dataset, finding.split].append(finding)
     titles = {(f.dataset, f.split): _title(f) for f in inspected.facts}
+    encodings = {(f.dataset, f.split): _listed(f.encodings) for f in inspected.facts}
     for key in sorted({*found, *titles}):
         title = titles.get(key, f"{key[0]}: {key[1].replace('+', ' and ')}")
         console.print(Text(title, style="bold cyan"))
+        if masks := encodings.get(key):
+            console.print(Text(f"masks: {masks}"), soft_wrap=True)
         if key in found:
             console.print(_table(found[key], console.width))
         console.print()
     for line in _not_checked(inspected.unchecked):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(_sentence(totals(inspected))), soft_wrap=True)
+
+
+def _listed(encodings: "Mapping[str, int]") -> str:
+    return ", ".join(f"{name} ({count})" for name, count in encodings.items())
 
 
 def _title(facts: "Facts") -> str:

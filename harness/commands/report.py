@@ -64,10 +64,12 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
+    from harness.data.readings import mask_lines
     from harness.report.markdown import markdown
     from harness.writing import write_text
 
-    write_text(path, markdown(run.assessment, title=run.title))
+    masks = mask_lines(run.manifest.get("masks", []))
+    write_text(path, markdown(run.assessment, title=run.title, masks=masks))
     return [path]
 
 

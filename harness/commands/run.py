@@ -193,7 +193,7 @@ def audit(
     if fresh and (aside := store.set_aside()):
         say(f"the earlier run was moved to {aside}", err=True)
     with store.locked():
-        _open(store, plan, suite, sets, root=root, limit=limit)
+        _open(store, plan, suite, sets, root=root, limit=limit, quiet=quiet)
         _warn_of_rungs(models, suite, sets)
         try:
             done = [
@@ -228,21 +228,32 @@ def _open(
     *,
     root: Path,
     limit: int | None,
+    quiet: bool,
 ) -> None:
     from harness.commands.provenance import environment
     from harness.data import cluster_kind
     from harness.data.layout import content_hashes, digest_of
+    from harness.data.readings import kept_readings, mask_counts, mask_lines
+
+    masks = [
+        {"dataset": planned.card.name, "split": planned.entry.split} | mask_counts(planned.samples)
+        for planned in sets
+    ]
+    for line in () if quiet else mask_lines(masks):
+        say(line, err=True)
 
     shown = content_hashes(s for planned in sets for s in planned.samples)
     store.open(
         plan,
         suite,
         data=_data_table(shown),
-        say=lambda note: typer.echo(f"note: {note}", err=True),
+        say=lambda note: say(f"note: {note}", err=True),
         status="running",
         data_root=str(root),
         data_sha256=digest_of(shown),
         limit=limit,
+        readings=kept_readings({planned.card.name: planned.card.reading for planned in sets}),
+        masks=masks,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),

@@ -91,6 +91,7 @@ def finish(
 
     Whole is a run in which no case is missing and at most `TOLERATED_FAILURES` failed.
     """
+    from harness.data.readings import mask_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
 
@@ -105,7 +106,8 @@ def finish(
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    paths = write_assessment(found, folder, title=suite.title)
+    masks = mask_lines(manifest.get("masks", []))
+    paths = write_assessment(found, folder, title=suite.title, masks=masks)
     is_whole = _count(store, scores)
     if as_json:
         say_json((folder / "summary.json").read_text(encoding="utf-8"))
@@ -116,6 +118,7 @@ def finish(
 
 def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
     """What the statistics must know of each model of a run."""
+    from harness.data.readings import rules_of
     from harness.stats.facts import ModelFacts
 
     return [
@@ -125,6 +128,7 @@ def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
             trained_on=tuple(entry["trained_on"]),
             control=entry["control"],
             threshold=entry["threshold"],
+            foreground=rules_of(manifest),
         )
         for entry in manifest.get("models", [])
     ]

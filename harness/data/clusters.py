@@ -15,9 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from harness.cards import DatasetCard
-from harness.data.images import read_image
+from harness.data.images import with_image
 from harness.errors import DataError
-from harness.records import Sample
+from harness.records import BY_CONTENT, Reading, Sample
 
 # Similarity of two colour histograms from which neighbouring frames count as one
 # sequence. On the 61 ClinicDB test frames, against the published table of its videos, it
@@ -50,7 +50,7 @@ def assign_clusters(card: DatasetCard, samples: Sequence[Sample]) -> list[str]:
     if rule.ranges:
         return [_by_range(rule.ranges, sample) for sample in samples]
     paths = list(dict.fromkeys(sample.image for sample in samples))
-    groups = dict(zip(paths, near_duplicates(paths), strict=True))
+    groups = dict(zip(paths, near_duplicates(paths, card.reading), strict=True))
     return [f"group{groups[sample.image]:04d}" for sample in samples]
 
 
@@ -83,7 +83,7 @@ def _by_range(ranges: Sequence[tuple[int, int]], sample: Sample) -> str:
     )
 
 
-def near_duplicates(paths: Sequence[Path]) -> list[int]:
+def near_duplicates(paths: Sequence[Path], reading: Reading = BY_CONTENT) -> list[int]:
     """Group pictures that look like frames of one video, numbered from 0.
 
     Frames of the released video sets are numbered in the order of their videos, so
@@ -97,7 +97,7 @@ def near_duplicates(paths: Sequence[Path]) -> list[int]:
     groups = [0] * len(paths)
     group, before = -1, None
     for index in order:
-        colors = _color_histogram(read_image(paths[index]))
+        colors = with_image(paths[index], reading, _color_histogram)
         if before is None or float(before @ colors) < SAME_SEQUENCE:
             group += 1
         groups[index], before = group, colors

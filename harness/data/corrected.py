@@ -45,7 +45,7 @@ def correct(
     rules = Rules(card, load_grammar(card), descriptions(samples))
 
     def described(sample: Sample) -> MaskWords | None:
-        words = describe(read_mask(sample.mask))
+        words = describe(read_mask(sample.mask, sample.reading))
         tick()
         return words
 

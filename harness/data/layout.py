@@ -17,11 +17,17 @@ from harness.canonical import cut, read_json
 from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.data.clusters import assign_clusters
 from harness.data.corrected import correct
-from harness.data.images import content_id, mask_size, read_image
-from harness.errors import DataError, PromptError, choose
+from harness.data.images import look_at_mask, recognise
+from harness.errors import DataError, EncodingError, PromptError, choose
 from harness.files import inside
 from harness.prompts.grammar import load_grammar
-from harness.records import Prompt, Sample
+from harness.records import Prompt, Reading, Sample
+
+UNREADABLE = "cannot be decoded"
+"""The encoding of a mask that is damaged."""
+
+# How every mask was read before cards had a say: left out, so that hashes stay.
+_ABOVE_HALF = Reading(above=127)
 
 
 @dataclass(frozen=True)
@@ -181,8 +187,9 @@ def load_samples(
 ) -> list[Sample]:
     """Read one split: annotation rows joined with their pictures, masks and clusters.
 
-    Rows that repeat another one exactly are one sample. Every picture is decoded
-    once, to recognise it by content; of a mask only the size is read.
+    Rows that repeat another one exactly are one sample. Every picture and mask is decoded
+    once: to recognise it by content, and to learn what of it is foreground. A mask that is
+    damaged stays in, for a run to count; one that could mean two things is refused.
 
     Args:
         card: The dataset's card.
@@ -191,11 +198,13 @@ def load_samples(
         pictures: False reads the texts alone; images then count as distinct and
             independent by their names.
         prompts: ``released``, or ``corrected``: see `harness.data.corrected`, which reads masks.
-        tick: Called once per distinct picture (and mask to correct by), for a progress bar.
+        tick: Called once per distinct picture and mask (and mask to correct by), for a
+            progress bar.
 
     Raises:
-        DataError: A picture or mask is missing, unreadable, of unequal size, or
-            lies outside the dataset's folder; the message names the row.
+        DataError: A picture is missing or unreadable, a mask missing or of unequal size, or
+            either lies outside the dataset's folder; the message names the row.
+        EncodingError: What a picture's or mask's values mean must be said on the card.
         PromptError: A prompt fits no template of the grammar.
     """
     folder = dataset_folder(card, root)
@@ -211,6 +220,7 @@ def load_samples(
             image_id=row.image_name,
             cluster_id=row.image_name,
             prompts=row.prompts,
+            reading=card.reading,
         )
         for row in rows.values()
     }
@@ -222,19 +232,22 @@ def _look_at(
     card: DatasetCard, samples: Mapping[str, Sample], tick: Callable[[], None]
 ) -> list[Sample]:
     def identify(item: tuple[Path, str]) -> tuple[str, tuple[int, int]]:
-        path, where = item
-        image = _read(read_image, path, where=where, kind="image")
+        found = _read(recognise, item[0], card.reading, where=item[1], kind="image")
         tick()
-        return content_id(image), (image.shape[0], image.shape[1])
+        return found
+
+    def look(item: tuple[str, Sample]) -> Sample:
+        looked = _with_mask(*item, size=found[item[1].image][1])
+        tick()
+        return looked
 
     first_row: dict[Path, str] = {}
     for where, sample in samples.items():
         first_row.setdefault(sample.image, where)
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         found = dict(zip(first_row, pool.map(identify, first_row.items()), strict=True))
-    for where, sample in samples.items():
-        _check_size(sample, found[sample.image][1], where)
-    identified = [replace(s, image_id=found[s.image][0]) for s in samples.values()]
+        looked = list(pool.map(look, samples.items()))
+    identified = [replace(s, image_id=found[s.image][0]) for s in looked]
     clusters = assign_clusters(card, identified)
     return [
         replace(sample, cluster_id=cluster)
@@ -245,30 +258,44 @@ def _look_at(
 Read = TypeVar("Read")
 
 
-def _read(read: Callable[[Path], Read], path: Path, *, where: str, kind: str) -> Read:
+def _read(
+    read: Callable[[Path, Reading], Read], path: Path, reading: Reading, *, where: str, kind: str
+) -> Read:
     if not path.is_file():
         raise DataError(
             f"{where}: the {kind} {str(path)!r} is missing. Every row needs its {kind}. "
             "Add the file or remove the row."
         )
     try:
-        return read(path)
+        return read(path, reading)
     except DataError as problem:
-        raise DataError(f"{where}: {problem}") from None
+        raise type(problem)(f"{where}: {problem}") from None
 
 
-def _check_size(sample: Sample, size: tuple[int, int], where: str) -> None:
-    found = _read(mask_size, sample.mask, where=where, kind="mask")
-    if found != size:
+def _with_mask(where: str, sample: Sample, *, size: tuple[int, int]) -> Sample:
+    """The sample with how its mask was read; one that cannot be decoded says so."""
+    try:
+        mask, encoding = _read(look_at_mask, sample.mask, sample.reading, where=where, kind="mask")
+    except EncodingError:
+        raise
+    except DataError:
+        if not sample.mask.is_file():
+            raise
+        return replace(sample, encoding=UNREADABLE)
+    if mask.shape != size:
         raise DataError(
-            f"{where}: the mask {str(sample.mask)!r} has {found[0]} x {found[1]} pixels (height x "
-            f"width), its image {size[0]} x {size[1]}. Both must have one size. Export the mask "
-            "again."
+            f"{where}: the mask {str(sample.mask)!r} has {mask.shape[0]} x {mask.shape[1]} pixels "
+            f"(height x width), its image {size[0]} x {size[1]}. Both must have one size. Export "
+            "the mask again."
         )
+    return replace(sample, encoding=encoding, is_empty=not mask.any())
 
 
 def content_hashes(samples: Iterable[Sample]) -> list[tuple[Sample, bytes]]:
-    """Each sample with what it shows: its picture by content, and the hash of its mask's file."""
+    """Each sample with what it shows: its picture by content, the hash of its mask, how it is read.
+
+    The last is left out where it is the released sets' rule.
+    """
     samples = list(samples)
 
     def of_mask(sample: Sample) -> bytes:
@@ -276,13 +303,20 @@ def content_hashes(samples: Iterable[Sample]) -> list[tuple[Sample, bytes]]:
 
     with ThreadPoolExecutor() as pool:
         masks = pool.map(of_mask, samples)
-        return [(s, s.image_id.encode() + mask) for s, mask in zip(samples, masks, strict=True)]
+        return [
+            (s, s.image_id.encode() + mask + _rule_bytes(s))
+            for s, mask in zip(samples, masks, strict=True)
+        ]
+
+
+def _rule_bytes(sample: Sample) -> bytes:
+    return b"" if sample.reading == _ABOVE_HALF else repr(sample.reading).encode()
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
     """Hash of what samples show: the pixels of their images and the bytes of their masks.
 
-    A run is continued only on the data it was begun with.
+    A run is continued only on the data it was begun with, read as they were then.
     """
     return digest_of(content_hashes(samples))
 

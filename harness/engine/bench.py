@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 
-from harness.engine.bench_plan import Picture, bench_cases
+from harness.data.readings import kept_readings
+from harness.engine.bench_plan import BENCH, Picture, bench_cases
 from harness.engine.features import select
 from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.plain import forward
@@ -31,6 +32,7 @@ from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Tally
 from harness.models import LoadedModel
 from harness.precision import device_name, watched_memory
+from harness.records import Readings
 from harness.store import RunStore
 from harness.suites import Metric
 from harness.writing import temporary_folder
@@ -121,7 +123,7 @@ def bench(
     """
     laps: Laps = defaultdict(list)
     counts, memory = [0, 0, 0], list[float]()
-    bench_model = _Subject(model, root, n_prompts, batch_size)
+    bench_model = _Subject(model, root, n_prompts, batch_size, {BENCH: pictures[0].reading})
     for block in range(blocks):
         cases = bench_cases(pictures[block::blocks], n_prompts, distinct=distinct)
         sizes = cases["image"].n_unique(), cases["prompt"].n_unique(), cases.height
@@ -209,6 +211,7 @@ class _Subject:
     root: Path
     n_prompts: int
     batch_size: int
+    readings: Readings
 
     def clock(self, work: Callable[[], object], n: int) -> Lap:
         """Seconds per item of `work`, which handles `n`."""
@@ -227,6 +230,7 @@ class _Subject:
         with temporary_folder() as folder:
             store = RunStore(folder)
             store.begin(cases)
+            store.update(readings=kept_readings(self.readings))
             return self.clock(lambda: self._execute(store), cases.height)
 
     def _execute(self, store: RunStore) -> None:
@@ -239,7 +243,7 @@ class _Subject:
     def time_stages(self, cases: pl.DataFrame, laps: Laps) -> None:
         """Seconds per image read, image, text, decode and case counted."""
         adapter, texts = self.model.adapter, distinct_texts(cases)
-        shard = next(cut(cases, texts))
+        shard = next(cut(cases, texts, self.readings))
         pictures = load_pictures(shard, self.model, self.root)
         laps["load", 0].append(
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
@@ -268,7 +272,7 @@ class _Subject:
     def time_plain(self, cases: pl.DataFrame, laps: Laps) -> None:
         """Seconds per case of the full forward, at several batch sizes."""
         texts = distinct_texts(cases)
-        shard = next(cut(cases, texts))
+        shard = next(cut(cases, texts, self.readings))
         pixels = load_pictures(shard, self.model, self.root).pixels.to(self.model.device)
         for size in SIZES["plain"]:
             images = torch.stack([pixels[i % len(pixels)] for i in range(size)])

@@ -15,17 +15,22 @@ from PIL import Image
 
 from harness.plan import PLAN_SCHEMA
 from harness.prompts.words import uncommon_words
+from harness.records import Reading
 from harness.writing import write_picture
+
+BENCH = "bench"
+"""What the plan calls the dataset of its pictures."""
 
 INVENTED = "one small pink round polyp, located in top left of the image"
 
 
 class Picture(NamedTuple):
-    """A picture and its mask, paths below the data root, and its prompt."""
+    """A picture and its mask, paths below the data root, its prompt, and how both are read."""
 
     image: str
     mask: str
     prompt: str
+    reading: Reading = Reading()
 
 
 def invent(folder: Path, n: int, size: tuple[int, int]) -> list[Picture]:
@@ -66,6 +71,7 @@ def bench_cases(pictures: Sequence[Picture], n_prompts: int, *, distinct: float)
                     "original_case_id": len(rows) - number,
                     "image": picture.image,
                     "mask": picture.mask,
+                    "dataset": BENCH,
                     "sample_id": str(index),
                     "probe": "bench" if number else "original",
                     "prompt": text,

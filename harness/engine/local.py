@@ -11,6 +11,8 @@ cases become error rows, so that the others' counts do not depend on it.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.album import Kept, Selection, opened_album
-from harness.data.images import read_image, read_mask
+from harness.data.images import read_mask, with_image
+from harness.data.readings import readings_of
 from harness.engine.features import TextCache, concatenate, select
 from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.sketch import Sketch
 from harness.engine.tally import Pictures, Tally
 from harness.errors import DataError
 from harness.models import Features, LoadedModel
+from harness.records import Reading
 from harness.store import RunStore
 from harness.suites import Metric
 
@@ -38,38 +42,48 @@ IMAGES_PER_BATCH = 8
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     """Read every image and mask of a shard; failures are kept as messages."""
-    place = {name: index for index, name in enumerate(shard.images)}
-    by_mask = shard.cases.select("mask", "image").unique(maintain_order=True)
+    rows = shard.cases.select("image", "mask", "dataset").unique(maintain_order=True).rows()
+    first_of = {image: dataset for image, _, dataset in reversed(rows)}
+    one_at_a_time = Lock()
+
+    def image(name: str) -> _Image:
+        def use(image: NDArray[np.uint8]) -> _Image:
+            with one_at_a_time:  # adapters need not stand more
+                pixels = model.adapter.preprocess(image)
+            return _Image(pixels, (image.shape[0], image.shape[1]))
+
+        try:
+            return with_image(root / name, shard.reading(first_of[name]), use)
+        except DataError as problem:
+            blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
+            return use(blank)._replace(error=str(problem))
+
     with ThreadPoolExecutor(max_workers=READERS) as readers:
-        # One thread preprocesses: adapters need not stand more.
-        images = list(readers.map(lambda name: _image(root / name), shard.images))
-        blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
-        shown = [blank if isinstance(image, str) else image for image in images]
-        errors = [image if isinstance(image, str) else None for image in images]
-        sizes = [(image.shape[0], image.shape[1]) for image in shown]
+        images = dict(zip(shard.images, readers.map(image, shard.images), strict=True))
         truths = readers.map(
-            lambda row: _truth(root / row[0], sizes[place[row[1]]], errors[place[row[1]]]),
-            by_mask.iter_rows(),
+            lambda row: _truth(root / row[1], images[row[0]], shard.reading(row[2])), rows
         )
-        found = dict(zip(by_mask["mask"], truths, strict=True))
-        pixels = [model.adapter.preprocess(image) for image in shown]
-    stacked = torch.stack(pixels)
+        found = {(row[2], row[1]): truth for row, truth in zip(rows, truths, strict=True)}
+    stacked = torch.stack([images[name].pixels for name in shard.images])
     # From pinned memory a device fetches them itself while it computes.
-    return Pictures(stacked.pin_memory() if model.device.type == "cuda" else stacked, sizes, found)
+    pixels = stacked.pin_memory() if model.device.type == "cuda" else stacked
+    return Pictures(pixels, [images[name].size for name in shard.images], found)
 
 
-def _image(path: Path) -> NDArray[np.uint8] | str:
+class _Image(NamedTuple):
+    """One image as the model sees it, its size as read, and why it could not be read."""
+
+    pixels: Tensor
+    size: tuple[int, int]
+    error: str | None = None
+
+
+def _truth(path: Path, image: _Image, reading: Reading) -> NDArray[np.bool_] | str:
+    if image.error is not None:
+        return image.error
+    size = image.size
     try:
-        return read_image(path)
-    except DataError as problem:
-        return str(problem)
-
-
-def _truth(path: Path, size: tuple[int, int], image_error: str | None) -> NDArray[np.bool_] | str:
-    if image_error is not None:
-        return image_error
-    try:
-        mask = read_mask(path)
+        mask = read_mask(path, reading)
     except DataError as problem:
         return str(problem)
     if mask.shape != size:
@@ -110,7 +124,7 @@ def execute(
     worker.known = album.selection if album else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        todo = (shard for shard in cut(cases, texts) if shard.index not in settled)
+        todo = (s for s in cut(cases, texts, readings_of(store.manifest)) if s.index not in settled)
         for shard, pictures in _prefetched(todo, pool, lambda s: load_pictures(s, model, root)):
             scores = _with_less_memory(worker, shard, pictures, halved)
             if album is not None:

@@ -10,6 +10,7 @@ so much the engine may differ.
 
 import math
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -20,13 +21,19 @@ from torch import Tensor
 from harness.data.images import read_image, read_mask
 from harness.engine.counts import resize_mask
 from harness.models import LoadedModel, Predicts
+from harness.records import BY_CONTENT, Reading, Readings
 from harness.suites import Metric
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 
 
 def plain_scores(
-    cases: pl.DataFrame, model: LoadedModel, *, root: Path, metric: Metric
+    cases: pl.DataFrame,
+    model: LoadedModel,
+    *,
+    root: Path,
+    metric: Metric,
+    readings: Readings = MappingProxyType({}),
 ) -> pl.DataFrame:
     """Counts of every case, ``case_id``, `COUNTS` and ``n_near``, in the order of `cases`."""
     key = ("dataset", "split", "sample_id")
@@ -34,7 +41,8 @@ def plain_scores(
     rows = []
     for row in cases.iter_rows(named=True):
         named = masks.get((row["dataset"], row["split"], row["named_sample_id"]))
-        rows.append(_case(row, named, model, root=root, metric=metric))
+        reading = readings.get(row["dataset"], BY_CONTENT)
+        rows.append(_case(row, named, model, root=root, metric=metric, reading=reading))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -54,9 +62,15 @@ def forward(model: LoadedModel, pixels: Tensor, texts: list[str]) -> Tensor:
 
 
 def _case(
-    row: dict[str, object], named: str | None, model: LoadedModel, *, root: Path, metric: Metric
+    row: dict[str, object],
+    named: str | None,
+    model: LoadedModel,
+    *,
+    root: Path,
+    metric: Metric,
+    reading: Reading,
 ) -> dict[str, object]:
-    image = read_image(root / str(row["image"]))
+    image = read_image(root / str(row["image"]), reading)
     masks, near = [], 0
     for text in (row["prompt"], row["original_prompt"]):
         logits = predict(model, image, str(text))
@@ -68,8 +82,10 @@ def _case(
         near += int(((logits - cut).abs() < model.card.noise_floor).sum())
         masks.append((logits > cut).cpu().numpy())
     variant, original = masks
-    truth = resize_mask(read_mask(root / str(row["mask"])), *variant.shape)
-    target = None if named is None else resize_mask(read_mask(root / named), *variant.shape)
+    truth = resize_mask(read_mask(root / str(row["mask"]), reading), *variant.shape)
+    target = (
+        None if named is None else resize_mask(read_mask(root / named, reading), *variant.shape)
+    )
     return {
         "case_id": row["case_id"],
         "tp": int((variant & truth).sum()),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.album import opened_album
+from harness.data.readings import readings_of
 from harness.engine.crew import Crew
 from harness.engine.executors import Advance, Answer, ModelSource, silent
 from harness.engine.ray_worker import Evaluated, Hand, Identity, Job
@@ -163,7 +164,7 @@ class RayExecutor:
         self._wait_for_a_worker()
         model_id = self.identities[0].model_id
         settled = store.settled_shards(model_id)
-        shards = cut(store.plan_cases(), self.job.texts)
+        shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
         work = _Work(shard for shard in shards if shard.index not in settled)
         album = opened_album(store, model_id, k=self.job.kept_masks)
         deaths = Counter[int]()

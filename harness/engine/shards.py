@@ -6,11 +6,14 @@ plan alone: not on what was done before, on what fails, or on who does it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from harness.records import BY_CONTENT, Reading, Readings
 
 # Enough pairs that the last, partly filled batch of a shard costs little; few enough that
 # a killed process loses seconds (CLIPSeg on a CPU: about 15 s).
@@ -26,7 +29,8 @@ class Shard:
     `pairs` holds, per pair, the index of its image in `images` and of its text in
     the plan's list of texts, ``(P, 2)`` int64, the original prompts of an image
     before its variants. `pair_of_case` and `original_pair` point from the rows of
-    `cases` into `pairs`: equal texts of several cases share one evaluation.
+    `cases` into `pairs`: equal texts of several cases share one evaluation. `readings` says how
+    each dataset's files are read.
     """
 
     index: int
@@ -35,6 +39,11 @@ class Shard:
     pairs: NDArray[np.int64]
     pair_of_case: NDArray[np.int64]
     original_pair: NDArray[np.int64]
+    readings: Readings = field(default_factory=dict)
+
+    def reading(self, dataset: str) -> Reading:
+        """How the files of a dataset are read."""
+        return self.readings.get(dataset, BY_CONTENT)
 
 
 def distinct_texts(cases: pl.DataFrame) -> list[str]:
@@ -54,7 +63,9 @@ def image_groups(cases: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def cut(cases: pl.DataFrame, texts: Sequence[str]) -> Iterator[Shard]:
+def cut(
+    cases: pl.DataFrame, texts: Sequence[str], readings: Readings = MappingProxyType({})
+) -> Iterator[Shard]:
     """Shards of about `PAIRS_PER_SHARD` cases, at most `IMAGES_PER_SHARD` images, in order."""
     grouped = image_groups(cases)
     sizes = grouped.group_by("group", maintain_order=True).len()["len"].to_numpy()
@@ -70,7 +81,7 @@ def cut(cases: pl.DataFrame, texts: Sequence[str]) -> Iterator[Shard]:
         is_full = filled >= PAIRS_PER_SHARD or group + 1 - first_group >= IMAGES_PER_SHARD
         if is_full or group == len(sizes) - 1:
             rows = grouped.slice(start, filled)
-            yield _shard(shard, rows, first_group)
+            yield replace(_shard(shard, rows, first_group), readings=dict(readings))
             start, first_group, shard, filled = start + filled, group + 1, shard + 1, 0
 
 

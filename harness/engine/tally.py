@@ -33,19 +33,22 @@ NONE = -1
 _SURFACE = {"hausdorff": "hausdorff_px", "hd95": "hd95_px", "nsd": "nsd"}
 """Columns that a metric may ask for -> of the scores."""
 
+MaskKey = tuple[str, str]
+"""Dataset and path of a mask."""
+
 
 @dataclass(frozen=True)
 class Pictures:
     """The decoded inputs of one shard.
 
     `pixels` is ``(I, 3, H, W)`` float32; `sizes` the original (height, width) of
-    each image; `truths` the masks of each sample, by mask path, or the error that
-    stands for it.
+    each image; `truths` the masks of each sample, by dataset and mask path, or the error that
+    stands for it: two datasets may read one file by different rules.
     """
 
     pixels: Tensor
     sizes: list[tuple[int, int]]
-    truths: Mapping[str, NDArray[np.bool_] | str]
+    truths: Mapping[MaskKey, NDArray[np.bool_] | str]
 
 
 class _Asked(NamedTuple):
@@ -81,7 +84,7 @@ class Tally:
         self._shard, self._pictures, self._metric, self._model = shard, pictures, metric, model
         self._pair = shard.pair_of_case.tolist()
         self._original = shard.original_pair.tolist()
-        self._names: list[str] = shard.cases["mask"].to_list()
+        self._names: list[MaskKey] = shard.cases.select("dataset", "mask").rows()
         self._named = _named_masks(shard)
         self._due: dict[int, list[int]] = {}
         for case, later in enumerate(map(max, self._pair, self._original)):
@@ -89,7 +92,7 @@ class Tally:
         self._originals = set(self._original)
         # Masks of original prompts, kept until the shard is done; truths as tensors.
         self._kept: dict[int, Tensor] = {}
-        self._truths: dict[tuple[str, int, int], Tensor] = {}
+        self._truths: dict[tuple[MaskKey, int, int], Tensor] = {}
         self._unusable: set[int] = set()
         n = shard.cases.height
         self._counts = np.full((n, len(COUNTS)), NONE, dtype=np.int64)
@@ -236,7 +239,7 @@ class Tally:
             )
         return case not in self._errors
 
-    def _truth(self, name: str, height: int, width: int) -> Tensor:
+    def _truth(self, name: MaskKey, height: int, width: int) -> Tensor:
         key = (name, height, width)
         if key not in self._truths:
             truth = self._pictures.truths[name]
@@ -304,12 +307,14 @@ def _arrival(tensor: Tensor) -> "torch.cuda.Event | None":
     return event
 
 
-def _named_masks(shard: Shard) -> dict[int, str]:
-    """Case -> path of the named target's mask, where the plan names one.
+def _named_masks(shard: Shard) -> dict[int, MaskKey]:
+    """Case -> the named target's mask, where the plan names one.
 
     A named target is a sample of the same image, so its mask is in the shard.
     """
     key = ["dataset", "split", "sample_id"]
-    masks = {row[:3]: row[3] for row in shard.cases.select(*key, "mask").unique().iter_rows()}
+    masks = {
+        row[:3]: (row[0], row[3]) for row in shard.cases.select(*key, "mask").unique().iter_rows()
+    }
     named = shard.cases.select("dataset", "split", "named_sample_id").iter_rows()
     return {case: masks[target] for case, target in enumerate(named) if target in masks}

@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from harness.canonical import canonical
+from harness.data.readings import rules_of
 from harness.errors import RunError, UsageError, choose
-from harness.metrics import signature
+from harness.metrics import combined_rule, signature
 from harness.stats.assessment import signature_of
 from harness.stats.facts import ModelFacts
 from harness.stats.matching import SUM_KEYS, named_sums
@@ -147,6 +148,7 @@ def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> Mod
         trained_on=tuple(entry["trained_on"]),
         control=entry["control"],
         threshold=entry["threshold"],
+        foreground=rules_of(manifest),
     )
 
 
@@ -166,7 +168,7 @@ def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -
         plan_sha256=manifest.get("plan_sha256", ""),
         seed=int(sources.get("seed", own.seed)),
         design={key: _short(value) for key, value in sorted(design.items())},
-        metric=signature(own.metric, facts.threshold),
+        metric=signature(own.metric, facts.threshold, combined_rule(facts.foreground)),
         verdict=signature_of(own.statistics),
     )
 

@@ -164,7 +164,7 @@ class Hunt:
             ),
             figures=figures(self.eyes, prompt.text, candidate.text, measured),
             model_id=model.model_id,
-            signature=signature(self.eyes.metric, model.card.threshold),
+            signature=signature(self.eyes.metric, model.card.threshold, sample.reading.rule),
             search=self._search(kind, found, seed),
         ).sealed()
 

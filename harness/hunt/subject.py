@@ -19,7 +19,7 @@ from harness.engine.counts import area, binarise, overlap, resize_mask
 from harness.errors import DataError, ModelError
 from harness.metrics import EMPTY_SCORES, agreement, dice
 from harness.models import Features, LoadedModel
-from harness.records import Sample
+from harness.records import BY_CONTENT, Reading, Sample
 from harness.suites import Metric
 
 # Text features kept at once, the ones used last.
@@ -48,13 +48,13 @@ class Eyes:
     def __init__(self, model: LoadedModel, metric: Metric) -> None:
         self.model = model
         self.metric = metric
-        self.image: Callable[[Path], tuple[Features, tuple[int, int]]]
+        self.image: Callable[[Path, Reading], tuple[Features, tuple[int, int]]]
         # Samples of one image stand together, so one is enough.
         self.image = lru_cache(maxsize=1)(self._image)
         self.text: Callable[[str], Features] = lru_cache(maxsize=TEXTS_KEPT)(self._text)
 
-    def _image(self, path: Path) -> tuple[Features, tuple[int, int]]:
-        picture = read_image(path)
+    def _image(self, path: Path, reading: Reading = BY_CONTENT) -> tuple[Features, tuple[int, int]]:
+        picture = read_image(path, reading)
         pixels = self.model.adapter.preprocess(picture)[None].to(self.model.device)
         with torch.inference_mode(), self.model.autocast():
             return self.model.adapter.encode_images(pixels), picture.shape[:2]
@@ -63,13 +63,13 @@ class Eyes:
         with torch.inference_mode(), self.model.autocast():
             return self.model.adapter.encode_texts([text])
 
-    def mask(self, path: Path, text: str) -> Tensor:
+    def mask(self, path: Path, text: str, reading: Reading = BY_CONTENT) -> Tensor:
         """The model's mask, bool ``(H, W)``, at the metric's resolution.
 
         Raises:
             ModelError: Its logits are not finite.
         """
-        features, size = self.image(path)
+        features, size = self.image(path, reading)
         with torch.inference_mode(), self.model.autocast():
             logits = self.model.adapter.decode(features, self.text(text)).float()
         if not bool(torch.isfinite(logits).all()):
@@ -92,9 +92,9 @@ class Subject:
         self._sample = sample
         self._known: dict[str, Measured] = {}
         self.calls = 1
-        self._own = eyes.mask(sample.image, prompt)
-        truth = read_mask(sample.mask)
-        size = eyes.image(sample.image)[1]
+        self._own = eyes.mask(sample.image, prompt, sample.reading)
+        truth = read_mask(sample.mask, sample.reading)
+        size = eyes.image(sample.image, sample.reading)[1]
         if truth.shape != size:
             raise DataError(
                 f"{sample.mask}: the mask has {truth.shape[0]} x {truth.shape[1]} pixels, its "
@@ -119,7 +119,8 @@ class Subject:
         """What the model does with another prompt; asked once for each text."""
         if text not in self._known:
             self.calls += 1
-            self._known[text] = self._measured(self._eyes.mask(self._sample.image, text))
+            mask = self._eyes.mask(self._sample.image, text, self._sample.reading)
+            self._known[text] = self._measured(mask)
         return self._known[text]
 
     def _dice(self, mask: Tensor) -> float:

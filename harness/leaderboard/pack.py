@@ -14,6 +14,7 @@ import polars as pl
 import yaml
 
 from harness.cards import load_model_card, model_names
+from harness.data.readings import rules_of
 from harness.errors import SubmissionError, choose
 from harness.leaderboard.claims import claims_of, recomputed
 from harness.leaderboard.submission import (
@@ -27,7 +28,7 @@ from harness.leaderboard.submission import (
     distinct_pairs,
 )
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
-from harness.metrics import signature
+from harness.metrics import combined_rule, signature
 from harness.stats.facts import ModelFacts
 from harness.store import DONE, RunStore
 from harness.writing import json_bytes, replace_together, smallest_parquet, writing
@@ -181,7 +182,7 @@ def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
             "weights_sha256": entry["weights_sha256"],
             "plan_sha256": manifest["plan_sha256"],
             "data_sha256": manifest["data_sha256"],
-            "signature": signature(metric(), entry["threshold"]),
+            "signature": signature(metric(), entry["threshold"], combined_rule(rules_of(manifest))),
             **{k: around[k] for k in ("harness", "git_commit", "python", "platform", "at")},
             "libraries": around["libraries"],
             **{key: entry[key] for key in own if key in entry},

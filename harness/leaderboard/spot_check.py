@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from harness.cards import load_dataset_card
+from harness.data.readings import kept_readings
 from harness.leaderboard.reasons import reason
 from harness.leaderboard.submission import COUNTS, RunFacts, Submission
 from harness.leaderboard.tracks import Reference
@@ -228,6 +230,8 @@ def _computed(
         store = RunStore(folder)
         store.begin(cases)
         skipped(store)
+        cards = [load_dataset_card(one.name) for one in reference.track.datasets]
+        store.update(readings=kept_readings({card.name: card.reading for card in cards}))
         execute(
             store,
             model,

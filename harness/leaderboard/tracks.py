@@ -228,7 +228,7 @@ def truth_of(samples: Iterable[Sample]) -> pl.DataFrame:
     """The pixels of every sample's mask, read from its file; rows have `TRUTH_SCHEMA`."""
     rows = []
     for sample in samples:
-        mask = read_mask(sample.mask)
+        mask = read_mask(sample.mask, sample.reading)
         key = (sample.dataset, sample.split, sample.sample_id)
         rows.append((*key, int(mask.sum()), *mask.shape))
     return pl.DataFrame(rows, schema=TRUTH_SCHEMA, orient="row")

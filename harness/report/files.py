@@ -7,6 +7,7 @@ give equal files on machines whose sums round differently.
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ _DIGITS = 10
 
 
 def write_assessment(
-    found: Assessment, folder: Path, *, title: str = "Audit of prompts"
+    found: Assessment,
+    folder: Path,
+    *,
+    title: str = "Audit of prompts",
+    masks: Iterable[str] = (),
 ) -> list[Path]:
     """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, all or nothing.
 
@@ -31,6 +36,7 @@ def write_assessment(
         found: What is said of a run.
         folder: The run directory.
         title: Heading of the Markdown file.
+        masks: Sentences on how true masks were read, for the Markdown file.
 
     Returns:
         The four paths.
@@ -38,7 +44,7 @@ def write_assessment(
     contents = {
         "summary.parquet": parquet_bytes(found.summary),
         "summary.json": summary_json(found.summary).encode(),
-        "summary.md": markdown(found, title=title).encode(),
+        "summary.md": markdown(found, title=title, masks=masks).encode(),
         VERDICTS: verdicts_json(found).encode(),
     }
     return Ledger(folder).write(contents)

@@ -15,8 +15,10 @@ import polars as pl
 
 from harness.album import STEADY, WORST, Kept, mask_paths
 from harness.data.images import read_mask
+from harness.data.readings import readings_of
 from harness.errors import DataError
 from harness.files import inside
+from harness.records import BY_CONTENT, Reading
 from harness.report import pictures
 from harness.writing import write_bytes
 
@@ -121,6 +123,7 @@ class _Maker:
     def __init__(self, run: "LoadedRun", images: str | None, folder: Path | None) -> None:
         self._run, self._asked, self._folder = run, images, folder
         self._root = Path(run.manifest.get("data_root", "."))
+        self._readings = readings_of(run.manifest)
         self._no_root = (
             f"No pictures: the images lay in {self._root}, which is not here. Run this where they "
             "are, from the folder in which the run was started."
@@ -159,7 +162,8 @@ class _Maker:
             return Shown(**texts, missing=str(problem))
 
     def _with_pictures(self, texts: dict[str, Any], model_id: str, kept: Kept, image: str) -> Shown:
-        name, size = self._image(image)
+        reading = self._readings.get(kept.group[0] or "", BY_CONTENT)
+        name, size = self._image(image, reading)
         variant, original, truth = mask_paths(self._run.folder, model_id, kept)
         stored = {
             "truth": ("target", truth),
@@ -170,7 +174,7 @@ class _Maker:
         for kind, (caption, path) in stored.items():
             masks.append((kind, caption, self._overlay(path, size, kind)))
             if self._asked == FULL and self._folder is not None:
-                files.append((caption, self._full(image, path, kind)))
+                files.append((caption, self._full(image, path, kind, reading)))
         ratio = size[0] / size[1]
         return Shown(**texts, image=name, masks=tuple(masks), ratio=ratio, files=tuple(files))
 
@@ -181,20 +185,21 @@ class _Maker:
             self._drawn[path, kind] = pictures.uri(drawn, "png")
         return self._drawn[path, kind]
 
-    def _image(self, image: str) -> tuple[str, tuple[int, int]]:
+    def _image(self, image: str, reading: Reading) -> tuple[str, tuple[int, int]]:
         if image not in self._classes:
-            small = pictures.thumbnail(inside(self._root, image, where="plan"))
+            small = pictures.thumbnail(inside(self._root, image, where="plan"), reading=reading)
             name = f"i{len(self._classes)}"
             self.images[name] = pictures.uri(pictures.jpeg(small), "jpeg")
             self._classes[image] = (name, small.size)
         return self._classes[image]
 
-    def _full(self, image: str, mask: Path, kind: str) -> str:
+    def _full(self, image: str, mask: Path, kind: str, reading: Reading) -> str:
         """Write one large picture beside the page; its path from there."""
         assert self._folder is not None
-        large = pictures.thumbnail(inside(self._root, image, where="plan"), longest=FULL_PX)
+        path = inside(self._root, image, where="plan")
+        large = pictures.thumbnail(path, longest=FULL_PX, reading=reading)
         drawn = pictures.overlay(read_mask(mask), large.size, kind).convert("RGBA")
-        name = f"{self._image(image)[0]}-{mask.parent.name}-{mask.stem}-{kind}.jpg"
+        name = f"{self._image(image, reading)[0]}-{mask.parent.name}-{mask.stem}-{kind}.jpg"
         large = large.convert("RGBA")
         large.alpha_composite(drawn)
         write_bytes(self._folder / name, pictures.jpeg(large.convert("RGB")))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.readings import mask_lines
 from harness.report import sheets
 from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
@@ -113,6 +114,7 @@ def facts(run: "LoadedRun") -> list[tuple[str, str]]:
         "margins": margins,
         "clusters": f"at least {settings.minimum_clusters} for a verdict; "
         + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
+        "masks": " ".join(mask_lines(manifest.get("masks", []))),
         "correction": f"{settings.correction}, within (model, data set, kind of expectation)",
         "least Dice": f"{settings.dice_floor:g}: below it no relative change is given",
         "cases": ", ".join(f"{v:,} {k}" for k, v in counts.items() if isinstance(v, int)),

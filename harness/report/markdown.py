@@ -44,16 +44,20 @@ _AWAY = (
 )
 
 
-def markdown(found: Assessment, *, title: str = "Audit of prompts") -> str:
+def markdown(
+    found: Assessment, *, title: str = "Audit of prompts", masks: Iterable[str] = ()
+) -> str:
     """The text of ``summary.md``.
 
     Args:
         found: What is said of a run.
         title: Of the suite; any text.
+        masks: Sentences on how true masks were read; any text.
     """
     summary = found.summary
     lines = [f"# {escaped(title)}", "", *_facts(summary)]
     lines += [f"- {code(found.signature)}"] if found.verdicts else []
+    lines += bullets(map(escaped, masks))
     if spoken := [v for v in found.language if v.evidence]:
         lines += ["", "## Use of language", ""]
         for verdict in spoken:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.data.images import read_image
+from harness.data.images import with_image
+from harness.records import BY_CONTENT, Reading
 
 THUMBNAIL = 192
 _WASH, _LINE = 70, 255
@@ -32,11 +33,16 @@ def scaled_size(height: int, width: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def thumbnail(path: Path, *, longest: int = THUMBNAIL) -> Image.Image:
+def thumbnail(
+    path: Path, *, longest: int = THUMBNAIL, reading: Reading = BY_CONTENT
+) -> Image.Image:
     """An image made small; without what its file says beside the pixels."""
-    pixels = read_image(path)
-    size = scaled_size(pixels.shape[0], pixels.shape[1], longest)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+    def small(pixels: NDArray[np.uint8]) -> Image.Image:
+        size = scaled_size(pixels.shape[0], pixels.shape[1], longest)
+        return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+    return with_image(path, reading, small)
 
 
 def overlay(mask: NDArray[np.bool_], size: tuple[int, int], kind: str) -> Image.Image:

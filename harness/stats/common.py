@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from harness.errors import NothingSelectedError, RunError
-from harness.metrics import EMPTY_SCORES, signature
+from harness.metrics import EMPTY_SCORES, combined_rule, signature
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import Pairs, paired
 from harness.store import RunStore
@@ -171,15 +171,24 @@ def refuse_other_metrics(subjects: Sequence[Subject]) -> None:
         RunError: Two subjects are scored by different rules.
     """
     first = subjects[0]
-    wanted = signature(first.suite.metric, 0.5)
     for other in subjects[1:]:
-        found = signature(other.suite.metric, 0.5)
+        both = sorted(_datasets(first) & _datasets(other))
+        wanted, found = (
+            signature(
+                one.suite.metric, 0.5, combined_rule({name: one.facts.rule(name) for name in both})
+            )
+            for one in (first, other)
+        )
         if found != wanted:
             raise RunError(
                 f"compare: {first.run} has the metric {wanted!r}, {other.run} has {found!r}. "
                 "Numbers of different metrics are not compared. Where the rule for empty masks "
                 "alone differs give --empty; else run both with the same metric settings."
             )
+
+
+def _datasets(subject: Subject) -> set[str]:
+    return {*subject.store.manifest.get("cluster_kinds", {}), *subject.facts.foreground}
 
 
 def refuse_other_truths(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.metrics import signature
+from harness.metrics import combined_rule, signature
 from harness.stats.columns import TOO_LOW, why_too_low
 from harness.stats.common import Coverage, Subject, common_cases
 from harness.stats.intervals import Solved
@@ -127,7 +127,8 @@ def _too_many(families: list[int], least: float, settings: Statistics) -> int:
 
 
 def _signature(subject: Subject, settings: Statistics) -> str:
-    metric = signature(subject.suite.metric, 0.5).replace("thr:0.5", "thr:own")
+    rule = combined_rule(subject.facts.foreground)
+    metric = signature(subject.suite.metric, 0.5, rule).replace("thr:0.5", "thr:own")
     fields = ["compare", settings.correction, f"clusters:{settings.minimum_clusters}"]
     fields += [f"draws:{settings.draws}", f"floor:{settings.dice_floor:g}"]
     return "|".join([metric, *fields, f"v:{COMPARISON_VERSION}"])

@@ -1,6 +1,9 @@
 """What the statistics must know of a model besides its scores."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.metrics import ABOVE_HALF
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,7 @@ class ModelFacts:
         trained_on: Datasets whose training split it saw; empty where its card is silent.
         control: Whether it ignores its prompt by construction.
         threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        foreground: Dataset -> rule by which its run read the true masks.
     """
 
     model_id: str
@@ -20,3 +24,8 @@ class ModelFacts:
     trained_on: tuple[str, ...]
     control: bool
     threshold: float
+    foreground: Mapping[str, str] = field(default_factory=dict)
+
+    def rule(self, dataset: str | None) -> str:
+        """The rule for the true masks of a dataset."""
+        return self.foreground.get(dataset or "", ABOVE_HALF)

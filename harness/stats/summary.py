@@ -242,13 +242,20 @@ def with_facts(
     """Names, thresholds and signatures beside figures; undefined ones become NaN."""
     names = {m.model_id: m.name for m in models}
     thresholds = {m.model_id: m.threshold for m in models}
-    signatures = {m.model_id: signature(suite.metric, m.threshold) for m in models}
+    datasets = rows["dataset"].unique().to_list()
+    signatures = {
+        f"{m.model_id}\n{name or ''}": signature(suite.metric, m.threshold, m.rule(name))
+        for m in models
+        for name in datasets
+    }
     perturbations = {p.name: p.perturbation for p in suite.probes}
     model = pl.col("model_id")
     return rows.with_columns(
         model=model.replace_strict(names, return_dtype=pl.String),
         threshold=model.replace_strict(thresholds, return_dtype=pl.Float64),
-        signature=model.replace_strict(signatures, return_dtype=pl.String),
+        signature=pl.concat_str(
+            model, pl.col("dataset").fill_null(""), separator="\n"
+        ).replace_strict(signatures, return_dtype=pl.String),
         cluster_kind=pl.col("dataset").replace_strict(
             kinds, default=_NO_KIND, return_dtype=pl.String
         ),

@@ -109,9 +109,9 @@ class Examples:
         if index in self._cache:
             return self._cache[index]
         sample = self.samples[index]
-        picture = self._adapter.preprocess(read_image(sample.image)).half()
+        picture = self._adapter.preprocess(read_image(sample.image, sample.reading)).half()
         height, width = self._adapter.input_size
-        mask = Image.fromarray(read_mask(sample.mask)).resize(
+        mask = Image.fromarray(read_mask(sample.mask, sample.reading)).resize(
             (width, height), Image.Resampling.NEAREST
         )
         example = picture, torch.from_numpy(np.array(mask, dtype=np.bool_))

@@ -50,7 +50,7 @@ def test_grey_pictures_become_rgb(tmp_path):
 
 
 def test_a_picture_too_large_to_read_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.data.images.MAX_PIXELS", 5)
+    monkeypatch.setattr("harness.data.decoding.MAX_PIXELS", 5)
     Image.new("L", (4, 2)).save(tmp_path / "big.png")
     message = "big.png: the image has 4 x 2 pixels. At most 5 are read. Scale the file down."
     with pytest.raises(DataError, match=re.escape(message)):

@@ -5,8 +5,8 @@ tokenizer) is reported as not done, with the reason; it never counts as passed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cards import DatasetCard, dataset_names
@@ -54,7 +54,8 @@ class Facts:
     """What one annotation file holds.
 
     `n_distinct` and `top_share` (of the most frequent one) are those of the prompts of the
-    type that audits use.
+    type that audits use. `encodings` says how many masks were read as what, those that could
+    not be read included; it is empty where there are no masks.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class Facts:
     prompt_type: str
     n_distinct: int
     top_share: float
+    encodings: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def inspect(
     files = [f for name, folder in folders for f in annotation_files(name, folder)]
     found: list[Finding | Unchecked] = []
     checked: list[SplitRows] = []
+    encodings: list[Counter[str]] = []
     for card in cards:
         splits = []
         for rows in _splits(card, root):
@@ -111,13 +114,14 @@ def inspect(
                 found.append(rows)
                 continue
             splits.append(rows)
-            found += _of_one(rows, tokenizer, tick)
+            encodings.append(Counter())
+            found += _of_one(rows, tokenizer, tick, encodings[-1])
         found += _between(card, splits, files, tick)
         checked += splits
     n_rows = {f"{rows.card.name}/{rows.split}": len(rows.entries) for rows in checked}
     found += identical_files(files, n_rows)
     return Inspection(
-        tuple(_facts(rows) for rows in checked),
+        tuple(_facts(*one) for one in zip(checked, encodings, strict=True)),
         tuple(f for f in found if isinstance(f, Finding)),
         tuple(f for f in found if isinstance(f, Unchecked)),
         frozenset(prompt.text for rows in checked for _, prompt in rows.prompts()),
@@ -142,24 +146,28 @@ def _splits(card: DatasetCard, root: Path) -> Iterator[SplitRows | Unchecked]:
 
 
 def _of_one(
-    rows: SplitRows, tokenizer: Tokenizer | None, tick: Tick
+    rows: SplitRows, tokenizer: Tokenizer | None, tick: Tick, encodings: Counter[str]
 ) -> Iterator[Finding | Unchecked]:
     """What one annotation file shows."""
     for key, defect in ROW_DEFECTS.items():
         yield finding(key, defect, rows, n_checked=len(rows.entries))
-    yield from _of_masks(rows, tick)
+    yield from _of_masks(rows, tick, encodings)
     if tokenizer is None:
         yield Unchecked(rows.card.name, rows.split, "length in tokens", "no tokenizer was asked")
     else:
         yield from too_long(rows, tokenizer)
 
 
-def _of_masks(rows: SplitRows, tick: Tick) -> Iterator[Finding | Unchecked]:
+def _of_masks(
+    rows: SplitRows, tick: Tick, encodings: Counter[str]
+) -> Iterator[Finding | Unchecked]:
+    """What the masks show; how they were read is counted in `encodings`."""
     what = "words against masks, empty masks"
     if not rows.masks.is_dir():
         yield Unchecked(rows.card.name, rows.split, what, f"no folder {rows.masks}")
         return
     shown, lost = look(rows, tick=tick)
+    encodings.update([one.encoding for one in shown.values()] + ["not read"] * len(lost))
     if lost:
         why = f"{len(lost)} masks cannot be read, the first: {next(iter(lost.values()))}"
         yield Unchecked(rows.card.name, rows.split, what, why)
@@ -180,7 +188,7 @@ def _between(
     yield from shared_names(splits, files)
 
 
-def _facts(rows: SplitRows) -> Facts:
+def _facts(rows: SplitRows, encodings: Counter[str]) -> Facts:
     prompts = [prompt for _, prompt in rows.prompts()]
     counts = Counter(p.text for p in prompts if p.prompt_type == rows.card.prompt_type)
     return Facts(
@@ -192,5 +200,6 @@ def _facts(rows: SplitRows) -> Facts:
         n_empty=sum(not prompt.text for prompt in prompts),
         prompt_type=rows.card.prompt_type,
         n_distinct=len(counts),
+        encodings=dict(encodings.most_common()),
         top_share=max(counts.values(), default=0) / max(sum(counts.values()), 1),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.data.corrected import denies
 from harness.data.defects.rows import Defect, SplitRows
-from harness.data.images import read_mask
+from harness.data.images import look_at_mask
 from harness.data.layout import Row
 from harness.data.masks import MaskWords, describe, middle_cell
 from harness.errors import DataError
@@ -23,10 +23,11 @@ _COLUMNS, _ROWS = {"left": 0, "right": 2}, {"top": 0, "bottom": 2}
 
 @dataclass(frozen=True)
 class Shown:
-    """What one mask shows: its words, and the grid cell of the middle of its bounding box."""
+    """What one mask shows: its words, the grid cell of the middle of its box; how it was read."""
 
     words: MaskWords | None
     middle: tuple[int, int] | None
+    encoding: str
 
 
 def look(
@@ -46,10 +47,10 @@ def look(
         tick()
         try:
             inside(rows.masks, item[1].mask_name, where=f"row {item[0]}")
-            mask = read_mask(rows.masks / item[1].mask_name)
+            mask, encoding = look_at_mask(rows.masks / item[1].mask_name, rows.card.reading)
         except DataError as problem:
             return str(problem)
-        return Shown(describe(mask), middle_cell(mask) if mask.any() else None)
+        return Shown(describe(mask), middle_cell(mask) if mask.any() else None, encoding)
 
     listed = list(rows.read())
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
