@@ -6,27 +6,26 @@ for them) and the `tokenizer`'s vocabulary. A checkpoint fills the whole model, 
 that with one only the vocabulary is looked for.
 
 Conventions: an adapter is ``adapter.py:Class`` beside its card or
-``package.module:Class``; `harness.card_code` says how it is loaded. Paths on a card
+``package.module:Class``. A file beside a card is loaded under a private package
+name, ``_vlsm_adapter_<hash>``, so that no top-level ``models`` exists; it may
+import its neighbours relatively (``from .layers import Neck``). Paths on a card
 start at the card's folder. Hashes are lower-case hexadecimal SHA-256.
 """
 
+import hashlib
+import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 
-from harness.card_code import (
-    CodeKey,
-    class_of,
-    file_beside,
-    import_file,
-    import_module,
-    sources_sha256,
-)
 from harness.cards import ResolvedCard, Weights
-from harness.errors import CardError, CheckpointError, ModelError
+from harness.errors import CardError, CheckpointError, ModelError, nearest
 from harness.hub import fetch
 from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
@@ -47,16 +46,63 @@ def adapter_class(card: ResolvedCard) -> tuple[type, str]:
         ModelError: The file, module or class does not exist or cannot be imported.
     """
     target, _, name = card.card.adapter.rpartition(":")
-    key = CodeKey("adapter", f"{card.path}: adapter", ModelError)
+    where = f"{card.path}: adapter"
     if target.endswith(".py"):
-        file = file_beside(card.adapter_folder, target, key)
-        digest = sources_sha256(file.parent)
-        module = import_file(file, key, sha256=digest)
+        file = (card.adapter_folder / target).resolve()
+        if not file.is_file():
+            raise ModelError(
+                f"{where}: there is no file {str(file)!r}. 'adapter.py:Class' names a file beside "
+                "the card. Correct the key."
+            )
+        digest = _sources_sha256(file.parent)
+        module = _import_file(file, digest=digest, where=where)
     else:
-        module = import_module(target, key)
+        module = _import_module(target, where=where)
         file = Path(module.__file__ or "")
-        digest = sources_sha256(file.parent if "." in target else file)
-    return class_of(module, name, key), digest
+        digest = _sources_sha256(file.parent if "." in target else file)
+    return _member(module, name, where=where), digest
+
+
+def _sources_sha256(place: Path) -> str:
+    files = sorted(place.glob("*.py")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()
+
+
+def _import_file(file: Path, *, digest: str, where: str) -> ModuleType:
+    place = hashlib.sha256(f"{file.parent}:{digest}".encode()).hexdigest()[:12]
+    package_name = f"_vlsm_adapter_{place}"
+    if package_name not in sys.modules:
+        package = ModuleType(package_name)
+        package.__path__ = [str(file.parent)]
+        sys.modules[package_name] = package
+    importlib.invalidate_caches()
+    return _import_module(f"{package_name}.{file.stem}", where=where)
+
+
+def _import_module(name: str, *, where: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, SyntaxError) as problem:
+        raise ModelError(
+            f"{where}: the module cannot be imported ({type(problem).__name__}: {problem}). "
+            "The adapter and the libraries it needs must be importable. Correct the file or "
+            "install what is missing."
+        ) from problem
+
+
+def _member(module: ModuleType, name: str, *, where: str) -> type:
+    found = vars(module).get(name)
+    if isinstance(found, type):
+        return found
+    classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+    raise ModelError(
+        f"{where}: {module.__file__} has no class {name!r}.{nearest(name, classes)} "
+        "The part after ':' names the adapter's class. Correct the key."
+    )
 
 
 class Files(NamedTuple):

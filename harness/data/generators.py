@@ -2,16 +2,19 @@
 
 A generator is a class in a file beside the card (``generator: generator.py:Class``) that
 keeps the contract of `Generator`. It is a program, and runs with all rights of the user:
-only what ships with the harness is run.
+only what ships with the harness is run. Its file is loaded under a private package name,
+``_vlsm_generator_<hash>``, and may import its neighbours relatively.
 
 Conventions: a set is written in the layout every other data set has,
 ``<root>/<data set>/{anns/<split>.json, images/, masks/}``, beside ``generated.json``, which
-says what the folder was made from.
+says what the folder was made from. Hashes are lower-case hexadecimal SHA-256.
 """
 
 import hashlib
+import importlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +22,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from harness.card_code import CodeKey, class_of, file_beside, import_file, sources_sha256
 from harness.cards import DatasetCard
 from harness.data.layout import load_samples
-from harness.errors import DataError, HarnessError, choose
+from harness.errors import DataError, HarnessError, choose, nearest
 from harness.files import inside, shipped
+from harness.writing import writing
 
 _RECORD = "generated.json"
 _MEMBERS = ("sizes", "write_split")
@@ -107,6 +110,7 @@ def generate(
     Raises:
         DataError: The generator cannot be used (see `load_generator`), a split is unknown, a
             size is not positive, or the place holds something that no generator has made.
+        RunError: The disk does not take the files.
     """
     generator, sources = _load(card)
     wanted = dict(generator.sizes if sizes is None else sizes)
@@ -121,14 +125,15 @@ def generate(
     root.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
     try:
-        for split, count in wanted.items():
-            with _explained(card):
-                generator.write_split(made, split, count, seed=seed, tick=tick)
-        _require_annotations(made, wanted, card)
-        record = content | {"annotations": _digests(made)}
-        (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        made.chmod(0o755)  # mkdtemp makes folders that nobody else may read
-        _move(made, folder)
+        with writing(folder):
+            for split, count in wanted.items():
+                with _explained(card):
+                    generator.write_split(made, split, count, seed=seed, tick=tick)
+            _require_annotations(made, wanted, card)
+            record = content | {"annotations": _digests(made)}
+            (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            made.chmod(0o755)  # mkdtemp makes folders that nobody else may read
+            _move(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return folder
@@ -142,7 +147,7 @@ def generator_module(card: DatasetCard, name: str) -> ModuleType:
     """
     found = _found(card)
     with _explained(card):
-        return import_file(found.file.with_name(f"{name}.py"), found.key, sha256=found.sha256)
+        return _imported(found, name)
 
 
 class _Found(NamedTuple):
@@ -150,7 +155,7 @@ class _Found(NamedTuple):
 
     file: Path
     name: str
-    key: CodeKey
+    where: str
     sha256: str
 
 
@@ -160,30 +165,56 @@ def _found(card: DatasetCard) -> _Found:
             f"dataset {card.name!r}: no generator is known. A card that was read from a file and "
             "has the key 'generator' is needed. Get the dataset's files instead."
         )
-    key = CodeKey("generator", f"{card.path}: generator", DataError)
+    where = f"{card.path}: generator"
     target, _, name = card.generator.rpartition(":")
-    inside(card.path.parent, target, where=key.where)
-    file = file_beside(card.path.parent, target, key)
+    file = inside(card.path.parent, target, where=where)
+    if not file.is_file():
+        raise DataError(
+            f"{where}: there is no file {str(file)!r}. 'generator.py:Class' names a file beside "
+            "the card. Correct the key."
+        )
     if not is_trusted(file):
         raise DataError(
-            f"{key.where}: {str(file)!r} does not ship with the harness. A generator is a program "
+            f"{where}: {str(file)!r} does not ship with the harness. A generator is a program "
             "that runs with all your rights, and only those that ship are run. Read it, write the "
             f"files of {card.name!r} with it yourself, and take the key off the card."
         )
-    return _Found(file, name, key, sources_sha256(file.parent))
+    digest = hashlib.sha256()
+    for path in sorted(file.parent.glob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.name}:{len(content)}:".encode() + content)
+    return _Found(file, name, where, digest.hexdigest())
+
+
+def _imported(found: _Found, stem: str) -> ModuleType:
+    """A module of the generator's folder; other sources at the same place are other modules."""
+    place = hashlib.sha256(f"{found.file.parent}:{found.sha256}".encode()).hexdigest()[:12]
+    package = ModuleType(f"_vlsm_generator_{place}")
+    package.__path__ = [str(found.file.parent)]
+    sys.modules.setdefault(package.__name__, package)
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{package.__name__}.{stem}")
 
 
 def _load(card: DatasetCard) -> tuple[Generator, str]:
     """The generator, and the hash of its sources: what another one made is made again."""
-    file, name, key, sources = _found(card)
+    found = _found(card)
     with _explained(card):
-        kind = class_of(import_file(file, key, sha256=sources), name, key)
+        members = vars(_imported(found, found.file.stem))
+        kind = members.get(found.name)
+        if not isinstance(kind, type):
+            classes = [name for name, value in members.items() if isinstance(value, type)]
+            raise DataError(
+                f"{found.where}: {found.file} has no class {found.name!r}."
+                f"{nearest(found.name, classes)} The part after ':' names the generator's class. "
+                "Correct the key."
+            )
         generator = kind(card)
     if isinstance(generator, Generator):
-        return generator, sources
+        return generator, found.sha256
     lacking = ", ".join(repr(member) for member in _MEMBERS if member not in dir(generator))
     raise DataError(
-        f"{key.where}: the class {name!r} lacks {lacking}. A generator has "
+        f"{found.where}: the class {found.name!r} lacks {lacking}. A generator has "
         f"{' and '.join(map(repr, _MEMBERS))}, see harness.data.generators.Generator. "
         "Correct the class."
     )
@@ -194,13 +225,13 @@ def _explained(card: DatasetCard) -> Iterator[None]:
     """What a generator raises, as a message; its own messages stay."""
     try:
         yield
-    except HarnessError:
-        raise
+    except (HarnessError, OSError):
+        raise  # a disk that takes no files is told by `writing`
     except Exception as problem:
         raise DataError(
             f"{card.path}: generator: it raised {type(problem).__name__}: {problem}. A generator "
-            "makes its files or says with a DataError why not. Correct it, or make room if the "
-            "disk is full."
+            "makes its files or says with a DataError why not. Correct it, or install what it "
+            "needs."
         ) from problem
 
 

@@ -13,7 +13,7 @@ from harness.cards import dataset_names, load_dataset_card
 from harness.data import generators
 from harness.data.generators import Generator, generate, generator_module, load_generator
 from harness.data.layout import load_samples
-from harness.errors import CardError, DataError
+from harness.errors import CardError, DataError, RunError
 from harness.files import shipped
 
 DOTS = '''
@@ -276,31 +276,25 @@ SAYS_WHY = WRITES_NOTHING.replace("pass", "from harness.errors import DataError\
         ),
         (
             {"source": "import a_library_that_nobody_has\n"},
-            "dots.yaml: generator: the module cannot be imported (ModuleNotFoundError: No module "
-            "named 'a_library_that_nobody_has'). The generator and the libraries it needs must be "
-            "importable. Correct the file or install what is missing.",
+            "dots.yaml: generator: it raised ModuleNotFoundError: No module named "
+            "'a_library_that_nobody_has'. A generator makes its files or says with a DataError why "
+            "not. Correct it, or install what it needs.",
         ),
         (
             {"source": "1 / 0\n"},
             "dots.yaml: generator: it raised ZeroDivisionError: division by zero. A generator "
-            "makes its files or says with a DataError why not. Correct it, or make room if the "
-            "disk is full.",
+            "makes its files or says with a DataError why not. Correct it, or install what it "
+            "needs.",
         ),
         (
             {"source": RAISES},
             "dots.yaml: generator: it raised ValueError: no paint. A generator makes its files or "
-            "says with a DataError why not. Correct it, or make room if the disk is full.",
+            "says with a DataError why not. Correct it, or install what it needs.",
         ),
         (
             {"source": "class Dots:\n    def __init__(self, card):\n        pass\n"},
             "dots.yaml: generator: the class 'Dots' lacks 'sizes', 'write_split'. A generator has "
             "'sizes' and 'write_split', see harness.data.generators.Generator. Correct the class.",
-        ),
-        (
-            {"source": FULL},
-            "dots.yaml: generator: it raised OSError: [Errno 28] No space left on device. A "
-            "generator makes its files or says with a DataError why not. Correct it, or make room "
-            "if the disk is full.",
         ),
         ({"source": SAYS_WHY}, "dots: split: too many. Take fewer."),
         (
@@ -318,6 +312,14 @@ def test_a_generator_that_cannot_be_used_is_explained(tmp_path, trusting, change
     with pytest.raises(DataError, match=re.escape(wanted) + "$"):
         generate(card, tmp_path / "data")
     assert not list((tmp_path / "data").glob("*"))
+
+
+def test_a_full_disk_is_told(tmp_path, trusting):
+    card = written_card(tmp_path / "cards", source=FULL)
+
+    with pytest.raises(RunError, match=r"dots: cannot be written \(No space left on device\)"):
+        generate(card, tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
 
 
 @pytest.mark.parametrize(
