@@ -63,6 +63,7 @@ def test_the_wheel_holds_data_and_no_caches(wheel):
     assert "harness/_shipped/suites/datasets/phantom/generator.py" in names
     assert "harness/_shipped/suites/datasets/phantom/frozen.json" in names
     assert "harness/prompts/data/uncommon_words.txt" in names
+    assert not [n for n in names if n.startswith("harness/prompts/data/") and n.endswith(".py")]
     assert "harness/py.typed" in names
     for name in ("base.html.j2", "report.html.j2", "style.css", "page.js"):
         assert f"harness/report/templates/{name}" in names
