@@ -462,13 +462,16 @@ def _session(folder, run):
 
 
 def _generated(folder, run):
-    from harness.data.phantom.files import _RECORD, _is_current
+    from harness.cards import load_dataset_card
+    from harness.data.generators import _RECORD, _is_current
 
-    path = folder / _RECORD
+    card, path = load_dataset_card("phantom_solo"), folder / _RECORD
     (folder / "anns").mkdir()
     (folder / "anns/test.json").write_text("[]")
     seed = json.dumps({"seed": 0, "annotations": {"test": "a" * 64}}).encode()
-    return Reader(path, [seed], lambda: _is_current(folder, {"seed": 0}), "json")
+    return Reader(
+        path, [seed], lambda: _is_current(card, folder.parent, folder, {"seed": 0}), "json"
+    )
 
 
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
