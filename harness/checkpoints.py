@@ -251,7 +251,9 @@ def _fit(
     notes = [describe_rest(match, states, unsaved=unsaved), _rounded(given, wanted)]
     said = "; ".join(filter(None, notes))
     fitted = {key: given.get(key, value).to(value.dtype) for key, value in wanted.items()}
-    return fitted, Loaded(match.path if found.was_chosen else "", said and f"{Path(where).name}: {said}.")
+    return fitted, Loaded(
+        match.path if found.was_chosen else "", said and f"{Path(where).name}: {said}."
+    )
 
 
 def _only(

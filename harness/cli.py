@@ -4,6 +4,7 @@ Conventions: exit 0 good, 1 the gate failed, 2 the user can repair it, 3 incompl
 or too many errors, 5 nothing selected, 130 interrupted and can be continued.
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -62,6 +63,9 @@ app.add_typer(leaderboard.app, name="leaderboard")
 app.command("ls")(listing.ls)
 
 
+_TRUST = "--trust-adapter"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
@@ -73,18 +77,35 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
     ] = False,
+    trust_adapter: Annotated[
+        bool,
+        typer.Option(
+            _TRUST,
+            help="Run the adapter, a program, beside a card from elsewhere; remembered by its "
+            "hash. May stand behind the verb.",
+        ),
+    ] = False,
 ) -> None:
     """Global options stand here; each verb has its own."""
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _ask_for_trust()
     try:
         app()
     except NothingSelectedError as problem:
         _leave(problem, 5)
     except HarnessError as problem:
         _leave(problem, 2)
+
+
+def _ask_for_trust() -> None:
+    """Commands run a stranger's adapter only when told to; so do the processes they start."""
+    os.environ.setdefault("VLSM_TRUST_ADAPTERS", "ask")
+    if _TRUST in sys.argv:
+        sys.argv = [argument for argument in sys.argv if argument != _TRUST]
+        os.environ["VLSM_TRUST_ADAPTERS"] = "remember"
 
 
 def _leave(problem: HarnessError, code: int) -> None:
