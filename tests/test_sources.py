@@ -280,3 +280,58 @@ def test_what_an_adapter_sets_is_undone_and_said(tmp_path, setting):
     assert not torch.is_autocast_enabled("cpu")
     assert not torch.backends.cudnn.benchmark
     assert [setting in note.text for note in model.notes] == [True]
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """As a command asks, with a memory of its own."""
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "ask")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def test_a_strangers_adapter_runs_once_it_is_trusted(tmp_path, asked, monkeypatch):
+    marker = tmp_path / "ran"
+    model = write_model(tmp_path / "m", imports=f"open({str(marker)!r}, 'w').close()")
+    text = "is a program that would run with your rights, and its files .SHA-256 [0-9a-f]{12}. were"
+    with pytest.raises(ModelError, match=text):
+        name(model)
+    assert not marker.exists()
+
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "remember")
+    first = name(model)
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "ask")
+    assert name(model) == first
+    write(model, "below/other", "x = 1\n")
+    with pytest.raises(
+        ModelError, match=r"Read it, then give --trust-adapter once; in CI set VLSM"
+    ):
+        name(model)
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "1")
+    assert name(model) == first
+
+
+def test_shipped_cards_need_no_trust(asked):
+    assert name("phantom-image-only-crowd").startswith("phantom-image-only-crowd-random0@")
+
+
+def test_commands_ask_and_remember(tmp_path, asked, monkeypatch, call):
+    monkeypatch.delenv("VLSM_TRUST_ADAPTERS")
+    model = write_model(tmp_path / "m", build="raise OSError('ran')")
+    command = ("check", "--model", model, "--random-weights", "--quiet")
+    code, _, err = call(*command)
+    assert (code, "--trust-adapter once" in err) == (2, True)
+    for arguments in ((*command, "--trust-adapter"), command):
+        monkeypatch.delenv("VLSM_TRUST_ADAPTERS")
+        code, _, err = call(*arguments)
+        assert (code, "cannot be built (OSError: ran" in err) == (2, True)
+
+
+def test_a_run_that_never_began_leaves_nothing(tmp_path, call):
+    """The checkpoint is looked at first: the data are not even there."""
+    out = tmp_path / "out"
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.ckpt")
+    model = f"phantom-image-only-crowd={tmp_path / 'a.ckpt'}"
+    code, _, err = call("run", "empty_prompt", "--model", model, "--out", out, "--data-root", "no")
+
+    assert (code, "a.ckpt: the checkpoint does not fit the model" in err) == (2, True)
+    assert not out.exists()
