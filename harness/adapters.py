@@ -28,7 +28,7 @@ import torch
 from harness.cards import ResolvedCard, Weights
 from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
 from harness.hub import fetch
-from harness.sources import PRIVATE, forget, trace, watched_imports
+from harness.sources import PRIVATE, check_trust, forget, trace, watched_imports
 from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
 # Pickled weights are left on the hub where the repository also holds safetensors.
@@ -81,8 +81,13 @@ def adapter_class(card: ResolvedCard) -> type:
                 f"{where}: there is no file {str(file)!r}. 'adapter.py:Class' names a file beside "
                 "the card. Correct the key."
             )
+        check_trust(file, where=where)
         module = _import_file(file, where=where)
     else:
+        # A module beside the command is a file of whoever wrote the card, too.
+        for place in (Path(*target.split(".")).with_suffix(".py"), Path(target.partition(".")[0])):
+            if place.exists():
+                check_trust(place / "__init__.py" if place.is_dir() else place, where=where)
         module = _import_module(target, where=where)
     return _member(module, name, where=where)
 

@@ -87,6 +87,9 @@ app.command("ls")(listing.ls)
 app.command("doctor")(doctor.doctor)
 
 
+_TRUST = "--trust-adapter"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
@@ -98,12 +101,21 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
     ] = False,
+    trust_adapter: Annotated[
+        bool,
+        typer.Option(
+            _TRUST,
+            help="Run the adapter, a program, beside a card from elsewhere; remembered by its "
+            "hash. May stand behind the verb.",
+        ),
+    ] = False,
 ) -> None:
     """Global options stand here; each verb has its own."""
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _ask_for_trust()
     try:
         app()
     except NothingSelectedError as problem:
@@ -134,6 +146,14 @@ def main() -> None:
 
 # Whether a file is there is asked in many places; of some names the question itself fails.
 _BAD_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def _ask_for_trust() -> None:
+    """Commands run a stranger's adapter only when told to; so do the processes they start."""
+    os.environ.setdefault("VLSM_TRUST_ADAPTERS", "ask")
+    if _TRUST in sys.argv:
+        sys.argv = [argument for argument in sys.argv if argument != _TRUST]
+        os.environ["VLSM_TRUST_ADAPTERS"] = "remember"
 
 
 def _leave(problem: str, code: int) -> NoReturn:

@@ -178,7 +178,9 @@ def _settings() -> dict[str, Any]:
     found: dict[str, Any] = {
         "default dtype": torch.get_default_dtype(),
         "default device": torch.get_default_device().type,
-        "float32 matmul precision": _matmul_precision(),
+        # The older of torch's two ways to say it; None where the newer contradicts it.
+        "float32 matmul precision": _said(torch.get_float32_matmul_precision),
+        "TF32 of cudnn": _said(lambda: torch.backends.cudnn.allow_tf32),
         "cudnn": torch.backends.cudnn.enabled,
     }
     libraries = {f"fp32_precision of {name or 'all'}": _library(name) for name in _LIBRARIES}
@@ -189,10 +191,9 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def _matmul_precision() -> str | None:
-    """The older of torch's two ways to say it; None where the newer contradicts it."""
+def _said(read: Callable[[], Any]) -> Any:
     try:
-        return torch.get_float32_matmul_precision()
+        return read()
     except RuntimeError:
         return None
 
@@ -222,6 +223,8 @@ def _restore(before: Mapping[str, Any]) -> None:
     torch.set_default_device(None if device == "cpu" else device)
     if (older := before["float32 matmul precision"]) is not None:
         torch.set_float32_matmul_precision(older)
+    if (older := before["TF32 of cudnn"]) is not None:
+        torch.backends.cudnn.allow_tf32 = older
     torch.backends.cudnn.enabled = before["cudnn"]
     values = {name: before.get(f"fp32_precision of {name or 'all'}") for name in _LIBRARIES}
     for name, value in values.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from harness.engine.executors import Executor
+    from harness.models import LoadedModel
     from harness.plan import Plan, PlannedSet
     from harness.records import Sample
     from harness.store import RunStore
@@ -143,6 +144,7 @@ class Conditions:
     """How models are loaded and run.
 
     A batch size of None is the model's usual one; without a crew this process runs them.
+    `loaded` is the next model to be evaluated, where it was loaded before.
     """
 
     device: str = "auto"
@@ -151,6 +153,7 @@ class Conditions:
     random_weights: bool = False
     kept_masks: int = 2
     crew: Crew | None = None
+    loaded: "LoadedModel | None" = None
 
 
 def audit(
@@ -186,25 +189,63 @@ def audit(
     from harness.store import RunStore
     from harness.suites import with_tolerances
 
+    # Before the data: reading and planning may take minutes, and a misfit file is known at once.
+    first = _look_at(models, conditions)
     sets = read_sets(suite, root, limit=limit, quiet=quiet)
     suite = with_tolerances(suite, [planned.card for planned in sets])
     plan = build_plan(suite, sets)
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if fresh and (aside := store.set_aside()):
         say(f"the earlier run was moved to {aside}", err=True)
-    with store.locked():
+    with _nothing_left(store), store.locked():
         _open(store, plan, suite, sets, root=root, limit=limit, quiet=quiet)
         _warn_of_rungs(models, suite, sets)
         try:
-            done = [
-                _evaluate(store, model, plan, suite, root=root, conditions=conditions, quiet=quiet)
-                for model in models
-            ]
+            done = []
+            for model in models:
+                how, first = replace(conditions, loaded=first), None
+                done.append(_evaluate(store, model, plan, suite, root=root, how=how, quiet=quiet))
             store.update(evaluated=done)
         except KeyboardInterrupt:
             store.update(status="interrupted")
             raise
     return store
+
+
+def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
+    """Load every model once, to see that it can be; the first stays for its evaluation.
+
+    For a cluster, whose devices this process may lack, files are looked for and no more.
+    """
+    from harness.adapters import find_files
+    from harness.cards import load_model_card
+    from harness.engine.executors import ModelSource
+
+    loaded = None
+    for name, file in reversed(models):
+        loaded = None  # one at a time fits in memory
+        if conditions.crew is None:
+            how = conditions.device, conditions.dtype, conditions.random_weights
+            loaded = ModelSource(name, file, *how).load()
+        else:
+            find_files(load_model_card(name), file, random_weights=conditions.random_weights)
+    return loaded
+
+
+@contextmanager
+def _nothing_left(store: "RunStore") -> Iterator[None]:
+    """Remove the folder again if an error ends the run before anything was evaluated."""
+    import shutil
+
+    from harness.errors import HarnessError
+
+    was_there = store.folder.exists()
+    try:
+        yield
+    except HarnessError:
+        if not was_there and not any(store.folder.glob("scores/*.parquet")):
+            shutil.rmtree(store.folder, ignore_errors=True)
+        raise
 
 
 def _batch_size(text: str) -> int | None:
@@ -296,19 +337,19 @@ def _evaluate(
     suite: "Suite",
     *,
     root: Path,
-    conditions: Conditions,
+    how: Conditions,
     quiet: bool,
 ) -> str:
     """Run one model; returns its id."""
     from harness.commands.progress import progress
     from harness.commands.provenance import model_entry, write_texts
 
-    with _executor(name_and_file, plan, suite, root=root, conditions=conditions) as executor:
+    with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
         entry = executor.ask(model_entry)
         model_id = entry["model_id"]
         for note in entry["notes"]:
             say(f"note: {model_id}: {note}", err=True)
-        entry["batch_size"], halved = _chosen_size(store, executor, model_id, conditions.batch_size)
+        entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, quiet=quiet)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
@@ -354,7 +395,7 @@ def _executor(
         *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
     if conditions.crew is None:
-        yield Local(source.load(), root, suite.metric, conditions.kept_masks)
+        yield Local(conditions.loaded or source.load(), root, suite.metric, conditions.kept_masks)
         return
     from harness.engine.ray_executor import on_cluster
     from harness.engine.shards import distinct_texts

@@ -9,6 +9,7 @@ every test shows it and none tries again.
 import fcntl
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -190,6 +191,8 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     from harness.commands.run import Conditions, audit
     from harness.commands.score import finish
 
+    trust = os.environ.get("VLSM_TRUST_ADAPTERS")
+    os.environ.setdefault("VLSM_TRUST_ADAPTERS", "ask")
     try:
         suite = select_suite(
             request.suite,
@@ -215,6 +218,9 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     except HarnessError as problem:
         text = f"{problem} (In pytest: --vlsm-out gives another folder; this one is {folder}.)"
         return {"run": None, "models": [], "error": text}
+    finally:
+        if trust is None:
+            os.environ.pop("VLSM_TRUST_ADAPTERS", None)
     return {
         "run": str(store.folder.absolute()),
         "models": store.manifest["evaluated"],
