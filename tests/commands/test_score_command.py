@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -89,6 +90,16 @@ def test_a_wrong_rule_is_answered_with_its_option(run, options, message):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     refused(UsageError, f"{tmp_path}: no run.json here.", "score", tmp_path)
+
+
+def test_an_incomplete_run_is_summarised_and_ends_with_three(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    assert call("score", folder, "-q").exit_code == 0
+    next((folder / "scores").iterdir()).unlink()
+    result = call("score", folder)
+    assert result.exit_code == 3, result.output
+    assert " missing." in result.output
+    assert RunStore(folder).manifest["status"] == "incomplete"
 
 
 def test_power_plans_the_next_run(run):

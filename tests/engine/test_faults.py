@@ -16,10 +16,12 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from harness.store import DONE, RunStore
 
@@ -233,6 +235,37 @@ def test_an_image_that_breaks_in_the_middle_is_run_again_once_repaired(
 
     assert call(*arguments(folder))[0] == 0
     check_nothing_lost(folder, peaceful)
+
+
+def test_a_mask_that_is_repaired_is_evaluated_again_and_the_rest_is_kept(
+    short, call, arguments, photo_root, tmp_path
+):
+    """Its size can be read when the run is planned, its pixels cannot; the repair is another file."""
+    mask, folder = photo_root / "kvasir_polyp" / "masks" / "test_2.png", tmp_path / "repaired"
+    content = mask.read_bytes()
+    mask.write_bytes(content[:-30])
+    assert call(*arguments(folder))[0] == 3
+    parts = {p.name: p.stat().st_mtime_ns for p in (folder / "scores").iterdir()}
+    Image.open(BytesIO(content)).save(mask, compress_level=0)
+    assert mask.read_bytes() != content
+
+    code, _, err = call(*arguments(folder))
+
+    assert code == 0, err
+    (note,) = (line for line in err.splitlines() if line.startswith("note: "))
+    assert "held samples that were repaired; it is now in" in note
+    (aside,) = (folder / "damaged").iterdir()
+    after = {p.name: p.stat().st_mtime_ns for p in (folder / "scores").iterdir()}
+    assert {k for k, v in after.items() if parts.get(k) != v} == {aside.name}
+    check_nothing_lost(folder, short())
+
+    mask.write_bytes(content)
+    code, _, err = call(*arguments(folder))
+    assert code == 2
+    assert (
+        f"{folder}: picture or mask of kvasir_polyp/test/test_2.png changed after their cases were "
+        "evaluated. A run holds one plan, metric and data. Put the old files back" in err
+    )
 
 
 def test_logits_that_were_not_finite_once_are_run_again(short, call, arguments, tmp_path):
