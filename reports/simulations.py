@@ -2,6 +2,8 @@
 
 ``python reports/simulations.py`` (or ``make simulations``) runs every cell, minutes on one
 core, and writes ``statistics.md`` beside this file; tests run the same cells, short or whole.
+With ``--language`` it renews the page's last part alone, that of the language verdict: cells have
+seeds of their own, so that the page is the same.
 
 Conventions: a study is one data set of G clusters; studies stand in columns. Dice is bounded:
 a sample's Dice before the change is a beta variate around its cluster's own quality. After it,
@@ -479,9 +481,14 @@ def spoken(
 
 
 def main(studies: int = 6000, draws: int = 2000) -> None:
-    """Run all cells and write ``statistics.md``."""
-    text = "\n".join(page(studies, draws)) + "\n"
-    (HERE / "statistics.md").write_text(text, encoding="utf-8")
+    """Run all cells, or those of the language verdict, and write ``statistics.md``."""
+    path = HERE / "statistics.md"
+    if "--language" in sys.argv[1:]:
+        before = path.read_text(encoding="utf-8").partition(_LANGUAGE)[0].splitlines()
+        lines = [*before, *_of_language(studies, draws)]
+    else:
+        lines = list(page(studies, draws))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def page(studies: int, draws: int) -> Iterator[str]:
@@ -504,13 +511,22 @@ def page(studies: int, draws: int) -> Iterator[str]:
     yield from ["", "## Power of the test of no change", ""]
     header = ("clusters", "true change %", "simulated %", "noncentral t %")
     yield from _table(header, _power_rows(studies, draws))
-    yield from ["", "## The language verdict on one attribute, in percent of studies", ""]
+    yield ""
+    yield from _of_language(studies, draws)
+
+
+_LANGUAGE = "## The language verdict on one attribute, in percent of studies"
+
+
+def _of_language(studies: int, draws: int) -> Iterator[str]:
+    """The last part of the page."""
+    yield from [_LANGUAGE, ""]
     header = ("on the bound", "targets", "clusters", "heard falsely", "unheard falsely")
-    yield from _table(header, _hearing_rows(studies // 3, draws // 2))
+    yield from _table(header, _hearing_rows(studies // 6, draws // 4))
     yield from ["", *_OF_HEARING.splitlines(), ""]
     yield from ["## The language verdict on four attributes, in percent of studies", ""]
     header = ("truth", "targets", "clusters", "listening or moved", "deaf or unmoved")
-    rows = _spoken_rows(studies // 6, draws // 2)
+    rows = _spoken_rows(studies // 12, draws // 4)
     yield from _table((*header, "cannot tell"), rows)
     yield from ["", *_OF_SPOKEN.splitlines()]
 
@@ -539,10 +555,10 @@ the default margin is due to 1 sample in 47: with few clusters none of them may 
 _OF_HEARING = """One condition lies on its bound and the others are met by far, so that both claims
 are false. Allowed are 2.5 % for *heard* by each condition, which is two-sided (5 % where two are
 on the bound and either would do), 5 % for *unheard* by Dice (equivalence) and 2.5 % by the mask.
-A third as many studies, half as many draws."""
+A sixth as many studies, a quarter of the draws."""
 
 _OF_SPOKEN = """In the first two rows *listening* and *moved* are false, in the next two *deaf*; the
-rest is power. A sixth as many studies, half as many draws."""
+rest is power. A twelfth as many studies, a quarter of the draws."""
 
 
 def _table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:

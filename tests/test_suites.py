@@ -5,9 +5,10 @@ import re
 import pytest
 
 from harness import suites
+from harness.cards import SurfaceRule, load_dataset_card
 from harness.errors import SuiteError
 from harness.schemas import schemas
-from harness.suites import load_suite, rules_of, suite_names
+from harness.suites import Suite, load_suite, rules_of, suite_names, with_tolerances
 
 GOOD = """\
 name: mine
@@ -151,3 +152,32 @@ def test_what_hypothesis_composes_comes_last(tmp_path):
         ("property_based_preserved", "composed"),
     ]
     assert {probe.repeats for probe, _ in rules[2:]} == {3}
+
+
+def with_nsd(**metric):
+    return Suite.model_validate(
+        {"name": "s", "title": "s", "metric": {"columns": ["nsd"], **metric}}
+    )
+
+
+def test_the_tolerance_of_nsd_comes_from_the_suite_then_from_the_card():
+    card = load_dataset_card("kvasir_polyp")
+    told = card.model_copy(update={"surface": SurfaceRule(tolerance_px=3)})
+    assert with_tolerances(with_nsd(), [told]).metric.tolerance_px == {"kvasir_polyp": 3}
+    own = with_nsd(tolerance_px={"kvasir_polyp": 1})
+    assert with_tolerances(own, [told]).metric.tolerance_px == {"kvasir_polyp": 1}
+    plain = Suite.model_validate({"name": "s", "title": "s"})
+    assert with_tolerances(plain, [card]) is plain
+    message = (
+        "s: metric.columns: 'nsd' on kvasir_polyp has no tolerance. How far apart two contours may "
+        "be is part of the figure. Give it on the data set's card (`surface: {tolerance_px: 2}`) "
+        "or in the suite (`metric: {tolerance_px: {kvasir_polyp: 2}}`)."
+    )
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        with_tolerances(with_nsd(), [card])
+
+
+def test_a_metric_without_tolerances_is_stored_as_it_always_was():
+    plain = Suite.model_validate({"name": "s", "title": "s"}).metric
+    assert plain.model_dump() == {"resolution": "model", "empty": "one", "columns": []}
+    assert with_nsd(tolerance_px={"d": 2}).metric.model_dump()["tolerance_px"] == {"d": 2}

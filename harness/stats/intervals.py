@@ -32,6 +32,9 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 """Numerator and denominator of each quantity, columns of the units' sums."""
 
+RELATIVE = ("relative", "worst", "decisive")
+"""Those that say nothing where the Dice of the originals is too low."""
+
 MINIMUM_WORDS = 10
 """With fewer words an interval speaks of these words only: they are not resampled."""
 
@@ -57,6 +60,12 @@ class Solved:
             np.zeros(n_cells),
             np.full(n_cells, np.nan),
         )
+
+    def without(self, cells: NDArray[np.bool_]) -> "Solved":
+        """The same with NaN for these cells."""
+        intervals = Intervals(*(np.where(cells, np.nan, x) for x in self.intervals))
+        word_error = np.where(cells, np.nan, self.word_error)
+        return Solved(intervals, np.where(cells, np.nan, self.pivot), self.n_draws, word_error)
 
     def put(self, cell: int, found: Inference, place: int) -> None:
         """Fill in one cell."""

@@ -11,10 +11,10 @@ import polars as pl
 from harness.metrics import EMPTY_SCORES
 from harness.stats.edits import prompts_cut, text_shifts
 from harness.stats.facts import ModelFacts
-from harness.stats.intervals import Solved, cell_intervals
+from harness.stats.intervals import RELATIVE, Solved, cell_intervals
 from harness.stats.pairs import CELL_KEYS, Pairs, paired
 from harness.stats.reduce import Reduced, reduced
-from harness.stats.summary import cell_rows, with_facts
+from harness.stats.summary import cell_rows, low_baselines, with_facts
 from harness.stats.surface import MEASURES, surface_means
 from harness.suites import Suite
 
@@ -26,7 +26,8 @@ class Measured:
     Attributes:
         pairs: Every case beside its own original.
         left: What is left of the cases: sums over units.
-        solved: Intervals of each quantity for all cells.
+        solved: Intervals of each quantity for all cells; what is relative to a baseline too low
+            is undefined in them, so that no verb can tell it.
         rows: A row a cell, with its number in ``cell``.
         named: The same with names, signatures and kinds of clusters.
     """
@@ -73,7 +74,11 @@ def measured(
         count=settings.draws,
         seed=settings.seed,
     )
-    rows = cell_rows(pairs, left, solved, settings=settings)
+    low = low_baselines(solved, settings.dice_floor)
+    solved = {
+        name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
+    }
+    rows = cell_rows(pairs, left, solved, low, settings=settings)
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)

@@ -35,7 +35,12 @@ _NO_KIND = "kind not stated"
 
 
 def cell_rows(
-    pairs: Pairs, left: Reduced, solved: Mapping[str, Solved], *, settings: Statistics
+    pairs: Pairs,
+    left: Reduced,
+    solved: Mapping[str, Solved],
+    low: np.ndarray,
+    *,
+    settings: Statistics,
 ) -> pl.DataFrame:
     """A row for each cell that the plan holds, with its number in ``cell``.
 
@@ -43,14 +48,15 @@ def cell_rows(
         pairs: Cells and units.
         left: What is left of the cases.
         solved: Intervals of all quantities.
-        settings: Floor, draws, seed and the least number of clusters.
+        low: Of `low_baselines`.
+        settings: Draws, seed and the least number of clusters.
     """
     of_units = unit_figures(left.units, pairs.plan.units, count=settings.draws, seed=settings.seed)
     rows = pairs.cells
     for frame in (left.counted, left.figures, of_units, left.shares):
         rows = rows.join(frame, on="cell", how="left", maintain_order="left")
-    figures = _measured(solved, settings)
-    figures |= _smallest(rows, solved["relative"], figures["too_low"] != "")
+    figures = _measured(solved) | {"too_low": low}
+    figures |= _smallest(rows, solved["relative"])
     rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
     is_original = pl.col("probe") == "original"
     own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
@@ -90,10 +96,9 @@ def completed(
     return with_facts(whole, models, suite, kinds).sort(CELL_KEYS, nulls_last=False)
 
 
-def _smallest(rows: pl.DataFrame, relative: Solved, undefined: np.ndarray) -> dict[str, np.ndarray]:
+def _smallest(rows: pl.DataFrame, relative: Solved) -> dict[str, np.ndarray]:
     """The smallest relative change that the data of each cell could show, in percent."""
-    error = np.where(undefined, np.nan, relative.intervals.standard_error)
-    words = relative.word_error
+    error, words = relative.intervals.standard_error, relative.word_error
     freedom = degrees_of_freedom(
         error,
         words,
@@ -102,11 +107,16 @@ def _smallest(rows: pl.DataFrame, relative: Solved, undefined: np.ndarray) -> di
     )
     return {
         "smallest_effect_percent": 100 * smallest_effect(error, freedom),
-        "relative_change_word_error_percent": 100 * np.where(undefined, np.nan, words),
+        "relative_change_word_error_percent": 100 * words,
     }
 
 
-def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, np.ndarray]:
+def low_baselines(solved: Mapping[str, Solved], floor: float) -> np.ndarray:
+    """Of each cell why its baseline is too low, empty where it is not or where it has none."""
+    return np.asarray(why_too_low(solved["reference"].intervals, slice(None), floor))
+
+
+def _measured(solved: Mapping[str, Solved]) -> dict[str, np.ndarray]:
     """Columns with limits for all cells; an original is its own reference."""
     found = {name: one.intervals for name, one in solved.items()}
     dice, reference = found["dice"], found["reference"]
@@ -114,19 +124,13 @@ def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, n
     reference = Intervals(
         *(np.where(is_original, d, r) for d, r in zip(dice, reference, strict=True))
     )
-    reasons = why_too_low(reference, slice(None), settings.dice_floor)
-    reasons = np.where(is_original, "", reasons)
-    relative, worst, decisive = (
-        Intervals(*(np.where(reasons != "", np.nan, x) for x in found[name]))
-        for name in ("relative", "worst", "decisive")
-    )
-    changes = {"worst_change": worst, "decisive_change": decisive}
+    changes = {"worst_change": found["worst"], "decisive_change": found["decisive"]}
     less = {
         name: Intervals(one.estimate - 1, one.standard_error, *(x - 1 for x in one[2:]))
         for name, one in changes.items()
     }
     return {
-        **relative_columns(relative),
+        **relative_columns(found["relative"]),
         **limit_columns("change", "_points", found["points"], scale=100, low=-100, high=100),
         **limit_columns("dice", "", dice, low=0, high=1),
         **limit_columns("reference_dice", "", reference, low=0, high=1),
@@ -137,7 +141,6 @@ def _measured(solved: Mapping[str, Solved], settings: Statistics) -> dict[str, n
         **_together(
             limit_columns(name, "_percent", one, scale=100, low=-100) for name, one in less.items()
         ),
-        "too_low": reasons,
     }
 
 
