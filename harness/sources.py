@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import ModelError
 from harness.files import shipped
-from harness.writing import writing
+from harness.writing import append_text, make_folder
 
 PRIVATE = "_vlsm_adapter_"
 _PACKAGE = Path(__file__).resolve().parent
@@ -100,10 +100,8 @@ def check_trust(file: Path, *, where: str) -> None:
             f"{digest[:12]}) were never trusted here. Read it, then give --trust-adapter once; in "
             f"CI set {TRUST_VARIABLE}=1."
         )
-    with writing(known):
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with known.open("a", encoding="utf-8") as lines:
-            lines.write(f"{digest}\n")
+    make_folder(known.parent)
+    append_text(known, f"{digest}\n")
 
 
 def _trusted_file() -> Path:

@@ -4,7 +4,6 @@ Conventions: nothing is fetched and nothing outside is asked. A finding is `ok`,
 `missing` (something optional; the rest works) or `broken` (something every run needs).
 """
 
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ import typer
 
 from harness import __version__
 from harness.commands.options import AsJson
+from harness.commands.output import say, say_json
 
 State = Literal["ok", "missing", "broken"]
 DISTRIBUTION = "vlsm-harness"
@@ -53,7 +53,7 @@ def doctor(as_json: AsJson = False) -> None:
     broken = [finding for finding in findings if finding.state == "broken"]
     if as_json:
         content = {"ok": not broken, "findings": [f._asdict() for f in findings]}
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        say_json(content)
     else:
         _show(findings)
     if broken:
@@ -61,15 +61,13 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _show(findings: list[Finding]) -> None:
-    from harness.report.escape import plain
-
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        typer.echo(f"{finding.state:<7}  {finding.name:<{width}}  {plain(finding.found)}")
+        say(f"{finding.state:<7}  {finding.name:<{width}}  {finding.found}")
         if finding.disables:
-            typer.echo(f"{'':<7}  {'':<{width}}  without it: {finding.disables}")
+            say(f"{'':<7}  {'':<{width}}  without it: {finding.disables}")
         if finding.remedy:
-            typer.echo(f"{'':<7}  {'':<{width}}  {plain(finding.remedy)}")
+            say(f"{'':<7}  {'':<{width}}  {finding.remedy}")
 
 
 def examine() -> Iterator[Finding]:
