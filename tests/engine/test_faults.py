@@ -240,7 +240,7 @@ def test_an_image_that_breaks_in_the_middle_is_run_again_once_repaired(
 def test_a_mask_that_is_repaired_is_evaluated_again_and_the_rest_is_kept(
     short, call, arguments, photo_root, tmp_path
 ):
-    """Its size can be read when the run is planned, its pixels cannot; the repair has other ones."""
+    """Its size can be read when the run is planned, its pixels cannot; the repair differs."""
     mask, folder = photo_root / "kvasir_polyp" / "masks" / "test_2.png", tmp_path / "repaired"
     content = mask.read_bytes()
     mask.write_bytes(content[:-30])
