@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from harness import __version__
 
 if TYPE_CHECKING:
@@ -93,9 +95,11 @@ def write_texts(
     from harness.writing import parquet_bytes
 
     name = f"texts/{model_id}.parquet"
-    is_whole = not store.ledger.problem(name)
-    if is_whole and pl.read_parquet_schema(store.folder / name) == STORED_SCHEMA:
+    problem = store.ledger.problem(name)
+    if not problem and pl.read_parquet_schema(store.folder / name) == STORED_SCHEMA:
         return  # plan and model are those of the run
+    if problem and store.ledger.knows(name):
+        typer.echo(f"note: {name} was {problem}; it is written anew.", err=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
     with progress(f"tokens of {model_id}", n_texts, unit="texts", quiet=quiet) as advance:

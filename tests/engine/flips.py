@@ -145,7 +145,7 @@ class Flipper:
         shutil.copytree(self.whole, self.run)
         found = self.damage(number)
         verbs = [self.command, self.verb("score"), self.verb("report")]
-        verbs = verbs if number % 2 else [*verbs[1:], *verbs]
+        verbs = verbs if number % 2 else [verbs[2], verbs[1], *verbs]
         said = [self.said(verb, found) for verb in verbs]
         found.outcome = next((x for x in ("refused", "repaired", "told") if x in said), "harmless")
         if said[-3:].count("refused") and said[-3] != "refused":

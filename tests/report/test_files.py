@@ -13,7 +13,7 @@ from harness.report.markdown import markdown
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 from harness.stats.verdicts import Verdict
-from harness.writing import Ledger
+from harness.writing import SUMS, Ledger
 
 VERDICT = Verdict(
     model_id="small@1a2b", model="small", dataset="kvasir_polyp", split="test", prompts="released",
@@ -37,7 +37,7 @@ def test_the_files_hold_the_assessment(summary, assessment, tmp_path):
     assert len(rows) == summary.height
     assert list(rows[0]) == summary.columns
     assert paths[2].read_text(encoding="utf-8") == markdown(found, title="Paper")
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert sorted(tmp_path.iterdir()) == sorted([*paths, tmp_path / SUMS])
     content = json.loads(paths[3].read_text(encoding="utf-8"))
     assert set(content) == {"version", "signature", "language", "expectations"}
     assert content["expectations"][0]["p_value"] == 0.3333333333

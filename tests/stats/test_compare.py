@@ -196,8 +196,8 @@ def test_plans_without_a_common_case_select_nothing(compared_run, run):
 
 def test_other_metrics_are_refused(compared_run, run):
     other = compared_run(("native",))
-    text = (other / "suite.lock.yaml").read_text()
-    (other / "suite.lock.yaml").write_text(text + "metric: {resolution: native}\n")
+    text = (other / "suite.lock.yaml").read_text() + "metric: {resolution: native}\n"
+    Ledger(other).write({"suite.lock.yaml": text.encode()})
     message = f"{other} has 'dice|res:native|thr:0.5|empty:1|gt:>127|v:1'. Numbers of different"
     with pytest.raises(RunError, match=re.escape(message)):
         compared(run, other)
