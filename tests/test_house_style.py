@@ -28,7 +28,7 @@ LAYERS += [
     "checkpoints",
     "hub",
 ]
-LAYERS += ["sources", "adapters", "precision", "models", "tokenizers", "store", "album"]
+LAYERS += ["precision", "sources", "adapters", "models", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
 LAYERS += ["contract", "training", "stats", "gate", "hunt", "report", "leaderboard"]
 LAYERS += ["trackers", "commands"]
