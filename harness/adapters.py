@@ -28,6 +28,7 @@ import torch
 from harness.cards import ResolvedCard, Weights
 from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
 from harness.hub import fetch
+from harness.precision import building
 from harness.sources import PRIVATE, check_trust, forget, trace, watched_imports
 from harness.weight_files import FOLDER_FILES, file_sha256, weights_sha256
 
@@ -37,11 +38,14 @@ _HUB_FILES = ("*.safetensors", *_SETTINGS)
 _TOKENIZER_FILES = ("vocab.txt", "tokenizer.json")
 
 
-def build_traced(card: ResolvedCard, files: "Files", *, seed: int) -> tuple[Any, str]:
+def build_traced(
+    card: ResolvedCard, files: "Files", *, seed: int, changed: list[str]
+) -> tuple[Any, str]:
     """Build the adapter of a card, and hash the programs it is made of.
 
     Modules that changed on disk since this process imported them, or that another model's
-    of the same name hides, are imported anew.
+    of the same name hides, are imported anew. Settings of torch that the adapter changes are
+    restored, and added to `changed`.
 
     Returns:
         The adapter, and SHA-256 over the names and bytes of its Python files and the
@@ -53,8 +57,11 @@ def build_traced(card: ResolvedCard, files: "Files", *, seed: int) -> tuple[Any,
     """
     for _ in range(2):
         with watched_imports() as watched:
-            kind = adapter_class(card)
-            raw = build(kind, card, files, seed=seed)
+            with building(changed):
+                kind = adapter_class(card)
+            with building(changed):
+                raw = build(kind, card, files, seed=seed)
+        _prefer(card.adapter_folder)
         traced = trace(sys.modules[kind.__module__], raw, watched)
         if not traced.outdated:
             return raw, traced.sha256
@@ -94,14 +101,19 @@ def adapter_class(card: ResolvedCard) -> type:
 
 def _import_file(file: Path, *, where: str) -> ModuleType:
     package_name = PRIVATE + hashlib.sha256(str(file.parent).encode()).hexdigest()[:12]
-    # What an adapter of this folder put on the path goes before what other models did.
-    sys.path.sort(key=lambda entry: not Path(entry or ".").resolve().is_relative_to(file.parent))
+    _prefer(file.parent)
     if package_name not in sys.modules:
         package = ModuleType(package_name)
         package.__path__ = [str(file.parent)]
         sys.modules[package_name] = package
     importlib.invalidate_caches()
     return _import_module(f"{package_name}.{file.stem}", where=where)
+
+
+def _prefer(folder: Path) -> None:
+    """Put what an adapter of this folder added to the path before what other models added."""
+    own = folder.resolve()
+    sys.path.sort(key=lambda entry: not Path(entry or ".").resolve().is_relative_to(own))
 
 
 def _import_module(name: str, *, where: str) -> ModuleType:
@@ -120,7 +132,8 @@ def _import_module(name: str, *, where: str) -> ModuleType:
 def _said(problem: BaseException) -> str:
     """The class and first line of what was raised, and the line that raised it."""
     frames = traceback.extract_tb(problem.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    package = str(Path(__file__).parent)
+    own = [f for f in frames if not f.filename.startswith(("<frozen", package))]
     place = f", {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
     text = (str(problem).strip().splitlines() or ["no message"])[0][:200]
     if isinstance(problem, ImportError | SyntaxError):

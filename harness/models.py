@@ -272,16 +272,18 @@ def load_model(
     place = choose_device(device)
     precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
     changed: list[str] = []
-    with building(changed), watched_loading() as loaded:
+    with building([]), watched_loading() as loaded:
         files = find_files(card, checkpoint, random_weights=random_weights)
-        raw, sources = build_traced(card, files, seed=seed)
+        raw, sources = build_traced(card, files, seed=seed, changed=changed)
         adapter = _staged(raw, card)
         notes = _notes(raw, card, random_weights=random_weights)
         if files.checkpoint is not None:
             load_into(adapter.module, files.checkpoint)
         if place_of_weights := files.checkpoint or files.arguments["weights"]:
             check_normalisation(raw.preprocess, adapter.module, place_of_weights)
-    notes += tuple(Note(one.note) for one in loaded if one.note) + _note_of_settings(changed)
+    notes += tuple(Note(one.note) for one in loaded if one.note) + _note_of_settings(
+        list(dict.fromkeys(changed))
+    )
     adapter.module.eval().to(place)
     chosen = [one.chosen for one in loaded if one.chosen]
     digest = _digest(

@@ -48,13 +48,13 @@ _RECORDED_DISTRIBUTIONS = {name.lower().replace("_", "-") for name in _RECORDED}
 class Traced(NamedTuple):
     """The programs behind a model.
 
-    `files` maps a module's name and the SHA-256 of its file; `modules` are the names
-    under which they stand in ``sys.modules``; `outdated` are files that are not what
+    `files` are the own ones; `modules` are the names under which they and the packages
+    around them stand in ``sys.modules``; `outdated` are files that are not what
     this process runs: changed since, or hidden by a module of the same name.
     """
 
     sha256: str
-    files: frozenset[tuple[str, str]]
+    files: frozenset[Path]
     modules: frozenset[str]
     outdated: tuple[str, ...]
 
@@ -156,8 +156,7 @@ def trace(adapter: ModuleType, built: Any, watched: Iterable[ModuleType]) -> Tra
     first = _Node(adapter.__name__, Path(adapter.__file__ or ""), vars(adapter))
     nodes, libraries = _follow([first, *remembered.values(), *_held(_parts(built))])
     contents = {file: _sha256(file) for file in nodes}
-    files = frozenset((_stable_name(node), contents[file]) for file, node in nodes.items())
-    lines = [f"{name}:{digest}" for name, digest in sorted(files)]
+    lines = sorted({f"{_stable_name(node)}:{contents[file]}" for file, node in nodes.items()})
     lines += [f"{name}=={version}" for name, version in sorted(_distributions(libraries))]
     changed = [
         str(file) for file in nodes if _SEEN.setdefault(file, contents[file]) != contents[file]
@@ -165,8 +164,8 @@ def trace(adapter: ModuleType, built: Any, watched: Iterable[ModuleType]) -> Tra
     hidden = [str(file) for node in nodes.values() if (file := _hidden(node)) is not None]
     return Traced(
         hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        files,
-        frozenset(node.name for node in nodes.values()),
+        frozenset(nodes),
+        frozenset(name for node in nodes.values() for name in _around(node.name)),
         (*changed, *hidden),
     )
 
@@ -177,9 +176,10 @@ def forget(traced: Traced) -> None:
     for name in list(sys.modules):
         is_private = name.partition(".")[0] in packages
         if is_private or (name in traced.modules and name != "__main__"):
-            module = sys.modules.pop(name)
-            _SEEN.pop(Path(getattr(module, "__file__", None) or "").resolve(), None)
+            del sys.modules[name]
             _WATCHED.pop(name, None)
+    for file in traced.files:
+        _SEEN.pop(file, None)
     importlib.invalidate_caches()
 
 
@@ -203,9 +203,8 @@ def _follow(start: Iterable[_Node]) -> tuple[dict[Path, _Node], set[str]]:
 
 def _resolve(name: str, libraries: set[str]) -> list[_Node]:
     """A module and the packages around it, as far as they are own."""
-    found, steps = [], name.split(".")
-    for depth in range(1, len(steps) + 1):
-        part = ".".join(steps[:depth])
+    found = []
+    for part in _around(name):
         module = sys.modules.get(part)
         file = getattr(module, "__file__", None) or _origin(part)
         if file is None:
@@ -214,9 +213,15 @@ def _resolve(name: str, libraries: set[str]) -> list[_Node]:
         elif _is_own(part, file):
             found.append(_Node(part, Path(file), vars(module) if module else {}))
         else:
-            libraries |= {steps[0]} if _is_of_site(file) else set()
+            libraries |= {name.partition(".")[0]} if _is_of_site(file) else set()
             break
     return found
+
+
+def _around(name: str) -> list[str]:
+    """``a.b.c`` -> ``a``, ``a.b``, ``a.b.c``."""
+    steps = name.split(".")
+    return [".".join(steps[:depth]) for depth in range(1, len(steps) + 1)]
 
 
 def _spec(name: str) -> machinery.ModuleSpec | None:

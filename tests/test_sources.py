@@ -104,11 +104,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_of_importing_is_followed(tmp_path, way):
-    here = (
-        "lib__net__layers"
-        if "path" in WAYS[way].get("imports", "") and "lib" in WAYS[way]["imports"]
-        else "net__layers"
-    )
+    on_the_path = WAYS[way].get("imports", "").startswith((BELOW, ONCE))
+    here = "lib__net__layers" if on_the_path else "net__layers"
     model = write_model(tmp_path / "m", **WAYS[way], **{here: "def width(): return 4\n"})
     first, again = name(model), name(model)
     write(model, here.replace("__", "/"), "def width(): return 5\n")
