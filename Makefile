@@ -28,7 +28,7 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/interrogate --quiet harness models
+	$(BIN)/interrogate --quiet harness models suites
 
 types: setup
 	$(BIN)/mypy

@@ -7,7 +7,14 @@ are lower-case hexadecimal SHA-256. Unknown keys are errors.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from harness.errors import CardError, choose
 from harness.files import Document, read_yaml, shipped, validate
@@ -108,8 +115,10 @@ class DatasetCard(Strict):
     source: str
     licence: str
     private: bool = True
-    generated: bool = Field(
-        default=False, description="Made by harness.data.phantom where its folder is missing."
+    generator: str | None = Field(
+        default=None,
+        pattern=r"^[\w./-]+\.py:\w+$",
+        description="'generator.py:Class' beside the card: makes the files where there are none.",
     )
     splits: list[str]
     prompt_type: PromptType
@@ -124,6 +133,12 @@ class DatasetCard(Strict):
         default={}, description="Class word of one -> of several, where prompts agree in number."
     )
     defects: list[str] = []
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def path(self) -> Path | None:
+        """The card's file, if it came from one: no part of what the card says."""
+        return self._path
 
 
 class Weights(Strict):
@@ -222,7 +237,9 @@ def load_dataset_card(name_or_path: str | Path) -> DatasetCard:
             str(name_or_path), dataset_names(), kind="dataset", where="datasets", error=CardError
         )
         path = shipped("suites") / "datasets" / f"{name_or_path}.yaml"
-    return validate(read_yaml(path), DatasetCard)
+    card = validate(read_yaml(path), DatasetCard)
+    card._path = path
+    return card
 
 
 def model_names() -> dict[str, Path]:

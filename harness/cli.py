@@ -17,11 +17,11 @@ from harness.commands import (
     demo,
     finetune,
     gate,
+    generate,
     hunt,
     leaderboard,
     listing,
     peek,
-    phantom,
     plan,
     power,
     replay,
@@ -55,7 +55,8 @@ app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
-app.command("phantom")(phantom.phantom)
+app.command("generate")(generate.generate)
+app.command("phantom", hidden=True)(generate.generate)  # what it was called
 app.command("submit")(submit.submit)
 app.command("verify")(verify.verify)
 app.add_typer(leaderboard.app, name="leaderboard")

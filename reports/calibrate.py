@@ -13,8 +13,8 @@ import polars as pl
 from harness import __version__
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
+from harness.commands.generate import generate
 from harness.commands.options import select_suite
-from harness.commands.phantom import phantom
 from harness.commands.run import audit
 from harness.commands.score import finish
 from harness.report.calibration import sentences
@@ -32,7 +32,7 @@ def main() -> None:
     store = audit(select_suite("calibration"), models, root=BUILD / "phantom", out=out)
     with store.locked():
         finish(store, quiet=True)
-    phantom(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
+    generate(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
     text = page(Assessment.read(out), store.manifest)
     (HERE / "calibration.md").write_text(text, encoding="utf-8")
 

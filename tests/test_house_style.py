@@ -13,11 +13,13 @@ from harness.metrics import METRICS
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "harness").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "models").rglob("*.py"))
+GENERATORS = sorted((ROOT / "suites").rglob("*.py"))
+DATASETS = sorted((ROOT / "suites" / "datasets").glob("*.yaml"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 # A room may import what stands to its left, never what stands to its right.
-LAYERS = ["errors", "records", "canonical", "files", "cards", "metrics", "prompts", "data"]
-LAYERS += ["writing", "rules", "expectations", "suites", "schemas", "cases"]
+LAYERS = ["errors", "writing", "records", "canonical", "files", "cards", "metrics", "prompts"]
+LAYERS += ["data", "rules", "expectations", "suites", "schemas", "cases"]
 LAYERS += ["plan", "pickles", "archives", "weight_files", "likeness", "checkpoints", "hub"]
 LAYERS += ["adapters", "precision", "models", "pretrained", "tokenizers", "store", "album"]
 LAYERS += ["engine"]
@@ -65,7 +67,9 @@ def test_every_room_has_a_place_among_the_layers():
     assert rooms - {"__init__"} <= set(LAYERS)
 
 
-@pytest.mark.parametrize("path", SOURCES + ADAPTERS, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", SOURCES + ADAPTERS + GENERATORS, ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_errors_are_raised_with_one_message(path):
     """``raise ValueError("a", "b")`` prints a tuple: a stray comma between two halves."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -98,6 +102,37 @@ def test_the_engine_knows_no_model_by_name(path):
             assert not values & names, f"{path.name}:{node.lineno}: compares with a model's name"
 
 
+# The verb's old spelling, which a user may still type.
+OLD_VERB = {("cli.py", "phantom")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_engine_knows_no_dataset_by_name(path):
+    """Datasets enter through their cards, those that are generated with a program beside it."""
+    names = {card.stem for card in DATASETS} | {generator.parent.name for generator in GENERATORS}
+    tree = ast.parse(path.read_text())
+    # Examples in docstrings may name one.
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    told = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, kinds) and _has_doc(n)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            found = {name for name in names if name in node.value}
+            allowed = {name for file, name in OLD_VERB if file == path.name}
+            assert not found - allowed, f"{path.name}:{node.lineno}: names the dataset {found}"
+
+
+def _has_doc(node):
+    return ast.get_docstring(node, clean=False) is not None
+
+
+def test_a_generator_imports_the_ground_and_its_own_folder_alone():
+    """What a stranger's generator may lean on too."""
+    ground = LAYERS.index("data")
+    for path in GENERATORS:
+        upward = [m for m in imports(ast.parse(path.read_text())) if layer(m) >= ground]
+        assert not upward, f"{path.name} may not import {upward}"
+
+
 def test_models_do_not_import_each_other():
     folders = {path.parent.name for path in ADAPTERS}
     for path in ADAPTERS:
@@ -106,7 +141,7 @@ def test_models_do_not_import_each_other():
 
 
 def test_functions_are_short():
-    for path in SOURCES + ADAPTERS:
+    for path in SOURCES + ADAPTERS + GENERATORS:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 statements = node.body[1:] if ast.get_docstring(node) else node.body

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import harness, importlib.util
 from pathlib import Path
-from harness.cards import dataset_names, model_names
+from harness.cards import dataset_names, load_dataset_card, model_names
+from harness.data.generators import generate
 from harness.files import shipped
 from harness.models import load_model
 from harness.suites import load_suite
@@ -22,6 +23,9 @@ assert importlib.util.find_spec("models") is None
 assert len(load_suite("paper").datasets) == 11 and "busi" in dataset_names()
 model = load_model("image-only-small", random_weights=True, device="cpu")
 assert not type(model.raw).__module__.startswith("models"), type(model.raw).__module__
+folder = generate(load_dataset_card("phantom_solo"), Path.cwd() / "data", sizes={"test": 2})
+assert len(list((folder / "images" / "test").glob("*.png"))) == 2
+assert importlib.util.find_spec("suites") is None and importlib.util.find_spec("phantom") is None
 print(len(model_names()), harness.__version__)
 """
 
@@ -56,8 +60,13 @@ def test_the_wheel_holds_data_and_no_caches(wheel):
         names = archive.namelist()
     assert "harness/_shipped/suites/paper.yaml" in names
     assert "harness/_shipped/models/clipseg/card.yaml" in names
+    assert "harness/_shipped/suites/datasets/phantom/generator.py" in names
+    assert "harness/_shipped/suites/datasets/phantom/frozen.json" in names
     assert "harness/prompts/data/uncommon_words.txt" in names
+    assert not [n for n in names if n.startswith("harness/prompts/data/") and n.endswith(".py")]
     assert "harness/py.typed" in names
     for name in ("base.html.j2", "report.html.j2", "style.css", "page.js"):
         assert f"harness/report/templates/{name}" in names
-    assert not [n for n in names if "__pycache__" in n or n.startswith(("tests/", "models/"))]
+    assert not [
+        n for n in names if "__pycache__" in n or n.startswith(("tests/", "models/", "suites/"))
+    ]

@@ -59,7 +59,7 @@ def shipped_models() -> list[str]:
         for name, card in cards.items()
         if card.checkpoint is not None
         and card.trained_on
-        and all(load_dataset_card(dataset).generated for dataset in card.trained_on)
+        and all(load_dataset_card(dataset).generator for dataset in card.trained_on)
     ]
     return [name for _, name in sorted(chosen)]
 

@@ -211,12 +211,12 @@ def _from_tables(
 def generate_missing(card: "DatasetCard", root: Path, split: str, *, quiet: bool = False) -> None:
     """Write a generated set, unless something of that name is there or it is a real one."""
     from harness.commands.progress import counting
-    from harness.data.phantom import write_phantom
+    from harness.data.generators import generate
 
-    annotations = root / card.name / "anns" / f"{split}.json"
-    if card.generated and not annotations.is_file():
+    annotations = root / (card.layout.folder or card.name) / "anns" / f"{split}.json"
+    if card.generator and not annotations.is_file():
         with counting(f"painting {card.name}", quiet=quiet) as tick:
-            write_phantom(card.name, root, tick=tick)
+            generate(card, root, tick=tick)
 
 
 def _first(samples: Sequence[object], limit: int) -> list[Path]:

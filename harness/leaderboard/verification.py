@@ -237,4 +237,4 @@ def _table_reasons(
 
 def generated_alone(track: Track) -> bool:
     """Whether anyone can make the data of a track."""
-    return all(load_dataset_card(one.name).generated for one in track.datasets)
+    return all(load_dataset_card(one.name).generator for one in track.datasets)

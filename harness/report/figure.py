@@ -92,8 +92,8 @@ def cut(name: str, longest: int = LONGEST_NAME) -> str:
     """A name short enough for a chart; its end tells more than its middle.
 
     Example:
-        >>> cut("phantom-biomedclipseg-d-crowd", 20)
-        'phantom-bi…g-d-crowd'
+        >>> cut("a-model-with-a-long-name-v2", 20)
+        'a-model-wi…g-name-v2'
     """
     printable = "".join(c if c.isprintable() else "?" for c in name)
     if len(printable) <= longest:

@@ -10,21 +10,27 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from figures import resized
+from figures import SIDE, resized
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.data.phantom import lessons, make_scene
-from harness.data.phantom.fields import SIDE
-from harness.data.phantom.lessons import Lesson, meant
-from harness.data.phantom.scenes import Scene
-from harness.data.phantom.vocabulary import DECIDING, describe
+from harness.cards import load_dataset_card
+from harness.data.generators import generator_module
 from harness.models import EmbedsText
 from harness.prompts.words import draw_words, uncommon_words
+
+if TYPE_CHECKING:
+    from suites.datasets.phantom.lessons import Lesson
+    from suites.datasets.phantom.scenes import Scene
+
+_CARD = load_dataset_card("phantom_pairs")
+scenes: Any = generator_module(_CARD, "scenes")
+lessons: Any = generator_module(_CARD, "lessons")
+vocabulary: Any = generator_module(_CARD, "vocabulary")
 
 LESSONS_PER_SCENE = 12
 # The suites replace values by the first ten words of seed 0; training sees none of these.
@@ -94,16 +100,17 @@ def render(course: Course) -> Material:
 
 def _further_pairs(course: Course, attribute: str) -> range:
     """Numbers of pairs behind those of `scenes` in which `attribute` decides."""
+    deciding = vocabulary.DECIDING
     first = course.scenes.get("phantom_pairs", 0)
-    first += (DECIDING.index(attribute) - first) % len(DECIDING)
-    return range(first, first + course.deciding[attribute] * len(DECIDING), len(DECIDING))
+    first += (deciding.index(attribute) - first) % len(deciding)
+    return range(first, first + course.deciding[attribute] * len(deciding), len(deciding))
 
 
 def _render(job: tuple[str, range, Course]) -> Material:
     name, indices, course = job
     pixels, texts, values, masks = [], [], [], []
     for index in indices:
-        scene = make_scene(name, "train", index)
+        scene = scenes.make_scene(name, "train", index)
         taught = list(_taught(scene, course))
         pixels.append(scene.pixels)
         texts.append([lesson.text for lesson in taught])
@@ -112,16 +119,17 @@ def _render(job: tuple[str, range, Course]) -> Material:
     return Material(np.stack(pixels), texts, values, np.stack(masks))
 
 
-def _taught(scene: Scene, course: Course) -> Iterator[Lesson]:
+def _taught(scene: "Scene", course: Course) -> "Iterator[Lesson]":
     """The scene's lessons, some of them with a word of no meaning in place of a value."""
     words = nonsense()
     chooser = random.Random(f"{course.seed} {scene.address}")
-    for lesson in lessons(scene, count=LESSONS_PER_SCENE, absent_percent=course.absent_percent):
+    taught = lessons.lessons(scene, count=LESSONS_PER_SCENE, absent_percent=course.absent_percent)
+    for lesson in taught:
         lost = chooser.choice(sorted(lesson.values))
         if chooser.randrange(100) < course.nonsense_percent and lost != "class":
             kept = {name: value for name, value in lesson.values.items() if name != lost}
-            text = describe(lesson.values | {lost: chooser.choice(words)})
-            yield Lesson(text, kept, meant(scene, kept))
+            text = vocabulary.describe(lesson.values | {lost: chooser.choice(words)})
+            yield lessons.Lesson(text, kept, lessons.meant(scene, kept))
         else:
             yield lesson
 

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from harness.cards import load_dataset_card
+from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
-from harness.data.phantom import DATASETS, write_phantom
-from harness.data.phantom.fields import SIDE
 from harness.engine.counts import binarise
 from harness.models import LoadedModel, load_model
 
 IMAGES_PER_BATCH = 16
+DATASETS = ("phantom_solo", "phantom_crowd", "phantom_pairs")
+# Height and width of every scene, in px.
+SIDE = 96
 Scores = dict[str, list[tuple[float, float]]]
 Rows = list[dict[str, Any]]
 
@@ -41,7 +44,7 @@ def measure(name: str, weights: Path, root: Path) -> dict[str, Any]:
     dice: dict[str, float] = {}
     pairs: dict[str, dict[str, float]] = {}
     for dataset in DATASETS:
-        scores = _scores(model, write_phantom(dataset, root))
+        scores = _scores(model, generate(load_dataset_card(dataset), root))
         own = [pair[0] for several in scores.values() for pair in several]
         dice[dataset] = round(float(np.mean(own)), 3)
         if dataset == "phantom_pairs":

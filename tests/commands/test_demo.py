@@ -50,8 +50,9 @@ def test_the_control_does_not_move_at_all(demo):
     assert moved == []
 
 
-def test_phantom_writes_sets_and_sheets(tmp_path):
-    arguments = ["phantom", "--data-root", str(tmp_path), "--sheets", str(tmp_path / "sheets")]
+@pytest.mark.parametrize("verb", ["generate", "phantom"])
+def test_generate_writes_sets_and_sheets(tmp_path, verb):
+    arguments = [verb, "--data-root", str(tmp_path), "--sheets", str(tmp_path / "sheets")]
     result = CliRunner().invoke(app, [*arguments, "--train", "3", "-q"])
     assert result.exit_code == 0, result.output
     for name in ("phantom_solo", "phantom_crowd", "phantom_pairs"):

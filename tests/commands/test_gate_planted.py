@@ -18,8 +18,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from harness.cards import load_dataset_card
 from harness.cli import app
-from harness.data.phantom import write_phantom
+from harness.data.generators import generate
 from harness.files import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,8 @@ class Workshop:
 
     def __init__(self, folder, size):
         self.folder = folder
-        write_phantom("phantom_pairs", folder / "data", sizes={"test": SCENES[size]})
+        sizes = {"test": SCENES[size]}
+        generate(load_dataset_card("phantom_pairs"), folder / "data", sizes=sizes)
         suite = next(b for b in blocks("yaml") if b.startswith("name: guard"))
         (folder / "guard.yaml").write_text(suite, encoding="utf-8")
         shutil.copy(

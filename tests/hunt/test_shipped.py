@@ -8,11 +8,11 @@ import pytest
 import torch
 from nltk import edit_distance
 
-from harness.cards import load_model_card, model_names
+from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.hunt import hunting
 from harness.commands.options import read_sets
+from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
-from harness.data.phantom import write_phantom
 from harness.hunt.hunting import Aim, Hunt, families, replay
 from harness.hunt.space import Kind
 from harness.hunt.subject import Eyes
@@ -103,7 +103,7 @@ def smallest(hunt, model, sample, prompt, kind):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
-    write_phantom("phantom_crowd", root, sizes={"test": SCENES})
+    generate(load_dataset_card("phantom_crowd"), root, sizes={"test": SCENES})
     return root
 
 

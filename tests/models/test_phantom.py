@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cards import load_model_card
+from harness.cards import load_dataset_card, load_model_card
 from harness.commands.demo import shipped_models
-from harness.data.phantom.frozen import current, frozen
+from harness.data.generators import generator_module
 from harness.errors import CheckpointError
 from harness.models import load_model
 from harness.prompts.words import draw_words
@@ -90,11 +90,13 @@ def test_a_swapped_file_of_weights_is_refused(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_belong_to_the_frozen_generator(name):
     """A changed generator makes the digests differ; the models must then be made again."""
-    assert current() == frozen()
+    record = generator_module(load_dataset_card("phantom_crowd"), "frozen")
+    frozen = record.frozen()
+    assert record.current() == frozen
     trained = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["training"]
     for course in trained["courses"]:
         assert course["steps"] > 0
-        assert set(course["scenes"]) <= set(frozen())
+        assert set(course["scenes"]) <= set(frozen)
 
 
 @pytest.mark.parametrize("name", NAMES)

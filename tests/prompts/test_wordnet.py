@@ -12,10 +12,11 @@ import pytest
 
 from harness.errors import LexiconError
 from harness.prompts import wordnet as module
-from harness.prompts.entries import DATA, read_lines
+from harness.prompts.entries import read_lines
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.wordnet import DATA_FILES, LEXNAMES, OTHER_FILES, install, main
 
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
 # Where Debian's packages put WordNet; another copy of the same files will do.
 DEBIAN = Path(os.environ.get("VLSM_WORDNET", "/usr/share/wordnet"))
 
@@ -84,7 +85,7 @@ def test_the_hash_is_that_of_the_senses(lexicon, wordnet_folder):
 
 
 def test_the_table_of_real_words_is_what_its_script_makes(lexicon):
-    script = runpy.run_path(str(DATA / "make_real_words.py"))
+    script = runpy.run_path(str(REPORTS / "make_real_words.py"))
 
     words = script["real_words"](script["prompt_words"](), lexicon.thesaurus.is_word)
 

@@ -30,7 +30,7 @@ COUNTED = {
 @pytest.fixture(scope="module")
 def inspected(shared_data):
     cards = [load_dataset_card(name) for name in dataset_names()]
-    return inspect([card for card in cards if not card.generated], shared_data)
+    return inspect([card for card in cards if not card.generator], shared_data)
 
 
 def count(inspected, name, defect):

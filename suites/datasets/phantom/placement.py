@@ -8,11 +8,11 @@ what a modality shows; it is negative in the black around an ultrasound fan.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import SIDE, direction
-from harness.data.phantom.lesions import RADII, Lesion
-from harness.data.phantom.looks import CLEARANCE
-from harness.data.phantom.vocabulary import COUNTS, LOCATIONS, Traits
+from .draws import Stream
+from .fields import SIDE, direction
+from .lesions import RADII, Lesion
+from .looks import CLEARANCE
+from .vocabulary import COUNTS, LOCATIONS, Traits
 
 CELL = SIDE // 3
 # Centres keep this far from the border of their cell, so that the word is beyond doubt.

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.phantom.draws import Stream
+from .draws import Stream
 
 SIDE = 96
 Field = NDArray[np.float64]

@@ -1,22 +1,23 @@
-"""Contact sheets: scenes, the outline of each target, and the prompt that names it.
+"""Contact sheets: images, the outline of each target, and the prompt that names it.
 
-Conventions: a sheet is one PNG, labelled as phantom. Each image stands once as it is
-and once for each of its first targets, outlined in green. Made to be looked at; no
-figure depends on it.
+Conventions: a sheet is one PNG, labelled with the data's source. Each image stands once
+as it is and once for each of its first targets, outlined in green. Made to be looked at;
+no figure depends on it.
 """
 
-import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from harness.cards import DatasetCard
 from harness.data.images import read_image, read_mask
+from harness.data.layout import load_samples
 from harness.errors import DataError
+from harness.records import Sample
 
 _ZOOM, _GAP, _TEXT, _TITLE = 2, 8, 44, 34
 _OUTLINE = (60, 255, 120)
@@ -26,8 +27,8 @@ Picture = NDArray[np.uint8]
 
 
 def contact_sheet(
+    card: DatasetCard,
     root: Path,
-    dataset: str,
     out_png: Path,
     *,
     n: int = 24,
@@ -35,11 +36,11 @@ def contact_sheet(
     prompt_type: str = "p6",
     columns: int = 6,
 ) -> Path:
-    """Draw the first `n` images of a written phantom set: its streams are balanced.
+    """Draw the first `n` images of a split: those of a generated set are balanced.
 
     Args:
-        root: The data root that the set was written below.
-        dataset: Name of the set.
+        card: The dataset's card.
+        root: The data root.
         out_png: Where the sheet goes; folders are made.
         n: Number of images, at most as many as the split has.
         split: Which split.
@@ -50,44 +51,31 @@ def contact_sheet(
         `out_png`.
 
     Raises:
-        DataError: The split has not been written, or `n` is not positive.
+        DataError: The split cannot be read, or `n` is not positive.
     """
     if n < 1:
         raise DataError(f"contact sheet: {n} images. At least one is needed. Give a larger n.")
+    by_image: dict[Path, list[Sample]] = {}
+    for sample in load_samples(card, root, split, pictures=False):
+        by_image.setdefault(sample.image, []).append(sample)
     panes = [
         pane
-        for rows in _chosen(root / dataset, split, n)
-        for pane in _panes(root / dataset, split, rows, prompt_type=prompt_type)
+        for samples in list(by_image.values())[:n]
+        for pane in _panes(samples, prompt_type=prompt_type)
     ]
-    title = f"{dataset}/{split}: phantom scenes, generated, no patients; prompts {prompt_type}"
+    title = f"{card.name}/{split}: {card.source}; prompts {prompt_type}"
     out_png.parent.mkdir(parents=True, exist_ok=True)
     _compose(panes, title, columns).save(out_png)
     return out_png
 
 
-def _chosen(folder: Path, split: str, n: int) -> list[list[dict[str, Any]]]:
-    """The rows of the first `n` images, image by image."""
-    path = folder / "anns" / f"{split}.json"
-    if not path.is_file():
-        raise DataError(
-            f"{path}: no such annotation file. A contact sheet shows a set that has been written. "
-            "Write it first."
-        )
-    by_image: dict[str, list[dict[str, Any]]] = {}
-    for row in json.loads(path.read_text(encoding="utf-8")):
-        by_image.setdefault(row["img_name"], []).append(row)
-    return list(by_image.values())[:n]
-
-
-def _panes(
-    folder: Path, split: str, rows: Sequence[dict[str, Any]], *, prompt_type: str
-) -> list[tuple[Picture, str]]:
-    image = read_image(folder / "images" / split / rows[0]["img_name"])
+def _panes(samples: Sequence[Sample], *, prompt_type: str) -> list[tuple[Picture, str]]:
+    image = read_image(samples[0].image)
     big = image.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
-    panes = [(big, rows[0]["img_name"])]
-    for row in rows[:2]:
-        mask = read_mask(folder / "masks" / split / row["mask_name"])
-        panes.append((_outlined(big, mask), row["prompts"][prompt_type] or "(empty prompt)"))
+    panes = [(big, samples[0].image_id)]
+    for sample in samples[:2]:
+        text = sample.prompts[prompt_type][0].text
+        panes.append((_outlined(big, read_mask(sample.mask)), text or "(empty prompt)"))
     return panes
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.phantom.arrangement import PROMPTS
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.scenes import Scene
-from harness.data.phantom.vocabulary import (
+from .arrangement import PROMPTS
+from .draws import Stream
+from .scenes import Scene
+from .vocabulary import (
     COLORS,
     COUNTS,
     DECIDING,

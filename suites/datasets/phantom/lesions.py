@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.phantom.fields import SIDE, Field, X, Y, direction
+from .fields import SIDE, Field, X, Y, direction
 
 # Radius in px of the disc of equal area: the areas of neighbouring sizes differ by 1.9 at least.
 RADII = {"small": (5.0, 5.75), "medium": (8.0, 8.875), "large": (12.25, 13.25)}

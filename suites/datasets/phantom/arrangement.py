@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from harness.data.phantom.draws import Stream, balanced
-from harness.data.phantom.placement import Group, place
-from harness.data.phantom.vocabulary import (
+from .draws import Stream, balanced
+from .placement import Group, place
+from .vocabulary import (
     COLORS,
     DECIDING,
     LOCATIONS,

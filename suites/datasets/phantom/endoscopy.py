@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import SIDE, Field, X, Y, cloudy, curves, direction, smooth
-from harness.data.phantom.lesions import Spot
+from .draws import Stream
+from .fields import SIDE, Field, X, Y, cloudy, curves, direction, smooth
+from .lesions import Spot
 
 COLORS = {
     "white": (228.0, 210.0, 196.0),

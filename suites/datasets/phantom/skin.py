@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import SIDE, Field, X, Y, cloudy, curves, smooth
-from harness.data.phantom.lesions import Spot
+from .draws import Stream
+from .fields import SIDE, Field, X, Y, cloudy, curves, smooth
+from .lesions import Spot
 
 COLORS = {
     "white": (234.0, 220.0, 208.0),

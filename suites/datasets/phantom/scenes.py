@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.phantom.arrangement import DATASETS, LOOKS, SPLITS, Address, arrange
-from harness.data.phantom.fields import pixels, smooth
-from harness.data.phantom.lesions import make_spot, mask_of
-from harness.data.phantom.looks import PAINT
-from harness.data.phantom.placement import Group
-from harness.data.phantom.vocabulary import RUNGS
 from harness.errors import DataError, choose
+
+from .arrangement import DATASETS, LOOKS, SPLITS, Address, arrange
+from .fields import pixels, smooth
+from .lesions import make_spot, mask_of
+from .looks import PAINT
+from .placement import Group
+from .vocabulary import RUNGS
 
 
 @dataclass(frozen=True)

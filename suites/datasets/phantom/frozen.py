@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.phantom.arrangement import DATASETS
-from harness.data.phantom.files import TEST_SCENES
-from harness.data.phantom.scenes import make_scene
+from .arrangement import DATASETS
+from .generator import TEST_SCENES
+from .scenes import make_scene
 
 FROZEN = Path(__file__).with_name("frozen.json")
 # Beginning of the streams that have no size of their own.

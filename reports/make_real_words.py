@@ -1,6 +1,6 @@
-"""Makes ``real_words.txt``: run by hand, never by the harness.
+"""Makes ``harness/prompts/data/real_words.txt``: run by hand, never by the harness.
 
-    python harness/prompts/data/make_real_words.py
+    python reports/make_real_words.py
 
 Needs NLTK's data set ``wordnet`` (3.0): see `harness.prompts.wordnet`. A test makes the
 list again where WordNet is installed.

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.data.phantom import endoscopy, skin, ultrasound
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import Field
-from harness.data.phantom.lesions import Spot
+from . import endoscopy, skin, ultrasound
+from .draws import Stream
+from .fields import Field
+from .lesions import Spot
 
 PAINT: Mapping[str, Callable[[Stream, Sequence[Spot]], Field]] = {
     "endoscopy": endoscopy.paint,

@@ -1,6 +1,6 @@
-"""Makes ``uncommon_words.txt``: run by hand, never by the harness.
+"""Makes ``harness/prompts/data/uncommon_words.txt``: run by hand, never by the harness.
 
-    python harness/prompts/data/make_uncommon_words.py
+    python reports/make_uncommon_words.py
 
 Needs the packages wordfreq and nltk and NLTK's data set ``wordnet`` (3.0); the
 versions used stand in the list's header. The list is frozen: plans hash it, so it
@@ -16,15 +16,14 @@ be about people, their bodies, medicine, what prompts speak of, or what offends.
 import hashlib
 import re
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from harness.cards import dataset_names, load_dataset_card
+from harness.prompts.entries import DATA
 from harness.prompts.lexicon import load_lexicon
 
-FOLDER = Path(__file__).parent
-LIST = FOLDER / "uncommon_words.txt"
-REMOVED = FOLDER / "uncommon_words_removed.txt"
+LIST = DATA / "uncommon_words.txt"
+REMOVED = DATA / "uncommon_words_removed.txt"
 SIZE = 1000
 ZIPF = (1.5, 2.7)
 

@@ -14,41 +14,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cards import load_dataset_card
+from harness.data.generators import generate, generator_module, load_generator
 from harness.data.images import read_image, read_mask
 from harness.data.layout import load_samples
-from harness.data.phantom import (
-    DATASETS,
-    SPLITS,
-    TEST_SCENES,
-    contact_sheet,
-    lessons,
-    make_scene,
-    meant,
-    skin,
-    write_phantom,
-)
-from harness.data.phantom.arrangement import LOOKS, PLACES, PROMPTS, Address
-from harness.data.phantom.draws import Stream, balanced, sequence
-from harness.data.phantom.fields import direction, smooth
-from harness.data.phantom.frozen import PREFIX_SCENES, current, digest, frozen
-from harness.data.phantom.lesions import RADII
-from harness.data.phantom.looks import CLEARANCE
-from harness.data.phantom.vocabulary import (
-    COLOR_OPPOSITES,
-    COLORS,
-    COUNTS,
-    DECIDING,
-    LOCATIONS,
-    OPPOSITES,
-    RUNGS,
-    SHAPES,
-    SIZES,
-    describe,
-    opposite_cell,
-)
 from harness.errors import DataError
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
+
+CARD = load_dataset_card("phantom_crowd")
+arrangement, draws, fields, frozen, lesions, lessons_, looks, scenes_, skin, vocabulary = (
+    generator_module(CARD, name)
+    for name in (
+        *("arrangement", "draws", "fields", "frozen", "lesions", "lessons", "looks", "scenes"),
+        *("skin", "vocabulary"),
+    )
+)
+DATASETS, SPLITS = arrangement.DATASETS, arrangement.SPLITS
+COLORS, COUNTS, DECIDING = vocabulary.COLORS, vocabulary.COUNTS, vocabulary.DECIDING
+LOCATIONS, RUNGS = vocabulary.LOCATIONS, vocabulary.RUNGS
+SHAPES, SIZES = vocabulary.SHAPES, vocabulary.SIZES
+describe, lessons, make_scene = vocabulary.describe, lessons_.lessons, scenes_.make_scene
+Stream, balanced, sequence = draws.Stream, draws.balanced, draws.sequence
+digest, meant, RADII = frozen.digest, lessons_.meant, lesions.RADII
+PREFIX_SCENES = frozen.PREFIX_SCENES
+TEST_SCENES = generator_module(CARD, "generator").TEST_SCENES
 
 GRAMMARS = {dataset: load_grammar(dataset) for dataset in DATASETS}
 SIZES_SMALL = {"phantom_solo": 6, "phantom_crowd": 6, "phantom_pairs": 10}
@@ -86,7 +75,7 @@ def prompt(scene, group, rung):
 
 
 def test_the_generator_is_the_frozen_one():
-    assert current() == frozen(), (
+    assert frozen.current() == frozen.frozen(), (
         "the generator draws other scenes than those the shipped models were trained and "
         "measured on: undo the change, or train and measure again and call frozen.freeze()"
     )
@@ -102,7 +91,9 @@ def test_a_grey_step_in_one_color_is_noticed(monkeypatch):
 def test_pixels_do_not_depend_on_the_processor():
     """numpy without its vector units and a BLAS for old processors give the same digest."""
     script = (
-        "from harness.data.phantom.frozen import digest\n"
+        "from harness.cards import load_dataset_card as load\n"
+        "from harness.data.generators import generator_module\n"
+        "digest = generator_module(load('phantom_crowd'), 'frozen').digest\n"
         "print(*(digest(d, 'train', 6) for d in ('phantom_solo', 'phantom_crowd')))"
     )
     off = "AVX2 FMA3 AVX512F AVX512_SKX X86_V3 X86_V4"  # each numpy knows some of these names
@@ -130,8 +121,9 @@ def test_a_scene_is_a_pure_function_of_its_address():
 
 
 def test_no_two_streams_share_a_seed():
-    addresses = [Address(d, s, i) for d in DATASETS for s in SPLITS for i in range(150)]
-    keys = [a.key(purpose) for a in addresses for purpose in (PLACES, LOOKS, PROMPTS)]
+    purposes = (arrangement.PLACES, arrangement.LOOKS, arrangement.PROMPTS)
+    addresses = [arrangement.Address(d, s, i) for d in DATASETS for s in SPLITS for i in range(150)]
+    keys = [a.key(purpose) for a in addresses for purpose in purposes]
     states = {tuple(sequence(0, key).generate_state(4)) for key in keys}
 
     assert len(states) == len(keys)
@@ -177,7 +169,7 @@ def test_masks_are_disjoint_large_enough_and_inside_what_is_visible(scenes):
         assert scene.masks.sum(axis=0).max() == 1
         assert scene.masks.sum(axis=(1, 2)).min() >= 60
         for y, x in np.argwhere(scene.masks.any(axis=0)):
-            assert CLEARANCE[scene.modality](x + 0.5, y + 0.5) > 0
+            assert looks.CLEARANCE[scene.modality](x + 0.5, y + 0.5) > 0
 
 
 def test_ultrasound_is_grey_and_the_others_are_not(scenes):
@@ -319,12 +311,12 @@ def test_the_antonym_of_a_pairs_prompt_is_byte_for_byte_the_others(scenes):
 
 def test_opposites_are_those_of_the_lexicon():
     lexicon = load_lexicon("curated")
-    pairs = [(name, pair) for name, several in OPPOSITES.items() for pair in several]
-    pairs += [("color", pair) for pair in COLOR_OPPOSITES.values()]
+    pairs = [(name, pair) for name, several in vocabulary.OPPOSITES.items() for pair in several]
+    pairs += [("color", pair) for pair in vocabulary.COLOR_OPPOSITES.values()]
     for name, (one, other) in pairs:
         assert (lexicon.opposite(name, one), lexicon.opposite(name, other)) == (other, one)
     for cell in LOCATIONS:
-        assert lexicon.opposite("location", cell) == opposite_cell(cell)
+        assert lexicon.opposite("location", cell) == vocabulary.opposite_cell(cell)
 
 
 @given(st.data())
@@ -423,7 +415,7 @@ def test_lessons_repeat_and_can_name_what_is_absent():
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_written_sets_are_read_like_any_other(tmp_path, dataset):
     count = SIZES_SMALL[dataset]
-    folder = write_phantom(dataset, tmp_path, sizes={"test": count, "train": 3})
+    folder = generate(load_dataset_card(dataset), tmp_path, sizes={"test": count, "train": 3})
     samples = load_samples(load_dataset_card(dataset), tmp_path, "test")
     rows = json.loads((folder / "anns" / "test.json").read_text())
     generated = [make_scene(dataset, "test", i) for i in range(count)]
@@ -441,69 +433,15 @@ def test_written_sets_are_read_like_any_other(tmp_path, dataset):
 
 
 def test_pairs_are_named_after_what_decides(tmp_path):
-    write_phantom("phantom_pairs", tmp_path, sizes={"test": 10})
-    samples = load_samples(load_dataset_card("phantom_pairs"), tmp_path, "test")
+    card = load_dataset_card("phantom_pairs")
+    generate(card, tmp_path, sizes={"test": 10})
+    samples = load_samples(card, tmp_path, "test")
 
     assert [s.sample_id for s in samples[:4]] == [
         *("size/0000-a.png", "size/0000-b.png"),
         *("color/0000-a.png", "color/0000-b.png"),
     ]
     assert samples[-1].sample_id == "number/0001-b.png"
-
-
-def test_what_is_there_is_used_again_and_what_is_not_whole_is_made_again(tmp_path):
-    ticks = []
-
-    def write(**changed):
-        ticks.clear()
-        settings = {"sizes": {"test": 2}} | changed
-        write_phantom("phantom_solo", tmp_path, tick=lambda: ticks.append(1), **settings)
-        return len(ticks)
-
-    image = tmp_path / "phantom_solo" / "images" / "test" / "0001.png"
-    annotations = tmp_path / "phantom_solo" / "anns" / "test.json"
-    assert [write(), write()] == [2, 0]
-    image.unlink()
-    assert [write(), write()] == [2, 0]
-    annotations.write_text("[]")
-    assert [write(), write()] == [2, 0]
-    assert [write(seed=1), write(sizes={"test": 3}), write(sizes={"test": 3})] == [2, 3, 0]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["phantom_solo"]
-
-
-def test_an_interrupted_writer_leaves_nothing_behind(tmp_path):
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_phantom("phantom_solo", tmp_path, sizes={"test": 2}, tick=stop)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_strangers_folder_is_never_replaced(tmp_path):
-    (tmp_path / "phantom_solo").mkdir()
-    (tmp_path / "phantom_solo" / "thesis.txt").write_text("mine")
-    message = (
-        "phantom_solo: the place is taken by something without 'phantom.json'. Only folders that "
-        "the generator made are replaced. Move it away or choose another data root."
-    )
-    with pytest.raises(DataError, match=re.escape(message) + "$"):
-        write_phantom("phantom_solo", tmp_path, sizes={"test": 1})
-    assert (tmp_path / "phantom_solo" / "thesis.txt").read_text() == "mine"
-
-
-def test_a_contact_sheet_shows_each_target_once(tmp_path):
-    write_phantom("phantom_pairs", tmp_path, sizes={"test": 2})
-    sheet = contact_sheet(tmp_path, "phantom_pairs", tmp_path / "out" / "sheet.png", n=2)
-    picture = read_image(sheet)
-    outlines = (picture == (60, 255, 120)).all(axis=-1)
-
-    # 2 images, each plain and with either target: 6 panes of 192 px in one row.
-    assert picture.shape == (34 + 192 + 8 + 44, 6 * 200 + 8, 3)
-    assert [bool(outlines[:, 8 + 200 * k : 200 + 200 * k].any()) for k in range(6)] == [
-        *(False, True, True),
-        *(False, True, True),
-    ]
 
 
 # Messages, and the small parts.
@@ -513,43 +451,30 @@ def test_a_contact_sheet_shows_each_target_once(tmp_path):
     ("call", "message"),
     [
         (
-            lambda root: make_scene("phantom_sole", "test", 0),
+            lambda: make_scene("phantom_sole", "test", 0),
             "phantom: unknown data set 'phantom_sole'. Did you mean 'phantom_solo'? Known data "
             "sets: 'phantom_crowd', 'phantom_pairs', 'phantom_solo'.",
         ),
         (
-            lambda root: make_scene("phantom_solo", "tests", 0),
+            lambda: make_scene("phantom_solo", "tests", 0),
             "phantom: phantom_solo: unknown split 'tests'. Did you mean 'test'? Known splits: "
             "'test', 'train', 'val'.",
         ),
         (
-            lambda root: make_scene("phantom_solo", "test", -1),
+            lambda: make_scene("phantom_solo", "test", -1),
             "phantom: phantom_solo/test: scene -1 of seed 0. Both are counted from 0. Give "
             "numbers that are not negative.",
         ),
         (
-            lambda root: write_phantom("phantom_solo", root, sizes={"test": 0}),
-            "phantom: phantom_solo: 0 scenes for the split 'test'. At least one is needed. Leave "
-            "the split out or give it a size.",
-        ),
-        (
-            lambda root: write_phantom("phantom_solo", root, sizes={}),
-            "phantom: phantom_solo: no split to write. Give at least one split with its size.",
-        ),
-        (
-            lambda root: contact_sheet(root, "phantom_solo", root / "a.png", n=0),
-            "contact sheet: 0 images. At least one is needed. Give a larger n.",
-        ),
-        (
-            lambda root: contact_sheet(root, "phantom_solo", root / "a.png"),
-            "test.json: no such annotation file. A contact sheet shows a set that has been "
-            "written. Write it first.",
+            lambda: load_generator(CARD.model_copy(update={"name": "phantom_mine"})),
+            "phantom: unknown data set 'phantom_mine'. Did you mean 'phantom_pairs'? Known data "
+            "sets: 'phantom_crowd', 'phantom_pairs', 'phantom_solo'.",
         ),
     ],
 )
-def test_mistakes_are_explained(tmp_path, call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(DataError, match=re.escape(message) + "$"):
-        call(tmp_path)
+        call()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 1000))
@@ -571,7 +496,7 @@ def test_streams_are_the_raw_words_of_pcg64():
 
 @pytest.mark.parametrize("spacing", [3, 4, 8, 16, 48])
 def test_noise_is_smooth_bounded_and_exact(spacing):
-    field = smooth(Stream(1, (spacing,)), spacing)
+    field = fields.smooth(Stream(1, (spacing,)), spacing)
 
     assert np.abs(field).max() <= 1
     assert np.abs(np.diff(field, axis=0)).max() < 3 / spacing
@@ -581,9 +506,9 @@ def test_noise_is_smooth_bounded_and_exact(spacing):
 
 
 def test_directions_lie_on_the_circle_in_order():
-    points = np.array([direction(turn) for turn in range(64)])
+    points = np.array([fields.direction(turn) for turn in range(64)])
     angles = np.unwrap(np.arctan2(points[:, 1], points[:, 0]))
 
     assert np.abs((points**2).sum(axis=1) - 1).max() < 1e-15
     assert (np.diff(angles) > 0.05).all()
-    assert direction(16) == (0.0, 1.0)
+    assert fields.direction(16) == (0.0, 1.0)

@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from harness.data.phantom.draws import Stream
-from harness.data.phantom.fields import SIDE, Field, X, Y, blurred, cloudy, smooth
-from harness.data.phantom.lesions import Spot
+from .draws import Stream
+from .fields import SIDE, Field, X, Y, blurred, cloudy, smooth
+from .lesions import Spot
 
 # Echo strength relative to tissue.
 COLORS = {"dark": 0.045, "bright": 4.2}

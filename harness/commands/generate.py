@@ -1,0 +1,43 @@
+"""``generate``: write generated data sets as files, and sheets to look at."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import DataRoot, Quiet
+
+
+def generate(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or card files. [default: all generated ones that ship]"),
+    ] = None,
+    data_root: DataRoot = Path("data"),
+    train: Annotated[
+        int, typer.Option("--train", min=0, help="Scenes of a train split, too; a tenth as val.")
+    ] = 0,
+    sheets: Annotated[
+        Path | None, typer.Option("--sheets", help="Folder for contact sheets as PNG.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the generated data sets, in the layout of every other one."""
+    from harness.cards import dataset_names, load_dataset_card
+    from harness.commands.progress import progress
+    from harness.data import generators
+    from harness.data.contact_sheet import contact_sheet
+
+    cards = [load_dataset_card(name) for name in datasets or dataset_names()]
+    for card in cards:
+        if card.generator is None and not datasets:
+            continue
+        sizes = dict(generators.load_generator(card).sizes)
+        if train:
+            sizes |= {"train": train, "val": max(1, train // 10)}
+        with progress(card.name, sum(sizes.values()), unit="scenes", quiet=quiet) as advance:
+            folder = generators.generate(card, data_root, sizes=sizes, tick=partial(advance, 1))
+        typer.echo(str(folder))
+        if sheets is not None:
+            typer.echo(str(contact_sheet(card, data_root, sheets / f"{card.name}.png", n=20)))
