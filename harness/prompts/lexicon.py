@@ -120,7 +120,7 @@ class Lexicon:
         return all(any(_is_kind(entries, a, b) for b in theirs) for a in ours)
 
     def is_adjective(self, attribute: str, value: str) -> bool:
-        """Whether a value may stand away from its noun: "round white polyp", no "kidney white polyp".
+        """Whether a value may stand away from its noun: "round white polyp", not so "kidney".
 
         Words that the lexicon does not know are taken for nouns where nouns occur.
         """
