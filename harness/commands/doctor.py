@@ -116,7 +116,7 @@ def _distributions() -> Iterator[Finding]:
             )
 
 
-def _is_for(requirement: "Requirement", extra: str) -> bool:  # noqa: F821
+def _is_for(requirement: "Requirement", extra: str) -> bool:
     return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
 
 
