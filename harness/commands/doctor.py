@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
 from harness import __version__
 from harness.commands.options import AsJson
 from harness.commands.output import say, say_json
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 State = Literal["ok", "missing", "broken"]
 DISTRIBUTION = "vlsm-harness"
@@ -111,7 +114,7 @@ def _distributions() -> Iterator[Finding]:
             )
 
 
-def _is_for(requirement: "Requirement", extra: str) -> bool:  # noqa: F821
+def _is_for(requirement: "Requirement", extra: str) -> bool:
     return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
 
 
@@ -122,7 +125,7 @@ def _has(name: str) -> str | None:
         return None
 
 
-def _unfit(requirement: "Requirement") -> str | None:  # noqa: F821
+def _unfit(requirement: "Requirement") -> str | None:
     """What is wrong with an installed package; None where nothing is."""
     has = _has(requirement.name)
     if has is None:

@@ -120,7 +120,7 @@ class Lexicon:
         return all(any(_is_kind(entries, a, b) for b in theirs) for a in ours)
 
     def is_adjective(self, attribute: str, value: str) -> bool:
-        """Whether a value may stand away from its noun ("round white polyp").
+        """Whether a value may stand away from its noun: "round white polyp", not so "kidney".
 
         Words that the lexicon does not know are taken for nouns where nouns occur.
         """
@@ -236,7 +236,10 @@ def _exclude(entries: Entries, one: str, other: str) -> bool:
         return not is_denial(said) and (denied == "finding" or _is_kind(entries, said, denied))
     if {one, other} & entries.aside:
         return one in _opposites_of(entries, other) or other in _opposites_of(entries, one)
-    ours, theirs = set(one.split()), set(other.split())
+    ours, theirs = (
+        {entries.same.get(word, word) for word in re.findall(r"[\w-]+", text)}
+        for text in (one, other)
+    )
     return not (ours <= theirs or theirs <= ours)
 
 

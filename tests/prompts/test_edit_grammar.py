@@ -10,6 +10,7 @@ import pytest
 
 from harness.prompts.coherence import contradiction
 from harness.prompts.dressing import article_of
+from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS
 from harness.records import Meaning, Variant
@@ -31,7 +32,8 @@ def bare_nouns(text, prompt):
     shape, noun = prompt.values.get("shape"), prompt.values.get("class")
     if shape is None or noun is None or LEXICON.is_adjective("shape", shape):
         return []
-    return re.findall(rf"{re.escape(shape)} (?!{re.escape(noun)}|shape|and )\w+", text)
+    words = text.replace(noun, "NOUN")
+    return re.findall(rf"{re.escape(shape)} (?!NOUN|shape|and )\w+", words)
 
 
 def disagreements(text):
@@ -100,21 +102,14 @@ def test_changed_prompts_exclude_the_old_ones_and_hold_together(edits, name):
     found = edits(name)
 
     assert len(found) > 50
-    for _, prompt, variant, attribute in found:
-        now = after(variant, prompt)
+    for dataset, prompt, variant, attribute in found:
+        now = load_grammar(dataset).parse(variant.text, prompt_type=prompt.prompt_type).values
         changed = [a for a in prompt.values if a in now and prompt.values[a] != now[a]]
         excluded = [a for a in changed if LEXICON.excludes(a, prompt.values[a], now[a])]
         assert excluded, variant.text
         assert attribute is None or attribute in excluded
         if contradiction(prompt.values, LEXICON) is None and attribute is not None:
             assert contradiction(now, LEXICON) is None, variant.text
-
-
-def after(variant, prompt):
-    edited = {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
-    if edited:
-        return prompt.values | edited
-    return {"class": variant.text}
 
 
 def test_no_sentence_affirms_what_another_denies(edits):
@@ -126,4 +121,4 @@ def test_no_sentence_affirms_what_another_denies(edits):
         listed = re.split(", | is | are ", findings)[:-1]
         for item in listed:
             one, other = (item, noun) if attribute == "class" else (noun, item)
-            assert not LEXICON.implies("pathology", one, other), variant.text
+            assert not LEXICON.implies("class", one, other), variant.text

@@ -77,7 +77,7 @@ def _denied_by(phrase: Rewriting, prompt: Prompt, span: Span, context: Context) 
     """Denies all of a list but what the class implies: an edema is denied by neither name."""
     implies, noun = context.lexicon.implies, prompt.span("class")
     items = span.value.split(SEPARATOR)
-    kept = [i for i in items if noun is None or not implies(span.attribute, noun.value, i)]
+    kept = [i for i in items if noun is None or not implies("class", noun.value, i)]
     edit = phrase.edit(prompt, SEPARATOR.join(kept))
     if not kept or edit is None:
         reason = f"denying {span.value!r} would deny the class"
@@ -111,7 +111,7 @@ def _denial(prompt: Prompt) -> Edit:
 def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Edit]:
     """What takes the class, and kinds of it, out of a list that the prompt affirms elsewhere."""
     items = span.value.split(SEPARATOR)
-    kept = [i for i in items if not context.lexicon.implies(span.attribute, i, noun.value)]
+    kept = [i for i in items if not context.lexicon.implies("class", i, noun.value)]
     if kept == items:
         return []
     if kept:

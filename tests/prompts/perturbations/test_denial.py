@@ -159,19 +159,21 @@ def test_findings_that_the_class_implies_are_not_denied(texts):
 
 
 def test_a_kind_of_what_the_image_shows_is_not_absent(contexts, made):
-    """Of a melanoma, a tumor is no thing that is not there."""
-    context = contexts("phantom_crowd")
-    prompt = context.grammar.parse("small black oval melanoma", prompt_type="p4")
-    sample = replace(context.sample, prompts={"p4": (prompt,)})
+    """Where there is an edema, there is an airspace opacity."""
+    context = contexts("chexlocalize", "p1")
+    prompt = context.grammar.parse("Edema in a chest Xray.", prompt_type="p1")
+    sample = replace(context.sample, prompts={"p1": (prompt,)})
     known = replace(
         context,
         sample=sample,
-        population=Population([sample], "p4", complete=True),
-        value_sets={"class": ("melanoma", "polyp", "tumor")},
+        population=Population([sample], "p1", complete=True),
+        value_sets={"class": ("Airspace Opacity", "Atelectasis", "Edema")},
         _memory={},
     )
 
-    assert [v.edits[0].new for v in made("absent", prompt, known, repeats=9)] == ["polyp"]
+    found = made("absent", prompt, known, repeats=9)
+
+    assert [v.edits[0].new for v in found] == ["Atelectasis"]
 
 
 def test_the_mask_of_what_is_absent_is_empty():
