@@ -71,6 +71,7 @@ def with_picture(
                 )
             if n_pixels > LARGE_PIXELS:
                 held.enter_context(_one_large)
+                held.callback(picture.close)  # before the next one begins
             _refuse_frames(picture, path, kind)
             tag = _orientation(picture)
             if tag != 1 and reading.orientation is None:
