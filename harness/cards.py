@@ -263,16 +263,16 @@ class DatasetCard(Strict):
     @property
     def reading(self) -> Reading:
         """How its pictures and masks are read."""
-        masks, intensity = self.masks or MaskRule.model_construct(), self.intensity
-        if isinstance(intensity, Percentiles):
-            intensity = ("percentiles", *intensity.percentiles)
+        masks, given = self.masks or MaskRule.model_construct(), self.intensity
         is_alpha = masks.foreground == "alpha"
         return Reading(
             foreground=None if is_alpha else masks.foreground,
             above=masks.above,
             values=tuple(masks.values),
             channel="a" if is_alpha else masks.channel,
-            intensity=intensity,
+            intensity=("percentiles", *given.percentiles)
+            if isinstance(given, Percentiles)
+            else given,
             orientation=self.orientation,
         )
 

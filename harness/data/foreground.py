@@ -16,7 +16,7 @@ Conventions: values are ``(H, W)`` as the file holds them, colours ``(H, W, 3)``
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ KEYS = (
     "`masks: {channel: g}` or `masks: {foreground: alpha}`"
 )
 
-Values = NDArray[np.generic]
+Values = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 _GREY = {"1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -152,7 +152,8 @@ def _of_grey(grey: _Grey) -> Foreground:
     """The foreground of one channel by its values alone."""
     values, distinct, top, name, is_lossy = grey
     if values.dtype.kind == "f":
-        raise refusal(_range(values), "floating-point masks have no level of their own")
+        found = f"floating-point values from {np.nanmin(values):g} to {np.nanmax(values):g}"
+        raise refusal(found, "floating-point masks have no level of their own")
     if distinct == [0]:
         return Foreground(np.zeros(values.shape, dtype=np.bool_), f"{name} 0")
     if distinct[0] >= (0.75 if is_lossy else 1) * top:
@@ -170,16 +171,13 @@ def _of_grey(grey: _Grey) -> Foreground:
     return _soft(grey, "this is a map of several classes or a soft mask")
 
 
-def _range(values: Values) -> str:
-    return f"floating-point values from {np.nanmin(values):g} to {np.nanmax(values):g}"
-
-
 def _soft(grey: _Grey, why: str) -> Foreground:
     """Grey whose middle is an edge: more than half of the range."""
     values, distinct, top, name, is_lossy = grey
     is_wide = distinct[0] <= 0.25 * top and distinct[-1] >= (0.75 if is_lossy else 1) * top
     margin = (0.2 if is_lossy else 0.1) * top
-    if not is_wide or _has_block(values, margin, top, 7 if is_lossy else 5):
+    middle = (values > margin) & (values < top - margin)
+    if not is_wide or _filled(middle, 7 if is_lossy else 5).any():
         raise refusal(_named(distinct), why)
     if not is_lossy and (_has_level(values, top) or _is_mostly_between(values, top - margin)):
         raise refusal(_named(distinct), why)
@@ -187,15 +185,10 @@ def _soft(grey: _Grey, why: str) -> Foreground:
     return Foreground(values > top // 2, f"{name} with soft edges, > {top // 2:g}")
 
 
-def _has_block(values: Values, margin: float, top: float, side: int) -> bool:
-    """Whether the middle of the range fills a square of `side` pixels somewhere."""
-    return bool(_filled((values > margin) & (values < top - margin), side).any())
-
-
 def _is_mostly_between(values: Values, bright: float) -> bool:
     """Whether more pixels are neither 0 nor bright than are bright: an edge has an inside."""
     n_bright = np.count_nonzero(values >= bright)
-    return np.count_nonzero(values) - n_bright > n_bright
+    return bool(np.count_nonzero(values) - n_bright > n_bright)
 
 
 def _has_level(values: Values, top: float) -> bool:
@@ -268,9 +261,9 @@ def _refuse_transparent(picture: Image.Image) -> None:
 def _with_alpha(picture: Image.Image) -> Foreground:
     """Colour or alpha, whichever varies; both where they agree."""
     alpha = _channel(picture, "a")
-    ranges = picture.convert("RGB").getextrema()
-    is_flat = all(low == high for low, high in ranges)
-    flat = tuple(int(low) for low, _ in ranges)
+    colour = picture.convert("RGB")
+    low, high = np.array([colour.getchannel(band).getextrema() for band in "RGB"]).T
+    is_flat, flat = bool((low == high).all()), tuple(low.tolist())
     if len(alpha.distinct) == 1:
         if alpha.distinct == [0] and is_flat and any(flat):
             raise refusal(
@@ -292,29 +285,45 @@ def _of_colour(picture: Image.Image) -> Foreground:
     """Whatever is not black; equal channels are grey."""
     lossy = _is_lossy(picture)
     kind = "JPEG" if lossy else "8-bit"
-    largest, bands = _brightest(picture)
-    distinct = _distinct(largest)
-    if _are_equal(bands):
-        return _of_grey(_Grey(largest, distinct, 255, f"{kind} grey", lossy))
-    grey = _Grey(largest, distinct, 255, f"{kind} colour", lossy)
+    seen = _look_at_colours(picture)
+    distinct = _distinct(seen.largest)
+    if seen.is_grey:
+        return _of_grey(_Grey(seen.largest, distinct, 255, f"{kind} grey", lossy))
+    grey = _Grey(seen.largest, distinct, 255, f"{kind} colour", lossy)
     if lossy and distinct[0] > 64:
         raise refusal(f"colours, the darkest of {distinct[0]:g}", "none of them is black")
-    if lossy or sum(band.any() for band in bands) == 1:
+    if lossy or sum(seen.is_lit) == 1:
         return _of_grey(grey)
-    if len(distinct) >= _FEWEST_GREYS or (colours := _colours(bands)) is None:
+    if len(distinct) >= _FEWEST_GREYS or len(seen.colours) > _MOST_COLOURS:
         return _soft(grey, "these are shades, not classes")
-    return _of_classes(largest, colours)
+    return _of_classes(seen.largest, seen.colours)
 
 
-def _brightest(picture: Image.Image) -> tuple[Values, list[Values]]:
-    """The largest of red, green and blue in each pixel, and the three."""
-    colour = picture if picture.mode == "RGB" else picture.convert("RGB")
-    bands: list[Values] = [np.asarray(colour.getchannel(band)) for band in "RGB"]
-    return np.maximum(np.maximum(bands[0], bands[1]), bands[2]), bands
+class _Colours(NamedTuple):
+    """A colour mask; `colours` are the distinct ones, or more than `_MOST_COLOURS` of them."""
+
+    largest: NDArray[np.uint8]
+    is_grey: bool
+    is_lit: tuple[bool, ...]
+    colours: list[tuple[int, ...]]
 
 
-def _are_equal(bands: Sequence[Values]) -> bool:
-    return bool((bands[0] == bands[1]).all() and (bands[0] == bands[2]).all())
+def _look_at_colours(picture: Image.Image) -> _Colours:
+    """A few rows at a time: three whole channels would double the memory of a large mask."""
+    largest = np.empty((picture.height, picture.width), dtype=np.uint8)
+    packed: set[int] = set()
+    is_grey, is_lit = True, np.zeros(3, dtype=np.bool_)
+    for top in range(0, picture.height, _ROWS):
+        bottom = min(top + _ROWS, picture.height)
+        strip = np.asarray(picture.crop((0, top, picture.width, bottom)).convert("RGB"))
+        largest[top:bottom] = strip.max(axis=2)
+        is_lit |= strip.any(axis=(0, 1))
+        is_grey &= bool((strip[..., :1] == strip).all())
+        if len(packed) <= _MOST_COLOURS:
+            red, green, blue = (strip[..., k].astype(np.uint32) for k in range(3))
+            packed.update(np.unique(red << 16 | green << 8 | blue).tolist())
+    colours = [(one >> 16, one >> 8 & 255, one & 255) for one in sorted(packed)]
+    return _Colours(largest, is_grey, tuple(is_lit.tolist()), colours)
 
 
 def _of_classes(largest: Values, colours: Sequence[tuple[int, ...]]) -> Foreground:
@@ -340,17 +349,6 @@ def _are_shades(colours: Sequence[tuple[int, ...]]) -> bool:
     )
 
 
-def _colours(bands: Sequence[Values]) -> list[tuple[int, ...]] | None:
-    """The distinct colours; None for more than `_MOST_COLOURS`."""
-    found: set[int] = set()
-    for row in range(0, len(bands[0]), _ROWS):
-        red, green, blue = (band[row : row + _ROWS].astype(np.uint32) for band in bands)
-        found.update(np.unique(red << 16 | green << 8 | blue).tolist())
-        if len(found) > _MOST_COLOURS:
-            return None
-    return [(one >> 16, one >> 8 & 255, one & 255) for one in sorted(found)]
-
-
 def _channel(picture: Image.Image, name: str) -> _Grey:
     """One channel of a colour mask, or its alpha."""
     has_colour = picture.mode in _COLOUR - {"LA"} | {"P"}
@@ -372,14 +370,14 @@ def _stored(picture: Image.Image, reading: Reading) -> _Grey:
     if picture.mode == "P" and reading.above is None:
         index = np.asarray(picture)
         return _Grey(index, _distinct(index), 255, "palette")
-    largest, bands = _brightest(picture)
-    is_grey = _are_equal(bands)
-    if reading.values and not is_grey:
+    seen = _look_at_colours(picture)
+    if reading.values and not seen.is_grey:
         raise EncodingError(
             "the mask has colours. The card's `masks: {values: ...}` needs one channel. Name it: "
             f"`masks: {{channel: g, values: {list(reading.values)}}}`."
         )
-    return _Grey(largest, _distinct(largest), 255, "grey" if is_grey else "colour")
+    name = "grey" if seen.is_grey else "colour"
+    return _Grey(seen.largest, _distinct(seen.largest), 255, name)
 
 
 def _by_rule(grey: _Grey, reading: Reading) -> Foreground:

@@ -8,7 +8,7 @@ pictures have 8 bits and masks are read by `harness.data.foreground`.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ _SHALLOW = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBX", "YCbCr"}
 _ROWS = 1024
 
 Result = TypeVar("Result")
-Deep = NDArray[np.generic]
+Deep = NDArray[Any]
 
 
 def read_image(path: Path, reading: Reading = BY_CONTENT) -> NDArray[np.uint8]:
@@ -182,6 +182,6 @@ def _bounds(
         is_whole = values.dtype.kind in "iu" and found[0] >= 0 and found[1] <= 65_535
         return (0.0, 65_535.0) if is_whole else None
     if intensity[0] == "percentiles":
-        low, high = np.percentile(values, intensity[1:])
+        low, high = np.percentile(values, [float(share) for share in intensity[1:]])
         return float(low), float(high)
     return float(intensity[0]), float(intensity[1])
