@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import CheckpointError
+from harness.files import name_problem
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 # What a folder in a hub's format may hold, best first; an index stands for its shards.
@@ -126,7 +127,8 @@ def _read_index(path: Path) -> WeightFiles:
             "the file of each key, is needed. Copy the file again."
         ) from None
     for key, name in pairs:
-        if Path(name).name != name or "\\" in name or Path(name).suffix not in SUFFIXES:
+        is_plain = Path(name).name == name and "\\" not in name and not name_problem(name)
+        if not is_plain or Path(name).suffix not in SUFFIXES:
             raise CheckpointError(
                 f"{path}: weight_map: {key[:120]!r} lies in {name[:120]!r}. The name of a file of "
                 "weights in the same folder is needed. Do not use this folder: no library writes "
