@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.errors import CardError, CheckpointError
+from harness.errors import CardError, CheckpointError, HarnessError
 from harness.models import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes, load_model
 
 TINY = {
@@ -257,6 +257,50 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path, tiny):
     card = write_card(tmp_path, extra="weights: {path: hub}\n", vision_heads=4)
     with pytest.raises(CardError, match=r"says vision_config.num_attention_heads = 2, the card 4"):
         load_model(card)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("conditional_layer", 1, "config.json says conditional_layer = 1, the card 0. They must"),
+        ("text_config.hidden_act", "gelu", "says text_config.hidden_act = 'gelu', the card 'quick"),
+        ("vision_config.layer_norm_eps", 0.1, "says vision_config.layer_norm_eps = 0.1, the card"),
+        (
+            "model_type",
+            "clip",
+            "config.json: model_type is 'clip', CLIPSegForImageSegmentation has",
+        ),
+    ],
+)
+@pytest.mark.parametrize("way", ["weights", "checkpoint"])
+def test_both_ways_of_giving_a_folder_are_checked_alike(tmp_path, tiny, way, key, value, text):
+    """Activations and places in the decoder leave every shape as it was."""
+    hub = tmp_path / "hub"
+    tiny.adapter.module.config.save_pretrained(hub)
+    state = {k: v.contiguous() for k, v in tiny.adapter.module.state_dict().items()}
+    save_file(state, hub / "model.safetensors")
+    extra, keys = {
+        "weights": ("weights: {path: hub}\n", {}),
+        "checkpoint": ("", {"checkpoint": hub}),
+    }[way]
+    card = write_card(tmp_path, extra=extra)
+    load_model(card, **keys)
+    pixels = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (hub / "preprocessor_config.json").write_text(json.dumps(pixels))
+    load_model(card, **keys)
+
+    content = json.loads((hub / "config.json").read_text())
+    *outer, last = key.split(".")
+    place = content[outer[0]] if outer else content
+    place[last] = value
+    (hub / "config.json").write_text(json.dumps(content))
+    with pytest.raises(HarnessError, match=re.escape(text)):
+        load_model(card, **keys)
+    place.pop(last)
+    (hub / "config.json").unlink()
+    (hub / "preprocessor_config.json").write_text(json.dumps(pixels | {"image_std": [0.5] * 3}))
+    with pytest.raises(CardError, match=r"preprocessor_config.json makes black \[-0.97, -0.912"):
+        load_model(card, **keys)
 
 
 @pytest.mark.parametrize(
