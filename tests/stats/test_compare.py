@@ -7,10 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scipy.special import ndtri
 
 from harness.commands.compare import subjects_of
 from harness.errors import NothingSelectedError, RunError
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare
+from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, two_sided
+from harness.stats.limits import PIVOT_LEVELS, Inference, Intervals
 from harness.stats.sides import CHANGE, ORIGINAL, STEADINESS
 from harness.store import RunStore
 from harness.writing import Ledger, parquet_bytes
@@ -265,6 +267,15 @@ def test_a_model_that_misses_its_targets_has_no_relative_change(compared_run):
     assert changes["value_first"].is_finite().all()
     original = rows.filter(pl.col("figure") == ORIGINAL).row(0, named=True)
     assert original["differs"] is True
+
+
+@pytest.mark.parametrize(("errors", "p"), [(1.8, 0.0719), (-1.8, 0.0719), (2.0, 0.0455), (0, 1)])
+def test_a_difference_is_tested_on_both_sides(errors, p):
+    """Normal draws: 1.8 errors from 0 are 3.6 % on one side, and 7.2 % on two."""
+    limits = [np.array([errors + z]) for z in ndtri([0.025, 0.975, 0.05, 0.95, *[0.5] * 4])]
+    intervals = Intervals(np.array([float(errors)]), np.ones(1), *limits)
+    solved = Inference(intervals, ndtri(PIVOT_LEVELS)[:, None], np.array([1e6]), np.zeros(1))
+    assert two_sided(solved) == pytest.approx([p], abs=2e-4)
 
 
 def test_an_empty_model_is_not_ranked_by_steadiness(compared_run):
