@@ -19,6 +19,7 @@ LEXICON = load_lexicon("curated")
 # Their texts are no sentences of the grammar by design.
 SENSELESS = {"random_word", "random_words", "random_prompt", "shuffle_words", "truncate", "typo"}
 DATASETS = sorted(json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-8")))
+GRAMMARS = {name: load_grammar(name) for name in DATASETS}
 NOUNS = r"(?:polyp|ulcer|melanoma|tumor|lesion|neoplasm)s"
 
 
@@ -103,7 +104,7 @@ def test_changed_prompts_exclude_the_old_ones_and_hold_together(edits, name):
 
     assert len(found) > 50
     for dataset, prompt, variant, attribute in found:
-        now = load_grammar(dataset).parse(variant.text, prompt_type=prompt.prompt_type).values
+        now = GRAMMARS[dataset].parse(variant.text, prompt_type=prompt.prompt_type).values
         changed = [a for a in prompt.values if a in now and prompt.values[a] != now[a]]
         excluded = [a for a in changed if LEXICON.excludes(a, prompt.values[a], now[a])]
         assert excluded, variant.text
