@@ -305,7 +305,7 @@ class _Colours(NamedTuple):
     largest: NDArray[np.uint8]
     is_grey: bool
     is_lit: tuple[bool, ...]
-    colours: list[tuple[int, ...]]
+    colours: Sequence[tuple[int, ...]]
 
 
 def _look_at_colours(picture: Image.Image) -> _Colours:

@@ -92,7 +92,7 @@ def content_id(image: Deep) -> str:
     if image.dtype != np.uint8:
         digest.update(image.dtype.newbyteorder("<").str.encode())
         image = image.astype(image.dtype.newbyteorder("<"), copy=False)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:16]
 
 
