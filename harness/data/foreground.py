@@ -99,7 +99,7 @@ def foreground(picture: Image.Image, reading: Reading, *, depth: int = 8) -> For
     return _of_colour(picture)
 
 
-def refusal(found: str, why: str) -> EncodingError:
+def refusal(found: str, *, why: str) -> EncodingError:
     """What is said of a file whose foreground is not known."""
     return EncodingError(
         f"the mask holds {found}: {why}. Which of them are foreground must be said. Write {KEYS} "
@@ -153,7 +153,7 @@ def _of_grey(grey: _Grey) -> Foreground:
     values, distinct, top, name, is_lossy = grey
     if values.dtype.kind == "f":
         found = f"floating-point values from {np.nanmin(values):g} to {np.nanmax(values):g}"
-        raise refusal(found, "floating-point masks have no level of their own")
+        raise refusal(found, why="floating-point masks have no level of their own")
     if distinct == [0]:
         return Foreground(np.zeros(values.shape, dtype=np.bool_), f"{name} 0")
     if distinct[0] >= (0.75 if is_lossy else 1) * top:
@@ -161,13 +161,13 @@ def _of_grey(grey: _Grey) -> Foreground:
     if is_lossy:
         return _soft(grey, "a lossy mask is dark and bright, with thin edges between")
     if len(distinct) == 1:
-        raise refusal(_named(distinct), "nothing says whether all or none of it is foreground")
+        raise refusal(_named(distinct), why="nothing says whether all or none of it is foreground")
     if 0 not in distinct:
-        raise refusal(_named(distinct), "without a 0 none of them is background")
+        raise refusal(_named(distinct), why="without a 0 none of them is background")
     if len(distinct) == 2:
         return Foreground(values != 0, f"{name} {distinct[0]:g}/{distinct[1]:g}")
     if len(distinct) < _FEWEST_GREYS or not np.isfinite(top):
-        raise refusal(_named(distinct), "this is a map of several classes")
+        raise refusal(_named(distinct), why="this is a map of several classes")
     return _soft(grey, "this is a map of several classes or a soft mask")
 
 
@@ -178,9 +178,9 @@ def _soft(grey: _Grey, why: str) -> Foreground:
     margin = (0.2 if is_lossy else 0.1) * top
     middle = (values > margin) & (values < top - margin)
     if not is_wide or _filled(middle, 7 if is_lossy else 5).any():
-        raise refusal(_named(distinct), why)
+        raise refusal(_named(distinct), why=why)
     if not is_lossy and (_has_level(values, top) or _is_mostly_between(values, top - margin)):
-        raise refusal(_named(distinct), why)
+        raise refusal(_named(distinct), why=why)
     # Half of 8 bits is 127, of 16 bits 32767.
     return Foreground(values > top // 2, f"{name} with soft edges, > {top // 2:g}")
 
@@ -221,19 +221,19 @@ def _of_palette(picture: Image.Image) -> Foreground:
     said = f"{len(used)} palette indexes, {shown}"
     clear = _transparent_indexes(picture)
     if any(i in clear for i in used if i != 0):
-        raise refusal(said, "an index other than 0 is transparent")
+        raise refusal(said, why="an index other than 0 is transparent")
     if all(c is not None and c[0] == c[1] == c[2] for c in colours):
         greys = palette[:, 0][index]
         found = _of_grey(_Grey(greys, _distinct(greys), 255, "palette of greys"))
         if len(used) <= 2 and (found.mask != (index != 0)).any():
-            raise refusal(said, "index 0 is not the dark one")
+            raise refusal(said, why="index 0 is not the dark one")
         return found
     if used == [0]:
-        raise refusal(said, "index 0 is not black")
+        raise refusal(said, why="index 0 is not black")
     if 0 not in used:
-        raise refusal(said, "none of them is index 0, the background")
+        raise refusal(said, why="none of them is index 0, the background")
     if (0, 0, 0) in colours[1:] and colours[0] != (0, 0, 0):
-        raise refusal(said, "index 0 is not the black one")
+        raise refusal(said, why="index 0 is not the black one")
     return Foreground(index != 0, f"palette 0/{used[1]}" if len(used) == 2 else "palette indexes")
 
 
@@ -255,7 +255,7 @@ def _refuse_transparent(picture: Image.Image) -> None:
         return
     values = np.asarray(picture).reshape(*picture.size[::-1], -1)
     if (values == np.asarray(given)).all(axis=-1).any():
-        raise refusal(f"the transparent value {given}", "a transparent value other than 0")
+        raise refusal(f"the transparent value {given}", why="a transparent value other than 0")
 
 
 def _with_alpha(picture: Image.Image) -> Foreground:
@@ -267,7 +267,7 @@ def _with_alpha(picture: Image.Image) -> Foreground:
     if len(alpha.distinct) == 1:
         if alpha.distinct == [0] and is_flat and any(flat):
             raise refusal(
-                f"{_hex(flat)}, all transparent", "colour and alpha contradict each other"
+                f"{_hex(flat)}, all transparent", why="colour and alpha contradict each other"
             )
         return _of_colour(picture)
     if is_flat:
@@ -276,7 +276,7 @@ def _with_alpha(picture: Image.Image) -> Foreground:
     if len(alpha.distinct) > 2 or (found.mask != (alpha.values != 0)).any():
         raise refusal(
             f"alpha of {_named(alpha.distinct)} beside {found.encoding}",
-            "colour and alpha both vary, and differ",
+            why="colour and alpha both vary, and differ",
         )
     return found
 
@@ -291,7 +291,7 @@ def _of_colour(picture: Image.Image) -> Foreground:
         return _of_grey(_Grey(seen.largest, distinct, 255, f"{kind} grey", lossy))
     grey = _Grey(seen.largest, distinct, 255, f"{kind} colour", lossy)
     if lossy and distinct[0] > 64:
-        raise refusal(f"colours, the darkest of {distinct[0]:g}", "none of them is black")
+        raise refusal(f"colours, the darkest of {distinct[0]:g}", why="none of them is black")
     if lossy or sum(seen.is_lit) == 1:
         return _of_grey(grey)
     if len(distinct) >= _FEWEST_GREYS or len(seen.colours) > _MOST_COLOURS:
@@ -330,12 +330,12 @@ def _of_classes(largest: Values, colours: Sequence[tuple[int, ...]]) -> Foregrou
     """A few colours: all but black are foreground."""
     said = f"{len(colours)} colours, {', '.join(map(_hex, colours[:_SHOWN]))}"
     if (0, 0, 0) not in colours:
-        raise refusal(said, "none of them is black, the background")
+        raise refusal(said, why="none of them is black, the background")
     lit = [colour for colour in colours if any(colour)]
     if any(len(set(colour)) == 1 for colour in lit):
-        raise refusal(said, "grey or white stands beside colours")
+        raise refusal(said, why="grey or white stands beside colours")
     if len(lit) > 1 and _are_shades(lit):
-        raise refusal(said, "these are shades of one colour")
+        raise refusal(said, why="these are shades of one colour")
     return Foreground(largest != 0, "8-bit colour on black")
 
 
