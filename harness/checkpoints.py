@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -57,12 +57,13 @@ class _Weights(Protocol):
 class _Flat:
     """A safetensors file: one state, at its top."""
 
-    def __init__(self, store: safe_open) -> None:
+    def __init__(self, store: Any) -> None:
         self.states: Mapping[str, Collection[str]] = {_TOP: dict.fromkeys(store.keys())}
         self._store = store
 
     def get(self, _: str, key: str) -> torch.Tensor:
-        return self._store.get_tensor(key)
+        tensor: torch.Tensor = self._store.get_tensor(key)
+        return tensor
 
 
 class _Shards:

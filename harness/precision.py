@@ -134,7 +134,7 @@ def building(changed: list[str]) -> Iterator[None]:
 
 # Each of torch's libraries may shorten the factors of float32 products. An empty name is all of
 # them; a later name is a part of an earlier one and follows it until it is set itself.
-_LIBRARIES = ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn")
+_LIBRARIES: tuple[str, ...] = ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn")
 _LIBRARIES += ("mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 _Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _OTHERS: Mapping[str, _Setting] = {

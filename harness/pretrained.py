@@ -118,7 +118,7 @@ def check_configuration(module: torch.nn.Module, place: Path) -> None:
         CheckpointError: The file cannot be read.
         CardError: A key that changes the answer has another value.
     """
-    ours = getattr(module, "config", None)
+    ours: Any = getattr(module, "config", None)
     file = beside(place, "config.json")
     if file is None or not callable(getattr(ours, "to_dict", None)):
         return

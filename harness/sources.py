@@ -121,8 +121,10 @@ def _folder_sha256(file: Path) -> str:
 def watched_imports() -> Iterator[list[ModuleType]]:
     """The modules that are imported by name or executed from a file meanwhile."""
     seen: list[ModuleType] = []
-    bootstrap: Any = importlib._bootstrap  # type: ignore[attr-defined]
-    load, execute = bootstrap._gcd_import, machinery.SourceFileLoader.exec_module
+    bootstrap: Any = importlib._bootstrap
+    loader_class: Any = machinery.SourceFileLoader
+    load, execute = bootstrap._gcd_import, loader_class.exec_module
+    own = vars(loader_class).get("exec_module")  # of an adapter that loads another model
 
     def loading(*arguments: Any, **keys: Any) -> Any:
         seen.append(module := load(*arguments, **keys))
@@ -133,12 +135,15 @@ def watched_imports() -> Iterator[list[ModuleType]]:
         execute(loader, module)
 
     bootstrap._gcd_import = loading
-    machinery.SourceFileLoader.exec_module = executing  # type: ignore[method-assign]
+    loader_class.exec_module = executing
     try:
         yield seen
     finally:
         bootstrap._gcd_import = load
-        del machinery.SourceFileLoader.exec_module
+        if own is None:
+            del loader_class.exec_module
+        else:
+            loader_class.exec_module = own
 
 
 def trace(adapter: ModuleType, built: Any, watched: Iterable[ModuleType]) -> Traced:
@@ -282,7 +287,7 @@ def _absolute(module: str, level: int, package: str) -> str | None:
 def _parts(built: Any) -> dict[str, Any]:
     """What a built adapter consists of: its attributes, and the classes of its layers."""
     held = dict(getattr(built, "__dict__", {})) | {"": type(built)}
-    module = held.get("module")
+    module: Any = held.get("module")
     if hasattr(module, "modules"):
         held |= {f"layer {n}": kind for n, kind in enumerate({type(m) for m in module.modules()})}
     return held

@@ -155,7 +155,7 @@ def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
             "not_applicable": skipped.to_dicts(),
         },
     )
-    return n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned
+    return bool(n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned)
 
 
 def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> None:
