@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.store import RunStore
 
-LIBRARIES = ("torch", "transformers", "open_clip_torch", "polars", "numpy", "hypothesis", "nltk")
+# What a model's id leaves out because the harness itself needs it (`harness.sources`) is here.
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm")
+LIBRARIES += ("segmentation_models_pytorch", "safetensors", "huggingface_hub", "pillow", "numpy")
+LIBRARIES += ("scipy", "polars", "pydantic", "torchmetrics", "hypothesis", "nltk")
 
 
 def environment() -> dict[str, Any]:
