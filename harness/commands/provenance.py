@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from harness.store import RunStore
 
 # What a model's id leaves out because the harness itself needs it (`harness.sources`) is here.
-LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm")
+LIBRARIES: tuple[str, ...] = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "tokenizers",
+    "open_clip_torch",
+    "timm",
+)
 LIBRARIES += ("segmentation_models_pytorch", "safetensors", "huggingface_hub", "pillow", "numpy")
 LIBRARIES += ("scipy", "polars", "pydantic", "torchmetrics", "hypothesis", "nltk")
 
