@@ -161,8 +161,11 @@ def _read_configuration(kind: Any, folder: Path, *, name: str) -> Any:
             "hub's format, with 'config.json' and 'model.safetensors'. Add the file."
         )
     # First of all: a relative's configuration is read without a word, and fails later.
-    found = _read_json(file).get("model_type", kind.model_type)
-    if found != kind.model_type:
+    content = _read_json(file)
+    found = content.get("model_type", kind.model_type)
+    # A part of a larger model is taken out of its configuration, as transformers does.
+    parts = [part.get("model_type") for part in content.values() if isinstance(part, dict)]
+    if kind.model_type not in (found, *parts):
         raise CheckpointError(
             f"{file}: model_type is {found!r}, {name} has {kind.model_type!r}. It is the folder of "
             "another model. Give the card of that model, or another folder."

@@ -11,9 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from harness import __version__
+from harness.commands.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +108,7 @@ def write_texts(
     if not problem and pl.read_parquet_schema(store.folder / name) == STORED_SCHEMA:
         return  # plan and model are those of the run
     if problem and store.ledger.knows(name):
-        typer.echo(f"note: {name} was {problem}; it is written anew.", err=True)
+        say(f"note: {name} was {problem}; it is written anew.", err=True)
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
     with progress(f"tokens of {model_id}", n_texts, unit="texts", quiet=quiet) as advance:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from harness.cards import load_dataset_card
 from harness.data import masks as masks_module
 from harness.data.images import read_mask
 from harness.data.masks import SIZES, components, describe, number_word, size_word
@@ -156,11 +157,11 @@ def test_more_than_twenty_are_many():
 
 def released(root, dataset, split="test"):
     """Rows that show something: native bounding box, mask and the P6 words."""
-    grammar = load_grammar(dataset)
+    grammar, reading = load_grammar(dataset), load_dataset_card(dataset).reading
     for row in json.loads((root / dataset / "anns" / f"{split}.json").read_text()):
         text = row["prompts"]["p6"]
         words = grammar.parse(text[0] if isinstance(text, list) else text, prompt_type="p6").values
-        mask = read_mask(root / dataset / "masks" / row["mask_name"])
+        mask = read_mask(root / dataset / "masks" / row["mask_name"], reading)
         if mask.any():
             yield row["bbox"], mask, {k: v.lower() for k, v in words.items()}
 

@@ -60,12 +60,12 @@ def quick():
     from harness.report import freshness
 
     # What is read of the program itself, and not of the run, is read once.
-    parse, sources = functools.cache(files._parse), freshness.code_sha256()
+    parse, sources = functools.cache(files.parse_yaml), freshness.code_sha256()
     names = ("map", "attributes", "ladder", "away", "agreement", "words")
     still = provenance.environment()
     with (
         mock.patch.object(cli, "app", typer.main.get_command(cli.app)),
-        mock.patch.object(files, "_parse", lambda *given: copy.deepcopy(parse(*given))),
+        mock.patch.object(files, "parse_yaml", lambda *a, **k: copy.deepcopy(parse(*a, **k))),
         mock.patch.object(freshness, "code_sha256", return_value=sources),
         mock.patch("harness.report.headline._panel", return_value=None),
         mock.patch("harness.report.html._figures", return_value=dict.fromkeys(names).items()),

@@ -169,13 +169,12 @@ def _picture(folder, run):
 
 
 def _mask(folder, run):
-    from harness.data.images import mask_size, read_mask
+    from harness.data.images import read_mask
 
     path = folder / "a.png"
     seeds = _pictures({"L": ("PNG", "JPEG", "BMP", "TIFF"), "1": ("PNG", "TIFF"), "P": ("PNG",)})
 
     def read():
-        mask_size(path)
         read_mask(path)
 
     return Reader(path, seeds, read)

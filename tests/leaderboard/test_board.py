@@ -97,7 +97,7 @@ def test_flags_are_kept_one_a_submission(tmp_path, real_folder, verified):
 
 def test_a_broken_file_of_flags_is_told(tmp_path):
     path = tmp_path / "flags.yaml"
-    path.write_text("flags: {a/b: {sha256: x, state: fine, on: '2026-01-01'}}\n")
+    path.write_text("flags: {a/b: {sha256: x, state: fine, 'on': '2026-01-01'}}\n")
     with pytest.raises(SubmissionError, match=r"flags.yaml:1: flags.a/b.sha256: found 'x'"):
         read_flags(path)
 

@@ -64,7 +64,7 @@ def tiny(tmp_path_factory, golden):
 @pytest.fixture(scope="module")
 def parts():
     """The modules beside the adapter, as it imports them."""
-    kind, _ = adapter_class(load_model_card("cris"))
+    kind = adapter_class(load_model_card("cris"))
     package = kind.__module__.rpartition(".")[0]
     return {n: importlib.import_module(f"{package}.{n}") for n in ("neck", "decoder", "backbone")}
 
