@@ -31,11 +31,11 @@ from harness.leaderboard.submission import WITH_THE_HARNESS
 from harness.leaderboard.tables import (
     dice_sheet,
     dice_text,
-    kept_sheet,
     model_figures,
     model_sheets,
+    preserved_sheet,
+    round_data,
     spread_cell,
-    stable,
 )
 from harness.leaderboard.tracks import suite_of, track_names
 from harness.report import page
@@ -58,69 +58,60 @@ FLAG_BADGES: Mapping[State, str] = {
 }
 
 
-def link_of(address: str | None) -> str | None:
-    """An address that may become a link, else None.
+def safe_link(address: str | None) -> str | None:
+    """The address if it may become a link, else None.
 
     Example:
-        >>> link_of("https://example.org/a"), link_of("javascript:alert(1)")
+        >>> safe_link("https://example.org/a"), safe_link("javascript:alert(1)")
         ('https://example.org/a', None)
     """
     is_safe = address is not None and re.fullmatch(r"https?://[!-~]{1,300}", address)
     return address if is_safe and not set(str(address)) & set("\"'<>\\`") else None
 
 
-def pages(boards: Sequence[Board]) -> dict[str, str]:
-    """Every page of the site, by its path.
-
-    Args:
-        boards: Of `harness.leaderboard.board.boards`.
-    """
+def render_pages(boards: Sequence[Board]) -> dict[str, str]:
+    """Render every page of the site, by its path."""
     # What anyone can run stands first.
     boards = sorted(boards, key=lambda b: (not b.track.is_pinned, b.track.name))
     tracks = [board.track for board in boards]
     shared = {"tracks": tracks, "badges": BADGES, "flag_badges": FLAG_BADGES}
-    found = {
-        "index.html": _rendered("index.html.j2", boards=boards, root="", **shared),
-        "submit.html": _rendered("submit.html.j2", root="", **shared),
+    rendered = {
+        "index.html": _render("index.html.j2", boards=boards, root="", **shared),
+        "submit.html": _render("submit.html.j2", root="", **shared),
     }
     for board in boards:
         name = board.track.name
         content = _board_content(board)
-        found[f"{name}.html"] = _rendered("board.html.j2", root="", **shared, **content)
+        rendered[f"{name}.html"] = _render("board.html.j2", root="", **shared, **content)
         for row in board.rows:
             content = _model_content(board, row)
             path = f"{name}/{row.submission.name}.html"
-            found[path] = _rendered("model.html.j2", root="../", **shared, **content)
-    return found
+            rendered[path] = _render("model.html.j2", root="../", **shared, **content)
+    return rendered
 
 
-def _rendered(template: str, **content: Any) -> str:
+def _render(template: str, **content: Any) -> str:
     own = page.environment(TEMPLATES)
-    own.filters.update(link=link_of, spread=spread_cell)
+    own.filters.update(link=safe_link, spread=spread_cell)
     own.globals.update(with_the_harness=WITH_THE_HARNESS)
     return page.rendered(template, TEMPLATES, **content)
 
 
 def _board_content(board: Board) -> dict[str, Any]:
     rows = board.rows
-    there = {probe for row in rows for probe in row.changes} - {"preserved"}
-    planned = [probe.name for probe in suite_of(board.track).probes if probe.name in there]
-    probes = [*planned, *sorted(there - set(planned))]
+    shown = {probe for row in rows for probe in row.changes} - {"preserved"}
+    planned = [probe.name for probe in suite_of(board.track).probes if probe.name in shown]
+    groups = [(board.models, True), (board.controls, False)]
     return {
         "board": board,
         "track": board.track,
-        "groups": [(rows_of, is_ranked) for rows_of, is_ranked in _groups(board) if rows_of],
-        "probes": probes,
+        "groups": [(group, is_ranked) for group, is_ranked in groups if group],
+        "probes": [*planned, *sorted(shown - set(planned))],
         "cards": {one.name: load_dataset_card(one.name) for one in board.track.datasets},
         "dice_text": dice_text,
         "map": _map(rows, board.track.decided_by),
-        "sheets": [dice_sheet(rows), kept_sheet(rows)] if rows else [],
+        "sheets": [dice_sheet(rows), preserved_sheet(rows)] if rows else [],
     }
-
-
-def _groups(board: Board) -> Iterator[tuple[tuple[Row, ...], bool]]:
-    yield board.models, True
-    yield board.controls, False
 
 
 def _map(rows: Sequence[Row], datasets: Sequence[str]) -> Any:
@@ -129,8 +120,8 @@ def _map(rows: Sequence[Row], datasets: Sequence[str]) -> Any:
         return None
     points = pl.concat([listening_points(row.assessment) for row in rows])
     numbers = {row.facts.model_id: n for n, row in enumerate(rows, start=1)}
-    found = listening_map(points.filter(pl.col("dataset").is_in(datasets)), numbers=numbers)
-    return None if found is None else replace(found, data=stable(found.data))
+    chart = listening_map(points.filter(pl.col("dataset").is_in(datasets)), numbers=numbers)
+    return None if chart is None else replace(chart, data=round_data(chart.data))
 
 
 def _model_content(board: Board, row: Row) -> dict[str, Any]:
@@ -146,12 +137,8 @@ def _model_content(board: Board, row: Row) -> dict[str, Any]:
 
 
 def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
-    """Write every page, and remove those of rows that are gone.
-
-    Returns:
-        The pages' paths.
-    """
-    content = pages(boards)
+    """Write every page, remove those of rows that are gone, and return the paths written."""
+    content = render_pages(boards)
     for old in _pages_of(folder):
         if old.relative_to(folder).as_posix() not in content:
             old.unlink()
@@ -159,7 +146,7 @@ def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    built = {"made_from_sha256": made_from(folder), "pages": sorted(content)}
+    built = {"made_from_sha256": source_sha256(folder), "pages": sorted(content)}
     (folder / BUILT).write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     return [folder / name for name in content]
 
@@ -170,7 +157,7 @@ def _pages_of(folder: Path) -> Iterator[Path]:
         yield from (folder / name).glob("*.html")
 
 
-def made_from(folder: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
+def source_sha256(folder: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> str:
     """Hash of everything that pages are made from: submissions, flags, tracks and templates."""
     sources = [
         (folder, [*sorted((folder / SUBMISSIONS).glob("*/*/*")), folder / FLAGS]),
