@@ -22,7 +22,7 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
-from harness.engine.crew import Crew, chosen_crew
+from harness.engine.cluster import ClusterOptions, parse_cluster_options
 
 if TYPE_CHECKING:
     from harness.engine.executors import Executor
@@ -115,7 +115,7 @@ def run(
                 _batch_size(batch_size),
                 random_weights,
                 masks,
-                chosen_crew(executor, address, workers, gpus_per_worker),
+                parse_cluster_options(executor, address, workers, gpus_per_worker),
             ),
             quiet=quiet,
         )
@@ -149,7 +149,7 @@ class Conditions:
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
-    crew: Crew | None = None
+    crew: ClusterOptions | None = None
 
 
 def audit(
@@ -331,10 +331,10 @@ def _executor(
     if conditions.crew is None:
         yield Local(source.load(), root, suite.metric, conditions.kept_masks)
         return
-    from harness.engine.ray_executor import on_cluster
+    from harness.engine.ray_executor import connect
     from harness.engine.shards import distinct_texts
 
-    with on_cluster(
+    with connect(
         conditions.crew,
         source.anywhere(),
         root=root,
