@@ -28,8 +28,10 @@ FIGURES = (
 )
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 _CARD = ("title", "paper", "licence", "architecture", "prompt_type", "threshold")
-_ENTRY = ("name", "model_id", "weights_sha256", "random_weights", "device")
-_ENTRY += ("precision", "batch_size")
+_ENTRY = (
+    *("name", "model_id", "weights_sha256", "random_weights", "device", "precision"),
+    "batch_size",
+)
 
 
 _CELL = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
