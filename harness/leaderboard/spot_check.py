@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from harness.leaderboard.counts import AGAIN
 from harness.leaderboard.reasons import reason
 from harness.leaderboard.submission import COUNTS, RunFacts
 from harness.leaderboard.tracks import Reference
@@ -41,9 +42,6 @@ _COMPARED = {
     "Dice with the named mask": ("tp_named", "n_pred", "n_named"),
     "agreement with the original": ("tp_original", "n_pred", "n_pred_original"),
 }
-
-
-_RERUN_TRACK = "Run the track again and submit the counts as they were written"
 
 
 class Sample(NamedTuple):
@@ -287,7 +285,7 @@ def _unequal_reasons(wrong: pl.DataFrame) -> list[str]:
             f"rerun in the same batches on the same hardware it has {texts or 'no score'} "
             f"({wrong.height} of the drawn cases differ)",
             "The same hardware gives the same counts",
-            _RERUN_TRACK,
+            AGAIN,
         )
     ]
 
@@ -307,10 +305,10 @@ def difference_reasons(both: pl.DataFrame) -> Iterator[str]:
                 f"{name} is off by {abs(first[name]):.4f} ({far.height} of the drawn cases are "
                 "too far off)",
                 f"Other hardware moves a case by {CASE_TOLERANCE} at most",
-                _RERUN_TRACK,
+                AGAIN,
             )
         mean = both[name].drop_nulls().mean()
         if isinstance(mean, float) and abs(mean) > MEAN_TOLERANCE:
             right = f"Other hardware moves the mean by {MEAN_TOLERANCE} at most"
             what = f"{name} of the drawn cases is off by {abs(mean):.5f} on average"
-            yield reason("scores.parquet", what, right, _RERUN_TRACK)
+            yield reason("scores.parquet", what, right, AGAIN)

@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import AfterValidator, Field, StringConstraints
 
 from harness.cards import PromptType, Sha256, Strict
-from harness.leaderboard.tracks import TRUTH_SCHEMA
+from harness.leaderboard.tracks import SIZE, TRUTH_SCHEMA
 from harness.report.escape import plain
 
 FORMAT = 1
@@ -43,8 +43,7 @@ LIMITS: Mapping[str, int] = {
 """Every file of a submission, and how many bytes it may have."""
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
-_SIZE = {"height": pl.Int32, "width": pl.Int32}
-SCORES = pl.Schema({"case_id": pl.UInt64, **dict.fromkeys(COUNTS, pl.Int64), **_SIZE})
+SCORES = pl.Schema({"case_id": pl.UInt64, **dict.fromkeys(COUNTS, pl.Int64), **SIZE})
 _FLAGS = ("truncated", "edit_survives", "same_tokens")
 TEXTS = pl.Schema({"n_tokens": pl.Int32, **dict.fromkeys(_FLAGS, pl.Boolean), "shift": pl.Float64})
 CLAIM_KEYS = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")

@@ -30,17 +30,9 @@ from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
 from harness.suites import Suite, load_suite
 
-TRUTH_SCHEMA = pl.Schema(
-    {
-        "dataset": pl.String,
-        "split": pl.String,
-        "sample_id": pl.String,
-        "n_gt": pl.Int64,
-        "height": pl.Int32,
-        "width": pl.Int32,
-    }
-)
 SAMPLE = ("dataset", "split", "sample_id")
+SIZE = {"height": pl.Int32, "width": pl.Int32}
+TRUTH_SCHEMA = pl.Schema({**dict.fromkeys(SAMPLE, pl.String), "n_gt": pl.Int64, **SIZE})
 
 
 class TrackSet(Strict):

@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from harness.commands.tracks import reference_of
 from harness.leaderboard.board import build_boards, rank_rows
-from harness.leaderboard.site import BUILT, render_pages, safe_link, source_sha256, write_site
-from harness.leaderboard.tables import spread_cell
+from harness.leaderboard.site import (
+    BUILT,
+    render_pages,
+    safe_link,
+    source_sha256,
+    spread_cell,
+    write_site,
+)
 from harness.leaderboard.tracks import load_track
 
 HOSTILE = (
