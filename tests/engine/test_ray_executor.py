@@ -246,7 +246,7 @@ def test_workers_must_hold_the_same_model(driven, toy_card, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("crew", "resources", "gpus", "workers"),
+    ("options", "resources", "gpus", "workers"),
     [
         (ClusterOptions(), {"CPU": 4.0}, 0.0, 4),
         (ClusterOptions(workers=2), {"CPU": 4.0}, 0.0, 2),
@@ -256,11 +256,11 @@ def test_workers_must_hold_the_same_model(driven, toy_card, monkeypatch):
         (ClusterOptions(), {}, 0.0, 1),
     ],
 )
-def test_workers_fill_the_cluster(driven, crew, resources, gpus, workers):
+def test_workers_fill_the_cluster(driven, options, resources, gpus, workers):
     job = driven.job()
     anywhere = job._replace(source=ModelSource(job.source.name, random_weights=True))
     ray = PretendedRay(resources=resources)
-    RayExecutor(ray, crew, anywhere).ask(name_of)
+    RayExecutor(ray, options, anywhere).ask(name_of)
     assert ray.options[0]["num_gpus"] == gpus
     assert len(ray.actors) == workers
 
@@ -311,10 +311,10 @@ def test_an_address_that_does_not_answer_is_named(driven, monkeypatch):
 
     pretended = SimpleNamespace(init=refuse, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", pretended)
-    crew = ClusterOptions("a:1")
+    options = ClusterOptions("a:1")
     with (
         pytest.raises(UsageError) as caught,
-        connect(crew, driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
+        connect(options, driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
     ):
         pass
     assert (
