@@ -23,7 +23,7 @@ from harness.commands.output import say, say_json, terminal
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from harness.hunt.hunting import Hunt, Outcome
+    from harness.hunt.hunt import Hunt, PromptResult
     from harness.hunt.space import Kind
     from harness.models import LoadedModel
     from harness.prompts.perturbations import Perturbation
@@ -76,7 +76,7 @@ def hunt(
     """Search, sample by sample, for the smallest edit that breaks a model; write each to a file."""
     from harness.commands.options import model_arguments, read_sets
     from harness.errors import UsageError, choose
-    from harness.hunt.hunting import Aim
+    from harness.hunt.hunt import HuntConfig
     from harness.models import load_model
 
     choose(kind, KINDS, kind="kind", where="--kind", error=UsageError)
@@ -87,8 +87,8 @@ def hunt(
     loaded = load_model(
         name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
     )
-    aim = Aim(list(rules), rules, budget, seed, suite.statistics.dice_floor)
-    found = _hunt_all(_hunts(loaded, suite, sets, aim), out, quiet=quiet, as_json=as_json)
+    config = HuntConfig(list(rules), rules, budget, seed, suite.statistics.dice_floor)
+    found = _hunt_all(_hunts(loaded, suite, sets, config), out, quiet=quiet, as_json=as_json)
     if as_json:
         content = {"model_id": loaded.model_id, "hypothesis": _hypothesis(), "seed": seed}
         rows = [_row(outcome, out) for outcome in found]
@@ -139,14 +139,14 @@ def _rules(kind: str, families: Sequence[str] | None) -> "dict[Kind, list[Pertur
     from harness.commands.laws import rules_named
     from harness.commands.options import split_names
     from harness.errors import UsageError
-    from harness.hunt import hunting
+    from harness.hunt.hunt import families as all_families
     from harness.hunt.space import Kind
     from harness.prompts.perturbations import PERTURBATIONS
 
     kinds = list(Kind) if kind == "both" else [Kind(kind)]
     named = rules_named(split_names(families), where="--families")
     if not named:
-        return {one: hunting.families(one, PERTURBATIONS) for one in kinds}
+        return {one: all_families(one, PERTURBATIONS) for one in kinds}
     found = {one: [rule for rule in named if rule.meaning is one.meaning] for one in kinds}
     found = {one: rules for one, rules in found.items() if rules}
     if not found:
@@ -159,14 +159,14 @@ def _rules(kind: str, families: Sequence[str] | None) -> "dict[Kind, list[Pertur
     return found
 
 
-def _hunts(model: "LoadedModel", suite: "Suite", sets: Any, aim: Any) -> "list[Hunt]":
+def _hunts(model: "LoadedModel", suite: "Suite", sets: Any, config: Any) -> "list[Hunt]":
     from harness.errors import NothingSelectedError
-    from harness.hunt.hunting import Hunt
-    from harness.hunt.subject import Eyes
+    from harness.hunt.evaluator import ImageEncoder
+    from harness.hunt.hunt import Hunt
     from harness.prompts.lexicon import load_lexicon
 
-    eyes, lexicon = Eyes(model, suite.metric), load_lexicon(suite.lexicon)
-    hunts = [Hunt(planned, eyes, lexicon, aim) for planned in sets]
+    encoder, lexicon = ImageEncoder(model, suite.metric), load_lexicon(suite.lexicon)
+    hunts = [Hunt(planned, encoder, lexicon, config) for planned in sets]
     if not any(one.prompts() for one in hunts):
         raise NothingSelectedError(
             "hunt: no prompt is left. At least one sample with a prompt of the chosen type is "
@@ -175,30 +175,32 @@ def _hunts(model: "LoadedModel", suite: "Suite", sets: Any, aim: Any) -> "list[H
     return hunts
 
 
-def _hunt_all(hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool) -> "list[Outcome]":
+def _hunt_all(
+    hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool
+) -> "list[PromptResult]":
     """Hunt on every prompt, write each break at once, and show it."""
     from harness.commands.progress import progress
-    from harness.hunt.cases import write_case
+    from harness.hunt.breaks import write_break
     from harness.writing import make_folder
 
     make_folder(out)
     found, total = [], sum(len(one.prompts()) for one in hunts)
     with progress("hunting", total, unit="prompts", quiet=quiet or as_json) as advance:
-        for outcome in (outcome for one in hunts for outcome in one.outcomes()):
+        for outcome in (outcome for one in hunts for outcome in one.results()):
             found.append(outcome)
-            if outcome.case is not None:
-                write_case(outcome.case, out)
+            if outcome.smallest is not None:
+                write_break(outcome.smallest, out)
             if not (quiet or as_json):
                 _show(outcome)
             advance(1)
     return found
 
 
-def _show(outcome: "Outcome") -> None:
+def _show(outcome: "PromptResult") -> None:
     from rich.text import Text
 
     console = terminal(110)
-    sample, case = outcome.sample, outcome.case
+    sample, case = outcome.sample, outcome.smallest
     head = f"{sample.dataset}/{sample.split}/{sample.sample_id} {outcome.kind}: "
     if case is None:
         tail = outcome.reason or _nothing(outcome)
@@ -218,10 +220,10 @@ def _show(outcome: "Outcome") -> None:
     )
 
 
-def _nothing(outcome: "Outcome") -> str:
-    found = outcome.found
-    assert found is not None  # without a reason it was hunted
-    return f"no break in {found.calls} calls ({found.minimality})"
+def _nothing(outcome: "PromptResult") -> str:
+    search = outcome.search
+    assert search is not None  # without a reason it was hunted
+    return f"no break in {search.calls} calls ({search.minimality})"
 
 
 def _difference(case: Any) -> "Text":
@@ -234,9 +236,9 @@ def _difference(case: Any) -> "Text":
     return Text(" -> ").join([left, right])
 
 
-def _row(outcome: "Outcome", out: Path) -> dict[str, Any]:
+def _row(outcome: "PromptResult", out: Path) -> dict[str, Any]:
     """One prompt for ``--json``."""
-    sample, found, case = outcome.sample, outcome.found, outcome.case
+    sample, search, case = outcome.sample, outcome.search, outcome.smallest
     return {
         "dataset": sample.dataset,
         "split": sample.split,
@@ -244,18 +246,18 @@ def _row(outcome: "Outcome", out: Path) -> dict[str, Any]:
         "prompt": outcome.prompt.text,
         "kind": outcome.kind.value,
         "skipped": outcome.reason,
-        "calls": None if found is None else found.calls,
-        "tried": None if found is None else found.n_tried,
-        "minimality": None if found is None else found.minimality.value,
+        "calls": None if search is None else search.calls,
+        "tried": None if search is None else search.n_tried,
+        "minimality": None if search is None else search.minimality.value,
         "file": None if case is None else str(out / case.file_name),
         "break": None if case is None else case.model_dump(mode="json"),
     }
 
 
-def _sum_up(found: "Iterable[Outcome]", model: "LoadedModel", out: Path, seed: int) -> None:
+def _sum_up(found: "Iterable[PromptResult]", model: "LoadedModel", out: Path, seed: int) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for outcome in found:
-        what = "skipped" if outcome.reason else "broken" if outcome.case else "unbroken"
+        what = "skipped" if outcome.reason else "broken" if outcome.smallest else "unbroken"
         counts[outcome.kind.value, what] += 1
     for kind in dict.fromkeys(name for name, _ in counts):
         parts = [f"{counts[kind, what]} {what}" for what in ("broken", "unbroken", "skipped")]

@@ -27,11 +27,11 @@ def build(
     """Verify every submission anew and write the pages; a refused one stops it."""
     from harness.commands.progress import counting
     from harness.commands.tracks import reference_of
-    from harness.leaderboard.board import boards
+    from harness.leaderboard.board import build_boards
     from harness.leaderboard.site import write_site
 
     with counting("verifying submissions", quiet=quiet) as tick:
-        found = boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
+        found = build_boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
     paths = write_site(folder, found)
     if not quiet:
         count = sum(len(board.rows) for board in found)
@@ -46,10 +46,10 @@ def pin(
 ) -> None:
     """Write plan and truth of a track of generated data, and print their hashes."""
     from harness.commands.tracks import planned
-    from harness.leaderboard.pinning import pin as write
-    from harness.leaderboard.tracks import load_track, truth_of
+    from harness.leaderboard.tracks import load_track, measure_truth
+    from harness.leaderboard.tracks import pin as write
 
     found = load_track(track)
     plan, sets = planned(found, data_root, quiet=quiet)
-    pins = write(found, plan, truth_of(s for part in sets for s in part.samples))
+    pins = write(found, plan, measure_truth(s for part in sets for s in part.samples))
     say(f"plan_sha256: {pins.plan_sha256}\ntruth_sha256: {pins.truth_sha256}")

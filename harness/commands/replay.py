@@ -14,8 +14,8 @@ from harness.commands.options import AsJson, DataRoot, DataType, Device, Quiet
 from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
-    from harness.hunt.cases import Case
-    from harness.hunt.hunting import Replayed
+    from harness.hunt.breaks import Break
+    from harness.hunt.hunt import ReplayResult
     from harness.models import LoadedModel
     from harness.plan import PlannedSet
     from harness.suites import Suite
@@ -42,16 +42,16 @@ def replay(
 ) -> None:
     """Ask a model again about breaks; exit 1 when one no longer holds."""
     from harness.commands.options import model_arguments
-    from harness.hunt.cases import read_cases
+    from harness.hunt.breaks import read_breaks
     from harness.models import load_model
 
-    cases = read_cases(place)
-    cards = _cards(cases, datasets)
+    breaks = read_breaks(place)
+    cards = _cards(breaks, datasets)
     ((name, file),) = model_arguments([model], checkpoint)
     loaded = load_model(
         name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
     )
-    found = dict(_replayed(cases, cards, loaded, data_root, quiet=quiet or as_json))
+    found = dict(_replayed(breaks, cards, loaded, data_root, quiet=quiet or as_json))
     confirmed = sum(one.breaks for one in found.values())
     if as_json:
         rows = [_row(path, one) for path, one in found.items()]
@@ -67,8 +67,8 @@ def replay(
         raise typer.Exit(1)
 
 
-def _cards(cases: "Mapping[Path, Case]", datasets: Sequence[str] | None) -> dict[str, str]:
-    """Dataset -> name or path of its card. A case names a dataset that ships, or one given here.
+def _cards(breaks: "Mapping[Path, Break]", datasets: Sequence[str] | None) -> dict[str, str]:
+    """Dataset -> name or path of its card. A break names a dataset that ships, or one given here.
 
     Raises:
         UsageError: A dataset is neither.
@@ -79,36 +79,36 @@ def _cards(cases: "Mapping[Path, Case]", datasets: Sequence[str] | None) -> dict
 
     known = {name: name for name in dataset_names()}
     known |= {load_dataset_card(path).name: path for path in split_names(datasets)}
-    for path, case in cases.items():
+    for path, saved in breaks.items():
         where = f"{path}: dataset"
-        choose(case.dataset, known, kind="dataset", where=where, error=UsageError)
+        choose(saved.dataset, known, kind="dataset", where=where, error=UsageError)
     return known
 
 
 def _replayed(
-    cases: "Mapping[Path, Case]",
+    breaks: "Mapping[Path, Break]",
     cards: Mapping[str, str],
     model: "LoadedModel",
     root: Path,
     *,
     quiet: bool,
-) -> "Iterator[tuple[Path, Replayed]]":
-    """Every case, those of one dataset together, so that each is read once."""
+) -> "Iterator[tuple[Path, ReplayResult]]":
+    """Every break, those of one dataset together, so that each is read once."""
     from harness.commands.hunt import hunting
     from harness.commands.progress import progress
-    from harness.hunt.hunting import replay
-    from harness.hunt.subject import Eyes
+    from harness.hunt.evaluator import ImageEncoder
+    from harness.hunt.hunt import replay
 
     sets: dict[tuple[str, ...], PlannedSet] = {}
-    with progress("replaying", len(cases), unit="breaks", quiet=quiet) as advance:
-        for path, case in cases.items():
-            key = (cards[case.dataset], case.split, case.prompt_type, case.prompts)
+    with progress("replaying", len(breaks), unit="breaks", quiet=quiet) as advance:
+        for path, saved in breaks.items():
+            key = (cards[saved.dataset], saved.split, saved.prompt_type, saved.prompts)
             card, split, rung, prompts = key
             suite = hunting([card], split=split, prompt_type=rung, prompts=prompts)
             if key not in sets:
                 sets[key] = _read(suite, root, quiet=quiet)
-            metric = suite.metric.model_copy(update={"resolution": _resolution(case)})
-            yield path, replay(case, sets[key], Eyes(model, metric), where=str(path))
+            metric = suite.metric.model_copy(update={"resolution": _resolution(saved)})
+            yield path, replay(saved, sets[key], ImageEncoder(model, metric), where=str(path))
             advance(1)
 
 
@@ -118,31 +118,31 @@ def _read(suite: "Suite", root: Path, *, quiet: bool) -> "PlannedSet":
     return read_sets(suite, root, quiet=quiet)[0]
 
 
-def _resolution(case: "Case") -> str:
+def _resolution(saved: "Break") -> str:
     """At which size masks were compared; the rest of a signature is the model's own."""
-    return "native" if "|res:native|" in case.signature else "model"
+    return "native" if "|res:native|" in saved.signature else "model"
 
 
-def _line(path: Path, one: "Replayed", model: "LoadedModel") -> str:
-    before, now = one.case.figures, one.figures
+def _line(path: Path, one: "ReplayResult", model: "LoadedModel") -> str:
+    before, now = one.saved.figures, one.scores
     verdict = "still breaks" if one.breaks else "no longer breaks"
     same = ""
-    if one.case.model_id == model.model_id:
-        same = ", the same figures" if one.same_figures else ", other figures of the same model"
+    if one.saved.model_id == model.model_id:
+        same = ", the same figures" if one.same_scores else ", other figures of the same model"
     return (
-        f"{path.name}: {verdict} ({one.case.kind}): Dice {now.dice_original:.3f} -> "
+        f"{path.name}: {verdict} ({one.saved.kind}): Dice {now.dice_original:.3f} -> "
         f"{now.dice:.3f}, was {before.dice_original:.3f} -> {before.dice:.3f}; agreement "
         f"{now.agreement:.3f}, was {before.agreement:.3f}{same}"
     )
 
 
-def _row(path: Path, one: "Replayed") -> dict[str, Any]:
+def _row(path: Path, one: "ReplayResult") -> dict[str, Any]:
     return {
         "file": str(path),
-        "kind": one.case.kind.value,
+        "kind": one.saved.kind.value,
         "breaks": one.breaks,
-        "same_figures": one.same_figures,
-        "found_in": one.case.model_id,
-        "before": one.case.figures.model_dump(mode="json"),
-        "now": one.figures.model_dump(mode="json"),
+        "same_figures": one.same_scores,
+        "found_in": one.saved.model_id,
+        "before": one.saved.figures.model_dump(mode="json"),
+        "now": one.scores.model_dump(mode="json"),
     }

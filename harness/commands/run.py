@@ -23,7 +23,7 @@ from harness.commands.options import (
     SuiteName,
 )
 from harness.commands.output import say
-from harness.engine.crew import Crew, chosen_crew
+from harness.engine.cluster import ClusterOptions, parse_cluster_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,7 +117,7 @@ def run(
                 _batch_size(batch_size),
                 random_weights,
                 masks,
-                chosen_crew(executor, address, workers, gpus_per_worker),
+                parse_cluster_options(executor, address, workers, gpus_per_worker),
             ),
             quiet=quiet,
         )
@@ -143,7 +143,7 @@ def interruptible() -> Iterator[None]:
 class Conditions:
     """How models are loaded and run.
 
-    A batch size of None is the model's usual one; without a crew this process runs them.
+    A batch size of None is the model's usual one; without a cluster this process runs them.
     `loaded` is the next model to be evaluated, where it was loaded before.
     """
 
@@ -152,7 +152,7 @@ class Conditions:
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
-    crew: Crew | None = None
+    cluster: ClusterOptions | None = None
     loaded: "LoadedModel | None" = None
 
 
@@ -224,7 +224,7 @@ def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
     loaded = None
     for name, file in reversed(models):
         loaded = None  # one at a time fits in memory
-        if conditions.crew is None:
+        if conditions.cluster is None:
             how = conditions.device, conditions.dtype, conditions.random_weights
             loaded = ModelSource(name, file, *how).load()
         else:
@@ -394,14 +394,14 @@ def _executor(
     source = ModelSource(
         *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
-    if conditions.crew is None:
+    if conditions.cluster is None:
         yield Local(conditions.loaded or source.load(), root, suite.metric, conditions.kept_masks)
         return
-    from harness.engine.ray_executor import on_cluster
+    from harness.engine.ray_executor import connect
     from harness.engine.shards import distinct_texts
 
-    with on_cluster(
-        conditions.crew,
+    with connect(
+        conditions.cluster,
         source.anywhere(),
         root=root,
         metric=suite.metric,

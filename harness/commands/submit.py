@@ -52,13 +52,13 @@ def submit(
 ) -> None:
     """Make a submission to the leaderboard; what is still missing is named and exits with 3."""
     from harness.commands.tracks import reference_of
-    from harness.leaderboard.pack import Told, entry_of, pack
+    from harness.leaderboard.pack import AuthorFacts, model_entry, pack
     from harness.store import RunStore
 
     store = RunStore(run)
     track = _track_of(store)
-    entry = entry_of(store, model)
-    told = Told(
+    entry = model_entry(store, model)
+    given = AuthorFacts(
         authors=author or (),
         title=title,
         paper=paper,
@@ -69,7 +69,7 @@ def submit(
         notes=notes,
     )
     folder = out or Path("submissions") / track.name / entry["name"]
-    missing = pack(store, entry, reference_of(track, data_root, quiet=quiet), told, out=folder)
+    missing = pack(store, entry, reference_of(track, data_root, quiet=quiet), given, out=folder)
     if not quiet:
         say(f"{folder}: a submission to {track.name}.")
     for sentence in missing:

@@ -41,33 +41,32 @@ def verify(
 ) -> None:
     """Verify a submission: exit 0 accepted, 1 refused (every reason is told), 2 cannot be tried."""
     from harness.commands.tracks import reference_of
-    from harness.leaderboard.flags import flag_of, record_flag
+    from harness.leaderboard.flags import make_flag, record_flag
     from harness.leaderboard.verification import Verification, open_submission
-    from harness.leaderboard.verification import verify as hold
+    from harness.leaderboard.verification import verify as check
 
     share = _share(spot_check)
     opened = open_submission(submission)
-    if opened.track is None:
-        found = Verification(opened, opened.reasons)
-        checked = None
-    else:
+    verification, checked = Verification(opened, opened.reasons), None
+    if opened.track is not None:
         reference = reference_of(opened.track, data_root, quiet=quiet)
-        found = hold(opened, reference)
-        checked = None
-        if model is not None and found.is_accepted:
-            rerun = _Rerun(model, share, seed, data_root, device, dtype, quiet)
-            checked = _spot_check(found, reference, rerun)
-    flag = flag_of(found, checked)
+        verification = check(opened, reference)
+        if model is not None and verification.accepted is not None:
+            options = _RerunOptions(model, share, seed, data_root, device, dtype, quiet)
+            checked = _spot_check(verification, reference, options)
+    flag = make_flag(verification, checked)
     if record is not None:
-        record_flag(record, _key(found), flag)
-    _print(found, checked, flag, as_json=as_json, quiet=quiet)
+        # Where the folder of the submission lies on the board.
+        folder = submission.resolve()
+        record_flag(record, f"{folder.parent.name}/{folder.name}", flag)
+    _print(verification, checked, flag, as_json=as_json, quiet=quiet)
     if flag.state in ("refused", "disputed"):
         raise typer.Exit(1)
 
 
 @dataclass(frozen=True)
-class _Rerun:
-    """How the part of a spot check is rerun."""
+class _RerunOptions:
+    """How a spot check is rerun."""
 
     model: str
     share: float
@@ -76,12 +75,6 @@ class _Rerun:
     device: str
     dtype: str
     quiet: bool
-
-
-def _key(found: "Verification") -> str:
-    """By which a flag is kept: where the folder of the submission lies on the board."""
-    folder = found.opened.folder.resolve()
-    return f"{folder.parent.name}/{folder.name}"
 
 
 def _share(text: str) -> float:
@@ -100,31 +93,36 @@ def _share(text: str) -> float:
     return share
 
 
-def _spot_check(found: "Verification", reference: "Reference", how: _Rerun) -> "SpotCheck":
+def _spot_check(
+    verification: "Verification", reference: "Reference", options: _RerunOptions
+) -> "SpotCheck":
     from harness.commands.options import model_arguments, read_sets
     from harness.commands.progress import progress
-    from harness.leaderboard.spot_check import draw, rerun
+    from harness.leaderboard.spot_check import draw_sample, rerun
     from harness.models import load_model
 
-    ((name, checkpoint),) = model_arguments([how.model], None)
-    model = load_model(name, checkpoint=checkpoint, device=how.device, dtype=how.dtype)
-    root = how.data_root or Path("data")
-    read_sets(reference.suite, root, pictures=False, quiet=how.quiet)  # paints generated sets
-    sample = draw(reference.plan.cases, found.opened.digest, share=how.share, seed=how.seed)
+    assert verification.accepted is not None  # others are not rerun
+
+    ((name, checkpoint),) = model_arguments([options.model], None)
+    model = load_model(name, checkpoint=checkpoint, device=options.device, dtype=options.dtype)
+    root = options.data_root or Path("data")
+    read_sets(reference.suite, root, pictures=False, quiet=options.quiet)  # paints generated sets
+    digest, cases = verification.opened.digest, reference.plan.cases
+    sample = draw_sample(cases, digest, share=options.share, seed=options.seed)
     n_cases = sample.cases.height
-    with progress(f"rerunning {model.model_id}", n_cases, unit="cases", quiet=how.quiet) as go:
-        return rerun(found, reference, sample, model, root=root, advance=go)
+    with progress(f"rerunning {model.model_id}", n_cases, unit="cases", quiet=options.quiet) as go:
+        return rerun(verification.accepted, reference, sample, model, root=root, advance=go)
 
 
 def _print(
-    found: "Verification",
+    verification: "Verification",
     checked: "SpotCheck | None",
     flag: "Flag",
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    reasons = [*found.reasons, *(checked.reasons if checked else ())]
+    reasons = [*verification.reasons, *(checked.reasons if checked else ())]
     if as_json:
         content: dict[str, object] = {
             "state": flag.state,
@@ -132,12 +130,12 @@ def _print(
             "reasons": reasons,
         }
         if checked is not None:
-            content["spot_check"] = checked.record()
+            content["spot_check"] = checked.as_dict()
         say_json(content)
         return
     for sentence in reasons:
         say(f"refused: {sentence}", err=True)
     if not quiet:
-        say(f"{found.opened.folder}: {flag.state} (sha256 {flag.sha256[:12]})")
+        say(f"{verification.opened.folder}: {flag.state} (sha256 {flag.sha256[:12]})")
         if checked is not None:
             say(checked.sentence())

@@ -9,7 +9,8 @@ at its best batch size and full text length, without reading or counting. A rati
 by the wall clock and by the time of the processor (`cpu`), which other programs on a shared
 machine disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA
 the most that the engine held on the device, on a CPU the most that the process has held so
-far, libraries and plain loop included.
+far, libraries and plain loop included. `torch.utils.benchmark` reads one clock and sets the number
+of threads itself; here both clocks are read over the same work, the whole engine included.
 """
 
 import statistics
@@ -43,7 +44,6 @@ SIZES = {
     "decode": (1, 4, 8, 32),
     "plain": (1, 4, 8),
 }
-_MOST_IMAGES = IMAGES_PER_BATCH
 
 
 class Lap(NamedTuple):
@@ -109,31 +109,25 @@ def bench(
     blocks: int = 3,
     tick: Callable[[], None] = lambda: None,
 ) -> Bench:
-    """Time the engine on pictures, each with `n_prompts` prompts.
+    """Time the engine on pictures below `root`, each with `n_prompts` prompts.
 
-    Args:
-        model: The model, on its device.
-        pictures: At least as many as blocks.
-        root: What the pictures' paths start at.
-        n_prompts: Prompts of each picture.
-        distinct: About which share of all texts is distinct.
-        batch_size: Pairs per decoder call of the engine.
-        blocks: Interleaved repetitions, each on its share of the pictures.
-        tick: Called after each block, for a progress bar.
+    About a share `distinct` of all texts is distinct. `batch_size` is pairs per decoder call of
+    the engine; `blocks` are interleaved repetitions, each on its share of the pictures, of which
+    there are at least as many; `tick` is called after each.
     """
     laps: Laps = defaultdict(list)
     counts, memory = [0, 0, 0], list[float]()
-    bench_model = _Subject(model, root, n_prompts, batch_size, {BENCH: pictures[0].reading})
+    benched = _BenchedModel(model, root, n_prompts, batch_size, {BENCH: pictures[0].reading})
     for block in range(blocks):
         cases = bench_cases(pictures[block::blocks], n_prompts, distinct=distinct)
         sizes = cases["image"].n_unique(), cases["prompt"].n_unique(), cases.height
         counts = [a + b for a, b in zip(counts, sizes, strict=True)]
         if block == 0:
-            bench_model.warm_up(cases)
-        bench_model.time_stages(cases, laps)
+            benched.warm_up(cases)
+        benched.time_stages(cases, laps)
         with watched_memory(model.device, memory):
-            laps["engine", 0].append(bench_model.engine(cases))
-        bench_model.time_plain(cases, laps)
+            laps["engine", 0].append(benched.engine(cases))
+        benched.time_plain(cases, laps)
         tick()
     return _summary(model, laps, counts, batch_size=batch_size, blocks=blocks, memory=max(memory))
 
@@ -148,7 +142,8 @@ def _summary(
     memory: float,
 ) -> Bench:
     n_images, n_texts, n_cases = counts
-    wall, cpu = ({kind: _best(laps, kind, clock) for kind in _kinds(laps)} for clock in (0, 1))
+    kinds = {kind for kind, _ in laps}
+    wall, cpu = ({kind: _best(laps, kind, clock) for kind in kinds} for clock in (0, 1))
     ideal, ideal_cpu = (
         n_images * t["image"] + n_texts * t["text"] + n_cases * t["decode"] for t in (wall, cpu)
     )
@@ -184,10 +179,6 @@ def _summary(
     )
 
 
-def _kinds(laps: Laps) -> set[str]:
-    return {kind for kind, _ in laps}
-
-
 def _best(laps: Laps, kind: str, clock: int) -> float:
     """The median over blocks at the batch size where it is least."""
     return min(
@@ -204,8 +195,8 @@ def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What is timed, on the pictures of a block."""
+class _BenchedModel:
+    """Times a model on the pictures of a block."""
 
     model: LoadedModel
     root: Path
@@ -231,10 +222,11 @@ class _Subject:
             store = RunStore(folder)
             store.begin(cases)
             store.update(readings=kept_readings(self.readings))
-            return self.clock(lambda: self._execute(store), cases.height)
-
-    def _execute(self, store: RunStore) -> None:
-        execute(store, self.model, root=self.root, metric=Metric(), batch_size=self.batch_size)
+            metric, size = Metric(), self.batch_size
+            return self.clock(
+                lambda: execute(store, self.model, root=self.root, metric=metric, batch_size=size),
+                cases.height,
+            )
 
     def warm_up(self, cases: pl.DataFrame) -> None:
         """First calls choose kernels and take memory."""
@@ -248,7 +240,7 @@ class _Subject:
         laps["load", 0].append(
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
-        pixels = pictures.pixels[:_MOST_IMAGES].to(self.model.device)
+        pixels = pictures.pixels[:IMAGES_PER_BATCH].to(self.model.device)
         works = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),

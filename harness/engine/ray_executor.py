@@ -1,10 +1,12 @@
 """Runs a plan on a Ray cluster: workers that hold the model, a driver that holds the run.
 
-A shard of the plan is the unit of work. The driver cuts shards, hands each free worker
+A shard of the plan is the unit of queue. The driver cuts shards, hands each free worker
 one and names the one after it, whose pictures the worker reads meanwhile; it alone writes
 into the run directory, so that no second writer, and no worker cut off and thought dead,
-can double a case. A worker that dies gives its shards back and is replaced; the driver
-itself may die too, and the same command then continues.
+can double a case. The shards of a worker that dies go back to the queue and it is replaced; the
+driver itself may die too, and the same command then continues. Ray's own restarts and retries
+are off: they would tie a shard to its worker, which waits for ever where a machine went away,
+and would not say which shard is at fault.
 
 Conventions: batches are cut from the plan alone, as in `harness.engine.local`, so that on
 the same type of device counts are the same bit for bit. The data root and the files of
@@ -22,26 +24,26 @@ from typing import Any, NamedTuple
 
 from harness.album import opened_album
 from harness.data.readings import readings_of
-from harness.engine.crew import Crew
+from harness.engine.cluster import ClusterOptions
 from harness.engine.executors import Advance, Answer, ModelSource, silent
-from harness.engine.ray_worker import Evaluated, Hand, Identity, Job
+from harness.engine.ray_worker import EvaluatedShard, Job, RayWorker, WorkerIdentity
 from harness.engine.shards import Shard, cut
 from harness.errors import RunError, UsageError
 from harness.store import RunStore
 from harness.suites import Metric
 
 # A shard that takes its worker down this often would take down every other one.
-MOST_DEATHS = 4
+MAX_FAILURES = 4
 # Clusters that grow on demand take minutes for a machine.
-MOST_WAITING_S = 900.0
-_LOOK_EVERY_S = 10.0
+MAX_WAIT_S = 900.0
+_POLL_S = 10.0
 # Ray would report home, and warn of a variable that it sets itself.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 @contextmanager
-def on_cluster(
-    crew: Crew,
+def connect(
+    options: ClusterOptions,
     source: ModelSource,
     *,
     root: Path,
@@ -58,19 +60,19 @@ def on_cluster(
         os.environ.setdefault(name, value)
     ray = _import_ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if crew.address is None:
+    if options.address is None:
         quiet["include_dashboard"] = False
     try:
-        ray.init(address=crew.address, **quiet)
+        ray.init(address=options.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise UsageError(
-            f"--address: {crew.address!r} does not answer as a Ray cluster "
+            f"--address: {options.address!r} does not answer as a Ray cluster "
             f"({str(problem).splitlines()[0]}). HOST:PORT of a running head node, 'auto', or no "
             "--address for a cluster on this machine is needed. Start one with `ray start --head`."
         ) from None
     try:
         job = Job(source, root.resolve(), metric, texts, kept_masks)
-        yield RayExecutor(ray, crew, job)
+        yield RayExecutor(ray, options, job)
     finally:
         ray.shutdown()
 
@@ -87,16 +89,16 @@ def _import_ray() -> Any:
 
 
 @dataclass(eq=False)
-class _Seat:
-    """A worker and what it has in hand: the shard it evaluates and the one it reads."""
+class _WorkerSlot:
+    """A worker, the shard it evaluates and the one whose pictures it reads."""
 
     actor: Any
     current: Shard | None = None
     following: Shard | None = None
 
 
-class _Work:
-    """Shards that nobody has in hand: first those given back, then the plan's next."""
+class _ShardQueue:
+    """Shards that no worker has: first those given back, then the plan's next."""
 
     def __init__(self, shards: Iterator[Shard]) -> None:
         self._shards = shards
@@ -106,9 +108,9 @@ class _Work:
     def take(self) -> Shard | None:
         if self._returned:
             return self._returned.popleft()
-        found = next(self._shards, None)
-        self.is_empty = found is None
-        return found
+        shard = next(self._shards, None)
+        self.is_empty = shard is None
+        return shard
 
     def give_back(self, *shards: Shard | None) -> None:
         given = [shard for shard in shards if shard is not None]
@@ -121,12 +123,12 @@ class RayExecutor:
     """Gives shards to workers and takes their scores."""
 
     ray: Any
-    crew: Crew
+    options: ClusterOptions
     job: Job
-    starting: dict[Any, _Seat] = field(default_factory=dict)
-    busy: dict[Any, _Seat] = field(default_factory=dict)
-    idle: list[_Seat] = field(default_factory=list)
-    identities: list[Identity] = field(default_factory=list)
+    starting: dict[Any, _WorkerSlot] = field(default_factory=dict)
+    busy: dict[Any, _WorkerSlot] = field(default_factory=dict)
+    idle: list[_WorkerSlot] = field(default_factory=list)
+    identities: list[WorkerIdentity] = field(default_factory=list)
     failed_starts: int = 0
 
     def machines(self) -> dict[str, int]:
@@ -136,15 +138,15 @@ class RayExecutor:
     def ask(
         self, question: Callable[..., Answer], *arguments: Any, advance: Advance | None = None
     ) -> Answer:
-        """Answered by the first worker that is there; by another one when it dies."""
+        """Ask the first worker that is ready; another one when it dies."""
         more = {} if advance is None else {"advance": silent}
         while True:
             self._wait_for_a_worker()
-            seat = self.idle[0]
-            outcome = self._outcome(seat.actor.answer.remote(question, *arguments, **more))
-            if not isinstance(outcome, _Death):
-                return outcome.value  # type: ignore[no-any-return]
-            self.idle.remove(seat)
+            slot = self.idle[0]
+            outcome = self._outcome(slot.actor.answer.remote(question, *arguments, **more))
+            if not isinstance(outcome, _WorkerFailure):
+                return outcome  # type: ignore[no-any-return]
+            self.idle.remove(slot)
             self._count_failed_start(outcome)
 
     def execute(
@@ -165,20 +167,20 @@ class RayExecutor:
         model_id = self.identities[0].model_id
         settled = store.settled_shards(model_id)
         shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
-        work = _Work(shard for shard in shards if shard.index not in settled)
+        queue = _ShardQueue(shard for shard in shards if shard.index not in settled)
         album = opened_album(store, model_id, k=self.job.kept_masks)
-        deaths = Counter[int]()
-        self._hand_out(work, batch_size)
-        while self.busy or not work.is_empty:
-            for seat, outcome in self._finished():
-                shard = seat.current
+        failures = Counter[int]()
+        self._hand_out(queue, batch_size)
+        while self.busy or not queue.is_empty:
+            for slot, outcome in self._finished():
+                shard = slot.current
                 assert shard is not None, "a worker that was busy has a shard"
-                if isinstance(outcome, _Death):
-                    deaths[shard.index] += 1
-                    _refuse_deadly(shard, deaths[shard.index], outcome, store)
-                    work.give_back(shard, seat.following)
+                if isinstance(outcome, _WorkerFailure):
+                    failures[shard.index] += 1
+                    _refuse_deadly(shard, failures[shard.index], outcome, store)
+                    queue.give_back(shard, slot.following)
                     continue
-                done: Evaluated = outcome.value
+                done: EvaluatedShard = outcome
                 if album is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
                     album.add(done.kept)
@@ -187,20 +189,20 @@ class RayExecutor:
                 if done.batch_size < batch_size:
                     batch_size = done.batch_size
                     halved(batch_size)
-                self.idle.append(seat)
-            self._hand_out(work, batch_size)
+                self.idle.append(slot)
+            self._hand_out(queue, batch_size)
 
-    def _hand_out(self, work: _Work, batch_size: int) -> None:
+    def _hand_out(self, queue: _ShardQueue, batch_size: int) -> None:
         """Give every free worker a shard and the next one; replace the workers that died."""
-        for seat in list(self.idle):
-            seat.current, seat.following = seat.following or work.take(), None
-            if seat.current is None:
+        for slot in list(self.idle):
+            slot.current, slot.following = slot.following or queue.take(), None
+            if slot.current is None:
                 continue
-            seat.following = work.take()
-            self.idle.remove(seat)
-            ref = seat.actor.evaluate.remote(seat.current, seat.following, batch_size)
-            self.busy[ref] = seat
-        if not work.is_empty:
+            slot.following = queue.take()
+            self.idle.remove(slot)
+            ref = slot.actor.evaluate.remote(slot.current, slot.following, batch_size)
+            self.busy[ref] = slot
+        if not queue.is_empty:
             self._start_workers()
 
     def _wait_for_a_worker(self) -> None:
@@ -208,9 +210,9 @@ class RayExecutor:
         while not self.idle:
             self._start_workers()
             self._finished()
-            if not self.idle and time.monotonic() - since > MOST_WAITING_S:
+            if not self.idle and time.monotonic() - since > MAX_WAIT_S:
                 raise RunError(
-                    f"--executor ray: no worker started within {MOST_WAITING_S:.0f} s. A worker "
+                    f"--executor ray: no worker started within {MAX_WAIT_S:.0f} s. A worker "
                     f"takes one CPU and {self._gpus_per_worker():g} GPUs; the cluster has "
                     f"{self.ray.cluster_resources()}. Free some of it, or give another "
                     "--gpus-per-worker."
@@ -218,64 +220,65 @@ class RayExecutor:
 
     def _start_workers(self) -> None:
         gpus = self._gpus_per_worker()
-        hand = self.ray.remote(Hand).options(
+        worker = self.ray.remote(RayWorker).options(
             num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=0
         )
-        for _ in range(
-            self._n_workers(gpus) - len(self.idle) - len(self.busy) - len(self.starting)
-        ):
-            actor = hand.remote(self.job)
-            self.starting[actor.identity.remote()] = _Seat(actor)
+        present = len(self.idle) + len(self.busy) + len(self.starting)
+        for _ in range(self._n_workers(gpus) - present):
+            actor = worker.remote(self.job)
+            self.starting[actor.identity.remote()] = _WorkerSlot(actor)
 
     def _gpus_per_worker(self) -> float:
         """What was asked for; else a whole GPU each, where the cluster has any and may use it."""
-        if self.crew.gpus_per_worker is not None:
-            return self.crew.gpus_per_worker
+        if self.options.gpus_per_worker is not None:
+            return self.options.gpus_per_worker
         has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
         return 1.0 if has_gpus and self.job.source.device != "cpu" else 0.0
 
     def _n_workers(self, gpus_per_worker: float) -> int:
-        if self.crew.workers is not None:
-            return self.crew.workers
+        if self.options.workers is not None:
+            return self.options.workers
         resources = self.ray.cluster_resources()
         room = resources.get("CPU", 1.0)
         if gpus_per_worker:
             room = min(room, resources.get("GPU", 0.0) / gpus_per_worker)
         return max(1, int(room))
 
-    def _finished(self) -> "list[tuple[_Seat, _Answer | _Death]]":
-        """Waits until a worker is done, dead or there; admits those that are there."""
+    def _finished(self) -> "list[tuple[_WorkerSlot, Any]]":
+        """Wait for workers; admit those that started, return those that are done or failed."""
         pending = [*self.busy, *self.starting]
-        done, _ = self.ray.wait(pending, num_returns=1, timeout=_LOOK_EVERY_S)
-        found = []
+        done, _ = self.ray.wait(pending, num_returns=1, timeout=_POLL_S)
+        finished = []
         for ref in done:
             outcome = self._outcome(ref)
             if ref in self.busy:
-                found.append((self.busy.pop(ref), outcome))
-            elif isinstance(outcome, _Death):
-                self.starting.pop(ref)
+                finished.append((self.busy.pop(ref), outcome))
+                continue
+            slot = self.starting.pop(ref)
+            if isinstance(outcome, _WorkerFailure):
                 self._count_failed_start(outcome)
             else:
-                self._admit(outcome.value)
-                self.idle.append(self.starting.pop(ref))
-        return found
+                self._admit(outcome)
+                self.idle.append(slot)
+        return finished
 
-    def _outcome(self, ref: Any) -> "_Answer | _Death":
-        """What came of a call; what the model itself raised is raised here."""
+    def _outcome(self, ref: Any) -> Any:
+        """What a call returned, or a `_WorkerFailure`; what the model itself raised is raised."""
+        errors = self.ray.exceptions
         try:
-            return _Answer(self.ray.get(ref))
-        except self.ray.exceptions.RayTaskError as problem:
+            return self.ray.get(ref)
+        except errors.RayTaskError as problem:
             raise problem.cause from None
         except (
-            self.ray.exceptions.RayActorError,
-            self.ray.exceptions.ObjectLostError,
-            self.ray.exceptions.WorkerCrashedError,
-            self.ray.exceptions.OutOfMemoryError,
-            self.ray.exceptions.NodeDiedError,
+            errors.RayActorError,
+            errors.ObjectLostError,
+            errors.WorkerCrashedError,
+            errors.OutOfMemoryError,
+            errors.NodeDiedError,
         ) as problem:
-            return _Death(str(problem).strip().splitlines()[0])
+            return _WorkerFailure(str(problem).strip().splitlines()[0])
 
-    def _admit(self, identity: Identity) -> None:
+    def _admit(self, identity: WorkerIdentity) -> None:
         """All workers must hold the same model and see the data."""
         if not identity.sees_root:
             raise RunError(
@@ -294,29 +297,25 @@ class RayExecutor:
         self.failed_starts = 0
         self.identities.append(identity)
 
-    def _count_failed_start(self, death: "_Death") -> None:
+    def _count_failed_start(self, failure: "_WorkerFailure") -> None:
         self.failed_starts += 1
-        if self.failed_starts >= MOST_DEATHS:
+        if self.failed_starts >= MAX_FAILURES:
             raise RunError(
                 f"--executor ray: {self.failed_starts} workers died one after another before they "
-                f"had any work ({death.reason}). A worker loads the whole model. Give fewer "
+                f"had any work ({failure.reason}). A worker loads the whole model. Give fewer "
                 "--workers, or machines with more memory; the same command then continues."
             )
 
 
-class _Answer(NamedTuple):
-    value: Any
-
-
-class _Death(NamedTuple):
+class _WorkerFailure(NamedTuple):
     reason: str
 
 
-def _refuse_deadly(shard: Shard, times: int, death: _Death, store: RunStore) -> None:
-    if times >= MOST_DEATHS:
+def _refuse_deadly(shard: Shard, times: int, failure: _WorkerFailure, store: RunStore) -> None:
+    if times >= MAX_FAILURES:
         raise RunError(
             f"{store.folder}: {times} workers died while they evaluated {shard.images[0]} and its "
-            f"neighbours ({death.reason}). A worker needs memory for the model and one batch. "
+            f"neighbours ({failure.reason}). A worker needs memory for the model and one batch. "
             "Give a smaller --batch-size or machines with more memory; --executor local shows "
             "what the model says."
         )

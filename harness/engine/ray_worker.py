@@ -23,8 +23,8 @@ from harness.models import LoadedModel
 from harness.suites import Metric
 
 
-class Identity(NamedTuple):
-    """What one worker says of itself."""
+class WorkerIdentity(NamedTuple):
+    """Where a worker runs and which model it holds."""
 
     host: str
     pid: int
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     kept_masks: int = 0
 
 
-class Evaluated(NamedTuple):
+class EvaluatedShard(NamedTuple):
     """What a worker gives back for a shard."""
 
     scores: pl.DataFrame
@@ -51,7 +51,7 @@ class Evaluated(NamedTuple):
     kept: list[Kept]
 
 
-class Hand:
+class RayWorker:
     """One worker: a process somewhere in the cluster, with the model loaded once."""
 
     def __init__(self, job: Job) -> None:
@@ -68,9 +68,9 @@ class Hand:
             self._loaded = self._job.source.load()
         return self._loaded
 
-    def identity(self) -> Identity:
-        """Who this is, and whether it sees the data; loads the model."""
-        return Identity(
+    def identity(self) -> WorkerIdentity:
+        """Load the model; say where it is and whether the data are visible here."""
+        return WorkerIdentity(
             socket.gethostname(),
             os.getpid(),
             self._model.model_id,
@@ -82,7 +82,7 @@ class Hand:
         """``question(model, *arguments)``."""
         return question(self._model, *arguments, **more)
 
-    def evaluate(self, shard: Shard, following: Shard | None, batch_size: int) -> Evaluated:
+    def evaluate(self, shard: Shard, following: Shard | None, batch_size: int) -> EvaluatedShard:
         """Scores of a shard, the batch size that fitted, what an album may keep.
 
         The pictures of `following` are read meanwhile.
@@ -101,7 +101,7 @@ class Hand:
             # What this worker has seen sets its bar; the driver chooses among all of them.
             for kept in self._worker.kept:
                 self._worker.known.offer(replace(kept, masks=None))
-        return Evaluated(scores, self._worker.batch_size, self._worker.kept)
+        return EvaluatedShard(scores, self._worker.batch_size, self._worker.kept)
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

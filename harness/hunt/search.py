@@ -10,20 +10,21 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
-from harness.hunt.space import Candidate, Kind, Order, Space
-from harness.hunt.subject import Measured, Subject
+from harness.hunt.evaluator import Measurement, SampleEvaluator
+from harness.hunt.space import Candidate, Kind, Space
 from harness.prompts.strategies import Composition
 
 BREAK_BELOW_PERCENT = -20.0
 """A relative change of Dice below this breaks the model, if the prompt says the same."""
 DEAF_ABOVE_AGREEMENT = 0.95
 """An agreement above this is deaf, if the prompt names another target."""
-# Hypothesis tries so many at most, and never more than half of the budget.
-MOST_EXAMPLES = 200
+MAX_EXAMPLES = 200
+"""Tried by Hypothesis, which never gets more than half of the budget."""
 
 
 class Minimality(StrEnum):
@@ -38,98 +39,95 @@ class Minimality(StrEnum):
     UNPROVEN = "unproven"
 
 
-class Found(NamedTuple):
-    """The smallest break of a sample, or None, and how sure that is."""
+class SearchResult(NamedTuple):
+    """The smallest break of a prompt, or None, and how sure that is."""
 
     candidate: Candidate | None
-    measured: Measured | None
+    measurement: Measurement | None
     minimality: Minimality
     n_tried: int
     calls: int
 
 
-def is_break(kind: Kind, measured: Measured) -> bool:
+def is_break(kind: Kind, measurement: Measurement) -> bool:
     """Whether a change of the prompt breaks the model; two empty masks say nothing."""
     if kind is Kind.PRESERVED:
-        return measured.relative_change < BREAK_BELOW_PERCENT
-    return measured.n_pred > 0 and measured.agreement > DEAF_ABOVE_AGREEMENT
+        return measurement.relative_change < BREAK_BELOW_PERCENT
+    return measurement.n_pred > 0 and measurement.agreement > DEAF_ABOVE_AGREEMENT
 
 
-class Ledger:
-    """What was tried on a sample, within a budget; remembers the smallest break."""
+class SearchLog:
+    """What was tried on a prompt, within a budget; remembers the smallest break."""
 
-    def __init__(self, subject: Subject, space: Space, budget: int) -> None:
-        self._subject = subject
+    def __init__(self, evaluator: SampleEvaluator, space: Space, budget: int) -> None:
+        self._evaluator = evaluator
         self._space = space
         self._budget = budget
         self._tried: set[str] = set()
         self.smallest: Candidate | None = None
 
-    def measure(self, candidate: Candidate) -> Measured | None:
+    def measure(self, candidate: Candidate) -> Measurement | None:
         """What the model does with a candidate; None where the budget is spent."""
-        if not self._subject.knows(candidate.text) and self._subject.calls >= self._budget:
+        evaluator = self._evaluator
+        if not evaluator.knows(candidate.text) and evaluator.calls >= self._budget:
             return None
-        measured = self._subject.measure(candidate.text)
+        measurement = evaluator.measure(candidate.text)
         self._tried.add(candidate.text)
-        if is_break(self._space.kind, measured) and (
-            self.smallest is None or candidate.order < self.smallest.order
-        ):
+        if self.is_smaller(candidate) and is_break(self._space.kind, measurement):
             self.smallest = candidate
-        return measured
+        return measurement
 
-    def found(self, minimality: Minimality) -> Found:
-        """The outcome of the hunt."""
+    def is_smaller(self, candidate: Candidate) -> bool:
+        """Whether a candidate is smaller than the smallest break."""
+        return self.smallest is None or candidate.order < self.smallest.order
+
+    def exhaust(self, candidates: Iterable[Candidate]) -> bool:
+        """Try candidates in order up to the smallest break; whether the budget allowed it."""
+        for candidate in candidates:
+            if not self.is_smaller(candidate):
+                return True
+            if self.measure(candidate) is None:
+                return False
+        return True
+
+    def result(self, minimality: Minimality) -> SearchResult:
+        """The smallest break, measured."""
         best = self.smallest
-        measured = None if best is None else self._subject.measure(best.text)
-        return Found(best, measured, minimality, len(self._tried), self._subject.calls)
+        measurement = None if best is None else self._evaluator.measure(best.text)
+        return SearchResult(best, measurement, minimality, len(self._tried), self._evaluator.calls)
 
 
-def hunt(subject: Subject, space: Space, *, budget: int, fixed_seed: int) -> Found:
-    """The smallest break of one sample.
+def find_smallest_break(
+    evaluator: SampleEvaluator, space: Space, *, budget: int, fixed_seed: int
+) -> SearchResult:
+    """Find the smallest break of one prompt.
 
-    Args:
-        subject: The sample before the model.
-        space: The candidates.
-        budget: Calls of the model at most, the one for the original included.
-        fixed_seed: Seed of Hypothesis.
+    `budget` is the most calls of the model, the one for the original included; `fixed_seed` is
+    Hypothesis's.
     """
-    ledger = Ledger(subject, space, budget)
+    log = SearchLog(evaluator, space, budget)
     if space.atoms:
-        examples = max(1, min(MOST_EXAMPLES, budget // 2))
-        _search(ledger, space, examples=examples, fixed_seed=fixed_seed)
-    return ledger.found(_try_all_smaller(ledger, space))
+        examples = max(1, min(MAX_EXAMPLES, budget // 2))
+        _search(log, space, examples=examples, fixed_seed=fixed_seed)
+    return log.result(_try_all_smaller(log, space))
 
 
-def _try_all_smaller(ledger: Ledger, space: Space) -> Minimality:
+def _try_all_smaller(log: SearchLog, space: Space) -> Minimality:
     """Try what is smaller than the smallest break, in order, until something breaks."""
-    if not _exhaust(ledger, space.singles):
+    if not log.exhaust(space.singles):
         return Minimality.UNPROVEN
-    several = space.several(_order(ledger.smallest))
+    several = space.several(None if log.smallest is None else log.smallest.order)
     if several is None:
         return Minimality.SINGLES
-    return Minimality.PROVEN if _exhaust(ledger, several) else Minimality.UNPROVEN
-
-
-def _order(candidate: Candidate | None) -> Order | None:
-    return None if candidate is None else candidate.order
-
-
-def _exhaust(ledger: Ledger, candidates: Iterable[Candidate]) -> bool:
-    """Try candidates in order up to the smallest break; whether the budget allowed it."""
-    for candidate in candidates:
-        if ledger.smallest is not None and candidate.order >= ledger.smallest.order:
-            return True
-        if ledger.measure(candidate) is None:
-            return False
-    return True
+    return Minimality.PROVEN if log.exhaust(several) else Minimality.UNPROVEN
 
 
 class _FoundError(Exception):
     """Tells Hypothesis of a break, to be shrunk; never leaves this module."""
 
 
-def _search(ledger: Ledger, space: Space, *, examples: int, fixed_seed: int) -> None:
-    """Let Hypothesis look for a break and shrink it; the ledger remembers the smallest."""
+def _search(log: SearchLog, space: Space, *, examples: int, fixed_seed: int) -> None:
+    """Let Hypothesis look for a break and shrink it; the log remembers the smallest."""
     from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings, target
 
     @seed(fixed_seed)
@@ -146,22 +144,15 @@ def _search(ledger: Ledger, space: Space, *, examples: int, fixed_seed: int) -> 
     @given(space.strategy())
     def attempt(composition: Composition) -> None:
         candidate = space.candidate(composition)
-        measured = None if candidate is None else ledger.measure(candidate)
-        if measured is None:
+        measurement = None if candidate is None else log.measure(candidate)
+        if measurement is None:
             return
-        score = _SCORES[space.kind](measured)
+        is_deaf = space.kind is Kind.DEAF
+        score = measurement.agreement if is_deaf else -measurement.relative_change
         if math.isfinite(score):
             target(score)
-        if is_break(space.kind, measured):
+        if is_break(space.kind, measurement):
             raise _FoundError
 
-    try:
+    with suppress(_FoundError):
         attempt()
-    except _FoundError:
-        return
-
-
-_SCORES: dict[Kind, Callable[[Measured], float]] = {
-    Kind.PRESERVED: lambda measured: -measured.relative_change,
-    Kind.DEAF: lambda measured: measured.agreement,
-}

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from harness.prompts.perturbations.base import Perturbation
 
-# More than the typos of any sentence: a rule that gives fewer has given all.
-MOST_VARIANTS = 8192
-# Sets of variants that are looked at one by one, where variants are combined.
-MOST_SETS = 20_000
+MAX_VARIANTS = 8192
+"""More than the typos of any sentence: a rule that gives fewer has given all."""
+MAX_SETS = 20_000
+"""Sets of variants that are tried one by one, where variants are combined."""
 
 Order = tuple[int, int, tuple[str, ...], str]
 
@@ -58,7 +58,7 @@ class Kind(StrEnum):
         return Meaning.PRESERVED if self is Kind.PRESERVED else Meaning.CHANGED
 
     @property
-    def most(self) -> int:
+    def max_variants(self) -> int:
         """How many variants are combined at most; another target may differ in all it has."""
         return 3 if self is Kind.PRESERVED else 6
 
@@ -87,7 +87,7 @@ class Candidate:
 
     @cached_property
     def order(self) -> Order:
-        """Its place among all candidates of a prompt."""
+        """Sort key among all candidates of a prompt."""
         return *self.size, self.composition.names, self.text
 
 
@@ -114,18 +114,12 @@ class Space:
     @cached_property
     def atoms(self) -> tuple[Atom, ...]:
         """The variants that are combined, the smallest first."""
-        found: list[Atom] = []
+        atoms: list[Atom] = []
         for rule in self.rules:
-            most = MOST_ATOMS if rule.scope is Scope.DATASET else MOST_VARIANTS
-            found += atoms_of(self.prompt, self.context, [Family(rule)], most=most)
-        useful = [atom for atom in found if self._is_useful(atom)]
-        first: dict[str, Candidate] = {}
-        for atom in useful:
-            made = Candidate(Composition(self.prompt, (atom,)))
-            if made.text not in first or made.order < first[made.text].order:
-                first[made.text] = made
-        kept = sorted(first.values(), key=lambda c: c.order)
-        return tuple(candidate.composition.atoms[0] for candidate in kept)
+            most = MOST_ATOMS if rule.scope is Scope.DATASET else MAX_VARIANTS
+            atoms += atoms_of(self.prompt, self.context, [Family(rule)], most=most)
+        useful = (Composition(self.prompt, (a,)) for a in atoms if self._is_useful(a))
+        return tuple(c.composition.atoms[0] for c in _smallest_by_text(map(Candidate, useful)))
 
     def _is_useful(self, atom: Atom) -> bool:
         """For deaf breaks: whether it leads to a named target, alone or with others."""
@@ -133,11 +127,10 @@ class Space:
             return False
         if self.kind is Kind.PRESERVED or atom.variant.text in self.targets:
             return True
-        wanted = self._wanted
-        return all((edit.attribute, edit.new) in wanted for edit in atom.variant.edits)
+        return all((e.attribute, e.new) in self._target_values for e in atom.variant.edits)
 
     @cached_property
-    def _wanted(self) -> frozenset[tuple[str | None, str]]:
+    def _target_values(self) -> frozenset[tuple[str | None, str]]:
         """Attribute and value of every named target."""
         parse = self.context.grammar.recognise
         read = [parse(text, prompt_type=self.prompt.prompt_type) for text in self.targets]
@@ -166,16 +159,12 @@ class Space:
         if below is not None and below[0] < 2:
             return []
         n = len(self.atoms)
-        most = self.kind.most if below is None else min(self.kind.most, below[0])
-        if sum(comb(n, k) for k in range(2, most + 1)) > MOST_SETS:
+        most = self.kind.max_variants if below is None else min(self.kind.max_variants, below[0])
+        if sum(comb(n, k) for k in range(2, most + 1)) > MAX_SETS:
             return None
         sets = (atoms for k in range(2, most + 1) for atoms in combinations(self.atoms, k))
-        first: dict[str, Candidate] = {}
-        for made in self._sound(sets):
-            if made.text not in first or made.order < first[made.text].order:
-                first[made.text] = made
-        found = sorted(first.values(), key=lambda c: c.order)
-        return [c for c in found if below is None or c.order < below]
+        candidates = _smallest_by_text(self._sound(sets))
+        return [c for c in candidates if below is None or c.order < below]
 
     def _sound(self, sets: Iterable[tuple[Atom, ...]]) -> Iterable[Candidate]:
         for atoms in sets:
@@ -187,4 +176,13 @@ class Space:
 
     def strategy(self) -> "SearchStrategy[Composition]":
         """All of it for Hypothesis, shrinking towards no edit."""
-        return combined(self.prompt, self.context, self.atoms, most=self.kind.most)
+        return combined(self.prompt, self.context, self.atoms, most=self.kind.max_variants)
+
+
+def _smallest_by_text(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Of the candidates that make one text the smallest, all in order."""
+    first: dict[str, Candidate] = {}
+    for made in candidates:
+        if made.text not in first or made.order < first[made.text].order:
+            first[made.text] = made
+    return sorted(first.values(), key=lambda c: c.order)

@@ -1,4 +1,4 @@
-"""Collects the rows of a board: every submission verified anew, ordered, with its flag.
+"""Builds the boards: every submission verified anew, ranked, with its flag.
 
 Conventions: submissions lie in ``submissions/<track>/<name>/``, flags in ``flags.yaml`` beside
 them. Nothing is taken from a submission that was not verified in the same process.
@@ -16,10 +16,10 @@ from harness.leaderboard.standing import (
     Limits,
     Spread,
     Standing,
-    changes,
-    dice_of,
-    places,
-    standing,
+    changes_by_probe,
+    classify,
+    mean_dice,
+    ranks,
 )
 from harness.leaderboard.submission import RunFacts, Submission
 from harness.leaderboard.tracks import Reference, Track, load_track, track_names
@@ -34,17 +34,8 @@ UNFLAGGED = "no flag of this content: nobody but this page's builder recomputed 
 class Row:
     """One model on one track.
 
-    Attributes:
-        submission: What its authors say.
-        facts: How its numbers were made.
-        sha256: Of the submission.
-        flag: What came out of verifying it.
-        standing: Its class.
-        dice: Of the original prompts, mean over the sets.
-        changes: By probe, see `harness.leaderboard.standing.changes`.
-        assessment: Everything that follows from its counts.
-        place: Within its class; 0 for a control, which has none.
-        is_tied: Whether another row has the same place.
+    `dice` is of the original prompts, the mean over the sets; `changes` are by probe; `rank` is
+    within the class, 0 for a control, which has none.
     """
 
     submission: Submission
@@ -55,7 +46,7 @@ class Row:
     dice: Limits
     changes: dict[str, Spread]
     assessment: Assessment
-    place: int = 0
+    rank: int = 0
     is_tied: bool = False
 
 
@@ -73,15 +64,13 @@ class Board:
         return self.models + self.controls
 
 
-def boards(
+def build_boards(
     folder: Path, reference_of: Callable[[Track], Reference], *, tick: Callable[[], None]
 ) -> list[Board]:
-    """Every track with the submissions that lie in a folder.
+    """Build the board of every track from the submissions in a folder.
 
-    Args:
-        folder: Of the board.
-        reference_of: Gives plan and truth of a track; asked only where it has submissions.
-        tick: Called once a submission.
+    `reference_of` gives plan and truth of a track and is called only where it has submissions;
+    `tick` is called once a submission.
 
     Raises:
         SubmissionError: A submission is refused, or lies in the folder of no track.
@@ -95,69 +84,67 @@ def boards(
                 f"{', '.join(known)}. Move or remove it."
             )
     flags = read_flags(folder / FLAGS)
-    found = []
+    built = []
     for track in map(load_track, known):
-        places_of = sorted(p for p in (root / track.name).glob("*"))
-        reference = reference_of(track) if places_of else None
-        rows = []
-        for place in places_of:
-            assert reference is not None  # there is one wherever there are submissions
-            rows.append(row_of(place, reference, flags.get(f"{track.name}/{place.name}")))
+        rows, reference = [], None
+        for path in sorted((root / track.name).glob("*")):
+            reference = reference or reference_of(track)
+            rows.append(build_row(path, reference, flags.get(f"{track.name}/{path.name}")))
             tick()
-        found.append(arranged(track, rows))
-    return found
+        built.append(rank_rows(track, rows))
+    return built
 
 
-def row_of(folder: Path, reference: Reference, flag: Flag | None) -> Row:
-    """Verify a submission and read off what the board shows.
+def build_row(folder: Path, reference: Reference, flag: Flag | None) -> Row:
+    """Verify a submission and make its row.
 
     Raises:
         SubmissionError: It is refused; the message has every reason.
     """
     opened = open_submission(folder)
-    submission, facts, track = opened.submission, opened.facts, reference.track
+    submission, track = opened.submission, reference.track
     if submission is not None and (submission.track, submission.name) != (track.name, folder.name):
         raise SubmissionError(
             f"{folder}: a submission of {submission.name!r} to {submission.track!r}. It lies in "
             "the folder of its track and name. Move it there."
         )
-    found = verify(opened, reference)
-    assessment = found.assessment
-    if not found.is_accepted or submission is None or facts is None or assessment is None:
-        reasons = "\n".join(f"  {text}" for text in found.reasons)
+    verification = verify(opened, reference)
+    if verification.accepted is None:
+        reasons = "\n".join(f"  {text}" for text in verification.reasons)
         raise SubmissionError(
             f"{folder}: refused. A board shows accepted submissions alone. Remove the folder, or "
             f"have it repaired:\n{reasons}"
         )
+    accepted = verification.accepted
     return Row(
-        submission=submission,
-        facts=facts,
+        submission=accepted.submission,
+        facts=accepted.facts,
         sha256=opened.digest,
-        flag=valid_flag(flag, opened.digest),
-        standing=standing(assessment.language, track.decided_by),
-        dice=dice_of(assessment.summary),
-        changes=changes(assessment),
-        assessment=assessment,
+        flag=current_flag(flag, opened.digest),
+        standing=classify(accepted.assessment.language, track.decided_by),
+        dice=mean_dice(accepted.assessment.summary),
+        changes=changes_by_probe(accepted.assessment),
+        assessment=accepted.assessment,
     )
 
 
-def valid_flag(flag: Flag | None, digest: str) -> Flag:
-    """The flag of a submission, if it is of these very files."""
+def current_flag(flag: Flag | None, digest: str) -> Flag:
+    """The flag, if it is of files with this digest; else *unverified*."""
     if flag is not None and flag.sha256 == digest:
         return flag
     return Flag(sha256=digest, state="unverified", on="1970-01-01", note=UNFLAGGED)
 
 
-def arranged(track: Track, rows: Sequence[Row]) -> Board:
-    """Rows in the order of a board: by class, then by Dice, with places; controls apart."""
+def rank_rows(track: Track, rows: Sequence[Row]) -> Board:
+    """Order rows by class, then by Dice, and rank them; controls stand apart."""
     ordered: list[Row] = []
     for label in CLASSES:
         group = [r for r in rows if r.standing.label == label and not r.submission.control]
         group.sort(key=_by_dice)
-        taken = places([row.dice for row in group])
+        taken = ranks([row.dice for row in group])
         ordered += [
-            replace(row, place=place, is_tied=taken.count(place) > 1)
-            for row, place in zip(group, taken, strict=True)
+            replace(row, rank=rank, is_tied=taken.count(rank) > 1)
+            for row, rank in zip(group, taken, strict=True)
         ]
     controls = sorted((r for r in rows if r.submission.control), key=_by_dice)
     return Board(track, tuple(ordered), tuple(controls))

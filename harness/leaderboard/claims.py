@@ -19,17 +19,10 @@ from harness.store import DONE, SCORE_SCHEMA
 TOLERANCE = 1e-6
 
 
-def recomputed(
+def recompute(
     scores: pl.DataFrame, texts: pl.DataFrame, reference: Reference, model: ModelFacts
 ) -> Assessment:
-    """The assessment that follows from the counts of a submission.
-
-    Args:
-        scores: Counts of every case, without impossible ones.
-        texts: In the order of `distinct_pairs`.
-        reference: Plan and suite.
-        model: Whose counts they are.
-    """
+    """Assess a submission's counts; `texts` stand in the order of `distinct_pairs`."""
     done = scores.select("case_id", *COUNTS, "height", "width").with_columns(
         model_id=pl.lit(model.model_id), status=pl.lit(DONE)
     )
@@ -47,20 +40,15 @@ def recomputed(
     )
 
 
-def claims_of(found: Assessment) -> pl.DataFrame:
+def select_claims(assessment: Assessment) -> pl.DataFrame:
     """The part of a summary that a submission claims; rows have `CLAIMS`."""
-    return found.summary.select(CLAIMS.names()).cast(CLAIMS)
+    return assessment.summary.select(CLAIMS.names()).cast(CLAIMS)
 
 
-def claim_reasons(claimed: pl.DataFrame, found: Assessment) -> Iterator[str]:
-    """Where claims differ from what follows from the counts.
-
-    Args:
-        claimed: ``summary.parquet``.
-        found: Of `recomputed`.
-    """
+def claim_reasons(claimed: pl.DataFrame, assessment: Assessment) -> Iterator[str]:
+    """Where ``summary.parquet`` differs from what follows from the counts."""
     repair = "Submit the run again: `vlsm-harness submit RUN`"
-    mine = {row[: len(CLAIM_KEYS)]: row for row in claims_of(found).iter_rows()}
+    mine = {row[: len(CLAIM_KEYS)]: row for row in select_claims(assessment).iter_rows()}
     theirs: dict[tuple[object, ...], tuple[object, ...]] = {}
     for row in claimed.select(CLAIMS.names()).iter_rows():
         key = row[: len(CLAIM_KEYS)]
@@ -96,12 +84,7 @@ def _equal(claim: object, right: object) -> bool:
 
 
 def truth_reasons(truth: pl.DataFrame, reference: Reference) -> Iterator[str]:
-    """Where the truth of a submission is not the track's.
-
-    Args:
-        truth: ``truth.parquet``.
-        reference: Of the track.
-    """
+    """Where ``truth.parquet`` of a submission is not the track's truth."""
     repair = "Take the track's data as they are, and run again"
     if truth_sha256(truth) == truth_sha256(reference.truth):
         return

@@ -40,15 +40,9 @@ class Rule(NamedTuple):
 
 
 def case_reasons(cases: pl.DataFrame, scores: pl.DataFrame) -> Iterator[str]:
-    """Whether every case of the plan is scored exactly once, and nothing else.
-
-    Args:
-        cases: Of the plan.
-        scores: With ``case_id``.
-    """
+    """Whether every case of the plan is scored exactly once, and nothing else."""
     planned, given = cases["case_id"], scores["case_id"]
     doubled = given.filter(given.is_duplicated()).unique()
-    n_planned = cases.height
     for what, ids in (
         ("{} cases stand twice or more", doubled),
         ("{} cases of the plan are missing", planned.filter(~planned.is_in(given.implode()))),
@@ -56,44 +50,38 @@ def case_reasons(cases: pl.DataFrame, scores: pl.DataFrame) -> Iterator[str]:
     ):
         if len(ids):
             found = f"{what.format(len(ids))}, the first is {ids.sort()[0]}"
-            right = f"Each of the track's {n_planned} cases stands there once"
+            right = f"Each of the track's {cases.height} cases stands there once"
             yield reason("scores.parquet: case_id", found, right, AGAIN)
 
 
-def joined(cases: pl.DataFrame, scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
+def join_counts(cases: pl.DataFrame, scores: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Every case with its counts, its original's (``o_``), its truth (``true_``) and its target's.
 
-    Args:
-        cases: Of the plan.
-        scores: One row a case.
-        truth: Of the track.
+    One row for each case that has scores, in the plan's order.
     """
     key = list(SAMPLE)
-    original = scores.select(
-        pl.col("case_id").alias("original_case_id"),
-        pl.col("tp").alias("o_tp"),
-        pl.col("n_pred").alias("o_n_pred"),
-    )
+    original = scores.select(original_case_id="case_id", o_tp="tp", o_n_pred="n_pred")
     own = truth.select(*key, *(pl.col(c).alias(f"true_{c}") for c in ("n_gt", "height", "width")))
-    named = truth.select(
-        *key[:2], pl.col("sample_id").alias("named_sample_id"), pl.col("n_gt").alias("true_n_named")
-    )
+    named = truth.select(*key[:2], named_sample_id="sample_id", true_n_named="n_gt")
     return (
-        cases.with_row_index("place")
-        .join(scores, on="case_id", how="inner")
-        .join(original, on="original_case_id", how="left")
-        .join(own, on=key, how="left")
-        .join(named, on=[*key[:2], "named_sample_id"], how="left")
-        .sort("place")
+        cases.join(scores, on="case_id", how="inner", maintain_order="left")
+        .join(original, on="original_case_id", how="left", maintain_order="left")
+        .join(own, on=key, how="left", maintain_order="left")
+        .join(named, on=[*key[:2], "named_sample_id"], how="left", maintain_order="left")
         .with_columns(pixels=pl.col("true_height").cast(pl.Int64) * pl.col("true_width"))
     )
 
 
-def _c(name: str) -> pl.Expr:
-    return pl.col(name)
+def rules() -> list[Rule]:
+    """Every rule on the counts of one case."""
+    return [*_column_rules(), *_truth_rules(), *_mask_rules(), *_original_rules(), *_input_rules()]
 
 
-def _missing() -> Iterator[Rule]:
+_c = pl.col
+
+
+def _column_rules() -> Iterator[Rule]:
+    """What each column holds by itself."""
     for name in ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "height", "width"):
         right = "A submission holds complete runs alone, in which no case failed"
         yield Rule(_c(name).is_null(), f"{name} is missing", (), right)
@@ -101,54 +89,46 @@ def _missing() -> Iterator[Rule]:
         wrong = _c(name).is_null() != _c("named_sample_id").is_null()
         right = "It is given for the cases whose prompt names another sample, and for no other"
         yield Rule(wrong, f"{name} is {{}}", (name,), right)
-
-
-def _ranges() -> Iterator[Rule]:
     for name in COUNTS:
         wrong = (_c(name) < 0) | (_c(name) > _c("pixels"))
-        found, right = f"{name} is {{}}", "Counts lie between 0 and the pixels of the picture"
-        yield Rule(wrong, f"{found} in a picture of {{}}", (name, "pixels"), right)
+        right = "Counts lie between 0 and the pixels of the picture"
+        yield Rule(wrong, f"{name} is {{}} in a picture of {{}}", (name, "pixels"), right)
 
 
-def _truths() -> Iterator[Rule]:
-    for name in ("n_gt", "height", "width"):
-        right = "The track's published truth says so for this sample, at native resolution"
-        yield Rule(
-            _c(name) != _c(f"true_{name}"),
-            f"{name} is {{}} where the truth has {{}}",
-            (name, f"true_{name}"),
-            right,
-        )
-    yield Rule(
-        _c("n_named") != _c("true_n_named"),
-        "n_named is {} where the truth of the named sample has {}",
-        ("n_named", "true_n_named"),
-        "The track's published truth says so for the sample that the prompt names",
-    )
-
-
-def _bounds() -> Iterator[Rule]:
-    for part, first, second in (
-        ("tp", "n_pred", "n_gt"),
-        ("tp_original", "n_pred", "n_pred_original"),
-        ("tp_named", "n_pred", "n_named"),
+def _truth_rules() -> Iterator[Rule]:
+    right = "The track's published truth says so for this sample, at native resolution"
+    target = "The track's published truth says so for the sample that the prompt names"
+    for name, whose, why in (
+        *((name, "the truth", right) for name in ("n_gt", "height", "width")),
+        ("n_named", "the truth of the named sample", target),
     ):
-        shown = (part, first, second)
+        shown = (name, f"true_{name}")
+        yield Rule(_c(name) != _c(shown[1]), f"{name} is {{}} where {whose} has {{}}", shown, why)
+
+
+def _mask_rules() -> Iterator[Rule]:
+    """What two masks in one picture allow."""
+    for part, other in (
+        ("tp", "n_gt"),
+        ("tp_original", "n_pred_original"),
+        ("tp_named", "n_named"),
+    ):
         yield Rule(
-            _c(part) > pl.min_horizontal(first, second),
-            f"{part} is {{}} with {first} {{}} and {second} {{}}",
-            shown,
-            f"{part} <= min({first}, {second}): an overlap is no larger than either mask",
+            _c(part) > pl.min_horizontal("n_pred", other),
+            f"{part} is {{}} with n_pred {{}} and {other} {{}}",
+            (part, "n_pred", other),
+            f"{part} <= min(n_pred, {other}): an overlap is no larger than either mask",
         )
         yield Rule(
-            _c(first) + _c(second) - _c(part) > _c("pixels"),
-            f"{first} {{}}, {second} {{}} and {part} {{}} in a picture of {{}}",
-            (first, second, part, "pixels"),
+            _c("n_pred") + _c(other) - _c(part) > _c("pixels"),
+            f"n_pred {{}}, {other} {{}} and {part} {{}} in a picture of {{}}",
+            ("n_pred", other, part, "pixels"),
             "Two masks together are no larger than their picture",
         )
 
 
-def _originals() -> Iterator[Rule]:
+def _original_rules() -> Iterator[Rule]:
+    """What the case of the original prompt and its variants must share."""
     yield Rule(
         _c("n_pred_original") != _c("o_n_pred"),
         "n_pred_original is {} where the case of the original prompt has n_pred {}",
@@ -161,46 +141,39 @@ def _originals() -> Iterator[Rule]:
         ("tp_original", "n_pred"),
         "A mask overlaps itself in all its pixels",
     )
-    for right_tp, left_tp, mask in (("o_tp", "tp", "n_pred"), ("tp", "o_tp", "n_pred_original")):
-        names = {"o_tp": "tp of the original"}
+    for left, right, mask, text in (
+        ("tp", "o_tp", "n_pred", "tp {}, tp_original {} and n_pred {} with tp of the original {}"),
+        (
+            *("o_tp", "tp", "n_pred_original"),
+            "tp of the original {}, tp_original {} and n_pred_original {} with tp {}",
+        ),
+    ):
         yield Rule(
-            _c(left_tp) + _c("tp_original") - _c(mask) > _c(right_tp),
-            f"{names.get(left_tp, left_tp)} {{}}, tp_original {{}} and {mask} {{}} with "
-            f"{names.get(right_tp, right_tp)} {{}}",
-            (left_tp, "tp_original", mask, right_tp),
+            _c(left) + _c("tp_original") - _c(mask) > _c(right),
+            text,
+            (left, "tp_original", mask, right),
             "What both masks have in common with the target overlaps: no three masks have "
             "such counts",
         )
 
 
-def _shared() -> Iterator[Rule]:
+def _input_rules() -> Iterator[Rule]:
+    """One picture and one prompt give one mask, whichever sample or probe asks."""
     for name, over in (("n_pred", ("image", "prompt")), ("tp", ("image", "prompt", "mask"))):
-        first = _c(name).first().over(over)
         yield Rule(
-            _c(name) != first,
+            _c(name) != _c(name).first().over(over),
             f"{name} is {{}}, and another case of the same picture and prompt has another one",
             (name,),
             "One picture and one prompt give one mask",
         )
 
 
-def rules() -> list[Rule]:
-    """Every rule on the counts of one case."""
-    parts = (_missing(), _ranges(), _truths(), _bounds(), _originals(), _shared())
-    return [rule for part in parts for rule in part]
-
-
 def count_reasons(rows: pl.DataFrame) -> Iterator[str]:
-    """What is wrong with the counts, a sentence for each rule that is broken.
-
-    Args:
-        rows: Of `joined`.
-    """
-    broken = rows.select(
-        rule.broken.fill_null(False).alias(str(place)) for place, rule in enumerate(rules())
-    )
-    for place, rule in enumerate(rules()):
-        wrong = rows.filter(broken[str(place)])
+    """What is wrong with the rows of `join_counts`, a sentence for each rule that is broken."""
+    every = rules()
+    broken = rows.select(r.broken.fill_null(False).alias(str(k)) for k, r in enumerate(every))
+    for rule, is_broken in zip(every, broken.iter_columns(), strict=True):
+        wrong = rows.filter(is_broken)
         if wrong.height:
             first = wrong.row(0, named=True)
             values = [first[name] for name in rule.shown]
@@ -211,11 +184,7 @@ def count_reasons(rows: pl.DataFrame) -> Iterator[str]:
 
 
 def control_reasons(rows: pl.DataFrame) -> Iterator[str]:
-    """Whether a model that says it reads no prompt keeps every mask.
-
-    Args:
-        rows: Of `joined`.
-    """
+    """Whether a model that says it reads no prompt keeps every mask of `join_counts`."""
     moved = rows.filter(
         (_c("tp_original") != _c("n_pred")) | (_c("tp_original") != _c("n_pred_original"))
     )
@@ -232,23 +201,17 @@ def control_reasons(rows: pl.DataFrame) -> Iterator[str]:
 def text_reasons(cases: pl.DataFrame, texts: pl.DataFrame, rows: pl.DataFrame) -> Iterator[str]:
     """What is wrong with the table of texts, which decides what is left out of the figures.
 
-    Args:
-        cases: Of the plan.
-        texts: Of the submission, in the order of `distinct_pairs`.
-        rows: Of `joined`.
+    `texts` stand in the order of `distinct_pairs`; `rows` are of `join_counts`.
     """
     pairs = distinct_pairs(cases)
     if texts.height != pairs.height:
-        found = f"{texts.height} rows"
         right = f"The track has {pairs.height} pairs of a text and its original"
-        yield reason("texts.parquet", found, right, AGAIN)
+        yield reason("texts.parquet", f"{texts.height} rows", right, AGAIN)
         return
     table = pl.concat([pairs, texts.select(TEXTS.names())], how="horizontal")
-    cut = table.filter(~pl.col("edit_survives").fill_null(True))
-    long = table.filter("truncated")
-    is_long = pl.col("text").is_in(long["text"].implode())
-    was_long = pl.col("original_text").is_in(long["text"].implode())
-    short = cut.filter(~is_long & ~was_long)
+    is_cut = ~_c("edit_survives").fill_null(True)
+    long = table.filter("truncated")["text"].implode()
+    short = table.filter(is_cut, ~_c("text").is_in(long), ~_c("original_text").is_in(long))
     if short.height:
         yield reason(
             "texts.parquet: edit_survives",
@@ -256,14 +219,11 @@ def text_reasons(cases: pl.DataFrame, texts: pl.DataFrame, rows: pl.DataFrame) -
             "Only a token limit cuts an edit away",
             AGAIN,
         )
-    unseen = table.filter(
-        ~pl.col("edit_survives").fill_null(True) | pl.col("same_tokens").fill_null(False)
-    ).select("text", "original_text")
+    unseen = table.filter(is_cut | _c("same_tokens").fill_null(False)).select(
+        prompt="text", original_prompt="original_text"
+    )
     moved = rows.join(
-        unseen,
-        left_on=["prompt", "original_prompt"],
-        right_on=["text", "original_text"],
-        how="semi",
+        unseen, on=["prompt", "original_prompt"], how="semi", maintain_order="left"
     ).filter(2 * _c("tp_original") < SAME_MASK * (_c("n_pred") + _c("n_pred_original")))
     if moved.height:
         yield reason(

@@ -1,4 +1,4 @@
-"""What came out of verifying submissions, kept where no submitter writes.
+"""Outcomes of verification, kept where no submitter writes.
 
 Conventions: one flag a submission and content, in a YAML file beside the submissions; a flag of
 another hash says nothing of a folder. States: *unverified* (no flag), *verified* (all aggregates
@@ -27,14 +27,7 @@ State = Literal["unverified", "verified", "spot-checked", "disputed", "refused"]
 
 
 class Flag(Strict):
-    """The outcome for one submission.
-
-    Attributes:
-        sha256: Of the submission's files.
-        state: The outcome.
-        on: Date.
-        note: What was rerun, and what came out of it.
-    """
+    """The outcome for the submission whose files have this hash; `note` tells of a rerun."""
 
     sha256: Sha256
     state: State
@@ -48,15 +41,17 @@ class Flags(Strict):
     flags: dict[str, Flag] = Field(default={}, description="track/name -> flag")
 
 
-def flag_of(found: "Verification", checked: "SpotCheck | None") -> Flag:
-    """The flag that a verification earns."""
-    state: State = "verified" if found.is_accepted else "refused"
-    note = ""
-    if checked is not None:
-        state = "disputed" if checked.reasons else "spot-checked"
-        note = checked.sentence()
-    today = datetime.now(UTC).date().isoformat()
-    return Flag(sha256=found.opened.digest, state=state, on=today, note=note)
+def make_flag(verification: "Verification", spot_check: "SpotCheck | None") -> Flag:
+    """Flag a submission with what came out of its verification, today."""
+    state: State = "verified" if verification.accepted else "refused"
+    if spot_check is not None:
+        state = "disputed" if spot_check.reasons else "spot-checked"
+    return Flag(
+        sha256=verification.opened.digest,
+        state=state,
+        on=datetime.now(UTC).date().isoformat(),
+        note="" if spot_check is None else spot_check.sentence(),
+    )
 
 
 def read_flags(path: Path) -> Mapping[str, Flag]:
@@ -72,13 +67,7 @@ def read_flags(path: Path) -> Mapping[str, Flag]:
 
 
 def record_flag(path: Path, key: str, flag: Flag) -> None:
-    """Put a flag into its file, in the place of an earlier one.
-
-    Args:
-        path: The file of flags.
-        key: ``track/name`` of the submission.
-        flag: Its outcome.
-    """
+    """Write a flag into its file under the key ``track/name``, replacing an earlier one."""
     flags = {**read_flags(path), key: flag}
     content = {"flags": {k: flags[k].model_dump(mode="json") for k in sorted(flags)}}
     head = "# Written by `vlsm-harness verify --record`: what came out, by the submission's hash.\n"

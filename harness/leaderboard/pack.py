@@ -2,9 +2,10 @@
 
 Conventions: everything that the run or the model's card knows is filled in; what only authors
 know and did not say is written as a placeholder, which `verification` refuses. The counts are
-copied, in the order of the plan; nothing of the machine's folders is told.
+copied, in the order of the plan; no folder of the machine is named.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from harness.cards import load_model_card, model_names
 from harness.data.readings import rules_of
 from harness.errors import SubmissionError, choose
-from harness.leaderboard.claims import claims_of, recomputed
+from harness.leaderboard.claims import recompute, select_claims
 from harness.leaderboard.submission import (
     FORMAT,
     LIMITS,
@@ -26,17 +27,19 @@ from harness.leaderboard.submission import (
     WITH_THE_HARNESS,
     RunFacts,
     distinct_pairs,
+    still_to_give,
 )
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
 from harness.metrics import combined_rule, signature
 from harness.stats.facts import ModelFacts
 from harness.store import DONE, RunStore
+from harness.suites import Metric
 from harness.writing import json_bytes, replace_together, smallest_parquet, writing
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the authors say; None where they did not say it."""
+class AuthorFacts:
+    """What the authors state; None where they did not."""
 
     authors: Sequence[str] = ()
     title: str | None = None
@@ -48,12 +51,8 @@ class Told:
     notes: str | None = None
 
 
-def entry_of(store: RunStore, model: str | None) -> dict[str, Any]:
-    """The line of ``run.json`` of the model that is meant.
-
-    Args:
-        store: The run.
-        model: Its name or id; may be left out where the run has one model.
+def model_entry(store: RunStore, model: str | None) -> dict[str, Any]:
+    """The entry of a model in ``run.json``, by its name or id; None is the run's only model.
 
     Raises:
         SubmissionError: There is none of that name, or several and none is named.
@@ -73,16 +72,21 @@ def entry_of(store: RunStore, model: str | None) -> dict[str, Any]:
 
 
 def pack(
-    store: RunStore, entry: Mapping[str, Any], reference: Reference, told: Told, *, out: Path
+    store: RunStore,
+    entry: Mapping[str, Any],
+    reference: Reference,
+    given: AuthorFacts,
+    *,
+    out: Path,
 ) -> list[str]:
-    """Write the folder of a submission.
+    """Write the folder `out` of a submission, or replace an earlier submission there.
 
     Args:
         store: A complete run of the track.
-        entry: Of the model, from `entry_of`.
+        entry: Of the model, from `model_entry`.
         reference: Of the track.
-        told: By the authors.
-        out: The folder; it must not be there, or be an earlier submission.
+        given: By the authors.
+        out: The folder.
 
     Returns:
         What is still to be given, a sentence each.
@@ -93,23 +97,22 @@ def pack(
     _refuse_other_runs(store, entry, reference)
     scores = _scores(store, entry["model_id"], reference)
     texts = _texts(store, entry["model_id"], reference)
-    facts = _facts(store.manifest, entry)
     model = ModelFacts(
         model_id=entry["model_id"],
         name=entry["name"],
-        trained_on=tuple(told.trained_on or entry["trained_on"]),
+        trained_on=tuple(given.trained_on or entry["trained_on"]),
         control=entry["control"],
         threshold=entry["threshold"],
     )
-    content = _submission(entry, reference, told)
+    content = _content(entry, reference, given)
     tables = {
         "scores.parquet": scores,
         "texts.parquet": texts,
         "truth.parquet": reference.truth,
-        "summary.parquet": claims_of(recomputed(scores, texts, reference, model)),
+        "summary.parquet": select_claims(recompute(scores, texts, reference, model)),
     }
-    _write(out, content, facts, tables)
-    return [_still(out, key, text) for key, text in _placeholders(content)]
+    _write(out, content, _facts(store.manifest, entry), tables)
+    return [_how_to_give(out, place, content) for place in still_to_give(content)]
 
 
 def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Reference) -> None:
@@ -157,10 +160,9 @@ def _scores(store: RunStore, model_id: str, reference: Reference) -> pl.DataFram
 
 
 def _texts(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame:
-    found = store.texts()
+    texts, key = store.texts(), ["text", "original_text"]
     pairs = distinct_pairs(reference.plan.cases)
-    key = ["text", "original_text"]
-    mine = found.filter(pl.col("model_id") == model_id) if found.width else None
+    mine = texts.filter(pl.col("model_id") == model_id) if texts.width else None
     if mine is None or pairs.join(mine, on=key, how="anti").height:
         raise SubmissionError(
             f"{store.folder}/texts: no table for {model_id}. It says which edits reach the model. "
@@ -172,55 +174,45 @@ def _texts(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame
 
 
 def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
-    around = manifest["environment"]
-    own = ("device", "precision", "batch_size", "halved_to", "shard_size")
-    metric = type("Metric", (), manifest["metric"])
+    environment, metric = manifest["environment"], Metric(**manifest["metric"])
+    of_environment = ("harness", "git_commit", "python", "platform", "at", "libraries")
+    of_entry = ("device", "precision", "batch_size", "halved_to", "shard_size")
     return RunFacts.model_validate(
         {
-            "model_id": entry["model_id"],
-            "threshold": entry["threshold"],
-            "weights_sha256": entry["weights_sha256"],
-            "plan_sha256": manifest["plan_sha256"],
-            "data_sha256": manifest["data_sha256"],
-            "signature": signature(metric(), entry["threshold"], combined_rule(rules_of(manifest))),
-            **{k: around[k] for k in ("harness", "git_commit", "python", "platform", "at")},
-            "libraries": around["libraries"],
-            **{key: entry[key] for key in own if key in entry},
+            **{key: entry[key] for key in ("model_id", "threshold", "weights_sha256")},
+            **{key: manifest[key] for key in ("plan_sha256", "data_sha256")},
+            "signature": signature(metric, entry["threshold"], combined_rule(rules_of(manifest))),
+            **{key: environment[key] for key in of_environment},
+            **{key: entry[key] for key in of_entry if key in entry},
             # The names of the machines are nobody's business.
-            "hardware": {k: entry["hardware"][k] for k in ("device_name", "threads")},
+            "hardware": {key: entry["hardware"][key] for key in ("device_name", "threads")},
             "notes": [str(note)[:2000] for note in entry.get("notes", [])],
         }
     )
 
 
-def _submission(entry: Mapping[str, Any], reference: Reference, told: Told) -> dict[str, Any]:
-    card, name = entry["card"], entry["name"]
-    weights = entry["weights_sha256"]
-    ships = _ships(name, weights)
-    place = WITH_THE_HARNESS if ships else None
-
-    def to_give(text: str) -> str:
-        return f"{TO_GIVE}: {text}"
-
+def _content(entry: Mapping[str, Any], reference: Reference, given: AuthorFacts) -> dict[str, Any]:
+    """The content of ``submission.yaml``: what authors gave, else the card, else a placeholder."""
+    card, weights = entry["card"], entry["weights_sha256"]
+    address = WITH_THE_HARNESS if _ships(entry["name"], weights) else None
+    ask = f"{TO_GIVE}: {{}}".format
     return {
         "format": FORMAT,
         "track": reference.track.name,
-        "name": name,
-        "title": told.title or card.get("title") or to_give("one line that says what it is"),
-        "authors": list(told.authors) or [to_give("a name a line")],
-        "paper": told.paper or card.get("paper"),
-        "code": told.code or place or to_give("address of the model's code, https://..."),
+        "name": entry["name"],
+        "title": given.title or card.get("title") or ask("one line that says what it is"),
+        "authors": list(given.authors) or [ask("a name a line")],
+        "paper": given.paper or card.get("paper"),
+        "code": given.code or address or ask("address of the model's code, https://..."),
         "weights": {
-            "address": told.weights or place or to_give("address of the file, https://..."),
+            "address": given.weights or address or ask("address of the file, https://..."),
             "sha256": weights,
         },
-        "licence": told.licence or card.get("licence") or to_give("of the weights"),
-        "trained_on": list(told.trained_on)
-        or list(entry["trained_on"])
-        or [to_give("a data set a line")],
+        "licence": given.licence or card.get("licence") or ask("of the weights"),
+        "trained_on": list(given.trained_on or entry["trained_on"]) or [ask("a data set a line")],
         "prompt_type": card.get("prompt_type"),
         "control": bool(entry["control"]),
-        "notes": told.notes or "",
+        "notes": given.notes or "",
     }
 
 
@@ -232,17 +224,12 @@ def _ships(name: str, weights_sha256: str | None) -> bool:
     return card.checkpoint is not None and card.checkpoint.sha256 == weights_sha256
 
 
-def _placeholders(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for key, value in content.items():
-        inner = value.get("address") if isinstance(value, dict) else value
-        for one in inner if isinstance(inner, list) else [inner]:
-            if isinstance(one, str) and one.startswith(TO_GIVE):
-                found.append((key, one))
-    return found
-
-
-def _still(out: Path, key: str, text: str) -> str:
+def _how_to_give(out: Path, place: str, content: Mapping[str, Any]) -> str:
+    """How to replace the placeholder at ``authors[0]``, ``weights.address`` ..."""
+    key = re.split(r"[.[]", place)[0]
+    value = content[key]
+    text = value["address"] if isinstance(value, dict) else value
+    text = text[0] if isinstance(text, list) else text
     option = {"authors": "author", "trained_on": "trained-on"}.get(key, key)
     return (
         f"{out / 'submission.yaml'}: {key}: {text!r}. Only its authors know it. Write it in this "

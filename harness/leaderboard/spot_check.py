@@ -1,6 +1,6 @@
-"""Reruns a drawn part of a submission with the weights it names.
+"""Reruns a random sample of a submission's cases with the weights it names.
 
-The part is drawn from the submission's hash and entropy of the verifier's own, so that nobody
+The sample is drawn from the submission's hash and entropy of the verifier's own, so that nobody
 knows beforehand which cases it holds. Cases are drawn alone, with the originals they belong to:
 scattered ones find scattered tampering best. Alone they are computed in other batches than in
 the run, which may move single pixels; where the hardware is the same and a count differs, the
@@ -14,25 +14,26 @@ with the named mask, and with the mask of the original prompt.
 import hashlib
 import platform
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from harness.cards import load_dataset_card
 from harness.data.readings import kept_readings
+from harness.leaderboard.counts import AGAIN
 from harness.leaderboard.reasons import reason
-from harness.leaderboard.submission import COUNTS, RunFacts, Submission
+from harness.leaderboard.submission import COUNTS, RunFacts
 from harness.leaderboard.tracks import Reference
 from harness.store import DONE, RunStore
 from harness.writing import temporary_folder
 
 if TYPE_CHECKING:
-    from harness.leaderboard.verification import Verification
+    from harness.leaderboard.verification import Accepted
     from harness.models import LoadedModel
 
 CASE_TOLERANCE = 0.01
@@ -45,8 +46,7 @@ _COMPARED = {
 }
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Drawn cases, and what must be run to count them.
 
     Attributes:
@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SpotCheck:
-    """What came out of a rerun.
+    """The outcome of a rerun.
 
     Attributes:
         model_id: Of the model that was loaded.
@@ -72,22 +72,21 @@ class SpotCheck:
         n_unequal: Cases with any other count when computed alone.
         largest: Largest difference of a Dice.
         mean: Largest absolute mean difference of the three kinds of Dice.
-        reasons: Why the submission is disputed; none where it stood.
+        reasons: Why the submission is disputed, if it is.
     """
 
     model_id: str
     seed: int
-    n_cases: int
-    same_hardware: bool
-    n_unequal: int
-    largest: float
-    mean: float
-    reasons: tuple[str, ...] = field(default=())
+    n_cases: int = 0
+    same_hardware: bool = False
+    n_unequal: int = 0
+    largest: float = 0.0
+    mean: float = 0.0
+    reasons: tuple[str, ...] = ()
 
-    def record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        kept = ("model_id", "seed", "n_cases", "same_hardware", "n_unequal", "largest", "mean")
-        return {name: getattr(self, name) for name in kept}
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the reasons."""
+        return {name: value for name, value in asdict(self).items() if name != "reasons"}
 
     def sentence(self) -> str:
         """What was done and what came out, for a flag."""
@@ -98,21 +97,18 @@ class SpotCheck:
         )
 
 
-def draw(cases: pl.DataFrame, digest: str, *, share: float, seed: int | None = None) -> Sample:
-    """Draw a share of the plan's cases.
+def draw_sample(
+    cases: pl.DataFrame, digest: str, *, share: float, seed: int | None = None
+) -> Sample:
+    """Draw a share of the plan's cases, at least one.
 
-    Args:
-        cases: Of the plan.
-        digest: Of the submission, which enters the draw.
-        share: Of the cases, at least one.
-        seed: Of the verifier; drawn where it is None.
+    The submission's `digest` enters the draw; where `seed` is None the verifier's is drawn too.
     """
     own = secrets.randbits(48) if seed is None else seed
     entropy = int.from_bytes(hashlib.sha256(f"{digest} {own}".encode()).digest(), "little")
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
     count = max(1, round(share * cases.height))
-    places = np.sort(rng.choice(cases.height, size=count, replace=False))
-    drawn = cases[places]
+    drawn = cases[np.sort(rng.choice(cases.height, size=count, replace=False))]
     samples = drawn.filter(pl.col("named_sample_id").is_not_null()).select(
         "dataset", "split", sample_id="named_sample_id"
     )
@@ -125,7 +121,7 @@ def draw(cases: pl.DataFrame, digest: str, *, share: float, seed: int | None = N
 
 
 def rerun(
-    found: "Verification",
+    accepted: "Accepted",
     reference: Reference,
     sample: Sample,
     model: "LoadedModel",
@@ -133,67 +129,54 @@ def rerun(
     root: Path,
     advance: Callable[[int], None] = lambda _: None,
 ) -> SpotCheck:
-    """Compute the drawn cases with a model, and compare them with those of the submission.
+    """Run the sampled cases with a model and compare their counts with the submitted ones.
 
-    Args:
-        found: An accepted submission.
-        reference: Of its track.
-        sample: Of `draw`.
-        model: Loaded from the weights that the submission names.
-        root: Data root.
-        advance: Called with the number of cases of each finished shard.
+    `model` is loaded from the weights that the submission names; `root` is the data root.
     """
-    facts, submission, scores = found.opened.facts, found.opened.submission, found.scores
-    assert facts is not None
-    assert submission is not None
-    assert scores is not None  # an accepted submission has all three
-    stranger = _stranger_reasons(facts, submission, model)
-    if stranger:
-        return SpotCheck(model.model_id, sample.seed, 0, False, 0, 0.0, 0.0, tuple(stranger))
+    facts, scores = accepted.facts, accepted.scores
+    mismatches = tuple(_model_reasons(accepted, model))
+    if mismatches:
+        return SpotCheck(model.model_id, sample.seed, reasons=mismatches)
     same = same_hardware(facts, model)
-    again = _computed(sample.cases, reference, model, facts, root=root, advance=advance)
-    both = compared(scores, again, sample.drawn)
-    unequal = both.filter("unequal")
+    again = _compute(sample.cases, reference, model, facts, root=root, advance=advance)
+    both = compare_counts(scores, again, sample.drawn)
+    unequal = both.filter("unequal")["case_id"]
     reasons: list[str] = []
-    if same and unequal.height:
-        ids = unequal["case_id"]
-        whole = _shards_again(ids, reference, model, facts, root=root)
-        reasons = list(_unequal_reasons(compared(scores, whole, ids).filter("unequal")))
-    elif not same:
+    if not same:
         reasons = list(difference_reasons(both))
+    elif len(unequal):
+        whole = _compute_shards(unequal, reference, model, facts, root=root)
+        reasons = _unequal_reasons(compare_counts(scores, whole, unequal).filter("unequal"))
     largest, mean = _differences(both)
     return SpotCheck(
         model_id=model.model_id,
         seed=sample.seed,
         n_cases=both.height,
         same_hardware=same,
-        n_unequal=unequal.height,
+        n_unequal=len(unequal),
         largest=largest,
         mean=mean,
         reasons=tuple(reasons),
     )
 
 
-def _stranger_reasons(facts: RunFacts, submission: Submission, model: "LoadedModel") -> list[str]:
-    """Whether the model that was loaded is the one that was submitted."""
-    found = []
-    if model.weights_sha256 != submission.weights.sha256:
-        found.append(
-            reason(
-                "--model",
-                f"its weights have the hash {model.weights_sha256}",
-                f"The submission names {submission.weights.sha256}",
-                "Give the file that the submission names: --model CARD=CHECKPOINT",
-            )
+def _model_reasons(accepted: "Accepted", model: "LoadedModel") -> Iterator[str]:
+    """Where the model that was loaded is not the one that was submitted."""
+    submitted = accepted.submission.weights.sha256
+    if model.weights_sha256 != submitted:
+        yield reason(
+            "--model",
+            f"its weights have the hash {model.weights_sha256}",
+            f"The submission names {submitted}",
+            "Give the file that the submission names: --model CARD=CHECKPOINT",
         )
     for name, now, then in (
-        ("threshold", model.card.threshold, facts.threshold),
-        ("precision", str(model.precision), facts.precision),
+        ("threshold", model.card.threshold, accepted.facts.threshold),
+        ("precision", str(model.precision), accepted.facts.precision),
     ):
         if now != then:
             right = f"The submission was run with {then!r}"
-            found.append(reason(f"--model: {name}", repr(now), right, "Give the same one"))
-    return found
+            yield reason(f"--model: {name}", repr(now), right, "Give the same one")
 
 
 def same_hardware(facts: RunFacts, model: "LoadedModel") -> bool:
@@ -204,16 +187,15 @@ def same_hardware(facts: RunFacts, model: "LoadedModel") -> bool:
 
     here = (device_name(model.device), torch.get_num_threads(), platform.platform())
     there = (facts.hardware.device_name, facts.hardware.threads, facts.platform)
-    library = metadata.version("torch")
     return (
         here == there
         and facts.device == model.device.type
-        and facts.libraries.get("torch") == library
+        and facts.libraries.get("torch") == metadata.version("torch")
         and facts.halved_to is None
     )
 
 
-def _computed(
+def _compute(
     cases: pl.DataFrame,
     reference: Reference,
     model: "LoadedModel",
@@ -221,15 +203,15 @@ def _computed(
     *,
     root: Path,
     advance: Callable[[int], None] = lambda _: None,
-    skipped: Callable[[RunStore], None] = lambda _: None,
+    prepare: Callable[[RunStore], None] = lambda _: None,
 ) -> pl.DataFrame:
-    """The scores of some cases, computed in a run directory that is thrown away."""
+    """Compute the scores of some cases in a run directory that is thrown away."""
     from harness.engine.local import execute
 
     with temporary_folder() as folder:
         store = RunStore(folder)
         store.begin(cases)
-        skipped(store)
+        prepare(store)
         cards = [load_dataset_card(one.name) for one in reference.track.datasets]
         store.update(readings=kept_readings({card.name: card.reading for card in cards}))
         execute(
@@ -243,10 +225,10 @@ def _computed(
         return store.scores()
 
 
-def _shards_again(
+def _compute_shards(
     ids: pl.Series, reference: Reference, model: "LoadedModel", facts: RunFacts, *, root: Path
 ) -> pl.DataFrame:
-    """The whole shards of some cases, in the batches of the run itself."""
+    """Compute the whole shards of some cases, in the batches of the run itself."""
     from harness.engine.shards import cut, distinct_texts
 
     cases = reference.plan.cases
@@ -255,33 +237,30 @@ def _shards_again(
         """An empty part says that nothing of a shard is left to do."""
         for shard in cut(cases, distinct_texts(cases)):
             if not shard.cases["case_id"].is_in(ids.implode()).any():
-                nothing = store.scores()
-                store.write_part(model.model_id, shard.index, nothing)
+                store.write_part(model.model_id, shard.index, store.scores())
 
-    return _computed(cases, reference, model, facts, root=root, skipped=skip_others)
+    return _compute(cases, reference, model, facts, root=root, prepare=skip_others)
 
 
-def compared(scores: pl.DataFrame, again: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
-    """Submitted and recomputed counts side by side, with the differences of each Dice.
+def compare_counts(scores: pl.DataFrame, again: pl.DataFrame, ids: pl.Series) -> pl.DataFrame:
+    """Join submitted counts and those computed here (``_here``), for the cases in `ids`.
 
-    Args:
-        scores: Of the submission.
-        again: Computed here, with a status.
-        ids: Cases to compare.
+    Adds ``unequal`` and, for each of `_COMPARED`, the difference of Dice.
     """
-    kept = pl.DataFrame({"case_id": ids})
-    here = again.select("case_id", "status", *COUNTS)
-    both = kept.join(scores, on="case_id", how="left").join(
-        here, on="case_id", how="left", suffix="_here"
+    both = (
+        pl.DataFrame({"case_id": ids})
+        .join(scores, on="case_id", how="left")
+        .join(again.select("case_id", "status", *COUNTS), on="case_id", how="left", suffix="_here")
     )
     unequal = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c}_here")) for c in COUNTS)
-    columns = {
+    differences = {
         name: (_dice(*parts) - _dice(*(f"{p}_here" for p in parts))).fill_nan(None)
         for name, parts in _COMPARED.items()
     }
-    return both.with_columns(
-        unequal=unequal | (pl.col("status") != DONE).fill_null(True), **columns
-    ).sort("case_id")
+    return both.with_columns(unequal=unequal | _LOST, **differences).sort("case_id")
+
+
+_LOST = (pl.col("status") != DONE).fill_null(True)
 
 
 def _dice(tp: str, first: str, second: str) -> pl.Expr:
@@ -292,9 +271,9 @@ def _dice(tp: str, first: str, second: str) -> pl.Expr:
 def _differences(both: pl.DataFrame) -> tuple[float, float]:
     """Largest difference of a case, and largest mean difference."""
     columns = [both[name].drop_nulls().to_numpy() for name in _COMPARED]
-    there = [values for values in columns if len(values)]
-    largest = max((float(np.abs(values).max()) for values in there), default=0.0)
-    return largest, max((abs(float(values.mean())) for values in there), default=0.0)
+    filled = [values for values in columns if len(values)]
+    largest = max((float(np.abs(values).max()) for values in filled), default=0.0)
+    return largest, max((abs(float(values.mean())) for values in filled), default=0.0)
 
 
 def _unequal_reasons(wrong: pl.DataFrame) -> list[str]:
@@ -309,39 +288,30 @@ def _unequal_reasons(wrong: pl.DataFrame) -> list[str]:
             f"rerun in the same batches on the same hardware it has {texts or 'no score'} "
             f"({wrong.height} of the drawn cases differ)",
             "The same hardware gives the same counts",
-            "Run the track again and submit the counts as they were written",
+            AGAIN,
         )
     ]
 
 
-def difference_reasons(both: pl.DataFrame) -> list[str]:
-    """Where counts of other hardware lie too far from those submitted.
-
-    Args:
-        both: Of `compared`.
-    """
-    found = []
-    lost = both.filter((pl.col("status") != DONE).fill_null(True))
+def difference_reasons(both: pl.DataFrame) -> Iterator[str]:
+    """Where counts of other hardware differ too much from those submitted; `compare_counts`."""
+    lost = both.filter(_LOST)
     if lost.height:
         what = f"{lost.height} drawn cases could not be computed, first {lost['case_id'][0]}"
-        found.append(reason("spot check", what, "Every case has a score", "Check the data root"))
+        yield reason("spot check", what, "Every case has a score", "Check the data root")
     for name in _COMPARED:
         far = both.filter(pl.col(name).abs() > CASE_TOLERANCE)
-        repair = "Run the track again and submit the counts as they were written"
         if far.height:
             first = far.row(0, named=True)
-            found.append(
-                reason(
-                    f"scores.parquet: case {first['case_id']}",
-                    f"{name} is off by {abs(first[name]):.4f} ({far.height} of the drawn cases are "
-                    "too far off)",
-                    f"Other hardware moves a case by {CASE_TOLERANCE} at most",
-                    repair,
-                )
+            yield reason(
+                f"scores.parquet: case {first['case_id']}",
+                f"{name} is off by {abs(first[name]):.4f} ({far.height} of the drawn cases are "
+                "too far off)",
+                f"Other hardware moves a case by {CASE_TOLERANCE} at most",
+                AGAIN,
             )
         mean = both[name].drop_nulls().mean()
         if isinstance(mean, float) and abs(mean) > MEAN_TOLERANCE:
             right = f"Other hardware moves the mean by {MEAN_TOLERANCE} at most"
             what = f"{name} of the drawn cases is off by {abs(mean):.5f} on average"
-            found.append(reason("scores.parquet", what, right, repair))
-    return found
+            yield reason("scores.parquet", what, right, AGAIN)

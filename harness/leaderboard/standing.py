@@ -1,13 +1,13 @@
-"""What a row of the board says of a model, and where it stands.
+"""The class of a row of the board, its mean Dice and its rank.
 
 There is no single score. A row has a class, by the language verdicts on the datasets that decide
-the track, and within it a place by the Dice of the original prompts.
+the track, and within it a rank by the Dice of the original prompts.
 
 Conventions: Dice are fractions, changes percent of the original Dice. The Dice of a track is the
 unweighted mean over its sets, with limits by the method of variance estimates recovery (MOVER;
 G. Y. Zou and A. Donner, Stat. Med. 27:1693-1702, 2008. doi:10.1002/sim.3095), which adds the
-squared distances to the limits of independent estimates. Places count the rows of the same class
-whose interval lies wholly above, so that rows whose intervals overlap may share one.
+squared distances to the limits of independent estimates. A rank is 1 plus the number of rows of
+the same class whose interval lies wholly above: rows whose intervals overlap may share one.
 """
 
 import math
@@ -29,7 +29,7 @@ CLASSES = (LISTENING_STEADY, LISTENING_BRITTLE, UNMOVED, CANNOT_TELL)
 
 
 class Standing(NamedTuple):
-    """What the verdicts of a model say together."""
+    """A model's class, and the language verdict and steadiness behind it."""
 
     label: str
     language: Language
@@ -58,15 +58,11 @@ class Spread(NamedTuple):
 NOTHING = Spread(math.nan, math.nan, math.nan, 0)
 
 
-def standing(verdicts: Iterable[LanguageVerdict], decided_by: Sequence[str]) -> Standing:
-    """The class of a model.
+def classify(verdicts: Iterable[LanguageVerdict], decided_by: Sequence[str]) -> Standing:
+    """Decide a model's class from its verdicts on the datasets in `decided_by`.
 
-    *Listening* where it is so on any deciding set; *unmoved* where every one of them calls it
-    deaf or unmoved. *Brittle* where it is so on any of them, *steady* where it is on all.
-
-    Args:
-        verdicts: Of one model.
-        decided_by: Datasets that decide.
+    *Listening* where it is so on any of them; *unmoved* where every one of them calls it deaf
+    or unmoved. *Brittle* where it is so on any of them, *steady* where it is on all.
     """
     mine = [v for v in verdicts if v.dataset in decided_by]
     languages = {v.language for v in mine}
@@ -79,26 +75,21 @@ def standing(verdicts: Iterable[LanguageVerdict], decided_by: Sequence[str]) -> 
     elif languages == {"moved here"}:
         language = "moved here"
     steadiness: Steadiness = "cannot tell"
-    if "brittle" in steady:
-        steadiness = "brittle"
-    elif steady == {"steady"}:
-        steadiness = "steady"
+    if "brittle" in steady or steady == {"steady"}:
+        steadiness = "brittle" if "brittle" in steady else "steady"
     heard = tuple(sorted({a for v in mine for a in v.heard}))
     unheard = tuple(sorted({a for v in mine for a in v.unheard} - set(heard)))
-    return Standing(_label(language, steadiness), language, steadiness, heard, unheard)
-
-
-def _label(language: Language, steadiness: Steadiness) -> str:
+    label = UNMOVED if language in ("deaf", "unmoved here") else CANNOT_TELL
     if language == "listening" and steadiness != "cannot tell":
-        return LISTENING_STEADY if steadiness == "steady" else LISTENING_BRITTLE
-    return UNMOVED if language in ("deaf", "unmoved here") else CANNOT_TELL
+        label = LISTENING_STEADY if steadiness == "steady" else LISTENING_BRITTLE
+    return Standing(label, language, steadiness, heard, unheard)
 
 
-def mean_of(parts: Sequence[Limits]) -> Limits:
+def mean_limits(parts: Sequence[Limits]) -> Limits:
     """The mean of independent estimates with its limits.
 
     Example:
-        >>> mean_of([Limits(0.5, 0.2, 0.6), Limits(0.7, 0.3, 0.8)])
+        >>> mean_limits([Limits(0.5, 0.2, 0.6), Limits(0.7, 0.3, 0.8)])
         Limits(estimate=0.6, low=0.35, high=0.670...)
     """
     if not parts or any(not math.isfinite(v) for part in parts for v in part):
@@ -110,41 +101,43 @@ def mean_of(parts: Sequence[Limits]) -> Limits:
     return Limits(mean, mean - below, mean + above)
 
 
-def dice_of(summary: pl.DataFrame) -> Limits:
+def mean_dice(summary: pl.DataFrame) -> Limits:
     """Mean Dice of the original prompts over the sets of a track."""
     rows = summary.filter(pl.col("probe") == "original").sort("dataset", "split")
-    return mean_of([Limits(*row) for row in rows.select("dice", "dice_low", "dice_high").rows()])
+    return mean_limits(
+        [Limits(*row) for row in rows.select("dice", "dice_low", "dice_high").rows()]
+    )
 
 
-def places(dice: Sequence[Limits]) -> list[int]:
-    """The place of each row among rows of one class; rows may share one.
+def ranks(dice: Sequence[Limits]) -> list[int]:
+    """The rank of each row among rows of one class; rows may share one.
 
     Example:
-        >>> places([Limits(0.9, 0.88, 0.92), Limits(0.89, 0.86, 0.91), Limits(0.5, 0.4, 0.6)])
+        >>> ranks([Limits(0.9, 0.88, 0.92), Limits(0.89, 0.86, 0.91), Limits(0.5, 0.4, 0.6)])
         [1, 1, 3]
     """
     return [1 + sum(other.low > one.high for other in dice) for one in dice]
 
 
-def spread(rows: pl.DataFrame, column: str = "relative_change_percent") -> Spread:
-    """A figure over the rows of a probe, those where it is defined."""
-    values = [v for v in rows[column].to_list() if v is not None and math.isfinite(v)]
+def spread_of_changes(rows: pl.DataFrame) -> Spread:
+    """Relative changes of Dice over the rows of a probe, those where they are defined."""
+    changes = rows["relative_change_percent"]
+    values = [v for v in changes.to_list() if v is not None and math.isfinite(v)]
     if not values:
         return NOTHING
     return Spread(math.fsum(values) / len(values), min(values), max(values), len(values))
 
 
-def changes(found: Assessment) -> dict[str, Spread]:
+def changes_by_probe(assessment: Assessment) -> dict[str, Spread]:
     """The relative change of each probe that does not keep the meaning, by the probe's name.
 
-    All that keep it stand together as ``preserved``.
+    All that keep it are summarised together as ``preserved``.
     """
-    rows = found.summary.filter(pl.col("n_cases").fill_null(1) > 0)
+    rows = assessment.summary.filter(pl.col("n_cases").fill_null(1) > 0)
     kept = rows.filter(pl.col("meaning") == Meaning.PRESERVED)
     others = rows.filter(
         ~pl.col("meaning").fill_null("").is_in([Meaning.PRESERVED.value, Meaning.ORIGINAL.value]),
         pl.col("probe") != "original",
-    )
-    names = others["probe"].unique(maintain_order=True)
-    by_probe = {name: spread(others.filter(pl.col("probe") == name)) for name in names}
-    return by_probe | {"preserved": spread(kept)}
+    ).partition_by("probe", maintain_order=True)
+    by_probe = {part["probe"][0]: spread_of_changes(part) for part in others}
+    return by_probe | {"preserved": spread_of_changes(kept)}

@@ -5,7 +5,7 @@
 ``truth.parquet`` the pixels of every sample's mask; ``summary.parquet`` the figures that are
 claimed.
 
-Conventions: rows of ``scores`` stand in any order and bear their case's id. Row k of ``texts``
+Conventions: rows of ``scores`` stand in any order and name their case. Row k of ``texts``
 belongs to the k-th distinct (prompt, original prompt) of the plan, so that no text of a stranger
 is read. A fact that is still to be given begins with `TO_GIVE`.
 """
@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import AfterValidator, Field, StringConstraints
 
 from harness.cards import PromptType, Sha256, Strict
-from harness.leaderboard.tracks import TRUTH_SCHEMA
+from harness.leaderboard.tracks import SIZE, TRUTH_SCHEMA
 from harness.report.escape import plain
 
 FORMAT = 1
@@ -43,23 +43,9 @@ LIMITS: Mapping[str, int] = {
 """Every file of a submission, and how many bytes it may have."""
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
-SCORES = pl.Schema(
-    {
-        "case_id": pl.UInt64,
-        **dict.fromkeys(COUNTS, pl.Int64),
-        "height": pl.Int32,
-        "width": pl.Int32,
-    }
-)
-TEXTS = pl.Schema(
-    {
-        "n_tokens": pl.Int32,
-        "truncated": pl.Boolean,
-        "edit_survives": pl.Boolean,
-        "same_tokens": pl.Boolean,
-        "shift": pl.Float64,
-    }
-)
+SCORES = pl.Schema({"case_id": pl.UInt64, **dict.fromkeys(COUNTS, pl.Int64), **SIZE})
+_FLAGS = ("truncated", "edit_survives", "same_tokens")
+TEXTS = pl.Schema({"n_tokens": pl.Int32, **dict.fromkeys(_FLAGS, pl.Boolean), "shift": pl.Float64})
 CLAIM_KEYS = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
 _FIGURES = (
     *("relative_change_percent", "relative_change_low_percent", "relative_change_high_percent"),

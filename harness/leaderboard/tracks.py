@@ -10,10 +10,11 @@ Hashes are lower-case hexadecimal SHA-256; that of a truth is over its rows, not
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from pydantic import Field
@@ -28,18 +29,11 @@ from harness.files import read_yaml, shipped, validate
 from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
 from harness.suites import Suite, load_suite
+from harness.writing import replace_together, smallest_parquet
 
-TRUTH_SCHEMA = pl.Schema(
-    {
-        "dataset": pl.String,
-        "split": pl.String,
-        "sample_id": pl.String,
-        "n_gt": pl.Int64,
-        "height": pl.Int32,
-        "width": pl.Int32,
-    }
-)
 SAMPLE = ("dataset", "split", "sample_id")
+SIZE = {"height": pl.Int32, "width": pl.Int32}
+TRUTH_SCHEMA = pl.Schema({**dict.fromkeys(SAMPLE, pl.String), "n_gt": pl.Int64, **SIZE})
 
 
 class TrackSet(Strict):
@@ -57,18 +51,10 @@ class TrackSet(Strict):
 
 
 class Track(Strict):
-    """What the rows of one board have in common.
+    """What the rows of one board share; hashes are None where the data belong to others.
 
-    Attributes:
-        name: Of the track.
-        title: Of its page.
-        about: What it asks, a few sentences.
-        suite: Name of its suite, which scores at native resolution.
-        decided_by: Datasets whose language verdicts make a row's class.
-        plan_sha256: Of its plan; None where the data are not the project's to pin.
-        truth_sha256: Of the truth of all samples; None likewise.
-        takes: How long a run takes, measured.
-        datasets: The data.
+    `decided_by` are the datasets whose language verdicts make a row's class, `takes` is how long
+    a run takes, measured.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -89,15 +75,7 @@ class Track(Strict):
 
 @dataclass(frozen=True)
 class Reference:
-    """Everything that a submission to a track is held against.
-
-    Attributes:
-        track: The track.
-        suite: Its suite, resolved.
-        plan: Its plan.
-        truth: Pixels of each sample's mask, `TRUTH_SCHEMA`.
-        cluster_kinds: What a dataset's clusters are.
-    """
+    """A track with all that a submission is checked against; `truth` has `TRUTH_SCHEMA`."""
 
     track: Track
     suite: Suite
@@ -118,8 +96,12 @@ def load_track(name: str) -> Track:
         SubmissionError: There is none, or its file breaks the schema.
     """
     choose(name, track_names(), kind="track", where="tracks", error=SubmissionError)
-    path = shipped("suites") / "tracks" / f"{name}.yaml"
+    path = _folder(name).with_suffix(".yaml")
     return validate(read_yaml(path, error=SubmissionError), Track, error=SubmissionError)
+
+
+def _folder(name: str) -> Path:
+    return shipped("suites") / "tracks" / name
 
 
 def suite_of(track: Track) -> Suite:
@@ -144,7 +126,7 @@ def pinned_reference(track: Track) -> Reference:
     Raises:
         SubmissionError: They are missing, or are not what the track's file says.
     """
-    folder = shipped("suites") / "tracks" / track.name
+    folder = _folder(track.name)
     try:
         cases = pl.read_parquet(folder / "plan.parquet").cast(PLAN_SCHEMA)
         left_out = pl.read_parquet(folder / "not_applicable.parquet").cast(NOT_APPLICABLE_SCHEMA)
@@ -160,9 +142,9 @@ def pinned_reference(track: Track) -> Reference:
             f"{folder}: the plan or truth cannot be read ({str(problem)[:160]}). A pinned track "
             "ships with both. Restore the folder."
         ) from None
-    found = Reference(track, suite_of(track), Plan(cases, left_out, sources), truth, _kinds(track))
+    plan = Plan(cases, left_out, sources)
     for what, now, pinned in (
-        ("plan", found.plan.sha256, track.plan_sha256),
+        ("plan", plan.sha256, track.plan_sha256),
         ("truth", truth_sha256(truth), track.truth_sha256),
     ):
         if now != pinned:
@@ -170,7 +152,27 @@ def pinned_reference(track: Track) -> Reference:
                 f"{folder}: the {what} has the hash {now}, the track's file says {pinned}. Both "
                 "must agree. Restore the folder, or make a new track under a new name."
             )
-    return found
+    return Reference(track, suite_of(track), plan, truth, _kinds(track))
+
+
+class Pins(NamedTuple):
+    """The hashes that a track's file must name, put there by hand.
+
+    A track whose plan changes is another track, to which no old row belongs.
+    """
+
+    plan_sha256: str
+    truth_sha256: str
+
+
+def pin(track: Track, plan: Plan, truth: pl.DataFrame, *, folder: Path | None = None) -> Pins:
+    """Write what `pinned_reference` reads: beside the track's file, or into `folder`."""
+    folder = folder or _folder(track.name)
+    tables = {"plan": plan.cases, "not_applicable": plan.not_applicable, "truth": truth}
+    files = {folder / f"{name}.parquet": smallest_parquet(tables[name]) for name in tables}
+    text = json.dumps(dict(plan.sources), indent=1, sort_keys=True, ensure_ascii=False)
+    replace_together({**files, folder / "sources.json": f"{text}\n".encode()})
+    return Pins(plan.sha256, truth_sha256(truth))
 
 
 def _sources(path: Path) -> dict[str, Any]:
@@ -186,19 +188,13 @@ def _sources(path: Path) -> dict[str, Any]:
 def measured_reference(
     track: Track, plan: Plan, sets: Iterable[PlannedSet], *, root: Path
 ) -> Reference:
-    """A track's plan and truth, made from a copy of its data.
-
-    Args:
-        track: The track.
-        plan: Its suite on these data.
-        sets: The data.
-        root: Where they lie.
+    """A track's plan and truth, made from a copy of its data below `root`.
 
     Raises:
         SubmissionError: Annotations, plan or truth are others than those that are pinned.
     """
     sets = list(sets)
-    truth = truth_of(sample for planned in sets for sample in planned.samples)
+    truth = measure_truth(sample for planned in sets for sample in planned.samples)
     pinned = {(one.name, one.split): one for one in track.datasets}
     for planned in sets:
         one = pinned[planned.card.name, planned.entry.split]
@@ -224,7 +220,7 @@ def _kinds(track: Track) -> dict[str, str]:
     return {one.name: cluster_kind(load_dataset_card(one.name)) for one in track.datasets}
 
 
-def truth_of(samples: Iterable[Sample]) -> pl.DataFrame:
+def measure_truth(samples: Iterable[Sample]) -> pl.DataFrame:
     """The pixels of every sample's mask, read from its file; rows have `TRUTH_SCHEMA`."""
     rows = []
     for sample in samples:

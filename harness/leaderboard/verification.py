@@ -1,8 +1,7 @@
-"""Verifies a submission: everything it says is recomputed, and all that cannot be is told.
+"""Verifies a submission: everything it says is recomputed, and every contradiction reported.
 
-Nothing of it is believed but what no one can check without its weights: that the counts are
-those of the model that is named. That is what a spot check is for (`harness.leaderboard.
-spot_check`).
+Taken on trust is only what no one can check without the weights: that the counts are those of
+the named model. That is what a spot check is for (`harness.leaderboard.spot_check`).
 
 Conventions: a submission is refused for the sentences in `reasons`; none means accepted. No model
 is loaded and torch is not imported.
@@ -14,14 +13,14 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.cards import load_dataset_card, load_model_card, model_names
+from harness.cards import load_model_card, model_names
 from harness.errors import HarnessError, nearest
-from harness.leaderboard.claims import claim_reasons, recomputed, truth_reasons
+from harness.leaderboard.claims import claim_reasons, recompute, truth_reasons
 from harness.leaderboard.counts import (
     case_reasons,
     control_reasons,
     count_reasons,
-    joined,
+    join_counts,
     text_reasons,
 )
 from harness.leaderboard.reading import (
@@ -49,16 +48,16 @@ MOST_CLAIMS = 100_000
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A submission whose files were read and whose track is known or not.
+class OpenedSubmission:
+    """A submission whose files were read; None stands for what could not be read.
 
     Attributes:
         folder: Where it lies.
         files: Content by name.
-        digest: What names it.
-        submission: What its authors say; None where that cannot be read.
-        facts: How its numbers were made; None likewise.
-        track: Of its name; None where there is no such track.
+        digest: Hash of all files.
+        submission: What its authors say.
+        facts: How its numbers were made.
+        track: The track it names; None where there is no such track.
         reasons: What is wrong so far.
     """
 
@@ -72,31 +71,26 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """An accepted submission: its statements, its counts, and the statistics of these counts."""
+
+    submission: Submission
+    facts: RunFacts
+    scores: pl.DataFrame
+    assessment: Assessment
+
+
+@dataclass(frozen=True)
 class Verification:
-    """What came out.
+    """The outcome: `accepted`, or the reasons why the submission is refused."""
 
-    Attributes:
-        opened: The submission.
-        reasons: Why it is refused; none where it is accepted.
-        model: What the statistics know of the model; None where it is refused.
-        assessment: What follows from its counts; None where it is refused.
-        scores: Its counts; None where it is refused.
-    """
-
-    opened: Opened
+    opened: OpenedSubmission
     reasons: tuple[str, ...]
-    model: ModelFacts | None = None
-    assessment: Assessment | None = None
-    scores: pl.DataFrame | None = None
-
-    @property
-    def is_accepted(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.reasons
+    accepted: Accepted | None = None
 
 
-def open_submission(folder: Path) -> Opened:
-    """Read a submission's folder; nothing is held against a track yet.
+def open_submission(folder: Path) -> OpenedSubmission:
+    """Read a submission's folder; nothing is compared with a track yet.
 
     Raises:
         SubmissionError: There is no such folder.
@@ -110,7 +104,7 @@ def open_submission(folder: Path) -> Opened:
         facts = read_facts(files["run.json"], reasons)
     if submission is not None:
         track = _track(submission, reasons)
-    return Opened(folder, files, digest(files), submission, facts, track, tuple(reasons))
+    return OpenedSubmission(folder, files, digest(files), submission, facts, track, tuple(reasons))
 
 
 def _track(submission: Submission, reasons: Reasons) -> Track | None:
@@ -125,20 +119,21 @@ def _track(submission: Submission, reasons: Reasons) -> Track | None:
     return None
 
 
-def verify(opened: Opened, reference: Reference) -> Verification:
-    """Hold a submission against its track.
-
-    Args:
-        opened: Of `open_submission`.
-        reference: Of its track.
-    """
+def verify(opened: OpenedSubmission, reference: Reference) -> Verification:
+    """Check a submission against its track."""
     reasons = list(opened.reasons)
-    submission, facts = opened.submission, opened.facts
+    submission, facts, cases = opened.submission, opened.facts, reference.plan.cases
     if facts is not None:
         reasons += _fact_reasons(facts, reference)
     if submission is not None and facts is not None:
         reasons += _agreement_reasons(submission, facts)
-    tables = read_tables(opened.files, _most_rows(reference), reasons)
+    most_rows = {
+        "scores.parquet": 2 * cases.height,
+        "texts.parquet": distinct_pairs(cases).height,
+        "truth.parquet": 2 * reference.truth.height,
+        "summary.parquet": MOST_CLAIMS,
+    }
+    tables = read_tables(opened.files, most_rows, reasons)
     reasons += _table_reasons(tables, reference, submission)
     complete = len(tables) == 4 and submission is not None and facts is not None
     if reasons or not complete or submission is None or facts is None:
@@ -150,19 +145,11 @@ def verify(opened: Opened, reference: Reference) -> Verification:
         control=submission.control,
         threshold=facts.threshold,
     )
-    found = recomputed(tables["scores.parquet"], tables["texts.parquet"], reference, model)
-    wrong = tuple(claim_reasons(tables["summary.parquet"], found))
-    return Verification(opened, wrong, model, found, tables["scores.parquet"])
-
-
-def _most_rows(reference: Reference) -> dict[str, int]:
-    n_cases = reference.plan.cases.height
-    return {
-        "scores.parquet": 2 * n_cases,
-        "texts.parquet": distinct_pairs(reference.plan.cases).height,
-        "truth.parquet": 2 * reference.truth.height,
-        "summary.parquet": MOST_CLAIMS,
-    }
+    scores = tables["scores.parquet"]
+    assessment = recompute(scores, tables["texts.parquet"], reference, model)
+    wrong = tuple(claim_reasons(tables["summary.parquet"], assessment))
+    accepted = None if wrong else Accepted(submission, facts, scores, assessment)
+    return Verification(opened, wrong, accepted)
 
 
 def _fact_reasons(facts: RunFacts, reference: Reference) -> Iterator[str]:
@@ -199,10 +186,10 @@ def _agreement_reasons(submission: Submission, facts: RunFacts) -> Iterator[str]
 
 def _shipped_reasons(submission: Submission) -> Iterator[str]:
     """Whether what is said to ship with the harness does."""
-    where, repair = "submission.yaml: weights", "Give the address where they can be had"
+    where, repair = "submission.yaml: weights", "Give the address where they are available"
     if submission.name not in model_names():
         found = f"no model {quoted(submission.name)} ships with the harness"
-        yield reason(where, found, "Code and weights can be had by others", repair)
+        yield reason(where, found, "Code and weights are available to others", repair)
         return
     try:
         card = load_model_card(submission.name).card
@@ -227,14 +214,9 @@ def _table_reasons(
     scores = tables["scores.parquet"]
     yield from case_reasons(cases, scores)
     once = scores.unique("case_id", keep="first", maintain_order=True)
-    rows = joined(cases, once, reference.truth)
+    rows = join_counts(cases, once, reference.truth)
     yield from count_reasons(rows)
     if submission is not None and submission.control:
         yield from control_reasons(rows)
     if "texts.parquet" in tables:
         yield from text_reasons(cases, tables["texts.parquet"], rows)
-
-
-def generated_alone(track: Track) -> bool:
-    """Whether anyone can make the data of a track."""
-    return all(load_dataset_card(one.name).generator for one in track.datasets)

@@ -1,7 +1,9 @@
-"""What a test may ask of an audit, and the texts of what fails.
+"""An audit as tests see it, and the message of a failed verdict with its worst cases.
 
 Conventions: only the models of the request are shown, in its order, whatever else the run
-holds. Texts of prompts and names are shown without control characters.
+holds. Texts of prompts and names are shown without control characters. *Worst* is what speaks
+most against the expectation: the deepest falls where Dice should stay or rise, the highest Dice
+where it should fall; one case a sample.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,33 +16,29 @@ import polars as pl
 import pytest
 
 from harness.errors import UsageError
-from harness.pytest_plugin.worst import worst_cases
+from harness.metrics import EMPTY_SCORES, agreement, dice
+from harness.prompts.word_diff import word_edits
 from harness.report.escape import plain
 from harness.report.sections import interval, number
 from harness.stats.assessment import Assessment
+from harness.stats.coding import PLAN_KEYS
 from harness.stats.language import LanguageVerdict
 from harness.stats.pairs import CELL_KEYS
 from harness.stats.phrases import expectation_text
 from harness.stats.verdicts import Outcome, Verdict
-from harness.store import RunStore
+from harness.store import DONE, RunStore
 
 N_WORST = 3
 """Cases that a failure shows of each attribute."""
 
 
 class ProbeFailed(AssertionError):
-    """A verdict is not the one that is asked for; the text has figures and cases."""
+    """A verdict is not the one that is required; the message has figures and cases."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """An audited suite.
-
-    Attributes:
-        folder: The run directory.
-        model_ids: Of the models that were asked for, in order.
-        assessment: What the statistics say of the run.
-    """
+    """An audited suite: its run directory, and its assessment for the requested models."""
 
     folder: Path
     model_ids: tuple[str, ...]
@@ -62,12 +60,7 @@ class Audit:
         return tuple(v for v in self.assessment.language if v.model_id in self.model_ids)
 
     def verdicts(self, probe: str | None = None, **keys: str | None) -> list[Verdict]:
-        """Verdicts on a probe, on all probes where it is left out.
-
-        Args:
-            probe: Name in the suite.
-            keys: Further fields of `Verdict`, such as ``dataset=`` or ``attribute=``.
-        """
+        """Verdicts on a probe, or on all; `keys` are fields of `Verdict` such as ``dataset=``."""
         wanted = ({"probe": probe} if probe else {}) | keys
         return [
             v
@@ -78,15 +71,10 @@ class Audit:
     def require(
         self, probe: str, verdict: Outcome = "holds", *, strict: bool = False, **keys: str | None
     ) -> None:
-        """Ask that every verdict on a probe is the one given, binding or not.
+        """Require that every verdict on a probe is ``holds`` or ``fails``, binding or not.
 
-        Where it is not shown the test is skipped, or fails if `strict`.
-
-        Args:
-            probe: Name in the suite.
-            verdict: ``holds`` or ``fails``.
-            strict: Whether an inconclusive verdict fails.
-            keys: As of `verdicts`.
+        Where that is not shown the test is skipped, or fails if `strict`; `keys` are as of
+        `verdicts`.
 
         Raises:
             ProbeFailed: A verdict is another one.
@@ -103,31 +91,26 @@ class Audit:
         self.judge(found, wanted=verdict, strict=strict)
 
     def judge(self, verdicts: Sequence[Verdict], *, wanted: Outcome, strict: bool) -> None:
-        """Raise what is wrong with some verdicts, or skip where they are not conclusive.
+        """Raise if a verdict is not `wanted`; skip where one is inconclusive, or raise if `strict`.
 
         Raises:
-            ProbeFailed: A verdict is another one than `wanted`.
+            ProbeFailed: With figures and worst cases of each such verdict.
         """
         __tracebackhide__ = True
         wrong = [v for v in verdicts if v.verdict not in (wanted, "inconclusive")]
         unclear = [v for v in verdicts if v.verdict == "inconclusive"]
         if wrong or (unclear and strict):
-            raise ProbeFailed(self.explained([*wrong, *unclear]))
+            lines = [line for v in (*wrong, *unclear) for line in self._explain(v)]
+            raise ProbeFailed("\n".join([*lines, f"run: {plain(str(self.folder))}"]))
         if unclear:
             reasons = "; ".join(f"{_cell(v)}: {v.reason}" for v in unclear)
             pytest.skip(f"inconclusive: {plain(reasons)}")
 
-    def explained(self, verdicts: Sequence[Verdict]) -> str:
-        """Figures and worst cases of each verdict, as a failure shows them."""
-        lines: list[str] = []
-        for verdict in verdicts:
-            lines += self._of_verdict(verdict)
-        return "\n".join([*lines, f"run: {plain(str(self.folder))}"])
-
-    def _of_verdict(self, v: Verdict) -> Iterator[str]:
+    def _explain(self, v: Verdict) -> Iterator[str]:
+        same = [pl.col(k).eq_missing(pl.lit(getattr(v, k))) for k in CELL_KEYS]
+        row: dict[str, Any] = self.summary.filter(*same).row(0, named=True)
         yield plain(f"{v.model} on {v.dataset} ({v.split}, {v.prompt_type}), {_cell(v)}")
         yield plain(f"  {expectation_text(v)}: {v.verdict}. {v.reason}")
-        row = self._row(v)
         yield (
             f"  Dice {number(row['reference_dice'], 3)} -> {interval(row, 'dice', '', 3)}, "
             f"change {interval(row, 'relative_change', '_percent', 1)} %, "
@@ -135,13 +118,72 @@ class Audit:
             f"{number(row['agreement'], 3)}; {row['n_samples']} samples, {row['n_clusters']} "
             f"clusters; p {number(v.p_value, 4)} ({number(v.p_adjusted, 4)} corrected)"
         )
-        yield from (f"  {line}" for line in worst_cases(RunStore(self.folder), v, count=N_WORST))
-
-    def _row(self, verdict: Verdict) -> dict[str, Any]:
-        same = [pl.col(k).eq_missing(pl.lit(getattr(verdict, k))) for k in CELL_KEYS]
-        found: dict[str, Any] = self.summary.filter(*same).row(0, named=True)
-        return found
+        yield from (f"  {line}" for line in _worst_cases(RunStore(self.folder), v))
 
 
 def _cell(verdict: Verdict) -> str:
     return f"{verdict.probe} of {verdict.attribute or 'the whole prompt'}"
+
+
+def _worst_cases(store: RunStore, verdict: Verdict) -> Iterator[str]:
+    """Lines on the worst cases behind a verdict: both prompts as a word diff, Dice of both."""
+    rows = _cases(store, verdict)
+    # Where the figure is too high, high cases are the worst.
+    too_high = verdict.estimate > verdict.accepted_high
+    order = rows.sort("change", "case_id", descending=[too_high, False]).unique(
+        "sample_id", keep="first", maintain_order=True
+    )
+    if order.height:
+        yield "worst cases:" if order.height > N_WORST else "cases:"
+    for row in order.head(N_WORST).iter_rows(named=True):
+        yield from _lines(row)
+
+
+def _cases(store: RunStore, verdict: Verdict) -> pl.DataFrame:
+    """Cases of the verdict's cell with Dice ``before`` and ``after``, ``change`` and ``kept``."""
+    same = [pl.col(k).eq_missing(pl.lit(getattr(verdict, k))) for k in PLAN_KEYS]
+    scored = store.scores_scan().filter(
+        pl.col("model_id") == verdict.model_id, pl.col("status") == DONE
+    )
+    columns = ("case_id", "tp", "n_pred", "n_gt", "tp_original", "n_pred_original")
+    original = scored.select("case_id", "tp", "n_pred", "n_gt")
+    rows = (
+        store.plan_scan()
+        .filter(*same)
+        .join(scored.select(columns), on="case_id")
+        .join(original, left_on="original_case_id", right_on="case_id", suffix="_before")
+        .collect()
+    )
+    empty = EMPTY_SCORES[store.suite().metric.empty]
+    after = dice(rows["tp"], rows["n_pred"], rows["n_gt"], empty=empty)
+    before = dice(rows["tp_before"], rows["n_pred_before"], rows["n_gt_before"], empty=empty)
+    kept = agreement(rows["tp_original"], rows["n_pred"], rows["n_pred_original"])
+    figures = {"after": after, "before": before, "kept": kept, "change": after - before}
+    cases = rows.with_columns(pl.Series(k, v) for k, v in figures.items())
+    return cases.filter(pl.col("change").is_not_nan())
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    yield plain(
+        f"{row['image']} (sample {row['sample_id']}): Dice {row['before']:.3f} -> "
+        f"{row['after']:.3f}, agreement {row['kept']:.3f}"
+    ).join(("  ", ""))
+    original, variant = marked_words(row["original_prompt"], row["prompt"])
+    yield f"    original: {plain(original) or '(empty)'}"
+    yield f"    variant:  {plain(variant) or '(empty)'}"
+
+
+def marked_words(original: str, text: str) -> tuple[str, str]:
+    """Both texts, what was removed and what was added between marks.
+
+    Example:
+        >>> marked_words("one small polyp", "one large polyp")
+        ('one [-small-] polyp', 'one {+large+} polyp')
+    """
+    before, after, place = "", "", 0
+    for edit in word_edits(original, text):
+        same = original[place : edit.start]
+        before += same + (f"[-{edit.old}-]" if edit.old else "")
+        after += same + (f"{{+{edit.new}+}}" if edit.new else "")
+        place = edit.end
+    return before + original[place:], after + original[place:]

@@ -24,14 +24,8 @@ TOLERATED_FAILURES = 0.01
 """Share of cases without a score above which an audit is not complete."""
 
 
-class Question(NamedTuple):
-    """What one test asks.
-
-    Attributes:
-        probe: Name in the suite.
-        model: Place among the models of the command line.
-        expectation: Place among the probe's expectations; None where nothing binds.
-    """
+class Target(NamedTuple):
+    """What one test checks: a probe, by index a model and an expectation (None: none binds)."""
 
     probe: str
     model: int
@@ -72,36 +66,36 @@ class SetCollector(pytest.Collector):
                 own = expected(probe.expect, rule.meaning, margins=self.suite.statistics.margins)
                 if not binding(probe.expect, rule.meaning):
                     own = ()
-                for place, label in _labels(own):
-                    several = [argument] if len(self.request.models) > 1 else []
-                    parts = "-".join([*several, *label])
+                for index, label in _labels(own):
+                    models = [argument] if len(self.request.models) > 1 else []
+                    parts = "-".join([*models, *label])
                     name = probe.name + (f"[{parts}]" if parts else "")
                     item: Any = ProbeItem.from_parent(self, name=name)
                     item.request, item.entry = self.request, self.entry
-                    item.question = Question(probe.name, model, place)
+                    item.target = Target(probe.name, model, index)
                     yield item
 
 
 def _labels(expectations: tuple[Expectation, ...]) -> Iterator[tuple[int | None, list[str]]]:
-    """The place of each expectation, and a name where there are several."""
+    """The index of each expectation, and a name where there are several."""
     if not expectations:
         yield None, []
     names = [f"{one.kind}-{one.of}" for one in expectations]
-    for place, name in enumerate(names):
-        number = [] if names.count(name) == 1 else [str(place)]
-        yield place, [name, *number] if len(names) > 1 else []
+    for index, name in enumerate(names):
+        number = [] if names.count(name) == 1 else [str(index)]
+        yield index, [name, *number] if len(names) > 1 else []
 
 
 def _set_name(entry: DatasetEntry) -> str:
     """The dataset, and what of it is not the default."""
     is_file = entry.name.endswith((".yaml", ".yml"))
     defaults = ("test", "", "released")
-    further = [x for x, usual in zip(entry.key[1:], defaults, strict=True) if x != usual]
+    further = [x for x, default in zip(entry.key[1:], defaults, strict=True) if x != default]
     return "-".join([Path(entry.name).stem if is_file else entry.name, *further])
 
 
 class VlsmItem(pytest.Item):
-    """What all tests of a suite have in common."""
+    """Base of all tests of a suite."""
 
     request: Request
 
@@ -133,11 +127,7 @@ class CompleteItem(VlsmItem):
     """Every case of the plan has a score."""
 
     def runtest(self) -> None:
-        """Count what failed or is missing.
-
-        Raises:
-            ProbeFailed: More than `TOLERATED_FAILURES` of a model's cases.
-        """
+        """Fail if more than `TOLERATED_FAILURES` of a model's cases have no score."""
         audit = self.audit()
         cases = audit.summary.filter(pl.col("probe") != "out_of_distribution")
         counts = cases.group_by("model").agg(
@@ -157,60 +147,47 @@ class ProbeItem(VlsmItem):
     """One probe on one dataset for one model, or one of its expectations."""
 
     entry: DatasetEntry
-    question: Question
+    target: Target
 
     def runtest(self) -> None:
-        """Pass, fail or skip by the verdicts.
-
-        Raises:
-            ProbeFailed: A binding expectation fails, or nothing could be measured.
-        """
+        """Pass, fail or skip by the verdicts; a probe without a measurement fails."""
         audit = self.audit()
         keys = self._keys(audit)
-        rows = audit.summary.filter(*(pl.col(k) == v for k, v in keys.items()))
-        self._refuse_nothing(rows)
-        verdicts = [v for v in audit.assessment.verdicts if _has(v, keys)]
-        own = _nth(verdicts, self.question.expectation)
+        _require_measurements(audit.summary.filter(*(pl.col(k) == v for k, v in keys.items())))
+        own = _nth(audit.verdicts(**keys), self.target.expectation)
         for verdict in own:
             where = verdict.attribute or "whole prompt"
             self.user_properties.append((f"vlsm {where}", f"{verdict.verdict}: {verdict.reason}"))
-        if self.question.expectation is not None:
+        if self.target.expectation is not None:
             strict = bool(self.config.getoption("--vlsm-strict"))
             audit.judge([v for v in own if v.binding], wanted="holds", strict=strict)
 
     def _keys(self, audit: Audit) -> dict[str, str]:
         card = load_dataset_card(self.entry.name)
         return {
-            "model_id": audit.model_ids[self.question.model],
+            "model_id": audit.model_ids[self.target.model],
             "dataset": card.name,
             "split": self.entry.split,
             "prompts": self.entry.prompts,
             "prompt_type": self.entry.prompt_type or card.prompt_type,
-            "probe": self.question.probe,
+            "probe": self.target.probe,
         }
 
-    def _refuse_nothing(self, rows: pl.DataFrame) -> None:
-        cases = rows.filter(pl.col("n_cases") > 0)
-        if cases.is_empty():
-            reasons = "; ".join(rows["not_applicable"].drop_nulls().unique().sort())
-            pytest.skip(f"does not apply: {plain(reasons) or 'no case in the plan'}")
-        if cases["n_samples"].fill_null(0).sum() == 0:
-            reasons = "; ".join(cases["reason"].drop_nulls().unique().sort())
-            raise ProbeFailed(f"nothing was measured: {plain(reasons)}")
+
+def _require_measurements(rows: pl.DataFrame) -> None:
+    cases = rows.filter(pl.col("n_cases") > 0)
+    if cases.is_empty():
+        reasons = "; ".join(rows["not_applicable"].drop_nulls().unique().sort())
+        pytest.skip(f"does not apply: {plain(reasons) or 'no case in the plan'}")
+    if cases["n_samples"].fill_null(0).sum() == 0:
+        reasons = "; ".join(cases["reason"].drop_nulls().unique().sort())
+        raise ProbeFailed(f"nothing was measured: {plain(reasons)}")
 
 
-def _has(verdict: Verdict, keys: dict[str, str]) -> bool:
-    return all(getattr(verdict, k) == v for k, v in keys.items())
-
-
-def _nth(verdicts: list[Verdict], place: int | None) -> list[Verdict]:
-    """Of each attribute's verdicts the one on the probe's expectation at `place`; all if None."""
+def _nth(verdicts: list[Verdict], index: int | None) -> list[Verdict]:
+    """Of each attribute's verdicts the one on the probe's expectation `index`; all if None."""
     by_attribute: dict[str | None, list[Verdict]] = {}
     for verdict in verdicts:
         by_attribute.setdefault(verdict.attribute, []).append(verdict)
-    return [
-        verdict
-        for own in by_attribute.values()
-        for k, verdict in enumerate(own)
-        if place is None or k == place
-    ]
+    wanted = slice(None) if index is None else slice(index, index + 1)
+    return [verdict for own in by_attribute.values() for verdict in own[wanted]]

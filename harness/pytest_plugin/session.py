@@ -68,12 +68,7 @@ def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
 
 
 def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
-    """What a ``vlsm`` marker asks for; a suite's file may lie beside the test.
-
-    Args:
-        config: Of the session.
-        marker: Of the test, or None.
-        folder: Where the test's file lies.
+    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`.
 
     Raises:
         UsageError: There is no marker, or it has a word that is unknown.

@@ -2,7 +2,7 @@
 
 Conventions: a tracker is an optional extra of the same name; what is needed of it is checked
 before a run begins and imported when it has ended. One model of a run is one run of a tracker,
-whose id stands in ``run.json``: the same command again goes on with it.
+whose id is kept in ``run.json``: the same command again continues it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,12 @@ from types import MappingProxyType
 
 from harness.errors import UsageError, choose
 from harness.store import RunStore
-from harness.trackers.content import Tracked, tracked
-from harness.trackers.mlflow_client import log_to_mlflow
-from harness.trackers.tensorboard_client import log_to_tensorboard
-from harness.trackers.wandb_client import log_to_wandb
+from harness.trackers.clients import log_to_mlflow, log_to_tensorboard, log_to_wandb
+from harness.trackers.content import TrackedModel, tracked_models
 from harness.writing import writing
 
-Writer = Callable[[Tracked, str | None, RunStore], str]
-"""Writes what is tracked of a model into its run with this id, or a new one; gives the id."""
+Writer = Callable[[TrackedModel, str | None, RunStore], str]
+"""Writes a model into its run with this id, or into a new one, and returns the id."""
 
 TRACKERS: Mapping[str, Writer] = MappingProxyType(
     {"mlflow": log_to_mlflow, "tensorboard": log_to_tensorboard, "wandb": log_to_wandb}
@@ -43,22 +41,14 @@ def check_trackers(names: Sequence[str]) -> list[str]:
 
 
 def log_run(store: RunStore, names: Sequence[str]) -> dict[str, str]:
-    """Write a run that was summarised to trackers.
-
-    Args:
-        store: The run.
-        names: Of `check_trackers`.
-
-    Returns:
-        For each tracker, where its last run is found.
-    """
-    places = {}
+    """Write a summarised run to the trackers in `names`; returns where each one's last run is."""
+    run_ids = {}
     for name in names:
-        for one in tracked(store):
+        for model in tracked_models(store):
             known = store.manifest.get("trackers", {})
             own = dict(known.get(name, {}))
             with writing(store.folder):
-                own[one.model_id] = TRACKERS[name](one, own.get(one.model_id), store)
+                run_ids[name] = TRACKERS[name](model, own.get(model.model_id), store)
+            own[model.model_id] = run_ids[name]
             store.update(trackers=known | {name: own})
-            places[name] = own[one.model_id]
-    return places
+    return run_ids

@@ -1,4 +1,4 @@
-"""What trackers are told of a model in a run: parameters, metrics, tags and files.
+"""Parameters, metrics, tags and files of each model of a run, as trackers take them.
 
 Conventions: names have only letters, digits and ``_-./ ``, which every tracker accepts, and two
 figures never share one. A metric is ``dataset/split/rung/probe/attribute/figure``. Undefined
@@ -15,11 +15,12 @@ from typing import Any
 
 from harness.stats.assessment import Assessment
 from harness.store import RunStore
+from harness.suites import Suite
 
-MOST_LETTERS = 250
+MAX_NAME = 250
 """Longest name that every tracker takes."""
-MOST_TEXT = 500
-"""Longest value of a parameter or tag; what is cut stands in the files."""
+MAX_TEXT = 500
+"""Longest value of a parameter or tag; the files hold the whole text."""
 
 FIGURES = (
     *("relative_change_percent", "relative_change_low_percent", "relative_change_high_percent"),
@@ -27,22 +28,18 @@ FIGURES = (
 )
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 _CARD = ("title", "paper", "licence", "architecture", "prompt_type", "threshold")
-_ENTRY = ("name", "model_id", "weights_sha256", "random_weights", "device", "precision")
+_ENTRY = (
+    *("name", "model_id", "weights_sha256", "random_weights", "device", "precision"),
+    "batch_size",
+)
+
+
+_CELL = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """One model of a run, as trackers see it.
-
-    Attributes:
-        model_id: Key of the model.
-        name: Of the tracker's run.
-        suite: Name of the suite.
-        params: What the run was made with.
-        metrics: Figures of the summary.
-        tags: Verdicts, and the language verdict of each dataset.
-        files: Summary and verdicts of the whole run.
-    """
+class TrackedModel:
+    """One model of a run: `name` is of the tracker's run, `tags` are its verdicts."""
 
     model_id: str
     name: str
@@ -53,47 +50,47 @@ class Tracked:
     files: tuple[Path, ...]
 
 
-def tracked(store: RunStore) -> Iterator[Tracked]:
-    """What is said of each model that the run's last command asked for.
+def tracked_models(store: RunStore) -> Iterator[TrackedModel]:
+    """Each model that the run's last command asked for.
 
     Raises:
         RunError: The run was not summarised.
     """
-    found, manifest = Assessment.read(store.folder), store.manifest
-    suite = store.suite()
+    assessment, manifest, suite = Assessment.read(store.folder), store.manifest, store.suite()
     asked = manifest.get("evaluated", [entry["model_id"] for entry in manifest["models"]])
-    names = ("summary.md", "summary.json", "verdicts.json")
     for entry in manifest["models"]:
         if entry["model_id"] in asked:
-            yield Tracked(
+            yield TrackedModel(
                 model_id=entry["model_id"],
                 name=f"{suite.name}/{entry['name']}",
                 suite=suite.name,
-                params=params_of(manifest, entry, found, {"name": suite.name, "seed": suite.seed}),
-                metrics=metrics_of(found.summary.rows(named=True), entry["model_id"]),
-                tags=tags_of(found, entry["model_id"]),
-                files=tuple(store.folder / name for name in names),
+                params=_params(manifest, entry, assessment, suite),
+                metrics=metrics_of(assessment.summary.rows(named=True), entry["model_id"]),
+                tags=_tags(assessment, entry["model_id"]),
+                files=tuple(
+                    store.folder / name for name in ("summary.md", "summary.json", "verdicts.json")
+                ),
             )
 
 
-def params_of(
-    manifest: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    found: Assessment,
-    suite: Mapping[str, Any],
+def _params(
+    manifest: Mapping[str, Any], entry: Mapping[str, Any], assessment: Assessment, suite: Suite
 ) -> dict[str, str]:
     """What the run was made with; what is not known is left out."""
-    own = found.summary.filter(found.summary["model_id"] == entry["model_id"])
-    card = entry.get("card", {})
-    values: dict[str, Any] = {f"suite.{k}": v for k, v in suite.items()}
-    values |= {f"model.{k}": entry.get(k) for k in (*_ENTRY, "batch_size")}
-    values |= {f"card.{k}": card.get(k) for k in _CARD}
-    values |= {"card.trained_on": ", ".join(entry.get("trained_on", []))}
-    values |= {k: manifest.get(k) for k in ("plan_sha256", "data_sha256", "limit")}
-    values |= {"harness": manifest.get("environment", {}).get("harness")}
-    values |= {"metric_signature": "; ".join(own["signature"].unique().sort())}
-    values |= {"verdict_signature": found.signature}
-    return {k: str(v)[:MOST_TEXT] for k, v in values.items() if v not in (None, "")}
+    summary, card = assessment.summary, entry.get("card", {})
+    own = summary.filter(summary["model_id"] == entry["model_id"])
+    values: dict[str, Any] = {
+        "suite.name": suite.name,
+        "suite.seed": suite.seed,
+        **{f"model.{k}": entry.get(k) for k in _ENTRY},
+        **{f"card.{k}": card.get(k) for k in _CARD},
+        "card.trained_on": ", ".join(entry.get("trained_on", [])),
+        **{k: manifest.get(k) for k in ("plan_sha256", "data_sha256", "limit")},
+        "harness": manifest.get("environment", {}).get("harness"),
+        "metric_signature": "; ".join(own["signature"].unique().sort()),
+        "verdict_signature": assessment.signature,
+    }
+    return {k: str(v)[:MAX_TEXT] for k, v in values.items() if v not in (None, "")}
 
 
 def metrics_of(rows: Sequence[Mapping[str, Any]], model_id: str) -> dict[str, float]:
@@ -105,14 +102,14 @@ def metrics_of(rows: Sequence[Mapping[str, Any]], model_id: str) -> dict[str, fl
         >>> metrics_of([row], "m")
         {'d/test/p6/original/dice': 0.8}
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for row in rows:
         if row["model_id"] == model_id:
             for figure in FIGURES:
                 value = row.get(figure)
                 if value is not None and math.isfinite(value):
-                    found[_free(f"{_cell(row)}/{figure}", found)] = float(value)
-    return found
+                    metrics[_unique_name(f"{_cell(row)}/{figure}", metrics)] = float(value)
+    return metrics
 
 
 def _cell(row: Mapping[str, Any]) -> str:
@@ -121,39 +118,35 @@ def _cell(row: Mapping[str, Any]) -> str:
     return "/".join(str(p) for p in (*parts, row["attribute"]) if p)
 
 
-def tags_of(found: Assessment, model_id: str) -> dict[str, str]:
+def _tags(assessment: Assessment, model_id: str) -> dict[str, str]:
     """Outcomes of expectations, and the language verdicts with their reasons."""
     tags: dict[str, str] = {}
-    for spoken in found.language:
+    for spoken in assessment.language:
         if spoken.model_id == model_id:
             source = [] if spoken.prompts == "released" else [spoken.prompts]
             name = "/".join(["language", spoken.dataset, *source, spoken.prompt_type])
             text = f"{spoken.language}, {spoken.steadiness}. {spoken.reason}"
-            tags[_free(name, tags)] = text[:MOST_TEXT]
-    for v in found.verdicts:
+            tags[_unique_name(name, tags)] = text[:MAX_TEXT]
+    for v in assessment.verdicts:
         if v.model_id == model_id:
             cell = _cell({k: getattr(v, k) for k in _CELL})
             role = "verdict" if v.binding else "answer"
-            tags[_free(f"{role}/{cell}/{v.kind}.{v.of}", tags)] = v.verdict
+            tags[_unique_name(f"{role}/{cell}/{v.kind}.{v.of}", tags)] = v.verdict
     return tags
 
 
-_CELL = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
+def _unique_name(name: str, taken: Mapping[str, Any]) -> str:
+    """A name that every tracker accepts and that is not in `taken`.
 
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """A name that every tracker accepts and that nothing else has.
-
-    What differs only in forbidden letters, or beyond the longest name, is told apart by a
-    piece of its hash.
+    Names that differ only in forbidden letters, or beyond the longest name, get a piece of a hash.
 
     Example:
-        >>> _free("a/größe", {})
+        >>> _unique_name("a/größe", {})
         'a/gr_e'
     """
     clean = _FORBIDDEN.sub("_", name)
-    if len(clean) <= MOST_LETTERS and clean not in taken:
+    if len(clean) <= MAX_NAME and clean not in taken:
         return clean
     # Equal names happen too: two expectations of one kind on one figure.
     digest = hashlib.sha256(f"{name}\0{len(taken)}".encode()).hexdigest()[:8]
-    return f"{clean[: MOST_LETTERS - 9]}-{digest}"
+    return f"{clean[: MAX_NAME - 9]}-{digest}"

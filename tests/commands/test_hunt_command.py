@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.hunt.cases import read_case
+from harness.hunt.breaks import read_break
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_break_of_an_unknown_dataset_needs_its_card(hunting, call, tmp_path):
     """A case names a dataset, never a path; the hash is made anew, as a stranger could."""
     hunting("--families", "punctuation", "--limit", "1", nothing=r"\.$")
     (path,) = (tmp_path / "breaks").glob("*.json")
-    case = read_case(path).model_copy(update={"dataset": "../../elsewhere"}).sealed()
+    case = read_break(path).model_copy(update={"dataset": "../../elsewhere"}).seal()
     path.write_text(case.model_dump_json(), encoding="utf-8")
     code, _, err = call("replay", path, "--model", tmp_path / "spotter.yaml")
     assert code == 2

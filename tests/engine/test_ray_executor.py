@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.album import mask_paths, read_album
-from harness.engine.crew import Crew, chosen_crew
+from harness.engine.cluster import ClusterOptions, parse_cluster_options
 from harness.engine.executors import Local, ModelSource
-from harness.engine.ray_executor import MOST_DEATHS, RayExecutor, on_cluster
+from harness.engine.ray_executor import MAX_FAILURES, RayExecutor, connect
 from harness.engine.ray_worker import Job
 from harness.engine.shards import distinct_texts
 from harness.errors import HarnessError, RunError, UsageError
@@ -129,7 +129,7 @@ def check_equal(found, driven):
 
 def test_a_cluster_counts_what_one_process_counts(driven):
     ray = PretendedRay()
-    executor = RayExecutor(ray, Crew(), driven.job())
+    executor = RayExecutor(ray, ClusterOptions(), driven.job())
     store, told = driven.store("cluster"), []
     executor.execute(store, batch_size=16, advance=told.append)
     check_equal(store, driven)
@@ -145,7 +145,7 @@ def test_a_cluster_keeps_the_masks_that_one_process_keeps(driven, fate):
     model = driven.job().source.load()
     Local(model, driven.root, driven.metric, kept_masks=2).execute(alone, batch_size=16)
     job = driven.job()._replace(kept_masks=2)
-    RayExecutor(PretendedRay(fate), Crew(), job).execute(many, batch_size=16)
+    RayExecutor(PretendedRay(fate), ClusterOptions(), job).execute(many, batch_size=16)
     albums = [read_album(store.folder, model.model_id) for store in (alone, many)]
     assert len(albums[0]) > 10
     assert albums[0] == albums[1]
@@ -160,21 +160,23 @@ def test_whatever_dies_every_case_is_scored_once(driven, fate):
     """A driver that gives up says so; the next one continues from what is stored."""
     store = driven.store(f"cluster{hash(tuple(fate))}")
     try:
-        RayExecutor(PretendedRay(fate), Crew(), driven.job()).execute(store, batch_size=16)
+        RayExecutor(PretendedRay(fate), ClusterOptions(), driven.job()).execute(
+            store, batch_size=16
+        )
     except RunError:
-        assert fate.count(True) >= MOST_DEATHS
-        RayExecutor(PretendedRay(), Crew(), driven.job()).execute(store, batch_size=16)
+        assert fate.count(True) >= MAX_FAILURES
+        RayExecutor(PretendedRay(), ClusterOptions(), driven.job()).execute(store, batch_size=16)
     check_equal(store, driven)
 
 
 def test_a_shard_that_kills_every_worker_is_named(driven):
-    ray = PretendedRay([False, False, False] + [True, False] * 2 * MOST_DEATHS)
+    ray = PretendedRay([False, False, False] + [True, False] * 2 * MAX_FAILURES)
     with pytest.raises(RunError) as caught:
-        RayExecutor(ray, Crew(workers=1), driven.job()).execute(
+        RayExecutor(ray, ClusterOptions(workers=1), driven.job()).execute(
             driven.store("cluster"), batch_size=16
         )
     assert re.search(
-        rf"cluster: {MOST_DEATHS} workers died while they evaluated kvasir_polyp/images/\S+ and "
+        rf"cluster: {MAX_FAILURES} workers died while they evaluated kvasir_polyp/images/\S+ and "
         r"its neighbours \(The actor died unexpectedly\.\)\. A worker needs memory for the model "
         "and one batch. Give a smaller --batch-size",
         str(caught.value),
@@ -182,14 +184,16 @@ def test_a_shard_that_kills_every_worker_is_named(driven):
 
 
 def test_workers_that_die_at_once_are_not_replaced_for_ever(driven):
-    with pytest.raises(RunError, match=f"ray: {MOST_DEATHS} workers died one after another before"):
-        RayExecutor(PretendedRay([True] * 99), Crew(), driven.job()).execute(
+    with pytest.raises(
+        RunError, match=f"ray: {MAX_FAILURES} workers died one after another before"
+    ):
+        RayExecutor(PretendedRay([True] * 99), ClusterOptions(), driven.job()).execute(
             driven.store("cluster"), batch_size=16
         )
 
 
 def test_a_question_is_asked_again_when_its_worker_dies(driven):
-    executor = RayExecutor(PretendedRay([False, True]), Crew(workers=1), driven.job())
+    executor = RayExecutor(PretendedRay([False, True]), ClusterOptions(workers=1), driven.job())
     assert executor.ask(name_of).startswith("toy-random0@")
     assert executor.ask(count, 3, advance=lambda _: None) == 3
 
@@ -205,18 +209,18 @@ def count(_model, n, *, advance):
 
 def test_what_the_model_says_is_said_by_the_driver(driven):
     with pytest.raises(RuntimeError, match="^a fault of the model$"):
-        RayExecutor(PretendedRay(), Crew(), driven.job(fault="a fault of the model")).execute(
-            driven.store("cluster"), batch_size=16
-        )
+        RayExecutor(
+            PretendedRay(), ClusterOptions(), driven.job(fault="a fault of the model")
+        ).execute(driven.store("cluster"), batch_size=16)
     missing = Job(ModelSource("nowhere.yaml"), driven.root, driven.metric, [])
     with pytest.raises(Exception, match="nowhere.yaml"):
-        RayExecutor(PretendedRay(), Crew(), missing).ask(name_of)
+        RayExecutor(PretendedRay(), ClusterOptions(), missing).ask(name_of)
 
 
 def test_out_of_memory_halves_the_batch_and_is_told(driven):
     told = []
     store = driven.store("cluster")
-    RayExecutor(PretendedRay(), Crew(workers=2), driven.job(memory=5)).execute(
+    RayExecutor(PretendedRay(), ClusterOptions(workers=2), driven.job(memory=5)).execute(
         store, batch_size=16, halved=told.append
     )
     assert told == [4]
@@ -225,13 +229,15 @@ def test_out_of_memory_halves_the_batch_and_is_told(driven):
 
 def test_a_machine_without_the_data_is_named(driven, tmp_path):
     with pytest.raises(RunError) as caught:
-        RayExecutor(PretendedRay(), Crew(), driven.job(root=tmp_path / "elsewhere")).ask(name_of)
+        RayExecutor(PretendedRay(), ClusterOptions(), driven.job(root=tmp_path / "elsewhere")).ask(
+            name_of
+        )
     assert f"--data-root: {tmp_path / 'elsewhere'} does not exist on " in str(caught.value)
     assert "Mount the folder there, or give a path that all machines share." in str(caught.value)
 
 
 def test_workers_must_hold_the_same_model(driven, toy_card, monkeypatch):
-    executor = RayExecutor(PretendedRay(), Crew(workers=2), driven.job())
+    executor = RayExecutor(PretendedRay(), ClusterOptions(workers=2), driven.job())
     executor.ask(name_of)
     first = executor.identities[0]
     with pytest.raises(RunError) as caught:
@@ -240,31 +246,31 @@ def test_workers_must_hold_the_same_model(driven, toy_card, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("crew", "resources", "gpus", "workers"),
+    ("options", "resources", "gpus", "workers"),
     [
-        (Crew(), {"CPU": 4.0}, 0.0, 4),
-        (Crew(workers=2), {"CPU": 4.0}, 0.0, 2),
-        (Crew(), {"CPU": 64.0, "GPU": 8.0}, 1.0, 8),
-        (Crew(gpus_per_worker=0.25), {"CPU": 64.0, "GPU": 8.0}, 0.25, 32),
-        (Crew(gpus_per_worker=0.0), {"CPU": 6.0, "GPU": 8.0}, 0.0, 6),
-        (Crew(), {}, 0.0, 1),
+        (ClusterOptions(), {"CPU": 4.0}, 0.0, 4),
+        (ClusterOptions(workers=2), {"CPU": 4.0}, 0.0, 2),
+        (ClusterOptions(), {"CPU": 64.0, "GPU": 8.0}, 1.0, 8),
+        (ClusterOptions(gpus_per_worker=0.25), {"CPU": 64.0, "GPU": 8.0}, 0.25, 32),
+        (ClusterOptions(gpus_per_worker=0.0), {"CPU": 6.0, "GPU": 8.0}, 0.0, 6),
+        (ClusterOptions(), {}, 0.0, 1),
     ],
 )
-def test_workers_fill_the_cluster(driven, crew, resources, gpus, workers):
+def test_workers_fill_the_cluster(driven, options, resources, gpus, workers):
     job = driven.job()
     anywhere = job._replace(source=ModelSource(job.source.name, random_weights=True))
     ray = PretendedRay(resources=resources)
-    RayExecutor(ray, crew, anywhere).ask(name_of)
+    RayExecutor(ray, options, anywhere).ask(name_of)
     assert ray.options[0]["num_gpus"] == gpus
     assert len(ray.actors) == workers
 
 
 def test_a_cluster_without_room_is_not_waited_for_for_ever(driven, monkeypatch):
-    monkeypatch.setattr("harness.engine.ray_executor.MOST_WAITING_S", 0.0)
+    monkeypatch.setattr("harness.engine.ray_executor.MAX_WAIT_S", 0.0)
     ray = PretendedRay()
     ray.wait = lambda refs, **_: ([], refs)
     with pytest.raises(RunError, match=r"no worker started within 0 s\. A worker takes one CPU"):
-        RayExecutor(ray, Crew(), driven.job()).ask(name_of)
+        RayExecutor(ray, ClusterOptions(), driven.job()).ask(name_of)
 
 
 @pytest.mark.parametrize(
@@ -278,12 +284,12 @@ def test_a_cluster_without_room_is_not_waited_for_for_ever(driven, monkeypatch):
 )
 def test_options_that_do_not_fit_say_so(given, message):
     with pytest.raises(UsageError, match="^" + re.escape(message)):
-        chosen_crew(*given)
+        parse_cluster_options(*given)
 
 
 def test_options_of_a_cluster_are_kept():
-    assert chosen_crew("local", None, None, None) is None
-    assert chosen_crew("ray", "a:1", 2, 0.5) == Crew("a:1", 2, 0.5)
+    assert parse_cluster_options("local", None, None, None) is None
+    assert parse_cluster_options("ray", "a:1", 2, 0.5) == ClusterOptions("a:1", 2, 0.5)
 
 
 def test_without_ray_the_extra_is_named(driven, monkeypatch):
@@ -292,7 +298,9 @@ def test_without_ray_the_extra_is_named(driven, monkeypatch):
         pytest.raises(
             UsageError, match=r"Ray is not installed\. .*`pip install 'vlsm-harness\[ray"
         ),
-        on_cluster(Crew(), driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
+        connect(
+            ClusterOptions(), driven.job().source, root=driven.root, metric=driven.metric, texts=[]
+        ),
     ):
         pass
 
@@ -303,10 +311,10 @@ def test_an_address_that_does_not_answer_is_named(driven, monkeypatch):
 
     pretended = SimpleNamespace(init=refuse, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", pretended)
-    crew = Crew("a:1")
+    options = ClusterOptions("a:1")
     with (
         pytest.raises(UsageError) as caught,
-        on_cluster(crew, driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
+        connect(options, driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
     ):
         pass
     assert (

@@ -372,7 +372,7 @@ def _gallery(run):
 
 
 def _break(folder, run):
-    from harness.hunt.cases import Case, read_case
+    from harness.hunt.breaks import Break, read_break
 
     path = folder / "break.json"
     content = {
@@ -388,9 +388,9 @@ def _break(folder, run):
             "minimality": "exhausted", "tried": 1, "calls": 1, "budget": 9, "families": ["other"],
             "seed": 0, "hypothesis": "6", "lexicon": "curated", "lexicon_sha256": "a"},
     }  # fmt: skip
-    fields = Case.model_fields
+    fields = Break.model_fields
     assert set(content) <= set(fields)
-    return Reader(path, [json.dumps(content).encode()], lambda: read_case(path), "json")
+    return Reader(path, [json.dumps(content).encode()], lambda: read_break(path), "json")
 
 
 def _submission(name, form="bytes"):

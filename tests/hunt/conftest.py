@@ -7,9 +7,9 @@ import pytest
 
 from harness.commands.hunt import hunting
 from harness.commands.options import read_sets
-from harness.hunt.hunting import Aim, Hunt, families
+from harness.hunt.evaluator import ImageEncoder
+from harness.hunt.hunt import Hunt, HuntConfig, families
 from harness.hunt.space import Kind
-from harness.hunt.subject import Eyes
 from harness.models import load_model
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS
@@ -39,7 +39,7 @@ def hunter(toy_card, photo_root):
         (planned,) = read_sets(suite, photo_root, limit=limit, quiet=True)
         kind = Kind(kind)
         rules = [PERTURBATIONS[name] for name in names or ()] or families(kind, PERTURBATIONS)
-        aim = Aim([kind], {kind: rules}, budget, seed, suite.statistics.dice_floor)
-        return Hunt(planned, Eyes(model, suite.metric), load_lexicon("curated"), aim)
+        config = HuntConfig([kind], {kind: rules}, budget, seed, suite.statistics.dice_floor)
+        return Hunt(planned, ImageEncoder(model, suite.metric), load_lexicon("curated"), config)
 
     return make

@@ -13,9 +13,9 @@ from harness.commands.hunt import hunting
 from harness.commands.options import read_sets
 from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
-from harness.hunt.hunting import Aim, Hunt, families, replay
+from harness.hunt.evaluator import ImageEncoder
+from harness.hunt.hunt import Hunt, HuntConfig, families, replay
 from harness.hunt.space import Kind
-from harness.hunt.subject import Eyes
 from harness.models import load_model
 from harness.prompts.edits import are_apart
 from harness.prompts.lexicon import load_lexicon
@@ -121,22 +121,22 @@ def test_breaks_are_minimal_fast_and_confirmed(scenes, kind, name, n):
     suite = hunting(["phantom_crowd"])
     (planned,) = read_sets(suite, scenes, limit=2, quiet=True)
     rules = {kind: families(kind, PERTURBATIONS)}
-    eyes = Eyes(model, suite.metric)
-    hunt = Hunt(planned, eyes, load_lexicon("curated"), Aim([kind], rules, 1000, 0, 0.1))
+    encoder = ImageEncoder(model, suite.metric)
+    hunt = Hunt(planned, encoder, load_lexicon("curated"), HuntConfig([kind], rules, 1000, 0, 0.1))
     wanted = hunt.prompts()[:n]
     outcomes, started = [], time.process_time()
-    for outcome, _ in zip(hunt.outcomes(), wanted, strict=False):
+    for outcome, _ in zip(hunt.results(), wanted, strict=False):
         outcomes.append(outcome)
     seconds = (time.process_time() - started) / len(outcomes)
 
     for outcome in outcomes:
         least, texts = smallest(hunt, model, outcome.sample, outcome.prompt, kind)
-        case = outcome.case
+        case = outcome.smallest
         if least is None:
             assert case is None or case.search.minimality != "proven"
             continue
         assert (case.size.edits, case.size.characters) == least
         assert case.variant in texts
-        assert replay(case, planned, eyes, where="here").same_figures
-    assert any(outcome.case for outcome in outcomes)
+        assert replay(case, planned, encoder, where="here").same_scores
+    assert any(outcome.smallest for outcome in outcomes)
     assert seconds < SECONDS

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from harness.leaderboard import reading
-from harness.leaderboard.board import row_of
+from harness.leaderboard.board import build_row
 from harness.leaderboard.tracks import load_track, pinned_reference
 from harness.leaderboard.verification import open_submission, verify
 
@@ -43,7 +43,7 @@ def verified(reference):
 @pytest.fixture(scope="session")
 def row(reference):
     """The real submission as a row of the board, without a flag."""
-    return row_of(REAL, reference, None)
+    return build_row(REAL, reference, None)
 
 
 @pytest.fixture(scope="session")

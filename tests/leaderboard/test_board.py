@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import SubmissionError
-from harness.leaderboard.board import UNFLAGGED, arranged, boards, row_of, valid_flag
-from harness.leaderboard.flags import Flag, flag_of, read_flags, record_flag
+from harness.leaderboard.board import UNFLAGGED, build_boards, build_row, current_flag, rank_rows
+from harness.leaderboard.flags import Flag, make_flag, read_flags, record_flag
 from harness.leaderboard.standing import Limits, Standing
 from harness.leaderboard.verification import Verification, open_submission
 
@@ -29,17 +29,18 @@ def test_rows_stand_by_class_then_dice_and_share_places(row, reference):
         variant(row, "last", "listening and brittle", (0.5, 0.4, 0.6)),
         variant(row, "first", "listening and steady", (0.6, 0.5, 0.7)),
     ]
-    board = arranged(reference.track, rows)
+    board = rank_rows(reference.track, rows)
     names = [r.submission.name for r in board.models]
     assert names == ["first", "second", "third", "last", "deaf", "open"]
-    assert [r.place for r in board.models] == [1, 1, 1, 3, 1, 1]
+    assert [r.rank for r in board.models] == [1, 1, 1, 3, 1, 1]
     assert [r.is_tied for r in board.models] == [False, True, True, False, False, False]
-    assert [(r.submission.name, r.place) for r in board.controls] == [("control", 0)]
+    assert [(r.submission.name, r.rank) for r in board.controls] == [("control", 0)]
 
 
 def test_a_row_holds_what_follows_from_the_counts(row, verified):
     assert (
-        row.assessment.records()["expectations"] == (verified.assessment.records()["expectations"])
+        row.assessment.records()["expectations"]
+        == (verified.accepted.assessment.records()["expectations"])
     )
     assert row.dice.low < row.dice.estimate < row.dice.high
     assert row.standing.label == "listening and brittle"
@@ -50,14 +51,14 @@ def test_a_row_holds_what_follows_from_the_counts(row, verified):
 def test_a_flag_of_other_content_says_nothing(row):
     assert (row.flag.state, row.flag.note) == ("unverified", UNFLAGGED)
     flag = Flag(sha256=row.sha256, state="disputed", on="2026-01-01", note="other counts")
-    assert valid_flag(flag, row.sha256) == flag
-    assert valid_flag(flag, "0" * 64).state == "unverified"
+    assert current_flag(flag, row.sha256) == flag
+    assert current_flag(flag, "0" * 64).state == "unverified"
 
 
 def test_a_refused_submission_stops_the_board(copy, edit, reference, tmp_path):
     edit("run.json", "res:native", "res:model")
     with pytest.raises(SubmissionError) as caught:
-        row_of(copy, reference, None)
+        build_row(copy, reference, None)
     assert str(caught.value).startswith(
         f"{copy}: refused. A board shows accepted submissions alone."
     )
@@ -68,28 +69,28 @@ def test_a_submission_lies_in_the_folder_of_its_name(copy, reference):
     other = copy.with_name("somebody-else")
     copy.rename(other)
     with pytest.raises(SubmissionError, match="somebody-else: a submission of 'phantom-clipseg-cr"):
-        row_of(other, reference, None)
+        build_row(other, reference, None)
 
 
 def test_a_folder_of_no_track_stops_the_board(tmp_path, reference):
     (tmp_path / "submissions" / "mine-v1").mkdir(parents=True)
     with pytest.raises(SubmissionError, match="mine-v1: no folder of a track. Submissions lie in"):
-        boards(tmp_path, lambda _: reference, tick=lambda: None)
+        build_boards(tmp_path, lambda _: reference, tick=lambda: None)
 
 
 def test_a_board_without_submissions_asks_for_no_data(tmp_path):
-    found = boards(tmp_path, lambda _: pytest.fail("asked for data"), tick=lambda: None)
+    found = build_boards(tmp_path, lambda _: pytest.fail("asked for data"), tick=lambda: None)
     assert [board.rows for board in found] == [(), ()]
 
 
 def test_flags_are_kept_one_a_submission(tmp_path, real_folder, verified):
     path = tmp_path / "flags.yaml"
     assert read_flags(path) == {}
-    flag = flag_of(verified, None)
+    flag = make_flag(verified, None)
     assert (flag.state, flag.sha256) == ("verified", open_submission(real_folder).digest)
     record_flag(path, "phantom-v1/b", flag)
     record_flag(path, "phantom-v1/a", flag)
-    refused = flag_of(Verification(verified.opened, ("wrong",)), None)
+    refused = make_flag(Verification(verified.opened, ("wrong",)), None)
     record_flag(path, "phantom-v1/b", refused)
     assert list(read_flags(path)) == ["phantom-v1/a", "phantom-v1/b"]
     assert read_flags(path)["phantom-v1/b"].state == "refused"

@@ -12,7 +12,7 @@ from harness.leaderboard.counts import (
     case_reasons,
     control_reasons,
     count_reasons,
-    joined,
+    join_counts,
     rules,
     text_reasons,
 )
@@ -22,7 +22,7 @@ VARIANT = pl.col("case_id") != pl.col("original_case_id")
 
 @pytest.fixture
 def rows(reference, tables):
-    return joined(reference.plan.cases, tables["scores.parquet"], reference.truth)
+    return join_counts(reference.plan.cases, tables["scores.parquet"], reference.truth)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def spoiled(reference, tables, victim):
         changed = pl.when(chosen).then(expression).otherwise(column)
         scores = tables["scores.parquet"].with_columns(changed.alias(column))
         scores = scores.cast(tables["scores.parquet"].schema)
-        return list(count_reasons(joined(reference.plan.cases, scores, reference.truth)))
+        return list(count_reasons(join_counts(reference.plan.cases, scores, reference.truth)))
 
     return told
 
@@ -194,7 +194,7 @@ def test_counts_of_real_masks_break_no_rule(four, same):
 
 
 def counted(predicted, original, true, named):
-    """A row of `joined`, counted one pixel at a time."""
+    """A row of `join_counts`, counted one pixel at a time."""
 
     def common(a, b):
         return sum(bool(x and y) for x, y in zip(a.flat, b.flat, strict=True))

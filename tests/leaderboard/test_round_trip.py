@@ -11,10 +11,9 @@ from harness.commands.options import select_suite
 from harness.commands.run import Conditions, audit
 from harness.commands.tracks import planned
 from harness.errors import SubmissionError
-from harness.leaderboard.pack import Told, entry_of, pack
-from harness.leaderboard.pinning import pin
-from harness.leaderboard.spot_check import compared, difference_reasons, draw, rerun
-from harness.leaderboard.tracks import Track, measured_reference, truth_of
+from harness.leaderboard.pack import AuthorFacts, model_entry, pack
+from harness.leaderboard.spot_check import compare_counts, difference_reasons, draw_sample, rerun
+from harness.leaderboard.tracks import Track, measure_truth, measured_reference, pin
 from harness.leaderboard.verification import open_submission, verify
 from harness.models import load_model
 from harness.store import RunStore
@@ -32,7 +31,7 @@ probes:
 metric: {resolution: native}
 statistics: {draws: 100}
 """
-TOLD = Told(authors=["Ada"], code="https://example.org/code", trained_on=["somewhere"])
+TOLD = AuthorFacts(authors=["Ada"], code="https://example.org/code", trained_on=["somewhere"])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def small(tmp_path_factory):
 @pytest.fixture
 def packed(small, tmp_path):
     _, reference, store = small
-    missing = pack(store, entry_of(store, None), reference, TOLD, out=tmp_path / MODEL)
+    missing = pack(store, model_entry(store, None), reference, TOLD, out=tmp_path / MODEL)
     return tmp_path / MODEL, reference, missing
 
 
@@ -74,7 +73,7 @@ def accepted(packed, monkeypatch):
     monkeypatch.setattr("harness.leaderboard.verification.load_track", lambda _: reference.track)
     found = verify(open_submission(folder), reference)
     assert found.reasons == ()
-    return found
+    return found.accepted
 
 
 def test_a_submission_is_complete_and_tells_no_folder(packed, small):
@@ -92,10 +91,10 @@ def test_a_submission_is_complete_and_tells_no_folder(packed, small):
 
 def test_what_was_not_told_is_a_placeholder_that_is_refused(small, tmp_path):
     _, reference, store = small
-    entry = entry_of(store, None) | {"name": "mine", "trained_on": []}
+    entry = model_entry(store, None) | {"name": "mine", "trained_on": []}
     entry["card"] = {}
     out = tmp_path / "mine"
-    missing = pack(store, entry, reference, Told(), out=out)
+    missing = pack(store, entry, reference, AuthorFacts(), out=out)
     keys = ["title", "authors", "code", "weights", "licence", "trained_on"]
     assert [text.split(": ")[1] for text in missing] == keys
     assert missing[1] == (
@@ -111,7 +110,7 @@ def test_another_folder_is_not_overwritten(small, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("dear")
     with pytest.raises(SubmissionError, match="something else is there. A submission takes a"):
-        pack(store, entry_of(store, None), reference, TOLD, out=tmp_path / "mine")
+        pack(store, model_entry(store, None), reference, TOLD, out=tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "dear"
 
 
@@ -165,22 +164,22 @@ def test_the_model_that_is_meant_must_be_clear(small):
     with pytest.raises(
         SubmissionError, match="unknown model 'phantom-clipseg'. Did you mean 'phantom-"
     ):
-        entry_of(store, "phantom-clipseg")
-    assert entry_of(store, MODEL)["name"] == MODEL
+        model_entry(store, "phantom-clipseg")
+    assert model_entry(store, MODEL)["name"] == MODEL
 
 
 def check(accepted, small, *, hardware=None, spoil=None, share=1.0):
     """A spot check of the submission after its counts or its hardware were changed."""
-    opened = accepted.opened
     if hardware is not None:
-        changed = opened.facts.hardware.model_copy(update={"device_name": hardware})
-        opened = replace(opened, facts=opened.facts.model_copy(update={"hardware": changed}))
-    scores = accepted.scores if spoil is None else spoil(accepted.scores)
-    found = replace(accepted, opened=opened, scores=scores)
+        changed = accepted.facts.hardware.model_copy(update={"device_name": hardware})
+        facts = accepted.facts.model_copy(update={"hardware": changed})
+        accepted = replace(accepted, facts=facts)
+    if spoil is not None:
+        accepted = replace(accepted, scores=spoil(accepted.scores))
     root, reference, _ = small
-    sample = draw(reference.plan.cases, opened.digest, share=share, seed=3)
+    sample = draw_sample(reference.plan.cases, "a" * 64, share=share, seed=3)
     model = load_model(MODEL, device="cpu")
-    return rerun(found, reference, sample, model, root=root / "data")
+    return rerun(accepted, reference, sample, model, root=root / "data")
 
 
 def one_pixel(scores):
@@ -217,9 +216,9 @@ def test_other_hardware_may_move_single_pixels(accepted, small):
 
 
 def test_other_weights_are_not_compared(accepted, small, monkeypatch):
-    weights = accepted.opened.submission.weights.model_copy(update={"sha256": "0" * 64})
-    submission = accepted.opened.submission.model_copy(update={"weights": weights})
-    found = check(replace(accepted, opened=replace(accepted.opened, submission=submission)), small)
+    weights = accepted.submission.weights.model_copy(update={"sha256": "0" * 64})
+    submission = accepted.submission.model_copy(update={"weights": weights})
+    found = check(replace(accepted, submission=submission), small)
     assert found.n_cases == 0
     assert found.reasons[0].startswith("--model: its weights have the hash 56055ca1")
 
@@ -231,7 +230,7 @@ def test_tolerances_are_of_a_case_and_of_the_mean(accepted):
 
     def told(tp):
         again = scores.with_columns(tp=pl.lit(tp), status=pl.lit("done"))
-        return difference_reasons(compared(scores, again, ids))
+        return list(difference_reasons(compare_counts(scores, again, ids)))
 
     assert told(1000) == told(1001) == []
     assert "on average" in told(1003)[0]
@@ -242,9 +241,11 @@ def test_tolerances_are_of_a_case_and_of_the_mean(accepted):
 
 def test_a_sample_is_repeated_by_its_seed_and_not_known_before(small):
     cases = small[1].plan.cases
-    first = draw(cases, "a" * 64, share=0.1, seed=1)
-    assert first.drawn.to_list() == draw(cases, "a" * 64, share=0.1, seed=1).drawn.to_list()
-    others = [draw(cases, d * 64, share=0.1, seed=s) for d, s in (("b", 1), ("a", 2), ("a", None))]
+    first = draw_sample(cases, "a" * 64, share=0.1, seed=1)
+    assert first.drawn.to_list() == draw_sample(cases, "a" * 64, share=0.1, seed=1).drawn.to_list()
+    others = [
+        draw_sample(cases, d * 64, share=0.1, seed=s) for d, s in (("b", 1), ("a", 2), ("a", None))
+    ]
     assert all(other.drawn.to_list() != first.drawn.to_list() for other in others)
     assert len(first.drawn) == 5
     kept = set(first.cases["case_id"])
@@ -254,7 +255,7 @@ def test_a_sample_is_repeated_by_its_seed_and_not_known_before(small):
 
 def test_a_drawn_case_brings_the_sample_that_it_names(reference):
     cases = reference.plan.cases
-    sample = draw(cases, "c" * 64, share=0.02, seed=1)
+    sample = draw_sample(cases, "c" * 64, share=0.02, seed=1)
     named = sample.cases.filter(
         pl.col("case_id").is_in(sample.drawn.implode()), pl.col("named_sample_id").is_not_null()
     )
@@ -283,7 +284,7 @@ def test_annotations_that_are_not_the_tracks_are_refused(small):
 def test_pins_are_what_a_track_names(small, tmp_path):
     root, reference, _ = small
     plan, sets = planned(reference.track, root / "data", quiet=True)
-    truth = truth_of(s for one in sets for s in one.samples)
+    truth = measure_truth(s for one in sets for s in one.samples)
     pins = pin(reference.track, plan, truth, folder=tmp_path)
     assert pins.plan_sha256 == reference.plan.sha256
     assert json.loads((tmp_path / "sources.json").read_text())["seed"] == 0

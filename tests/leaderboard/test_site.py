@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.commands.tracks import reference_of
-from harness.leaderboard.board import arranged, boards
-from harness.leaderboard.site import BUILT, link_of, made_from, pages, write_site
-from harness.leaderboard.tables import spread_cell
+from harness.leaderboard.board import build_boards, rank_rows
+from harness.leaderboard.site import (
+    BUILT,
+    render_pages,
+    safe_link,
+    source_sha256,
+    spread_cell,
+    write_site,
+)
 from harness.leaderboard.tracks import load_track
 
 HOSTILE = (
@@ -52,7 +58,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def plain_pages(row, reference):
-    return pages([arranged(reference.track, [row]), arranged(load_track("medvlsm-v1"), [])])
+    return render_pages(
+        [rank_rows(reference.track, [row]), rank_rows(load_track("medvlsm-v1"), [])]
+    )
 
 
 def spoiled(row):
@@ -74,7 +82,7 @@ def spoiled(row):
 
 
 def test_hostile_texts_appear_as_texts(row, reference, plain_pages):
-    found = pages([arranged(reference.track, [spoiled(row)])])
+    found = render_pages([rank_rows(reference.track, [spoiled(row)])])
     for name in ("phantom-v1.html", f"phantom-v1/{row.submission.name}.html"):
         page, plain = Page(found[name]), Page(plain_pages[name])
         assert page.tags.count("script") == plain.tags.count("script") == 1
@@ -93,7 +101,7 @@ def test_hostile_texts_appear_as_texts(row, reference, plain_pages):
 
 @given(st.text(max_size=60) | st.sampled_from(HOSTILE))
 def test_only_addresses_become_links(text):
-    link = link_of(text)
+    link = safe_link(text)
     if link is not None:
         assert re.fullmatch(r"https?://[!-~]+", link)
         assert not set(link) & set("\"'<>")
@@ -112,7 +120,7 @@ def test_only_addresses_become_links(text):
     ],
 )
 def test_other_schemes_are_no_links(text):
-    assert link_of(text) is None
+    assert safe_link(text) is None
 
 
 def test_pages_need_nothing_but_themselves(plain_pages):
@@ -145,7 +153,7 @@ def test_the_papers_track_states_its_defects(plain_pages):
 
 def test_controls_stand_apart_and_have_no_place(row, reference):
     submission = row.submission.model_copy(update={"control": True})
-    found = pages([arranged(reference.track, [replace(row, submission=submission)])])
+    found = render_pages([rank_rows(reference.track, [replace(row, submission=submission)])])
     text = Page(found["phantom-v1.html"]).text
     assert "Controls, unranked" in text
     assert "place" not in text.split("Controls, unranked")[1].split("Listening map")[0]
@@ -161,10 +169,10 @@ def test_there_is_no_single_score(plain_pages):
 
 
 def test_pages_of_rows_that_are_gone_are_removed(tmp_path, row, reference):
-    write_site(tmp_path, [arranged(reference.track, [row])])
+    write_site(tmp_path, [rank_rows(reference.track, [row])])
     name = f"phantom-v1/{row.submission.name}.html"
     assert (tmp_path / name).is_file()
-    write_site(tmp_path, [arranged(reference.track, [])])
+    write_site(tmp_path, [rank_rows(reference.track, [])])
     assert not (tmp_path / name).exists()
     built = json.loads((tmp_path / BUILT).read_text())
     assert built["pages"] == ["index.html", "phantom-v1.html", "submit.html"]
@@ -177,20 +185,20 @@ def test_a_spread_of_nothing_is_a_dash():
 def test_the_board_is_not_stale(board_folder):
     """Of submissions, flags, tracks and templates; the slow test compares the pages themselves."""
     built = json.loads((board_folder / BUILT).read_text())
-    assert built["made_from_sha256"] == made_from(board_folder), "run `make leaderboard`"
+    assert built["made_from_sha256"] == source_sha256(board_folder), "run `make leaderboard`"
     there = {p.relative_to(board_folder).as_posix() for p in board_folder.rglob("*.html")}
     assert there == set(built["pages"])
 
 
 @pytest.mark.slow
 def test_every_page_is_what_the_submissions_give(board_folder):
-    found = boards(board_folder, lambda t: reference_of(t, None), tick=lambda: None)
-    for name, text in pages(found).items():
+    found = build_boards(board_folder, lambda t: reference_of(t, None), tick=lambda: None)
+    for name, text in render_pages(found).items():
         assert (board_folder / name).read_text(encoding="utf-8") == text, "run `make leaderboard`"
 
 
 def test_what_a_page_is_made_from_enters_the_hash(board_folder):
-    first = made_from(board_folder)
+    first = source_sha256(board_folder)
     flags = board_folder / "flags.yaml"
-    changed = made_from(board_folder, read=lambda p: p.read_bytes() + b" " * (p == flags))
+    changed = source_sha256(board_folder, read=lambda p: p.read_bytes() + b" " * (p == flags))
     assert changed != first

@@ -1,4 +1,4 @@
-"""Classes, places and means: what a row says."""
+"""Classes, ranks and means of rows."""
 
 import math
 
@@ -13,10 +13,10 @@ from harness.leaderboard.standing import (
     NOTHING,
     Limits,
     Spread,
-    mean_of,
-    places,
-    spread,
-    standing,
+    classify,
+    mean_limits,
+    ranks,
+    spread_of_changes,
 )
 from harness.stats.language import LanguageVerdict
 
@@ -49,19 +49,19 @@ def verdict(language, steadiness, dataset="a", **lists):
 )
 def test_the_class_of_a_model(said, label):
     verdicts = [verdict(*one, dataset=name) for one, name in zip(said, "abc", strict=False)]
-    found = standing(verdicts, ["a", "b"])
+    found = classify(verdicts, ["a", "b"])
     assert found.label == label
     assert label in CLASSES
 
 
 def test_sets_that_do_not_decide_are_not_asked():
     verdicts = [verdict("deaf", "steady"), verdict("listening", "brittle", "b")]
-    assert standing(verdicts, ["a"]).label == "unmoved"
+    assert classify(verdicts, ["a"]).label == "unmoved"
 
 
 def test_what_is_heard_anywhere_is_heard():
     first = verdict("listening", "steady", heard=("size",), unheard=("color", "shape"))
-    found = standing([first, verdict("listening", "steady", "b", heard=("color",))], ["a", "b"])
+    found = classify([first, verdict("listening", "steady", "b", heard=("color",))], ["a", "b"])
     assert (found.heard, found.unheard) == (("color", "size"), ("shape",))
 
 
@@ -70,8 +70,8 @@ limits = st.tuples(shares, shares, shares).map(lambda v: Limits(*(sorted(v)[i] f
 
 
 @given(st.lists(limits, min_size=1, max_size=8))
-def test_places_agree_with_their_definition(rows):
-    found = places(rows)
+def test_ranks_agree_with_their_definition(rows):
+    found = ranks(rows)
     for row, place in zip(rows, found, strict=True):
         above = [other for other in rows if other.low > row.high]
         assert place == len(above) + 1
@@ -80,11 +80,11 @@ def test_places_agree_with_their_definition(rows):
 
 @given(st.lists(limits, min_size=1, max_size=8))
 def test_the_interval_of_a_mean_is_no_wider_than_the_widest(parts):
-    found = mean_of(parts)
+    found = mean_limits(parts)
     assert found.low <= found.estimate <= found.high
     widest = max(p.high - p.low for p in parts)
     assert found.high - found.low <= widest + 1e-9
-    assert mean_of(parts[:1]) == pytest.approx(parts[0])
+    assert mean_limits(parts[:1]) == pytest.approx(parts[0])
 
 
 def test_the_mean_covers_the_truth_as_often_as_its_parts():
@@ -95,18 +95,18 @@ def test_the_mean_covers_the_truth_as_often_as_its_parts():
     for _ in range(4000):
         found = rng.normal(truths, errors)
         parts = [Limits(m, m - 1.96 * e, m + 1.96 * e) for m, e in zip(found, errors, strict=True)]
-        mean = mean_of(parts)
+        mean = mean_limits(parts)
         hits += mean.low <= truths.mean() <= mean.high
     assert 0.94 < hits / 4000 < 0.96
 
 
 def test_an_undefined_part_leaves_the_mean_undefined():
-    found = mean_of([Limits(0.5, 0.4, 0.6), Limits(math.nan, math.nan, math.nan)])
+    found = mean_limits([Limits(0.5, 0.4, 0.6), Limits(math.nan, math.nan, math.nan)])
     assert all(math.isnan(value) for value in found)
-    assert math.isnan(mean_of([]).estimate)
+    assert math.isnan(mean_limits([]).estimate)
 
 
 def test_a_spread_leaves_out_what_is_undefined():
     rows = pl.DataFrame({"relative_change_percent": [-10.0, None, math.nan, 4.0]})
-    assert spread(rows) == Spread(-3.0, -10.0, 4.0, 2)
-    assert spread(rows[1:3]) == NOTHING
+    assert spread_of_changes(rows) == Spread(-3.0, -10.0, 4.0, 2)
+    assert spread_of_changes(rows[1:3]) == NOTHING

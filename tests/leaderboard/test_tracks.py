@@ -13,10 +13,10 @@ from harness.leaderboard import tracks
 from harness.leaderboard.tracks import (
     Track,
     load_track,
+    measure_truth,
     pinned_reference,
     suite_of,
     track_names,
-    truth_of,
     truth_sha256,
 )
 from harness.suites import load_suite
@@ -44,7 +44,7 @@ def test_the_generator_and_the_rules_still_give_the_pinned_plan(tmp_path, refere
     """If this fails a change made another track: give it a new name, old rows keep the old."""
     plan, sets = planned(load_track("phantom-v1"), tmp_path, quiet=True)
     assert plan.sha256 == reference.plan.sha256
-    truth = truth_of(sample for one in sets for sample in one.samples)
+    truth = measure_truth(sample for one in sets for sample in one.samples)
     assert truth_sha256(truth) == reference.track.truth_sha256
     assert reference.plan.cases.equals(plan.cases)
 
@@ -112,7 +112,7 @@ def test_the_pinned_truths_are_those_of_the_pictures(shared_data):
     assert [one.name for one in pinned] == ["clinicdb_polyp", "busi"]
     for one in pinned:
         samples = load_samples(load_dataset_card(one.name), shared_data, one.split, pictures=False)
-        assert truth_sha256(truth_of(samples)) == one.truth_sha256
+        assert truth_sha256(measure_truth(samples)) == one.truth_sha256
 
 
 @pytest.mark.slow

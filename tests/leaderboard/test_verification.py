@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from harness.leaderboard.claims import claim_reasons, claims_of, truth_reasons
+from harness.leaderboard.claims import claim_reasons, select_claims, truth_reasons
 from harness.leaderboard.submission import CLAIMS, Submission, digest, still_to_give
 from harness.leaderboard.verification import open_submission
 
@@ -16,14 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_real_submission_is_accepted(verified):
     assert verified.reasons == ()
-    assert verified.is_accepted
-    (verdict,) = [v for v in verified.assessment.language if v.dataset == "phantom_pairs"]
+    (verdict,) = [v for v in verified.accepted.assessment.language if v.dataset == "phantom_pairs"]
     assert verdict.language == "listening"
 
 
 def test_the_claims_are_what_follows_from_the_counts(verified, tables):
-    assert list(claim_reasons(tables["summary.parquet"], verified.assessment)) == []
-    assert claims_of(verified.assessment).schema == CLAIMS
+    assert list(claim_reasons(tables["summary.parquet"], verified.accepted.assessment)) == []
+    assert select_claims(verified.accepted.assessment).schema == CLAIMS
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_every_reason_is_told_not_only_the_first(edit, copy, reasons, tables):
 
 def changed_claims(tables, verified, **columns):
     claims = tables["summary.parquet"].with_columns(**columns)
-    return list(claim_reasons(claims, verified.assessment))
+    return list(claim_reasons(claims, verified.accepted.assessment))
 
 
 def test_a_figure_that_does_not_follow_is_told(tables, verified):
@@ -164,12 +163,12 @@ def test_rounding_is_no_other_figure(tables, verified):
 
 def test_missing_doubled_and_foreign_rows_are_told(tables, verified):
     claims = tables["summary.parquet"]
-    told = claim_reasons(claims[1:], verified.assessment)
+    told = claim_reasons(claims[1:], verified.accepted.assessment)
     assert any("the row is missing. Every row is claimed" in reason for reason in told)
-    told = claim_reasons(pl.concat([claims, claims[:1]]), verified.assessment)
+    told = claim_reasons(pl.concat([claims, claims[:1]]), verified.accepted.assessment)
     assert any("the row stands twice. A row stands once" in reason for reason in told)
     foreign = claims[:1].with_columns(probe=pl.lit("mine"))
-    told = claim_reasons(pl.concat([claims, foreign]), verified.assessment)
+    told = claim_reasons(pl.concat([claims, foreign]), verified.accepted.assessment)
     assert any("/mine: a row of no probe of the track" in reason for reason in told)
 
 

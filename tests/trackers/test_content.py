@@ -7,14 +7,14 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.trackers.content import FIGURES, MOST_LETTERS, _free, metrics_of, tracked
+from harness.trackers.content import FIGURES, MAX_NAME, _unique_name, metrics_of, tracked_models
 
 ROW = {"model_id": "m", "dataset": "d", "split": "test", "prompts": "released"}
 ROW |= {"prompt_type": "p6", "probe": "antonym", "attribute": "size"}
 
 
 def test_a_run_is_told_model_by_model_and_only_what_was_asked(store):
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     assert (one.model_id, one.name, one.suite) == ("m@1", "s/m", "s")
     assert one.params["plan_sha256"] == "0"
     assert one.params["harness"] == "0.1.0"
@@ -25,7 +25,7 @@ def test_a_run_is_told_model_by_model_and_only_what_was_asked(store):
 
 
 def test_figures_are_those_of_the_summary(store):
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     summary = pl.read_parquet(store.folder / "summary.parquet")
     own = summary.filter(pl.col("model_id") == "m@1")
     expected = sum(math.isfinite(row[f]) for row in own.iter_rows(named=True) for f in FIGURES)
@@ -37,7 +37,7 @@ def test_figures_are_those_of_the_summary(store):
 
 
 def test_verdicts_are_tags(store):
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     answers = {k: v for k, v in one.tags.items() if k.startswith("answer/")}
     assert answers["answer/in_e_de/test/p6/swap/size/invariance.relative_change"] == "fails"
     assert one.tags["language/in_e_de/p6"].startswith("moved here, cannot tell. m on inße|de")
@@ -48,7 +48,7 @@ def test_a_run_without_a_last_command_tells_of_all_its_models(store):
     del manifest["evaluated"]
     (store.folder / "run.json").unlink()
     store.update(**manifest)
-    assert [one.model_id for one in tracked(store)] == ["m@1", "blind@1"]
+    assert [one.model_id for one in tracked_models(store)] == ["m@1", "blind@1"]
 
 
 def test_undefined_figures_and_other_models_are_left_out():
@@ -68,15 +68,15 @@ def test_sources_of_prompts_are_told_apart():
 def test_names_are_accepted_everywhere_and_never_shared(names):
     taken = {}
     for name in names:
-        taken[_free(name or "x", taken)] = name
+        taken[_unique_name(name or "x", taken)] = name
     assert len(taken) == len(names)
     for name in taken:
         assert re.fullmatch(r"[A-Za-z0-9_\-./ ]+", name)
-        assert len(name) <= MOST_LETTERS
+        assert len(name) <= MAX_NAME
 
 
 def test_long_names_stay_apart():
     one, other = "a" * 300, "a" * 299 + "b"
-    first = _free(one, {})
-    assert len(first) == MOST_LETTERS
-    assert _free(other, {}) != first
+    first = _unique_name(one, {})
+    assert len(first) == MAX_NAME
+    assert _unique_name(other, {}) != first

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import UsageError
-from harness.trackers import TRACKERS, check_trackers, log_run, mlflow_client
-from harness.trackers.content import tracked
+from harness.trackers import TRACKERS, check_trackers, clients, log_run
+from harness.trackers.content import tracked_models
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +53,7 @@ def events(folder):
 
 
 def test_tensorboard_holds_the_figures_and_logging_again_replaces_them(store):
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     for _ in range(2):
         places = log_run(store, ["tensorboard"])
     assert places == {"tensorboard": str(store.folder / "tensorboard" / "m@1")}
@@ -111,11 +111,11 @@ def test_mlflow_is_written_in_batches_and_no_parameter_is_changed(store, monkeyp
     )
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(entities=entity))
     monkeypatch.setitem(sys.modules, "mlflow.entities", entity)
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     one = replace(one, metrics={f"m{k}": float(k) for k in range(250)})
     client = Client({"plan_sha256": "0", "harness": "0.0.9"})
 
-    mlflow_client._write(client, "id", one)
+    clients._write(client, "id", one)
 
     *sent, end = client.batches
     assert end == "end"
@@ -163,7 +163,7 @@ print("FOUND" + json.dumps({
 @pytest.mark.slow
 def test_mlflow_holds_the_run_in_a_local_store(store, tmp_path):
     """In a process of its own: its imports and its store's migrations take seconds, and warn."""
-    (one,) = tracked(store)
+    (one,) = tracked_models(store)
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -1,4 +1,4 @@
-"""Cases: written and read back, refused when they were changed, replayed on the right data."""
+"""Breaks: written and read back, refused when they were changed, replayed on the right data."""
 
 import json
 import re
@@ -7,40 +7,40 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import DataError
-from harness.hunt.cases import MOST_BYTES, read_case, read_cases, write_case
-from harness.hunt.hunting import replay
+from harness.hunt.breaks import MAX_BYTES, read_break, read_breaks, write_break
+from harness.hunt.hunt import replay
 
 
 @pytest.fixture
 def found(hunter, tmp_path):
     """A hunt with a known break, its case and its file."""
     hunt = hunter("preserved", names=["punctuation"], limit=1, nothing=r"\.$")
-    (outcome,) = hunt.outcomes()
-    return hunt, outcome.case, write_case(outcome.case, tmp_path / "breaks")
+    (outcome,) = hunt.results()
+    return hunt, outcome.smallest, write_break(outcome.smallest, tmp_path / "breaks")
 
 
 def test_a_case_comes_back_as_it_was(found):
     _, case, path = found
-    assert read_case(path) == case
-    assert read_cases(path.parent) == read_cases(path) == {path: case}
+    assert read_break(path) == case
+    assert read_breaks(path.parent) == read_breaks(path) == {path: case}
     assert re.fullmatch(r"preserved-kvasir_polyp-test-[0-9a-f]{12}\.json", path.name)
 
 
 def test_a_replay_gives_the_same_figures(found):
     hunt, case, _ = found
-    again = replay(case, hunt.planned, hunt.eyes, where="here")
+    again = replay(case, hunt.planned, hunt.encoder, where="here")
     assert again.breaks
-    assert again.same_figures
-    assert again.figures == case.figures
+    assert again.same_scores
+    assert again.scores == case.figures
 
 
 def test_a_repaired_model_no_longer_breaks(found, hunter):
     _, case, _ = found
     hunt = hunter("preserved", limit=1)
-    again = replay(case, hunt.planned, hunt.eyes, where="here")
+    again = replay(case, hunt.planned, hunt.encoder, where="here")
     assert not again.breaks
-    assert not again.same_figures
-    assert again.figures.relative_change_percent == 0
+    assert not again.same_scores
+    assert again.scores.relative_change_percent == 0
 
 
 CHANGES = {
@@ -61,7 +61,7 @@ CHANGES = {
     ),
     "figures": (
         {"model_id": "another"},
-        "is not that of the content. A case must be what was found. Take the file as "
+        "is not that of the content. A break must be what was found. Take the file as "
         "`vlsm-harness hunt` wrote it.",
     ),
     "no edit": ({"edits": []}, ":1: edits: found []. List should have at least 1 item"),
@@ -78,7 +78,7 @@ def test_a_changed_case_is_refused(found, what):
     content = json.loads(path.read_text(encoding="utf-8")) | change
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match="^" + re.escape(str(path)) + ".*" + re.escape(message)):
-        read_case(path)
+        read_break(path)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_changed_case_is_refused(found, what):
         ("{", "not valid JSON (Expecting property name"),
         ("[" * 100_000, "nested too deeply. Flat rows are expected. Give a file that"),
         (
-            " " * (MOST_BYTES + 1),
-            f"has more than {MOST_BYTES:,} bytes. At most so many are read. Check that",
+            " " * (MAX_BYTES + 1),
+            f"has more than {MAX_BYTES:,} bytes. At most so many are read. Check that",
         ),
     ],
 )
@@ -97,13 +97,13 @@ def test_what_is_no_case_is_refused(tmp_path, content, message):
     path = tmp_path / "case.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="^" + re.escape(f"{path}: {message}")):
-        read_case(path)
+        read_break(path)
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     message = f"{tmp_path}: no *.json here. A folder of breaks is needed. Give the --out of "
     with pytest.raises(DataError, match="^" + re.escape(message)):
-        read_cases(tmp_path)
+        read_breaks(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_other_data_are_refused(found, change, message):
     hunt, case, _ = found
     with pytest.raises(DataError, match=re.escape(message)):
-        replay(case.model_copy(update=change), hunt.planned, hunt.eyes, where="here")
+        replay(case.model_copy(update=change), hunt.planned, hunt.encoder, where="here")
 
 
 def test_masks_of_another_size_are_refused(hunter):
@@ -134,4 +134,4 @@ def test_masks_of_another_size_are_refused(hunter):
     wrong = replace(hunt, planned=replace(hunt.planned, samples=[replace(sample, mask=other.mask)]))
     message = "the mask has 40 x 48 pixels, its image 48 x 40. Both must have one size. Export the"
     with pytest.raises(DataError, match=re.escape(message)):
-        list(wrong.outcomes())
+        list(wrong.results())

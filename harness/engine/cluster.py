@@ -11,7 +11,7 @@ from harness.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Crew:
+class ClusterOptions:
     """Where to run; None stands for as many workers as there is room, with a GPU each."""
 
     address: str | None = None
@@ -19,9 +19,9 @@ class Crew:
     gpus_per_worker: float | None = None
 
 
-def chosen_crew(
+def parse_cluster_options(
     executor: str, address: str | None, workers: int | None, gpus_per_worker: float | None
-) -> Crew | None:
+) -> ClusterOptions | None:
     """What the command line says; None is this process.
 
     Raises:
@@ -35,7 +35,7 @@ def chosen_crew(
             "needed. Correct the option."
         )
     if executor == "ray":
-        return Crew(address, workers, gpus_per_worker)
+        return ClusterOptions(address, workers, gpus_per_worker)
     if given:
         raise UsageError(
             f"{given[0]}: given with --executor local. It is for a cluster. Add --executor ray, "

@@ -1,4 +1,4 @@
-"""Asks a model about one sample, in milliseconds: its image is encoded once.
+"""Scores prompts of one sample in milliseconds: its image is encoded once.
 
 Conventions: every prompt is evaluated alone, in a batch of one, so that a number depends
 on no other prompt that was tried and a replay gives the same. Masks are compared at the
@@ -23,11 +23,11 @@ from harness.records import BY_CONTENT, Reading, Sample
 from harness.suites import Metric
 
 # Text features kept at once, the ones used last.
-TEXTS_KEPT = 512
+MAX_TEXTS = 512
 
 
-class Measured(NamedTuple):
-    """What a model does with a changed prompt."""
+class Measurement(NamedTuple):
+    """Dice with the original and with a changed prompt, and how far the masks agree."""
 
     dice_original: float
     dice: float
@@ -42,24 +42,26 @@ class Measured(NamedTuple):
         return 100 * (self.dice - self.dice_original) / self.dice_original
 
 
-class Eyes:
-    """A model that looks at images, one after the other, and at texts."""
+class ImageEncoder:
+    """Predicts masks with a model; keeps the features of the last image and of recent texts."""
 
     def __init__(self, model: LoadedModel, metric: Metric) -> None:
         self.model = model
         self.metric = metric
         self.image: Callable[[Path, Reading], tuple[Features, tuple[int, int]]]
         # Samples of one image stand together, so one is enough.
-        self.image = lru_cache(maxsize=1)(self._image)
-        self.text: Callable[[str], Features] = lru_cache(maxsize=TEXTS_KEPT)(self._text)
+        self.image = lru_cache(maxsize=1)(self._encode_image)
+        self._text: Callable[[str], Features] = lru_cache(maxsize=MAX_TEXTS)(self._encode_text)
 
-    def _image(self, path: Path, reading: Reading = BY_CONTENT) -> tuple[Features, tuple[int, int]]:
+    def _encode_image(
+        self, path: Path, reading: Reading = BY_CONTENT
+    ) -> tuple[Features, tuple[int, int]]:
         picture = read_image(path, reading)
         pixels = self.model.adapter.preprocess(picture)[None].to(self.model.device)
         with torch.inference_mode(), self.model.autocast():
             return self.model.adapter.encode_images(pixels), picture.shape[:2]
 
-    def _text(self, text: str) -> Features:
+    def _encode_text(self, text: str) -> Features:
         with torch.inference_mode(), self.model.autocast():
             return self.model.adapter.encode_texts([text])
 
@@ -71,7 +73,7 @@ class Eyes:
         """
         features, size = self.image(path, reading)
         with torch.inference_mode(), self.model.autocast():
-            logits = self.model.adapter.decode(features, self.text(text)).float()
+            logits = self.model.adapter.decode(features, self._text(text)).float()
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(
                 f"{self.model.model_id}: logits for {text!r} are not finite. Every logit must be "
@@ -84,51 +86,44 @@ class Eyes:
         return binarise(logits[0], self.model.card.threshold)
 
 
-class Subject:
-    """One sample before a model, with one of its prompts; counts the calls of the model."""
+class SampleEvaluator:
+    """Scores changed prompts of one sample against one of its own; counts calls of the model."""
 
-    def __init__(self, eyes: Eyes, sample: Sample, prompt: str) -> None:
-        self._eyes = eyes
+    def __init__(self, encoder: ImageEncoder, sample: Sample, prompt: str) -> None:
+        self._encoder = encoder
         self._sample = sample
-        self._known: dict[str, Measured] = {}
-        self.calls = 1
-        self._own = eyes.mask(sample.image, prompt, sample.reading)
+        self._own = encoder.mask(sample.image, prompt, sample.reading)
         truth = read_mask(sample.mask, sample.reading)
-        size = eyes.image(sample.image, sample.reading)[1]
+        size = encoder.image(sample.image, sample.reading)[1]
         if truth.shape != size:
             raise DataError(
                 f"{sample.mask}: the mask has {truth.shape[0]} x {truth.shape[1]} pixels, its "
                 f"image {size[0]} x {size[1]}. Both must have one size. Export the mask again."
             )
-        height, width = self._own.shape
-        resized = torch.from_numpy(np.array(resize_mask(truth, height, width)))
+        resized = torch.from_numpy(np.array(resize_mask(truth, *self._own.shape)))
         self._truth = resized.to(self._own.device)
-        self._dice_original = self._dice(self._own)
-        self._known[prompt] = self._measured(self._own)
-
-    @property
-    def original(self) -> Measured:
-        """What the model does with the original prompt."""
-        return self._measured(self._own)
+        self.calls = 1
+        self.original = self._measure(self._own)
+        self._known = {prompt: self.original}
 
     def knows(self, text: str) -> bool:
-        """Whether a prompt was tried before, so that the model is not asked again."""
+        """Whether a prompt was tried before, so that the model is not called again."""
         return text in self._known
 
-    def measure(self, text: str) -> Measured:
-        """What the model does with another prompt; asked once for each text."""
+    def measure(self, text: str) -> Measurement:
+        """What the model does with another prompt; called once for each text."""
         if text not in self._known:
             self.calls += 1
-            mask = self._eyes.mask(self._sample.image, text, self._sample.reading)
-            self._known[text] = self._measured(mask)
+            mask = self._encoder.mask(self._sample.image, text, self._sample.reading)
+            self._known[text] = self._measure(mask)
         return self._known[text]
+
+    def _measure(self, mask: Tensor) -> Measurement:
+        n_pred, n_own = int(area(mask)), int(area(self._own))
+        kept = agreement(int(overlap(mask, self._own)), n_pred, n_own)
+        return Measurement(self._dice(self._own), self._dice(mask), float(kept), n_pred)
 
     def _dice(self, mask: Tensor) -> float:
         counts = [overlap(mask, self._truth), area(mask), area(self._truth)]
-        empty = EMPTY_SCORES[self._eyes.metric.empty]
+        empty = EMPTY_SCORES[self._encoder.metric.empty]
         return float(dice(*(int(count) for count in counts), empty=empty))
-
-    def _measured(self, mask: Tensor) -> Measured:
-        n_pred = int(area(mask))
-        moved = agreement(int(overlap(mask, self._own)), n_pred, int(area(self._own)))
-        return Measured(self._dice_original, self._dice(mask), float(moved), n_pred)
