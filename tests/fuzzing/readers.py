@@ -174,10 +174,7 @@ def _mask(folder, run):
     path = folder / "a.png"
     seeds = _pictures({"L": ("PNG", "JPEG", "BMP", "TIFF"), "1": ("PNG", "TIFF"), "P": ("PNG",)})
 
-    def read():
-        read_mask(path)
-
-    return Reader(path, seeds, read)
+    return Reader(path, seeds, lambda: read_mask(path))
 
 
 def _weights(suffix):
