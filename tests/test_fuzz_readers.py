@@ -117,7 +117,6 @@ def test_spoilt_files_are_told(run, tmp_path):
     check_fuzzed([name for name in READERS if name not in OF_RUNS], run, tmp_path, FEW)
 
 
-@pytest.mark.xfail(strict=False, reason="the files of a run are not yet held against their hashes")
 def test_spoilt_files_of_a_run_are_told(run, tmp_path):
     check_fuzzed(OF_RUNS, run, tmp_path, FEW)
 

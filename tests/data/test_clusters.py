@@ -105,7 +105,7 @@ def card_with(tmp_path, old, new):
 )
 def test_a_bad_pattern_is_refused_with_its_line(tmp_path, pattern, message):
     path = card_with(tmp_path, '"(patient\\\\d+)"', f'"{pattern}"')
-    with pytest.raises(CardError, match="^" + re.escape(f"{path}:12: clusters: ")) as caught:
+    with pytest.raises(CardError, match="^" + re.escape(f"{path}:13: clusters: ")) as caught:
         load_dataset_card(path)
     assert message in str(caught.value)
 

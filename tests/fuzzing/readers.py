@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -235,8 +236,9 @@ def _configuration(folder, run):
     from harness.pretrained import _read_configuration
 
     path = folder / "config.json"
-    seed = json.dumps(CLIPSegForImageSegmentation.config_class().to_dict()).encode()
-    read = lambda: _read_configuration(CLIPSegForImageSegmentation, folder)  # noqa: E731
+    kind = CLIPSegForImageSegmentation.config_class
+    seed = json.dumps(kind().to_dict()).encode()
+    read = partial(_read_configuration, kind, folder, name="CLIPSeg")
     return Reader(path, [seed], read, "json")
 
 
@@ -328,7 +330,6 @@ def _scores(run):
     from harness.store import RunStore
 
     store = RunStore(run)
-    store.set_damaged_aside()
     try:
         for model in store.manifest["models"]:
             store.settled_shards(model["model_id"])
