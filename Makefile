@@ -35,7 +35,7 @@ types: setup
 
 # The JSON Schemas that editors complete suites and cards from.
 schemas: setup
-	$(BIN)/python -m harness.schemas
+	$(BIN)/python -m harness.suite.json_schemas
 
 # Trains the small models anew from the generator: hours on one core, minutes a model. The
 # BiomedCLIPSeg-D models start from the CLIPSegs' decoders, so these come first.

@@ -19,10 +19,10 @@ import typer
 
 from harness.cards import dataset_names, load_dataset_card
 from harness.data import load_samples
-from harness.plan import Plan, PlannedSet, build_plan
+from harness.plan.build import Plan, PlannedSet, build_plan
 from harness.prompts.perturbations import PERTURBATIONS
 from harness.report.coverage import coverage, coverage_page, reasons, sheet_page
-from harness.suites import DatasetEntry, Probe, Suite
+from harness.suite.schema import DatasetEntry, Probe, Suite
 
 # Enough of each file for the sheet: everything would be millions of rows.
 SHEET_ROWS = 400

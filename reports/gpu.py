@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import __version__
 from harness.engine.bench import Bench, bench
 from harness.engine.bench_plan import invent
-from harness.models import load_model
+from harness.model.loading import load_model
 
 HERE = Path(__file__).resolve().parent
 FULL_SIZE = ("clipseg", "cris", "biomedclipseg", "biomedclipseg-d")

@@ -18,7 +18,7 @@ from harness.commands.demo import shipped_models
 from harness.commands.options import select_suite
 from harness.commands.run import Conditions, audit
 from harness.metrics import EMPTY_SCORES, dice
-from harness.store import DONE, RunStore
+from harness.runs.store import DONE, RunStore
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build"

@@ -30,7 +30,7 @@ from harness.stats.language_phrases import STAYS
 from harness.stats.limits import Inference, Intervals
 from harness.stats.listening import language_verdicts
 from harness.stats.significance import Estimate, corrected, deciding_test
-from harness.suites import Statistics
+from harness.suite.schema import Statistics
 
 HERE = Path(__file__).resolve().parent
 Floats = NDArray[np.float64]

@@ -129,7 +129,7 @@ def planned(photo_root: Path):
 
     def plan(suite="paper", **options):
         from harness.commands.options import read_sets, select_suite
-        from harness.plan import build_plan
+        from harness.plan.build import build_plan
 
         chosen = select_suite(suite, datasets=options.pop("datasets", ["kvasir_polyp"]))
         sets = read_sets(chosen, photo_root, quiet=True, **options)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import MaskShapeError, RunError
 from harness.metrics import EMPTY_SCORES, agreement, dice, iou, signature
-from harness.suites import Metric
+from harness.suite.schema import Metric
 
 SIDE = 5
 masks = st.frozensets(st.integers(0, SIDE * SIDE - 1))

@@ -15,8 +15,8 @@ from pathlib import Path
 from harness.cards import dataset_names, load_dataset_card, model_names
 from harness.data.generators import generate
 from harness.files import shipped
-from harness.models import load_model
-from harness.suites import load_suite
+from harness.model.loading import load_model
+from harness.suite.schema import load_suite
 assert Path(harness.__file__).is_relative_to(Path.cwd() / "site"), harness.__file__
 assert shipped("models").name == "models" and "_shipped" in shipped("models").parts
 assert importlib.util.find_spec("models") is None

@@ -54,8 +54,8 @@ def bench(
     from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
     from harness.engine.bench_plan import invent
-    from harness.models import load_model
-    from harness.writing import temporary_folder
+    from harness.files.writing import temporary_folder
+    from harness.model.loading import load_model
 
     loaded = load_model(
         model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights

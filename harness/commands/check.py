@@ -18,7 +18,7 @@ from harness.commands.options import (
 from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
 
 def check(
@@ -105,7 +105,7 @@ def _suite(
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
     from harness.commands import defects
     from harness.commands.options import read_sets
-    from harness.plan import build_plan
+    from harness.plan.build import build_plan
 
     # Defects first: what stops the reading may be among them.
     inspected = defects.data_check(chosen, root, tokens=tokens, quiet=quiet)

@@ -10,9 +10,9 @@ from harness.commands.options import AsJson, Quiet, split_names
 from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
+    from harness.runs.store import RunStore
     from harness.stats.common import Subject
     from harness.stats.compare import Comparison
-    from harness.store import RunStore
 
 # Above this many rows a terminal shows ranks and what is shown to differ, and counts the rest.
 MOST_ROWS = 60
@@ -110,7 +110,7 @@ def _refuse_strangers(models: Sequence[str], found: "Sequence[Subject]") -> None
 def _opened(argument: str) -> "tuple[RunStore, str]":
     """A run and the model asked for, if any."""
     from harness.errors import UsageError
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     folder, name = argument, ""
     if not Path(argument).exists() and "#" in argument:

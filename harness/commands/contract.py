@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.commands.output import terminal
 
 if TYPE_CHECKING:
-    from harness.contract import CheckResult
-    from harness.models import LoadedModel
+    from harness.model.checks import CheckResult
+    from harness.model.loading import LoadedModel
 
 _STYLES = {"holds": "green", "finding": "yellow", "fails": "bold red", "not applicable": "dim"}
 
@@ -38,9 +38,9 @@ class Report(NamedTuple):
 def try_model(name_and_file: tuple[str, Path | None], trial: Trial, *, quiet: bool) -> Report:
     """Load a model and run every check of the contract, with a progress bar."""
     from harness.commands.progress import progress
-    from harness.contract import CHECKS, check_model
     from harness.data.images import read_image
-    from harness.models import load_model
+    from harness.model.checks import CHECKS, check_model
+    from harness.model.loading import load_model
 
     name, file = name_and_file
     pictures = None if not trial.pictures else [read_image(path) for path in trial.pictures]
@@ -59,7 +59,7 @@ def try_model(name_and_file: tuple[str, Path | None], trial: Trial, *, quiet: bo
 
 
 def _facts(model: "LoadedModel") -> dict[str, Any]:
-    from harness.models import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes
+    from harness.model.contract import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes
 
     offers = {
         "predict": Predicts,

@@ -15,8 +15,8 @@ from harness.commands.output import terminal
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.data.defects import Facts, Finding, Inspection, Unchecked
-    from harness.suites import Suite
+    from harness.data.checks import Facts, Finding, Inspection, Unchecked
+    from harness.suite.schema import Suite
 
 
 def data_check(suite: "Suite", root: Path, *, tokens: int | None, quiet: bool) -> "Inspection":
@@ -31,7 +31,7 @@ def data_check(suite: "Suite", root: Path, *, tokens: int | None, quiet: bool) -
     from harness.cards import load_dataset_card
     from harness.commands.options import generate_missing
     from harness.commands.progress import counting
-    from harness.data.defects import clip_tokenizer, inspect
+    from harness.data.checks import clip_tokenizer, inspect
 
     cards = {}
     for entry in suite.datasets:

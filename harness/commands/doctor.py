@@ -138,7 +138,7 @@ def _unfit(requirement: "Requirement") -> str | None:
 def _device() -> Finding:
     import torch
 
-    from harness.precision import choose_device, choose_precision, device_name
+    from harness.model.precision import choose_device, choose_precision, device_name
 
     device = choose_device("auto")
     precision = choose_precision("auto", device, where="doctor")

@@ -81,10 +81,10 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
     """Write and print everything that is said of a gate, passed or not."""
     import json
 
+    from harness.files.writing import append_text, write_text
     from harness.report.escape import visible, visible_json
     from harness.report.github import annotations, step_summary, stopped
     from harness.report.junit import junit_xml
-    from harness.writing import append_text, write_text
 
     write_text(junit, junit_xml(found))
     if as_json:
@@ -106,9 +106,9 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
 
 def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
     """No report of an earlier gate may stand for one that could not be decided."""
+    from harness.files.writing import write_text
     from harness.report.github import command
     from harness.report.junit import junit_error
-    from harness.writing import write_text
 
     if junit is not None:
         write_text(junit, junit_error(str(problem)))
@@ -136,9 +136,9 @@ def _table(found: "Gated") -> str:
 
 def _update(found: "Audited", path: Path) -> None:
     """Write a run as a baseline; one that is not whole stands for nothing."""
+    from harness.files.writing import write_text
     from harness.gate.baseline import text_of
     from harness.gate.gating import as_baseline
-    from harness.writing import write_text
 
     if found.limit is not None or found.n_done < found.n_planned:
         say(

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from harness.hunt.hunt import Hunt, PromptResult
     from harness.hunt.space import Kind
-    from harness.models import LoadedModel
+    from harness.model.loading import LoadedModel
     from harness.prompts.perturbations import Perturbation
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
 KINDS = ("preserved", "deaf", "both")
 
@@ -77,7 +77,7 @@ def hunt(
     from harness.commands.options import model_arguments, read_sets
     from harness.errors import UsageError, choose
     from harness.hunt.hunt import HuntConfig
-    from harness.models import load_model
+    from harness.model.loading import load_model
 
     choose(kind, KINDS, kind="kind", where="--kind", error=UsageError)
     rules = _rules(kind, families)
@@ -112,7 +112,7 @@ def hunting(
     """
     from harness.commands.options import split_names, with_choices
     from harness.errors import UsageError
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
     if prompts == "table":
         raise UsageError(
@@ -180,8 +180,8 @@ def _hunt_all(
 ) -> "list[PromptResult]":
     """Hunt on every prompt, write each break at once, and show it."""
     from harness.commands.progress import progress
+    from harness.files.writing import make_folder
     from harness.hunt.breaks import write_break
-    from harness.writing import make_folder
 
     make_folder(out)
     found, total = [], sum(len(one.prompts()) for one in hunts)

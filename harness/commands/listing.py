@@ -28,7 +28,8 @@ def ls(
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    from harness import cards, suites
+    from harness import cards
+    from harness.suite import schema as suites
 
     if kind == "models":
         return [(n, cards.load_model_card(n).card.title) for n in sorted(cards.model_names())]

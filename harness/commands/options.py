@@ -12,9 +12,9 @@ import typer
 if TYPE_CHECKING:
     from harness.cards import DatasetCard
     from harness.data.table_variants import TableTexts
-    from harness.plan import PlannedSet
+    from harness.plan.build import PlannedSet
     from harness.records import Sample
-    from harness.suites import DatasetEntry, Suite
+    from harness.suite.schema import DatasetEntry, Suite
 
 # Name or path of a card, and the checkpoint to fill it with.
 Models = list[tuple[str, Path | None]]
@@ -101,7 +101,7 @@ def select_suite(
 
     A dataset that the suite does not list is added with the suite's defaults.
     """
-    from harness.suites import load_suite
+    from harness.suite.schema import load_suite
 
     return with_choices(
         load_suite(name),
@@ -124,7 +124,7 @@ def with_choices(
 ) -> "Suite":
     """A suite with the command line's choices in place of its own."""
     from harness.errors import UsageError
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
     entries = list(suite.datasets)
     chosen = split_names(datasets)
@@ -147,7 +147,7 @@ def with_choices(
 
 def _entry(wanted: str, listed: "dict[str, DatasetEntry]") -> "DatasetEntry":
     """``name``, ``name/split`` or the path of a card; what the suite says of it is kept."""
-    from harness.suites import DatasetEntry
+    from harness.suite.schema import DatasetEntry
 
     is_file = wanted.endswith((".yaml", ".yml"))
     name, _, split = (wanted, "", "") if is_file else wanted.partition("/")
@@ -171,7 +171,7 @@ def read_sets(
     from harness.cards import load_dataset_card
     from harness.commands.progress import counting
     from harness.data import has_pictures, load_samples
-    from harness.plan import PlannedSet
+    from harness.plan.build import PlannedSet
 
     sets = []
     for entry in suite.datasets:

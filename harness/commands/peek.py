@@ -54,7 +54,7 @@ def peek(
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
     from harness.commands.options import read_sets, select_suite
-    from harness.plan import build_plan
+    from harness.plan.build import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed

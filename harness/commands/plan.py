@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-    from harness.plan import Plan
+    from harness.plan.build import Plan
 
 
 def plan(
@@ -51,7 +51,7 @@ def plan(
 
     from harness.commands import plan_diff
     from harness.commands.options import read_sets, select_suite
-    from harness.plan import build_plan
+    from harness.plan.build import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
@@ -84,7 +84,7 @@ def plan(
 
 def _write(out: Path, made: "Plan") -> None:
     """The cases as one file, or as a folder together with what does not apply."""
-    from harness.writing import write_parquet
+    from harness.files.writing import write_parquet
 
     if out.suffix == ".parquet":
         write_parquet(out, made.cases)

@@ -27,7 +27,7 @@ def read_plan(path: Path) -> "pl.DataFrame":
     import polars as pl
 
     from harness.errors import UsageError
-    from harness.plan import PLAN_SCHEMA
+    from harness.plan.build import PLAN_SCHEMA
 
     file = path / "plan.parquet" if path.is_dir() else path
     if not file.is_file():

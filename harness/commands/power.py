@@ -28,9 +28,9 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """How small a change a run could show, and the clusters that another would need."""
+    from harness.runs.store import RunStore
     from harness.stats.assessment import Assessment
     from harness.stats.planning import planning_rows
-    from harness.store import RunStore
 
     found = Assessment.read(run)
     least = RunStore(run).suite().statistics.minimum_clusters

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from harness.engine.executors import Executor
-    from harness.models import LoadedModel
-    from harness.store import RunStore
+    from harness.model.loading import LoadedModel
+    from harness.runs.store import RunStore
 
-# What a model's id leaves out because the harness itself needs it (`harness.sources`) is here.
+# What a model's id leaves out since the harness needs it itself (`harness.model.sources`).
 LIBRARIES: tuple[str, ...] = (
     "torch",
     "torchvision",
@@ -69,7 +69,7 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
     import torch
 
     from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
-    from harness.precision import device_name
+    from harness.model.precision import device_name
 
     return {
         "model_id": model.model_id,
@@ -83,7 +83,7 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
         "control": model.card.control,
         "device": model.device.type,
         "precision": model.precision,
-        # `harness.precision.computing` sets it for everything that a run computes.
+        # `harness.model.precision.computing` sets it for everything that a run computes.
         "float32_products": "exact",
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],
         "hardware": {
@@ -101,7 +101,7 @@ def write_texts(
 
     from harness.commands.progress import progress
     from harness.engine.embeddings import CELL, STORED_SCHEMA
-    from harness.writing import parquet_bytes
+    from harness.files.writing import parquet_bytes
 
     name = f"texts/{model_id}.parquet"
     problem = store.ledger.problem(name)

@@ -16,9 +16,9 @@ from harness.commands.output import say, say_json
 if TYPE_CHECKING:
     from harness.hunt.breaks import Break
     from harness.hunt.hunt import ReplayResult
-    from harness.models import LoadedModel
-    from harness.plan import PlannedSet
-    from harness.suites import Suite
+    from harness.model.loading import LoadedModel
+    from harness.plan.build import PlannedSet
+    from harness.suite.schema import Suite
 
 
 def replay(
@@ -43,7 +43,7 @@ def replay(
     """Ask a model again about breaks; exit 1 when one no longer holds."""
     from harness.commands.options import model_arguments
     from harness.hunt.breaks import read_breaks
-    from harness.models import load_model
+    from harness.model.loading import load_model
 
     breaks = read_breaks(place)
     cards = _cards(breaks, datasets)

@@ -65,8 +65,8 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
     from harness.data.readings import mask_lines
+    from harness.files.writing import write_text
     from harness.report.markdown import markdown
-    from harness.writing import write_text
 
     masks = mask_lines(run.manifest.get("masks", []))
     write_text(path, markdown(run.assessment, title=run.title, masks=masks))
@@ -74,8 +74,8 @@ def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
 
 
 def _tables(run: "LoadedRun", folder: Path, kind: str) -> list[Path]:
+    from harness.files.writing import replace_together
     from harness.report.sheet import latex
-    from harness.writing import replace_together
 
     written = {
         folder / f"{sheet.name}.{kind}": (sheet.csv if kind == "csv" else latex(sheet)).encode()

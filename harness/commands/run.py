@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from harness.engine.executors import Executor
-    from harness.models import LoadedModel
-    from harness.plan import Plan, PlannedSet
+    from harness.model.loading import LoadedModel
+    from harness.plan.build import Plan, PlannedSet
     from harness.records import Sample
-    from harness.store import RunStore
-    from harness.suites import Suite
+    from harness.runs.store import RunStore
+    from harness.suite.schema import Suite
 
 
 def run(
@@ -185,9 +185,9 @@ def audit(
         The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.commands.options import read_sets
-    from harness.plan import build_plan
-    from harness.store import RunStore
-    from harness.suites import with_tolerances
+    from harness.plan.build import build_plan
+    from harness.runs.store import RunStore
+    from harness.suite.schema import with_tolerances
 
     # Before the data: reading and planning may take minutes, and a misfit file is known at once.
     first = _look_at(models, conditions)
@@ -217,9 +217,9 @@ def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
 
     For a cluster, whose devices this process may lack, files are looked for and no more.
     """
-    from harness.adapters import find_files
     from harness.cards import load_model_card
     from harness.engine.executors import ModelSource
+    from harness.model.adapters import find_files
 
     loaded = None
     for name, file in reversed(models):

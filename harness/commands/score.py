@@ -12,9 +12,9 @@ from harness.commands.output import say_json, terminal
 if TYPE_CHECKING:
     import polars as pl
 
+    from harness.runs.store import RunStore
     from harness.stats.assessment import Assessment
-    from harness.store import RunStore
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
 
 # Above this share of failed cases a run counts as incomplete.
@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Recompute a run's statistics from its counts, without a model; incomplete: exit 3."""
     from harness.errors import UsageError
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     store = RunStore(run)
     if not store.manifest:
@@ -64,7 +64,7 @@ def with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite
     from pydantic import ValidationError
 
     from harness.errors import UsageError
-    from harness.suites import Suite
+    from harness.suite.schema import Suite
 
     content = suite.model_dump()
     for part, values in rules.items():
@@ -138,7 +138,7 @@ def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
     """Write the counts of a run to its manifest; whether it is whole."""
     import polars as pl
 
-    from harness.store import DONE
+    from harness.runs.store import DONE
 
     skipped = store.not_applicable()
     is_done = pl.col("status") == DONE

@@ -10,7 +10,7 @@ from harness.commands.output import say
 
 if TYPE_CHECKING:
     from harness.leaderboard.tracks import Track
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
 TrackRoot = Annotated[
     Path | None,
@@ -53,7 +53,7 @@ def submit(
     """Make a submission to the leaderboard; what is still missing is named and exits with 3."""
     from harness.commands.tracks import reference_of
     from harness.leaderboard.pack import AuthorFacts, model_entry, pack
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     store = RunStore(run)
     track = _track_of(store)

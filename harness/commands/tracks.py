@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from harness.leaderboard.tracks import Reference, Track
-    from harness.plan import Plan, PlannedSet
+    from harness.plan.build import Plan, PlannedSet
 
 
 class Planned(NamedTuple):
@@ -19,7 +19,7 @@ def planned(track: "Track", root: Path, *, quiet: bool = False) -> Planned:
     """Plan a track's suite on the data below `root`; generated sets are painted there."""
     from harness.commands.options import read_sets
     from harness.leaderboard.tracks import suite_of
-    from harness.plan import build_plan
+    from harness.plan.build import build_plan
 
     suite = suite_of(track)
     sets = read_sets(suite, root, quiet=quiet)

@@ -99,7 +99,7 @@ def _spot_check(
     from harness.commands.options import model_arguments, read_sets
     from harness.commands.progress import progress
     from harness.leaderboard.spot_check import draw_sample, rerun
-    from harness.models import load_model
+    from harness.model.loading import load_model
 
     assert verification.accepted is not None  # others are not rerun
 

@@ -17,8 +17,8 @@ from harness.cards import DatasetCard
 from harness.data.images import read_image, read_mask
 from harness.data.layout import load_samples
 from harness.errors import DataError
+from harness.files.writing import write_picture
 from harness.records import Sample
-from harness.writing import write_picture
 
 _ZOOM, _GAP, _TEXT, _TITLE = 2, 8, 44, 34
 _OUTLINE = (60, 255, 120)

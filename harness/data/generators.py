@@ -25,7 +25,7 @@ from harness.cards import DatasetCard
 from harness.data.layout import load_samples
 from harness.errors import DataError, HarnessError, choose, nearest
 from harness.files import inside, shipped
-from harness.writing import temporary_folder, write_json, writing
+from harness.files.writing import temporary_folder, write_json, writing
 
 _RECORD = "generated.json"
 _MEMBERS = ("sizes", "write_split")

@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.canonical import cut, read_json
 from harness.cards import PROMPT_TYPES, DatasetCard
 from harness.data.clusters import assign_clusters
 from harness.data.corrected import correct
 from harness.data.images import look_at_mask, recognise
 from harness.errors import DataError, EncodingError, PromptError, choose
 from harness.files import inside
+from harness.files.canonical import cut, read_json
 from harness.prompts.grammar import load_grammar
 from harness.records import Prompt, Reading, Sample
 

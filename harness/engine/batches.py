@@ -12,8 +12,8 @@ mask of logits.
 
 import torch
 
-from harness.engine.features import bytes_per_row
-from harness.models import LoadedModel
+from harness.model.features import bytes_per_row
+from harness.model.loading import LoadedModel
 
 CACHE_BYTES = 4 << 20
 MOST = 32

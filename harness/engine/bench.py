@@ -26,17 +26,17 @@ import torch
 
 from harness.data.readings import kept_readings
 from harness.engine.bench_plan import BENCH, Picture, bench_cases
-from harness.engine.features import select
 from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.plain import forward
 from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Tally
-from harness.models import LoadedModel
-from harness.precision import device_name, watched_memory
+from harness.files.writing import temporary_folder
+from harness.model.features import select
+from harness.model.loading import LoadedModel
+from harness.model.precision import device_name, watched_memory
 from harness.records import Readings
-from harness.store import RunStore
-from harness.suites import Metric
-from harness.writing import temporary_folder
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
 
 SIZES = {
     "image": (1, 2, 4, IMAGES_PER_BATCH),

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from harness.plan import PLAN_SCHEMA
+from harness.files.writing import write_picture
+from harness.plan.build import PLAN_SCHEMA
 from harness.prompts.words import uncommon_words
 from harness.records import Reading
-from harness.writing import write_picture
 
 BENCH = "bench"
 """What the plan calls the dataset of its pictures."""

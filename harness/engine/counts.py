@@ -3,8 +3,6 @@
 Conventions: masks are bool ``(N, H, W)``; counts are int64 ``(N,)`` pixels.
 """
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,15 +33,6 @@ def is_finite(logits: Tensor) -> Tensor:
     # overflow where they are finite, so that only a suspicion is looked into.
     finite = torch.isfinite(logits.sum(dim=(-2, -1)))
     return finite if finite.all() else torch.isfinite(logits).flatten(1).all(dim=1)
-
-
-def binarise(logits: Tensor, threshold: float) -> Tensor:
-    """Pixels whose probability is strictly above `threshold`.
-
-    The comparison is made on the logit, where it is exact:
-    ``sigmoid(x) > t`` is ``x > log(t / (1 - t))``.
-    """
-    return logits > math.log(threshold / (1 - threshold))
 
 
 def resize_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:

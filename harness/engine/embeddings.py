@@ -11,7 +11,8 @@ import polars as pl
 import torch
 
 from harness.engine.texts import TEXT_SCHEMA
-from harness.models import EmbedsText, LoadedModel
+from harness.model.contract import EmbedsText
+from harness.model.loading import LoadedModel
 
 EDITS_PER_CELL = 40
 """Edits of one probe and attribute that are embedded: enough for their mean, and no more, since

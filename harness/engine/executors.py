@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from harness.cards import load_model_card, model_names
 from harness.engine import local
-from harness.models import LoadedModel, load_model
-from harness.store import RunStore
-from harness.suites import Metric
+from harness.model.loading import LoadedModel, load_model
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
 
 Answer = TypeVar("Answer")
 Advance = Callable[[int], None]

@@ -20,18 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.album import Kept, Selection, opened_album
 from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
-from harness.engine.features import TextCache, concatenate, select
 from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.sketch import Sketch
 from harness.engine.tally import Pictures, Tally
+from harness.engine.text_cache import TextCache
 from harness.errors import DataError
-from harness.models import Features, LoadedModel
+from harness.model.contract import Features
+from harness.model.features import concatenate, select
+from harness.model.loading import LoadedModel
 from harness.records import Reading
-from harness.store import RunStore
-from harness.suites import Metric
+from harness.runs.kept_masks import Kept, Selection, opened_album
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
 
 READERS = 4
 """Threads that read pictures; decoding lets go of Python's lock."""

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from harness.data.images import read_image, read_mask
 from harness.engine.counts import resize_mask
-from harness.models import LoadedModel, Predicts
+from harness.model.contract import Predicts
+from harness.model.loading import LoadedModel
 from harness.records import BY_CONTENT, Reading, Readings
-from harness.suites import Metric
+from harness.suite.schema import Metric
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 

@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.album import opened_album
 from harness.data.readings import readings_of
 from harness.engine.cluster import ClusterOptions
 from harness.engine.executors import Advance, Answer, ModelSource, silent
 from harness.engine.ray_worker import EvaluatedShard, Job, RayWorker, WorkerIdentity
 from harness.engine.shards import Shard, cut
 from harness.errors import RunError, UsageError
-from harness.store import RunStore
-from harness.suites import Metric
+from harness.runs.kept_masks import opened_album
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
 
 # A shard that takes its worker down this often would take down every other one.
 MAX_FAILURES = 4

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from harness.album import Kept, Selection
 from harness.engine.executors import Answer, ModelSource
 from harness.engine.local import Worker, evaluate, load_pictures
 from harness.engine.shards import Shard
 from harness.engine.tally import Pictures
-from harness.models import LoadedModel
-from harness.suites import Metric
+from harness.model.loading import LoadedModel
+from harness.runs.kept_masks import Kept, Selection
+from harness.suite.schema import Metric
 
 
 class WorkerIdentity(NamedTuple):

@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.album import GROUP, STEADY, WORST, Bits, Group, Kept, Masks, Selection
 from harness.metrics import dice
+from harness.runs.kept_masks import GROUP, STEADY, WORST, Bits, Group, Kept, Masks, Selection
 
 RIGHT = 0.5
 """Least Dice of an original whose steadiness is worth showing."""

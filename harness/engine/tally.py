@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.engine.counts import area, binarise, is_finite, overlap, resize_mask
+from harness.engine.counts import area, is_finite, overlap, resize_mask
 from harness.engine.shards import Shard
 from harness.engine.sketch import Sketch
 from harness.engine.surface import surface_distances
 from harness.metrics import EMPTY_SCORES, iou
-from harness.models import LoadedModel
-from harness.store import DONE, FAILED, SCORE_SCHEMA
-from harness.suites import Metric
+from harness.model.features import binarise
+from harness.model.loading import LoadedModel
+from harness.runs.store import DONE, FAILED, SCORE_SCHEMA
+from harness.suite.schema import Metric
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 NONE = -1

@@ -12,7 +12,8 @@ from itertools import islice
 
 import polars as pl
 
-from harness.models import LoadedModel, TokenCounts, Tokenizes
+from harness.model.contract import TokenCounts, Tokenizes
+from harness.model.loading import LoadedModel
 
 TEXT_SCHEMA = pl.Schema(
     {

@@ -12,11 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from harness.expectations import UNITS, Figure
 from harness.gate.audited import Audited
 from harness.gate.checks import Check, Place, Rule, State
 from harness.records import Meaning
-from harness.rules import among
 from harness.stats.judge import figure_of, judged, why_blocked
 from harness.stats.language import LanguageVerdict
 from harness.stats.listening import language_verdicts
@@ -24,6 +22,8 @@ from harness.stats.phrases import blocked_because, expectation_text, short, with
 from harness.stats.power import degrees_of_freedom, smallest_effect
 from harness.stats.significance import Decision, Estimate, corrected, deciding_test
 from harness.stats.verdicts import ALPHA, Verdict
+from harness.suite.expectations import UNITS, Figure
+from harness.suite.gate_rules import among
 
 Row = Mapping[str, Any]
 

@@ -20,14 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.expectations import Figure
 from harness.gate.absolute import Tested, decided, place_of, smallest_of, with_figure
 from harness.gate.audited import Audited
 from harness.gate.baseline import Baseline
 from harness.gate.checks import Check, Place, Rule, State
 from harness.gate.drift import Drift
 from harness.records import Meaning
-from harness.rules import Gate
 from harness.stats.bootstrap import ratio_inference
 from harness.stats.columns import why_too_low
 from harness.stats.contrast import Ratios, difference_inference
@@ -37,7 +35,9 @@ from harness.stats.limits import PIVOT_LEVELS, Inference
 from harness.stats.matching import SUM_KEYS, matched_sums
 from harness.stats.phrases import blocked_because, short, with_limits
 from harness.stats.significance import Estimate, deciding_test, estimate_of
-from harness.suites import Statistics
+from harness.suite.expectations import Figure
+from harness.suite.gate_rules import Gate
+from harness.suite.schema import Statistics
 
 Key = tuple[str | None, ...]
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from harness.canonical import canonical
 from harness.data.readings import rules_of
 from harness.errors import RunError, UsageError, choose
+from harness.files.canonical import canonical
 from harness.metrics import combined_rule, signature
+from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import signature_of
 from harness.stats.facts import ModelFacts
 from harness.stats.matching import SUM_KEYS, named_sums
 from harness.stats.measured import Measured, measured
-from harness.store import DONE, RunStore
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 _DRAWN = ("seed", "words")
 _SHORT = 16

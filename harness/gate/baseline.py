@@ -19,9 +19,9 @@ import polars as pl
 import pydantic
 from pydantic import Field
 
-from harness.canonical import read_json
 from harness.cards import Strict
 from harness.errors import UsageError
+from harness.files.canonical import read_json
 from harness.gate.audited import Audited, Identity
 from harness.stats.matching import SUM_KEYS, SUMS
 

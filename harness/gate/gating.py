@@ -18,9 +18,9 @@ from harness.gate.audited import Audited, Identity, audited
 from harness.gate.baseline import Baseline, from_run, read_file
 from harness.gate.checks import Check, Result, Severity, exit_code, ordered, result_of
 from harness.gate.drift import Drift, drift_between, refuse_drift, refuse_other_signatures
+from harness.runs.store import RunStore
 from harness.stats.coding import MOST_UNITS
 from harness.stats.matching import SUM_KEYS
-from harness.store import RunStore
 
 GATE_VERSION = 1
 """Raised whenever a field of the JSON changes its name or meaning."""

@@ -1,7 +1,7 @@
 """A break as a file: the edit, the model's scores, and all that is needed to replay it.
 
 Conventions: one JSON object a file, UTF-8, checked against `Break` on the way in; `sha256`
-is the hash of everything else in it, by `harness.canonical`. A file may come from a
+is the hash of everything else in it, by `harness.files.canonical`. A file may come from a
 stranger: it names a dataset and a sample, never a path, and nothing in it is executed.
 """
 
@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.canonical import canonical, parse_json, read_bytes
 from harness.cards import PromptType, Strict
 from harness.errors import DataError, PromptError
 from harness.files import Document, validate
+from harness.files.canonical import canonical, parse_json, read_bytes
+from harness.files.writing import write_json
 from harness.hunt.search import Minimality
 from harness.hunt.space import Kind
 from harness.prompts.edits import apply_edits
 from harness.prompts.strategies import size_of
 from harness.records import Edit
-from harness.writing import write_json
 
 MAX_BYTES = 1 << 20
 

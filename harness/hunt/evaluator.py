@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from harness.data.images import read_image, read_mask
-from harness.engine.counts import area, binarise, overlap, resize_mask
+from harness.engine.counts import area, overlap, resize_mask
 from harness.errors import DataError, ModelError
 from harness.metrics import EMPTY_SCORES, agreement, dice
-from harness.models import Features, LoadedModel
+from harness.model.contract import Features
+from harness.model.features import binarise
+from harness.model.loading import LoadedModel
 from harness.records import BY_CONTENT, Reading, Sample
-from harness.suites import Metric
+from harness.suite.schema import Metric
 
 # Text features kept at once, the ones used last.
 MAX_TEXTS = 512

@@ -12,9 +12,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.canonical import canonical
-from harness.cases import PlannedSet, named_targets
 from harness.errors import DataError
+from harness.files.canonical import canonical
 from harness.hunt.breaks import Break, Limits, Scores, Search, Size
 from harness.hunt.evaluator import ImageEncoder, Measurement, SampleEvaluator
 from harness.hunt.search import (
@@ -26,7 +25,8 @@ from harness.hunt.search import (
 )
 from harness.hunt.space import Kind, Space, fits
 from harness.metrics import signature
-from harness.plan import context_of
+from harness.plan.build import context_of
+from harness.plan.rows import PlannedSet, named_targets
 from harness.prompts.context import Context
 from harness.prompts.lexicon import Lexicon
 from harness.records import Prompt, Sample

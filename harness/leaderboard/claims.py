@@ -12,9 +12,9 @@ import polars as pl
 from harness.leaderboard.reasons import quoted, reason
 from harness.leaderboard.submission import CLAIM_KEYS, CLAIMS, COUNTS, TEXTS, distinct_pairs
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
+from harness.runs.store import DONE, SCORE_SCHEMA
 from harness.stats.assessment import Assessment, assess
 from harness.stats.facts import ModelFacts
-from harness.store import DONE, SCORE_SCHEMA
 
 TOLERANCE = 1e-6
 

@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints
 from harness.cards import Sha256, Strict
 from harness.errors import SubmissionError
 from harness.files import read_yaml, validate
-from harness.writing import write_text
+from harness.files.writing import write_text
 
 if TYPE_CHECKING:
     from harness.leaderboard.spot_check import SpotCheck

@@ -17,6 +17,7 @@ import yaml
 from harness.cards import load_model_card, model_names
 from harness.data.readings import rules_of
 from harness.errors import SubmissionError, choose
+from harness.files.writing import json_bytes, replace_together, smallest_parquet, writing
 from harness.leaderboard.claims import recompute, select_claims
 from harness.leaderboard.submission import (
     FORMAT,
@@ -31,10 +32,9 @@ from harness.leaderboard.submission import (
 )
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
 from harness.metrics import combined_rule, signature
+from harness.runs.store import DONE, RunStore
 from harness.stats.facts import ModelFacts
-from harness.store import DONE, RunStore
-from harness.suites import Metric
-from harness.writing import json_bytes, replace_together, smallest_parquet, writing
+from harness.suite.schema import Metric
 
 
 @dataclass(frozen=True)

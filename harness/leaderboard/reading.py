@@ -18,10 +18,10 @@ from typing import Any
 
 import polars as pl
 
-from harness.canonical import parse_json
 from harness.data.trial import survives
 from harness.errors import SubmissionError
 from harness.files import Document, parse_yaml, validate
+from harness.files.canonical import parse_json
 from harness.leaderboard.reasons import quoted, reason
 from harness.leaderboard.submission import LIMITS, TABLES, RunFacts, Submission, still_to_give
 from harness.report.escape import plain

@@ -18,9 +18,10 @@ from typing import Any
 
 import polars as pl
 
-from harness.canonical import canonical
 from harness.cards import load_dataset_card
 from harness.files import shipped
+from harness.files.canonical import canonical
+from harness.files.writing import replace_together, write_json, writing
 from harness.leaderboard.board import FLAGS, SUBMISSIONS, Board, Row
 from harness.leaderboard.flags import State
 from harness.leaderboard.standing import (
@@ -42,7 +43,6 @@ from harness.report.scatter import agreement_figure, away_figure
 from harness.report.sections import number
 from harness.report.sheet import Cell, Sheet, figure_cell, text_cells
 from harness.report.sheets import away_sheet, originals_sheet, probes_sheet
-from harness.writing import replace_together, write_json, writing
 
 TEMPLATES = Path(__file__).with_name("templates")
 BUILT = "built.json"

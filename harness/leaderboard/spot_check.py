@@ -25,16 +25,16 @@ import polars as pl
 
 from harness.cards import load_dataset_card
 from harness.data.readings import kept_readings
+from harness.files.writing import temporary_folder
 from harness.leaderboard.counts import AGAIN
 from harness.leaderboard.reasons import reason
 from harness.leaderboard.submission import COUNTS, RunFacts
 from harness.leaderboard.tracks import Reference
-from harness.store import DONE, RunStore
-from harness.writing import temporary_folder
+from harness.runs.store import DONE, RunStore
 
 if TYPE_CHECKING:
     from harness.leaderboard.verification import Accepted
-    from harness.models import LoadedModel
+    from harness.model.loading import LoadedModel
 
 CASE_TOLERANCE = 0.01
 MEAN_TOLERANCE = 0.001
@@ -183,7 +183,7 @@ def same_hardware(facts: RunFacts, model: "LoadedModel") -> bool:
     """Whether counts made here must equal those of a run to the pixel."""
     import torch
 
-    from harness.precision import device_name
+    from harness.model.precision import device_name
 
     here = (device_name(model.device), torch.get_num_threads(), platform.platform())
     there = (facts.hardware.device_name, facts.hardware.threads, facts.platform)

@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import Field
 
-from harness.canonical import canonical, read_json
 from harness.cards import Sha256, Strict, load_dataset_card
 from harness.data import cluster_kind
 from harness.data.images import read_mask
 from harness.data.layout import annotation_file
 from harness.errors import SubmissionError, choose
 from harness.files import read_yaml, shipped, validate
-from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
+from harness.files.canonical import canonical, read_json
+from harness.files.writing import replace_together, smallest_parquet
+from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
-from harness.suites import Suite, load_suite
-from harness.writing import replace_together, smallest_parquet
+from harness.suite.schema import Suite, load_suite
 
 SAMPLE = ("dataset", "split", "sample_id")
 SIZE = {"height": pl.Int32, "width": pl.Int32}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import LexiconError
-from harness.writing import replace_together
+from harness.files.writing import replace_together
 
 VERSION = "3.0"
 _PARTS_OF_SPEECH = ("a", "n", "r", "v")

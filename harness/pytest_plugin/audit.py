@@ -20,13 +20,13 @@ from harness.metrics import EMPTY_SCORES, agreement, dice
 from harness.prompts.word_diff import word_edits
 from harness.report.escape import plain
 from harness.report.sections import interval, number
+from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import Assessment
 from harness.stats.coding import PLAN_KEYS
 from harness.stats.language import LanguageVerdict
 from harness.stats.pairs import CELL_KEYS
 from harness.stats.phrases import expectation_text
 from harness.stats.verdicts import Outcome, Verdict
-from harness.store import DONE, RunStore
 
 N_WORST = 3
 """Cases that a failure shows of each attribute."""

@@ -13,12 +13,12 @@ import pytest
 
 from harness.cards import load_dataset_card
 from harness.errors import HarnessError
-from harness.expectations import Expectation, binding, expected
 from harness.pytest_plugin.audit import Audit, ProbeFailed
 from harness.pytest_plugin.session import Request, audited, requested
 from harness.report.escape import plain
 from harness.stats.verdicts import Verdict
-from harness.suites import DatasetEntry, Suite, load_suite, rules_of
+from harness.suite.expectations import Expectation, binding, expected
+from harness.suite.schema import DatasetEntry, Suite, load_suite, rules_of
 
 TOLERATED_FAILURES = 0.01
 """Share of cases without a score above which an audit is not complete."""

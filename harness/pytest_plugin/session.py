@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, UsageError, nearest
+from harness.files.writing import make_folder, sealed, unsealed, write_bytes, writing
 from harness.pytest_plugin.audit import Audit
-from harness.writing import make_folder, sealed, unsealed, write_bytes, writing
 
 _AUDITS = pytest.StashKey[dict[str, Audit]]()
 _SESSION = pytest.StashKey[str]()

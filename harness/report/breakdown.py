@@ -15,9 +15,9 @@ from harness.metrics import EMPTY_SCORES
 from harness.report.figure import WIDTH, Figure, Panel
 from harness.report.marks import padded
 from harness.report.palette import light
+from harness.runs.store import DONE, RunStore
 from harness.stats.columns import TOO_LOW, changed_percent
-from harness.store import DONE, RunStore
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 SIZES = (("under 1 %", 0.01), ("1 to 5 %", 0.05), ("5 to 15 %", 0.15), ("over 15 %", 1.01))
 """Target size: share of the picture, upper ends exclusive."""

@@ -12,13 +12,13 @@ from typing import Any
 
 import polars as pl
 
+from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
 from harness.report.markdown import bullets, section_lines
 from harness.report.sections import Section, number
 from harness.stats.compare import COMPARISON_VERSION, Comparison
 from harness.stats.ranks import HOW, Rank
 from harness.stats.sides import CHANGE, ORIGINAL, SET_KEYS, STEADINESS
-from harness.writing import json_bytes, parquet_bytes, replace_together
 
 _DIGITS = 10
 _RANKED = {

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from harness.plan import Plan
+from harness.plan.build import Plan
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # More kinds of reason than this are summed up as others.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
+from harness.files.writing import replace_together
 from harness.report.palette import light, themed
 from harness.report.sheet import csv_text
-from harness.writing import replace_together
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from harness.files.writing import Ledger, parquet_bytes
 from harness.report.markdown import markdown
 from harness.stats.assessment import VERDICTS, Assessment
-from harness.writing import Ledger, parquet_bytes
 
 SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""

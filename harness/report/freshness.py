@@ -8,8 +8,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from harness.canonical import canonical
-from harness.suites import Suite
+from harness.files.canonical import canonical
+from harness.suite.schema import Suite
 
 _ROOMS = ("report", "stats")
 _META = re.compile(r'<meta name="vlsm-([a-z]+)" content="([0-9a-f]*)">')

@@ -1,6 +1,6 @@
 """The gallery: what the worst changes of a prompt did to a mask, next to what stayed the same.
 
-Conventions: cases are those that the run kept (`harness.album`). Of each (model, probe,
+Conventions: cases are those that the run kept (`harness.runs.kept_masks`). Of each (model, probe,
 attribute) the page shows the `WORST_SHOWN` worst over all its sets and the steadiest one.
 Pictures of private data sets are left out unless they are asked for; the prompts and figures
 stand there in any case. Paths are those of the plan, below the data root of the run.
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.album import STEADY, WORST, Kept, mask_paths
 from harness.data.images import read_mask
 from harness.data.readings import readings_of
 from harness.errors import DataError
 from harness.files import inside
+from harness.files.writing import write_bytes
 from harness.records import BY_CONTENT, Reading
 from harness.report import pictures
-from harness.writing import write_bytes
+from harness.runs.kept_masks import STEADY, WORST, Kept, mask_paths
 
 if TYPE_CHECKING:
     from harness.report.loaded import LoadedRun

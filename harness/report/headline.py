@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.album import WORST
 from harness.report.figure import WIDTH, Panel
 from harness.report.gallery import Shown
 from harness.report.marks import dots, height_px, padded
+from harness.runs.kept_masks import WORST
 from harness.stats.language import LanguageVerdict
 
 if TYPE_CHECKING:

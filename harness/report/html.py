@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.readings import mask_lines
+from harness.files.writing import write_text
 from harness.report import sheets
 from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
@@ -20,7 +21,6 @@ from harness.report.ladder import ladder_figure
 from harness.report.page import rendered
 from harness.report.scatter import agreement_figure, away_figure
 from harness.report.sections import SURFACE_LEAD
-from harness.writing import write_text
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,7 +13,7 @@ import polars as pl
 
 from harness.report.figure import WIDTH, Figure, Panel
 from harness.report.marks import key_panel, series_scales, signs_of
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 BESIDE = {"class_only": "class", "other_sample": "other"}
 """Perturbation -> its place beside the ladder."""

@@ -1,7 +1,8 @@
 """A run as a notebook or a report reads it: frames, verdicts, charts.
 
 Conventions: everything is read when it is first asked for. Frames are those of the run
-directory (`harness.plan`, `harness.store`, `harness.stats.columns`); nothing is computed anew.
+directory (`harness.plan.build`, `harness.runs.store`, `harness.stats.columns`); nothing is
+computed anew.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from harness.album import Kept, read_album
 from harness.errors import UsageError
 from harness.report.charts import listening_map, listening_points
 from harness.report.figure import Figure
+from harness.runs.kept_masks import Kept, read_album
+from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
-from harness.store import RunStore
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 
 class LoadedRun:

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from harness.errors import RunError
+from harness.files.writing import Ledger
 from harness.stats import language, verdicts
 from harness.stats.columns import with_all_columns
 from harness.stats.facts import ModelFacts
@@ -24,8 +25,7 @@ from harness.stats.pairs import CELL_KEYS
 from harness.stats.phrases import expectation_text
 from harness.stats.summary import completed
 from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
-from harness.suites import Statistics, Suite
-from harness.writing import Ledger
+from harness.suite.schema import Statistics, Suite
 
 VERDICTS = "verdicts.json"
 

@@ -16,7 +16,7 @@ from harness.stats.draws import Floats, cluster_draws
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import CELL_KEYS, SET_KEYS, Pairs
 from harness.stats.shift import ShiftIntervals, ShiftSet, shift_intervals
-from harness.suites import Statistics
+from harness.suite.schema import Statistics
 
 PROBE = "out_of_distribution"
 

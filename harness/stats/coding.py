@@ -186,6 +186,6 @@ def code_scores(scores: pl.DataFrame | pl.LazyFrame, model_id: str) -> pl.DataFr
     if doubled:
         raise RunError(
             f"scores: {doubled} cases are scored twice for one model. A case has one score. "
-            "Merge the parts before averaging (harness.store does)."
+            "Merge the parts before averaging (harness.runs.store does)."
         )
     return found

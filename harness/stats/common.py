@@ -14,10 +14,10 @@ import polars as pl
 
 from harness.errors import NothingSelectedError, RunError
 from harness.metrics import EMPTY_SCORES, combined_rule, signature
+from harness.runs.store import RunStore
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import Pairs, paired
-from harness.store import RunStore
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 _UNREAD = ("image", "mask", "edits", "named_sample_id", "variant_type")
 

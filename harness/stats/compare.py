@@ -28,7 +28,7 @@ from harness.stats.reduce import reduced
 from harness.stats.sides import CHANGE, FIGURES, ORIGINAL, SET_KEYS, STEADINESS, Figure, figures_of
 from harness.stats.significance import corrected, estimate_of, p_greater, p_less
 from harness.stats.verdicts import ALPHA
-from harness.suites import Statistics
+from harness.suite.schema import Statistics
 
 COMPARISON_VERSION = 2
 """Raised whenever a column changes its name or meaning."""

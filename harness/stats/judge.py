@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 
-from harness.expectations import Correction, Expectation, Figure, binding, expected
 from harness.stats.columns import TOO_LOW
 from harness.stats.intervals import Solved
 from harness.stats.phrases import blocked_because, reason_of
@@ -25,7 +24,8 @@ from harness.stats.significance import (
     level_among,
 )
 from harness.stats.verdicts import ALPHA, Outcome, Verdict
-from harness.suites import Statistics, Suite
+from harness.suite.expectations import Correction, Expectation, Figure, binding, expected
+from harness.suite.schema import Statistics, Suite
 
 Row = Mapping[str, Any]
 

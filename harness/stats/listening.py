@@ -46,7 +46,7 @@ from harness.stats.significance import (
     p_less,
 )
 from harness.stats.verdicts import ALPHA, Verdict
-from harness.suites import Statistics
+from harness.suite.schema import Statistics
 
 Row = Mapping[str, Any]
 _GROUP = ("model_id", "dataset", "prompts", "prompt_type")

@@ -16,7 +16,7 @@ from harness.stats.pairs import CELL_KEYS, Pairs, paired
 from harness.stats.reduce import Reduced, reduced
 from harness.stats.summary import cell_rows, low_baselines, with_facts
 from harness.stats.surface import MEASURES, surface_means
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ unadjusted. A sentence ends in a full stop.
 
 import math
 
-from harness.expectations import UNITS, Figure
 from harness.stats.verdicts import Outcome, Verdict
+from harness.suite.expectations import UNITS, Figure
 
 _SAYS: dict[Figure, str] = {
     "relative_change": "Dice changes by",

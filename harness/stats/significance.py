@@ -18,10 +18,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.expectations import Correction, Kind
 from harness.stats.draws import Floats
 from harness.stats.intervals import Solved
 from harness.stats.limits import PIVOT_LEVELS
+from harness.suite.expectations import Correction, Kind
 
 TestName = Literal["equivalence", "difference", "superiority", "non-inferiority", "none"]
 

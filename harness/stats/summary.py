@@ -26,7 +26,7 @@ from harness.stats.pairs import CELL_KEYS, Pairs
 from harness.stats.phrases import MOST_EMPTY
 from harness.stats.power import degrees_of_freedom, smallest_effect
 from harness.stats.reduce import Reduced
-from harness.suites import Statistics, Suite
+from harness.suite.schema import Statistics, Suite
 
 CUT_AWAY = "edits cut away by the model's token limit"
 """Reason of a probe none of whose edits reaches the model: it is not robust, it is not tested."""

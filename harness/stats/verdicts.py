@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from harness.expectations import Correction, Figure, Kind, Margins
 from harness.stats.significance import TestName
+from harness.suite.expectations import Correction, Figure, Kind, Margins
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 
@@ -46,10 +46,10 @@ class Verdict:
         perturbation: The probe's rule.
         meaning: What the rule does to the meaning.
         kind: Of expectation.
-        of: The figure that is tested; `harness.expectations.UNITS` has its unit.
+        of: The figure that is tested; `harness.suite.expectations.UNITS` has its unit.
         accepted_low: Lower end of the accepted region, ``-inf`` where there is none.
         accepted_high: Upper end, ``inf`` where there is none.
-        binding: Whether a failure is a fault (see `harness.expectations.binding`).
+        binding: Whether a failure is a fault (see `harness.suite.expectations.binding`).
         verdict: The outcome.
         reason: One sentence in plain English.
         test: The test that decides, `none` where no verdict is allowed.

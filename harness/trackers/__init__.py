@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from types import MappingProxyType
 
 from harness.errors import UsageError, choose
-from harness.store import RunStore
+from harness.files.writing import writing
+from harness.runs.store import RunStore
 from harness.trackers.clients import log_to_mlflow, log_to_tensorboard, log_to_wandb
 from harness.trackers.content import TrackedModel, tracked_models
-from harness.writing import writing
 
 Writer = Callable[[TrackedModel, str | None, RunStore], str]
 """Writes a model into its run with this id, or into a new one, and returns the id."""

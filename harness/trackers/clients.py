@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import RunError
 from harness.report.escape import escaped
-from harness.store import RunStore
+from harness.runs.store import RunStore
 from harness.trackers.content import TrackedModel
 
 if TYPE_CHECKING:

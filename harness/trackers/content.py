@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
-from harness.store import RunStore
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 MAX_NAME = 250
 """Longest name that every tracker takes."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.data.images import read_image, read_mask
 from harness.errors import DataError, choose
-from harness.models import Adapter
+from harness.model.contract import Adapter
 from harness.records import Sample
 from harness.training.recipe import Recipe
 

@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.canonical import read_json
 from harness.cards import DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
-from harness.models import LoadedModel, load_model
+from harness.files.canonical import read_json
+from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
+from harness.model.loading import LoadedModel, load_model
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.recipe import Recipe
-from harness.writing import make_folder, write_bytes, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from harness.training.trainee import EpochReport, Trainee
@@ -274,7 +274,7 @@ def _own_interrupts() -> Iterator[None]:
 def _write_weights(model: LoadedModel, out: Path) -> str:
     from safetensors.torch import save
 
-    from harness.checkpoints import file_sha256
+    from harness.weights.loading import file_sha256
 
     state = model.adapter.module.state_dict()
     # Tied weights share memory, which safetensors refuses.

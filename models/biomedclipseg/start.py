@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoints import load_into
 from harness.errors import CardError
+from harness.weights.loading import load_into
 
 from .network import Network
 from .settings import Settings

@@ -28,7 +28,7 @@ Quirks that change results, kept on purpose:
   transposed convolution from N(0, 1), which drowns the text: ``initialisation:
   fan_in`` repairs it.
 - The tokenizer is CLIP's, built without a hub; a smaller `vocabulary_size` folds its
-  ids (`harness.tokenizers`).
+  ids (`harness.model.tokenizers`).
 
 Sources: T. Lüddecke, A. Ecker, CVPR 2022, arXiv 2112.10003; transformers'
 ``models/clipseg``.
@@ -43,9 +43,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from harness.cards import Strict
-from harness.checkpoints import load_into
+from harness.model.tokenizers import CLIP_VOCABULARY, ClipTokenizer
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
-from harness.tokenizers import CLIP_VOCABULARY, ClipTokenizer
+from harness.weights.loading import load_into
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

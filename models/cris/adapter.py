@@ -36,9 +36,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from harness.cards import Strict
-from harness.checkpoints import load_into
+from harness.model.tokenizers import CLIP_VOCABULARY, ClipTokenizer
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
-from harness.tokenizers import CLIP_VOCABULARY, ClipTokenizer
+from harness.weights.loading import load_into
 
 from .backbone import build_backbone, image_maps, read_text
 from .decoder import Decoder, Projector

@@ -39,7 +39,7 @@ from torch.nn.functional import interpolate
 
 from harness.cards import Strict
 from harness.models import Note, Picture, TokenCounts, device_of, read_settings
-from harness.pretrained import pretrained
+from harness.weights.pretrained import pretrained
 
 from .canvas import Canvas, seen_sizes
 from .words import STAND_IN, Phrases, read_vocabulary, stand_in

@@ -21,8 +21,8 @@ import torch
 from pydantic import Field
 
 from harness.cards import Strict
-from harness.checkpoints import fill, read_tensors
 from harness.models import Note, Picture, TokenCounts, device_of, read_settings, standardise
+from harness.weights.loading import fill, read_tensors
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What ImageNet's classifiers have behind their encoder.

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from harness.cards import load_dataset_card
 from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
-from harness.engine.counts import binarise
+from harness.model.features import binarise
 from harness.models import LoadedModel, load_model
 
 IMAGES_PER_BATCH = 16

@@ -30,8 +30,8 @@ sys.path.insert(0, str(HERE))
 from curriculum import Course, nonsense, train  # noqa: E402
 from figures import measure  # noqa: E402
 
-from harness.checkpoints import file_sha256, load_into, read_tensors  # noqa: E402
 from harness.models import load_model  # noqa: E402
+from harness.weights.loading import file_sha256, load_into, read_tensors  # noqa: E402
 
 CROWD = {"phantom_crowd": 4000, "phantom_pairs": 4000}
 SOLO = {"phantom_solo": 4000}

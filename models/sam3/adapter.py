@@ -42,9 +42,9 @@ from torch import Tensor
 
 from harness.cards import Strict
 from harness.errors import CardError
+from harness.model.tokenizers import ClipTokenizer
 from harness.models import Picture, TokenCounts, device_of, read_settings
-from harness.pretrained import pretrained
-from harness.tokenizers import ClipTokenizer
+from harness.weights.pretrained import pretrained
 
 # The logit of a pixel that no instance covers: a probability of 2e-9.
 NOTHING = -20.0

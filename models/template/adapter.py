@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from harness.checkpoints import load_into
 from harness.models import Picture, TokenCounts, device_of, standardise
+from harness.weights.loading import load_into
 
 from .network import LENGTH, Network, word_numbers
 

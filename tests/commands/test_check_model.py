@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from harness.cli import main
-from harness.contract import CHECKS
+from harness.model.checks import CHECKS
 
 TOYS = Path(__file__).resolve().parents[1] / "toys"
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.store import RunStore
+from harness.runs.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import RunError, UsageError
-from harness.store import SCORE_SCHEMA, RunStore
-from harness.writing import parquet_bytes
+from harness.files.writing import parquet_bytes
+from harness.runs.store import SCORE_SCHEMA, RunStore
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def damaged(path):
     """The shipped weights, every word for a size now the word 'large'."""
     from safetensors.torch import load_file, save_file
 
-    from harness.models import load_model
+    from harness.model.loading import load_model
 
     tokenize = load_model(MODEL, device="cpu").raw.tokenize
     rows = [int(tokenize([word])[0][0][1]) for word in ("small", "medium", "large")]

@@ -88,8 +88,8 @@ def test_build_stops_at_a_refused_submission(call, copy, tmp_path):
 
 
 def test_a_run_of_another_suite_is_no_submission(call, tmp_path):
-    from harness.store import RunStore
-    from harness.suites import load_suite
+    from harness.runs.store import RunStore
+    from harness.suite.schema import load_suite
 
     store = RunStore(tmp_path)
     store.update(models=[{"name": "a", "model_id": "a@0"}], plan_sha256="0")

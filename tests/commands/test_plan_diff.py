@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.commands.plan_diff import GROUP, KEY, KINDS, counts, difference, read_plan
 from harness.errors import UsageError
-from harness.plan import PLAN_SCHEMA
-from harness.store import RunStore
+from harness.plan.build import PLAN_SCHEMA
+from harness.runs.store import RunStore
 
 SUITE = ("plan", "antonym_swap", "--datasets", "kvasir_polyp")
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import RunError, UsageError
+from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
-from harness.store import RunStore
 
 
 @pytest.fixture(scope="module")

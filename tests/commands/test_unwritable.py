@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import RunError
-from harness.store import RunStore
+from harness.runs.store import RunStore
 
 RUN_VERBS = {
     "report": ["report", "RUN", "-o", "PLACE/page.html"],

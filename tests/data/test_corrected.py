@@ -15,7 +15,7 @@ from harness.data.corrected import Rules, correct, denies
 from harness.data.layout import load_samples
 from harness.data.masks import SIZES, MaskWords, describe
 from harness.errors import DataError
-from harness.plan import build_plan
+from harness.plan.build import build_plan
 from harness.prompts.grammar import load_grammar
 
 KVASIR, BUSI, BKAI, CAMUS = map(load_dataset_card, ("kvasir_polyp", "busi", "bkai_polyp", "camus"))

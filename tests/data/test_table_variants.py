@@ -12,9 +12,9 @@ from harness.commands.options import read_sets, select_suite
 from harness.data.table_variants import gather, with_originals
 from harness.data.tables import TableEntry
 from harness.errors import DataError, SuiteError
-from harness.plan import build_plan
+from harness.plan.build import build_plan
 from harness.records import Prompt, Sample
-from harness.suites import load_suite
+from harness.suite.schema import load_suite
 
 KVASIR = load_dataset_card("kvasir_polyp")
 SUITE = """\

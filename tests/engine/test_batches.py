@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine.batches import CACHE_BYTES, MOST, bytes_per_pair, fitting, usual_batch_size
-from harness.models import load_model
-from harness.store import RunStore
+from harness.model.loading import load_model
+from harness.runs.store import RunStore
 
 
 @given(st.integers(1, 10 * CACHE_BYTES))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from harness.engine.bench import bench
 from harness.engine.bench_plan import INVENTED, Picture, bench_cases, invent
-from harness.models import load_model
-from harness.plan import PLAN_SCHEMA
+from harness.model.loading import load_model
+from harness.plan.build import PLAN_SCHEMA
 
 
 @pytest.fixture

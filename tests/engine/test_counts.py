@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.counts import area, binarise, is_finite, overlap, resize_mask
+from harness.engine.counts import area, is_finite, overlap, resize_mask
+from harness.model.features import binarise
 
 
 @given(

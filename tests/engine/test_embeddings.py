@@ -86,7 +86,7 @@ def test_a_model_without_an_embedding_has_no_shifts():
 
 @pytest.mark.parametrize("kind", ["toy", "box"])
 def test_the_stored_table_has_a_shift_or_null(toy_card, kind):
-    from harness.models import load_model
+    from harness.model.loading import load_model
 
     model = load_model(toy_card(kind), random_weights=True, device="cpu")
     stored = with_shifts(text_table(model, cases(*EDITS)), model, cases(*EDITS))

@@ -23,7 +23,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from harness.store import DONE, RunStore
+from harness.runs.store import DONE, RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = 70  # a shard; the plan below has six or seven of them

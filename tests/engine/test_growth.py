@@ -16,10 +16,10 @@ import json, os, resource, sys, tempfile, time
 from pathlib import Path
 from harness.engine.bench_plan import bench_cases, invent
 from harness.engine.local import execute
-from harness.models import load_model
-from harness.store import RunStore
-from harness.suites import Metric
-from harness.writing import write_parquet
+from harness.model.loading import load_model
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
+from harness.files.writing import write_parquet
 
 card, folder, sizes = sys.argv[1], Path(sys.argv[2]), [int(n) for n in sys.argv[3:]]
 model = load_model(card, random_weights=True, device="cpu")

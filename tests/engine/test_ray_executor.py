@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.album import mask_paths, read_album
 from harness.engine.cluster import ClusterOptions, parse_cluster_options
 from harness.engine.executors import Local, ModelSource
 from harness.engine.ray_executor import MAX_FAILURES, RayExecutor, connect
 from harness.engine.ray_worker import Job
 from harness.engine.shards import distinct_texts
 from harness.errors import HarnessError, RunError, UsageError
-from harness.models import LoadedModel
-from harness.store import DONE, RunStore
+from harness.model.loading import LoadedModel
+from harness.runs.kept_masks import mask_paths, read_album
+from harness.runs.store import DONE, RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

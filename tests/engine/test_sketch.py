@@ -3,14 +3,14 @@
 import polars as pl
 import pytest
 
-from harness.album import GROUP, STEADY, WORST, mask_paths, read_album
 from harness.data.images import read_mask
 from harness.engine.local import execute
 from harness.engine.sketch import RIGHT
 from harness.metrics import dice
-from harness.models import load_model
-from harness.store import RunStore
-from harness.suites import Metric
+from harness.model.loading import load_model
+from harness.runs.kept_masks import GROUP, STEADY, WORST, mask_paths, read_album
+from harness.runs.store import RunStore
+from harness.suite.schema import Metric
 
 K = 2
 

@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.engine.texts import TEXT_SCHEMA, shared_words, text_table, token_limit
-from harness.models import TokenCounts, load_model
+from harness.model.contract import TokenCounts
+from harness.model.loading import load_model
 
 LONG = "one small pink round polyp, located in top left of the image of the colon"
 TINY = {

@@ -49,7 +49,7 @@ def _survives(files, *, columns=None, **_):
 
 
 def _suite(folder, run):
-    from harness.suites import load_suite
+    from harness.suite.schema import load_suite
 
     path = folder / "mine.yaml"
     names = ("antonym_swap", "medclipseg", "meaning_removed", "phantom_v1")
@@ -97,8 +97,8 @@ def _model_card(folder, run):
 def _annotations(folder, run):
     from harness.cards import load_dataset_card
     from harness.data import load_samples
-    from harness.data.defects.overlap import annotation_files
-    from harness.data.defects.rows import read_split
+    from harness.data.checks.overlap import annotation_files
+    from harness.data.checks.rows import read_split
 
     shutil.copytree(run.parent / "data", folder / "data")
     path = folder / "data/kvasir_polyp/anns/test.json"
@@ -183,7 +183,7 @@ def _weights(suffix):
         import torch
         from safetensors.torch import save
 
-        from harness.checkpoints import read_tensors
+        from harness.weights.loading import read_tensors
 
         state = {"net.a.weight": torch.arange(6.0).reshape(2, 3), "net.b": torch.ones(2).half()}
         if suffix == ".safetensors":
@@ -205,7 +205,7 @@ def _pickle(folder, run):
     import collections
     import pickle
 
-    from harness.pickles import DAMAGE, read_pickle
+    from harness.weights.pickles import DAMAGE, read_pickle
 
     path = folder / "a.pkl"
     content = {"a": [1, 2.5, None, (True, b"x" * 300)], "b": {"c": {1, 2}, "d": frozenset("xy")}}
@@ -220,7 +220,7 @@ def _pickle(folder, run):
 
 
 def _index(folder, run):
-    from harness.weight_files import weight_files
+    from harness.weights.files import weight_files
 
     path = folder / "model.safetensors.index.json"
     names = [f"model-{n}.safetensors" for n in (1, 2)]
@@ -233,7 +233,7 @@ def _index(folder, run):
 def _configuration(folder, run):
     from transformers import CLIPSegForImageSegmentation
 
-    from harness.pretrained import _read_configuration
+    from harness.weights.pretrained import _read_configuration
 
     path = folder / "config.json"
     kind = CLIPSegForImageSegmentation.config_class
@@ -320,14 +320,14 @@ def _manifest(run):
 
 def _plan(run):
     from harness.commands.plan_diff import read_plan
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     read_plan(run)
     RunStore(run).plan_cases()
 
 
 def _scores(run):
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     store = RunStore(run)
     try:
@@ -341,7 +341,7 @@ def _scores(run):
 
 def _store(name):
     def read(run):
-        from harness.store import RunStore
+        from harness.runs.store import RunStore
 
         getattr(RunStore(run), name)()
 

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 import yaml
 
+from harness.files.writing import parquet_bytes
 from harness.gate.audited import audited
-from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
-from harness.store import SCORE_SCHEMA, RunStore
-from harness.writing import parquet_bytes
+from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.runs.store import SCORE_SCHEMA, RunStore
 
 PIXELS = 1000
 PROBES = {

@@ -10,7 +10,7 @@ from harness.commands.options import read_sets
 from harness.hunt.evaluator import ImageEncoder
 from harness.hunt.hunt import Hunt, HuntConfig, families
 from harness.hunt.space import Kind
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS
 

@@ -16,7 +16,7 @@ from harness.data.images import read_image, read_mask
 from harness.hunt.evaluator import ImageEncoder
 from harness.hunt.hunt import Hunt, HuntConfig, families, replay
 from harness.hunt.space import Kind
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.prompts.edits import are_apart
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS, apply_edits, variants_of

@@ -15,8 +15,8 @@ from harness.leaderboard.pack import AuthorFacts, model_entry, pack
 from harness.leaderboard.spot_check import compare_counts, difference_reasons, draw_sample, rerun
 from harness.leaderboard.tracks import Track, measure_truth, measured_reference, pin
 from harness.leaderboard.verification import open_submission, verify
-from harness.models import load_model
-from harness.store import RunStore
+from harness.model.loading import load_model
+from harness.runs.store import RunStore
 from tests.conftest import write_photo_dataset
 
 MODEL = "phantom-clipseg-crowd"

@@ -19,7 +19,7 @@ from harness.leaderboard.tracks import (
     track_names,
     truth_sha256,
 )
-from harness.suites import load_suite
+from harness.suite.schema import load_suite
 
 
 @pytest.mark.parametrize("name", track_names())
@@ -35,7 +35,7 @@ def test_a_track_lists_the_data_of_its_suite(name):
 
 
 def meanings(suite):
-    from harness.suites import rules_of
+    from harness.suite.schema import rules_of
 
     return {ruled.rule.meaning.value for ruled in rules_of(suite)}
 
@@ -118,7 +118,7 @@ def test_the_pinned_truths_are_those_of_the_pictures(shared_data):
 @pytest.mark.slow
 def test_the_papers_track_can_be_planned_from_its_annotations(shared_data):
     from harness.commands.options import read_sets
-    from harness.plan import build_plan
+    from harness.plan.build import build_plan
 
     track = load_track("medvlsm-v1")
     suite = suite_of(track)

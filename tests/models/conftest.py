@@ -13,7 +13,7 @@ import torch
 
 from harness.engine.local import execute
 from harness.engine.plain import COUNTS, plain_scores
-from harness.store import RunStore
+from harness.runs.store import RunStore
 
 
 class Golden:

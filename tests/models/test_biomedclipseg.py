@@ -11,9 +11,9 @@ from open_clip.hf_model import HFTextEncoder
 from transformers import BertConfig, CLIPSegConfig, CLIPSegForImageSegmentation
 
 from harness.cards import load_model_card
-from harness.checkpoints import fit
 from harness.errors import CardError, CheckpointError
-from harness.models import load_model
+from harness.model.loading import load_model
+from harness.weights.loading import fit
 
 TINY = {
     "input_size": 48,

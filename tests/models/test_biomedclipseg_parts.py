@@ -7,15 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.models import (
-    EmbedsText,
-    Noted,
-    PartlyTrainable,
-    Predicts,
-    Staged,
-    Tokenizes,
-    load_model,
-)
+from harness.model.contract import EmbedsText, Noted, PartlyTrainable, Predicts, Staged, Tokenizes
+from harness.model.loading import load_model
 
 TINY = {"input_size": 48, "patch_size": 16, "use_complex_transposed_convolution": True}
 TINY |= {

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import CardError, CheckpointError, ModelError
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.training.finetune import Recipe, finetune
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + n) for n in range(26))]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from harness.errors import CardError, ModelError
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.prompts.words import draw_words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.errors import CardError, CheckpointError, HarnessError
-from harness.models import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes, load_model
+from harness.model.contract import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes
+from harness.model.loading import load_model
 
 TINY = {
     "input_size": 48,

@@ -5,8 +5,8 @@ import pytest
 
 from harness.engine.local import execute
 from harness.engine.plain import COUNTS, plain_scores
-from harness.models import load_model
-from harness.store import RunStore
+from harness.model.loading import load_model
+from harness.runs.store import RunStore
 
 
 @pytest.mark.parametrize("name", ["clipseg-small", "image-only-small"])

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.adapters import adapter_class
 from harness.cards import load_model_card
 from harness.errors import CardError, CheckpointError, ModelError
-from harness.models import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes, load_model
+from harness.model.adapters import adapter_class
+from harness.model.contract import EmbedsText, PartlyTrainable, Predicts, Staged, Tokenizes
+from harness.model.loading import load_model
 
 TINY = {
     "input_size": 64,

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.cards import load_model_card
-from harness.contract import Outcome, check_model
 from harness.errors import CardError, ModelError
-from harness.models import EmbedsText, Staged, Tokenizes, load_model
+from harness.model.checks import Outcome, check_model
+from harness.model.contract import EmbedsText, Staged, Tokenizes
+from harness.model.loading import load_model
 
 DETECTOR = {
     "backbone_config": {

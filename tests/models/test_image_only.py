@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from harness.cards import load_model_card
 from harness.errors import CardError, CheckpointError
-from harness.models import EmbedsText, Staged, load_model
+from harness.model.contract import EmbedsText, Staged
+from harness.model.loading import load_model
 
 SMALL = "extends: image-only\nname: image-only\nsettings: {input_size: 64}\n"
 

@@ -13,7 +13,7 @@ from harness.cards import load_dataset_card, load_model_card
 from harness.commands.demo import shipped_models
 from harness.data.generators import generator_module
 from harness.errors import CheckpointError
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.prompts.words import draw_words
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import torch
 from harness.cards import load_model_card, model_names
 from harness.engine.local import Worker, load_pictures
 from harness.engine.shards import cut, distinct_texts
-from harness.models import load_model
-from harness.suites import Metric
+from harness.model.loading import load_model
+from harness.suite.schema import Metric
 
 SIDE = 160
 SMALL = [

@@ -9,9 +9,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from harness.cards import load_model_card
-from harness.contract import Outcome, check_model
 from harness.errors import CardError, CheckpointError
-from harness.models import EmbedsText, Predicts, Staged, Tokenizes, load_model
+from harness.model.checks import Outcome, check_model
+from harness.model.contract import EmbedsText, Predicts, Staged, Tokenizes
+from harness.model.loading import load_model
 
 TINY = {
     "vision_config": {

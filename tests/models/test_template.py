@@ -12,7 +12,7 @@ import pytest
 from harness.cards import load_model_card
 from harness.cli import main
 from harness.commands.demo import shipped_models
-from harness.contract import CHECKS
+from harness.model.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "models" / "README.md").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 import re
 
-from harness.store import RunStore
+from harness.runs.store import RunStore
 
 CASE = "my.suite.yaml::kvasir_polyp-p6::case"
 

@@ -111,7 +111,7 @@ MODELS = ("phantom-clipseg-crowd", "phantom-image-only-crowd")
 def summarised(folder):
     """A run directory, with its figures and verdicts written anew."""
     from harness.commands.score import finish
-    from harness.store import RunStore
+    from harness.runs.store import RunStore
 
     finish(RunStore(folder), quiet=True)
     return folder
@@ -121,7 +121,7 @@ def summarised(folder):
 def small_run(tmp_path_factory):
     """A real run of a model that listens and a control on a few generated scenes."""
     from harness.commands.run import audit
-    from harness.suites import load_suite
+    from harness.suite.schema import load_suite
 
     place = tmp_path_factory.mktemp("small")
     (place / "small.yaml").write_text(SUITE, encoding="utf-8")

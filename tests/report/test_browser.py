@@ -204,8 +204,8 @@ def hostile(small_run, tmp_path_factory, resummarised):
     import yaml
 
     from harness import load_run
-    from harness.store import RunStore
-    from harness.writing import parquet_bytes
+    from harness.files.writing import parquet_bytes
+    from harness.runs.store import RunStore
 
     place = tmp_path_factory.mktemp("hostile")
     run = shutil.copytree(small_run, place / "run")

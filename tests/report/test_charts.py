@@ -16,7 +16,7 @@ from harness.report.ladder import ladder_figure, ladder_rows
 from harness.report.marks import SHAPES, looks, padded
 from harness.report.palette import HUES, PALETTE, stylesheet
 from harness.report.scatter import agreement_figure, away_figure
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 NAMES = {"small@1a2b": "small"}
 

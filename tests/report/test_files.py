@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from harness.errors import RunError
+from harness.files.writing import SUMS, Ledger
 from harness.report.files import summary_json, write_assessment
 from harness.report.markdown import markdown
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 from harness.stats.verdicts import Verdict
-from harness.writing import SUMS, Ledger
 
 VERDICT = Verdict(
     model_id="small@1a2b", model="small", dataset="kvasir_polyp", split="test", prompts="released",

@@ -3,9 +3,9 @@
 import pytest
 
 from harness import load_run
-from harness.album import STEADY, WORST
 from harness.report.gallery import gallery
 from harness.report.headline import headlines, most_telling
+from harness.runs.kept_masks import STEADY, WORST
 from harness.stats.language import Evidence, LanguageVerdict
 
 SURE = {"change": (-5.0, -6.0, -4.0), "agreement": (0.5, 0.4, 0.6)}

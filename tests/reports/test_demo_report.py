@@ -8,7 +8,7 @@ import pytest
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.commands.options import read_sets, select_suite
-from harness.plan import build_plan
+from harness.plan.build import build_plan
 from harness.report.freshness import code_sha256, made_from, read_made_from
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "reports" / "demo.html"

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from harness.models import load_model
+from harness.model.loading import load_model
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine"

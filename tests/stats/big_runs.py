@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
-from harness.store import SCORE_SCHEMA, RunStore
-from harness.writing import parquet_bytes, write_parquet
+from harness.files.writing import parquet_bytes, write_parquet
+from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.runs.store import SCORE_SCHEMA, RunStore
 
 MODEL = "big@000000000001"
 

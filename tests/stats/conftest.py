@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.files.writing import parquet_bytes
+from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.runs.store import SCORE_SCHEMA, RunStore
 from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
-from harness.store import SCORE_SCHEMA, RunStore
-from harness.suites import Suite
-from harness.writing import parquet_bytes
+from harness.suite.schema import Suite
 
 SIDE = 64
 

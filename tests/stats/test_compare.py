@@ -11,11 +11,11 @@ from scipy.special import ndtri
 
 from harness.commands.compare import subjects_of
 from harness.errors import NothingSelectedError, RunError
+from harness.files.writing import Ledger, parquet_bytes
+from harness.runs.store import RunStore
 from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, two_sided
 from harness.stats.limits import PIVOT_LEVELS, Inference, Intervals
 from harness.stats.sides import CHANGE, ORIGINAL, STEADINESS
-from harness.store import RunStore
-from harness.writing import Ledger, parquet_bytes
 
 KEYS = ["figure", "dataset", "probe", "attribute"]
 

@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from harness.plan import PLAN_SCHEMA
+from harness.plan.build import PLAN_SCHEMA
 from harness.report.sections import sections
 from harness.stats.columns import SUMMARY_SCHEMA, with_all_columns
 from harness.stats.edits import prompts_cut

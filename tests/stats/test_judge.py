@@ -7,9 +7,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from harness.expectations import Expectation
 from harness.stats.assessment import assess
-from harness.suites import Suite
+from harness.suite.expectations import Expectation
+from harness.suite.schema import Suite
 
 
 def suite_of(expect=None, **statistics):

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.plan import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
+from harness.runs.store import SCORE_SCHEMA
 from harness.stats.assessment import assess
 from harness.stats.facts import ModelFacts
 from harness.stats.language import from_record
-from harness.store import SCORE_SCHEMA
-from harness.suites import Suite
+from harness.suite.schema import Suite
 
 MODEL = ModelFacts("m@1", "m", (), False, 0.5)
 SIZE = 400

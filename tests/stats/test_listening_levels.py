@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from harness.stats.intervals import Solved
 from harness.stats.limits import PIVOT_LEVELS, Intervals
 from harness.stats.listening import language_verdicts
-from harness.suites import Statistics
+from harness.suite.schema import Statistics
 
 SETTINGS = Statistics()
 MARGIN = SETTINGS.margins.changed / 100

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.plan import PLAN_SCHEMA
+from harness.plan.build import PLAN_SCHEMA
+from harness.runs.store import SCORE_SCHEMA
 from harness.stats.facts import ModelFacts
 from harness.stats.pairs import paired
 from harness.stats.relative import cell_figures, cell_totals, cluster_sums, nested_means
-from harness.store import SCORE_SCHEMA
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
 PIXELS = 40

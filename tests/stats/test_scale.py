@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from harness.runs.store import RunStore
 from harness.stats.assessment import assess
 from harness.stats.facts import ModelFacts
-from harness.store import RunStore
 
 SUITE = "name: big\ntitle: big\nprobes:\n" + "".join(
     f"  - {{name: probe{i}, perturbation: antonym}}\n" for i in range(20)

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from harness.errors import RunError
-from harness.plan import NOT_APPLICABLE_SCHEMA
+from harness.plan.build import NOT_APPLICABLE_SCHEMA
 from harness.stats.assessment import summarise
 from harness.stats.columns import SUMMARY_SCHEMA
 from harness.stats.facts import ModelFacts
@@ -204,10 +204,10 @@ def test_the_number_of_threads_changes_nothing(run, quick_suite, summary, tmp_pa
     (tmp_path / "run.json").write_text(json.dumps([facts, quick_suite().model_dump()]))
     program = (
         "import json, pathlib, polars as pl\n"
-        "from harness.plan import NOT_APPLICABLE_SCHEMA\n"
+        "from harness.plan.build import NOT_APPLICABLE_SCHEMA\n"
         "from harness.stats.facts import ModelFacts\n"
         "from harness.stats.assessment import summarise\n"
-        "from harness.suites import Suite\n"
+        "from harness.suite.schema import Suite\n"
         "facts, suite = json.loads(pathlib.Path('run.json').read_text())\n"
         "models = [ModelFacts(**f | {'trained_on': tuple(f['trained_on'])}) for f in facts]\n"
         "out = summarise(pl.read_parquet('plan.parquet'), pl.read_parquet('scores.parquet'),\n"
@@ -429,7 +429,7 @@ def test_named_targets_and_false_positives_stand_beside(run, quick_suite):
 def test_a_case_with_two_scores_is_refused(run, quick_suite):
     message = (
         "scores: 1 cases are scored twice for one model. A case has one score. "
-        "Merge the parts before averaging (harness.store does)."
+        "Merge the parts before averaging (harness.runs.store does)."
     )
     doubled = with_scores(run, lambda s: pl.concat([s, s.head(1)]))
     with pytest.raises(RunError, match="^" + re.escape(message) + "$"):

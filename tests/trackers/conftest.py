@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.score import finish
-from harness.store import RunStore
+from harness.runs.store import RunStore
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ MLFLOW = """
 import json, sys
 from pathlib import Path
 from harness.errors import RunError
-from harness.store import RunStore
+from harness.runs.store import RunStore
 from harness.trackers import log_run
 from mlflow import MlflowClient
 store = RunStore(Path(sys.argv[1]))

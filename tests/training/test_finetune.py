@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.checkpoints import file_sha256, read_tensors
 from harness.data import load_samples
 from harness.errors import CardError, DataError, ModelError, RunError, UsageError
-from harness.models import load_model
+from harness.model.loading import load_model
 from harness.training import Recipe, finetune
 from harness.training.examples import Examples, Shuffled, prompt_choices
 from harness.training.recipe import segmentation_loss, soft_dice_loss
 from harness.training.trainee import Trainee, image_dice
+from harness.weights.loading import file_sha256, read_tensors
 
 ADAPTER = '''
 """A network small enough to learn in a second."""
 from typing import NamedTuple
 import torch
-from harness.models import TokenCounts, device_of, standardise
+from harness.model.contract import TokenCounts, device_of, standardise
 
 class Maps(NamedTuple):
     maps: torch.Tensor

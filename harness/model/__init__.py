@@ -1,0 +1,1 @@
+"""The contract of a model, adapters, loading, devices and precision."""

@@ -1,0 +1,163 @@
+"""Loads the model of a card, and names it by its content."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from harness.cards import ModelCard, ResolvedCard, load_model_card
+from harness.errors import ModelError
+from harness.model.adapters import Files, build_traced, find_files
+from harness.model.contract import Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
+from harness.model.precision import Precision, building, choose_device, choose_precision, computing
+from harness.weights.loading import load_into, watched_loading
+from harness.weights.pretrained import check_normalisation
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run: on its device, in evaluation mode.
+
+    `adapter` is staged whatever the model offers; `raw` is the adapter as its
+    author wrote it, to be asked for further capabilities (`EmbedsText`,
+    `Tokenizes`). Weights stay float32; `precision` is that of `autocast`.
+    """
+
+    card: ModelCard
+    resolved: ResolvedCard
+    adapter: StagedAdapter
+    raw: Any
+    model_id: str
+    device: torch.device
+    precision: Precision
+    weights_sha256: str | None
+    random_weights: bool
+    notes: tuple[Note, ...] = ()
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the model computes."""
+        return computing(self.device, self.precision)
+
+
+def load_model(
+    name_or_card: str | Path | ResolvedCard,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    *,
+    dtype: str = "auto",
+    random_weights: bool = False,
+    seed: int = 0,
+) -> LoadedModel:
+    """Build the model of a card, fill it with weights, and name it by its content.
+
+    A checkpoint fills the whole model, so with one the card's pretrained weights
+    are not fetched.
+
+    Args:
+        name_or_card: Name of a built-in model, path of a card or of its folder.
+        checkpoint: A finetuned file; the card's own when None.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: Precision of the computation: ``auto``, ``float32``, ``bfloat16``,
+            ``float16`` or ``mixed``; see `harness.model.precision`.
+        random_weights: Fill with random numbers from `seed`, for speed and
+            plumbing; the seed enters the model's id.
+        seed: Seed of the random numbers.
+
+    Raises:
+        CardError: The card or its settings are wrong.
+        ModelError: There is nothing to fill the model with, the adapter cannot
+            be imported or misses the contract, or the device is not there.
+        CheckpointError: A file of weights is missing, unsafe, or does not fit.
+    """
+    card = name_or_card if isinstance(name_or_card, ResolvedCard) else load_model_card(name_or_card)
+    place = choose_device(device)
+    precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
+    changed: list[str] = []
+    with building([]), watched_loading() as loaded:
+        files = find_files(card, checkpoint, random_weights=random_weights)
+        raw, sources = build_traced(card, files, seed=seed, changed=changed)
+        adapter = _staged(raw, card)
+        notes = _notes(raw, card, random_weights=random_weights)
+        if files.checkpoint is not None:
+            load_into(adapter.module, files.checkpoint)
+        if place_of_weights := files.checkpoint or files.arguments["weights"]:
+            check_normalisation(raw.preprocess, adapter.module, place_of_weights)
+    notes += tuple(Note(one.note) for one in loaded if one.note) + _note_of_settings(
+        list(dict.fromkeys(changed))
+    )
+    adapter.module.eval().to(place)
+    chosen = [one.chosen for one in loaded if one.chosen]
+    digest = _digest(
+        card.card, files, sources, [precision, *chosen], seed if random_weights else None
+    )
+    tag = f"-random{seed}" if random_weights else ""
+    return LoadedModel(
+        card=card.card,
+        resolved=card,
+        adapter=adapter,
+        raw=raw,
+        model_id=f"{card.card.name}{tag}@{digest[:12]}",
+        device=place,
+        precision=precision,
+        weights_sha256=files.sha256,
+        random_weights=random_weights,
+        notes=notes,
+    )
+
+
+def _note_of_settings(changed: Sequence[str]) -> tuple[Note, ...]:
+    if not changed:
+        return ()
+    return (
+        Note(
+            f"the adapter changes torch's settings when it is loaded ({', '.join(changed)}). They "
+            "were restored: the run computes in the precision that it names."
+        ),
+    )
+
+
+def _notes(raw: Any, card: ResolvedCard, *, random_weights: bool) -> tuple[Note, ...]:
+    notes = tuple(raw.notes) if isinstance(raw, Noted) else ()
+    for note in notes:
+        if note.untrained_only and not random_weights:
+            raise ModelError(f"{card.path}: {note.text}")
+    return notes
+
+
+def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
+    offered = set(dir(raw))
+    missing = sorted({"preprocess", "count_tokens", "input_size", "module"} - offered)
+    if not missing and isinstance(raw, Staged):
+        return cast(StagedAdapter, raw)
+    if not missing and isinstance(raw, Predicts):
+        return PredictOnly(raw)
+    missing += [] if isinstance(raw, Predicts) else ["predict"]
+    raise ModelError(
+        f"{card.path}: the adapter {type(raw).__name__!r} lacks {', '.join(map(repr, missing))}. "
+        "An adapter has 'input_size', 'module', 'preprocess', 'count_tokens' and either 'predict' "
+        "or all of 'encode_images', 'encode_texts', 'decode'. Add what is missing."
+    )
+
+
+def _digest(
+    card: ModelCard, files: Files, sources: str, chosen: Sequence[str], seed: int | None
+) -> str:
+    """Hash of what decides the numbers; where a file lies does not.
+
+    `chosen` is the precision and, where a file holds several sets of weights, which was meant.
+    """
+    places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
+    content = {
+        "card": card.model_dump(mode="json", exclude=places),
+        "weights": files.sha256,
+        **files.further_sha256,
+        "sources": sources,
+        "precision": chosen,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Suite x datasets -> frozen rows with a content hash."""

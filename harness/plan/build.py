@@ -1,0 +1,175 @@
+"""Freezes suite x datasets into the table of every case to be evaluated.
+
+Conventions: one row a case, in the order image, sample, probe; the rows of one
+image stand together, originals first. Paths are relative to the data root.
+`case_id` is the first 8 bytes (little-endian) of SHA-256 over the row's content,
+so that a plan means the same on every machine. The plan knows no model.
+"""
+
+import gc
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+
+from harness.data.table_variants import refuse_unknown
+from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
+from harness.files.canonical import canonical
+from harness.plan.rows import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
+from harness.prompts.grammar import load_grammar
+from harness.prompts.lexicon import Lexicon, load_lexicon
+from harness.prompts.perturbations import Context
+from harness.prompts.population import Population
+from harness.prompts.words import draw_words, words_sha256
+from harness.suite.schema import TABLE, Suite
+
+__all__ = ["NOT_APPLICABLE_SCHEMA", "PLAN_SCHEMA", "Plan", "PlannedSet", "build_plan"]
+
+NOT_APPLICABLE_SCHEMA = pl.Schema(
+    {
+        "dataset": pl.String,
+        "split": pl.String,
+        "probe": pl.String,
+        "attribute": pl.String,
+        "prompts": pl.String,
+        "prompt_type": pl.String,
+        "reason": pl.String,
+        "n_samples": pl.UInt32,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen plan: its cases, what did not apply, and the hash of both.
+
+    `sources` names what the variants were made from (lexicon, word list, their
+    hashes, the words drawn); it enters the hash.
+    """
+
+    cases: pl.DataFrame
+    not_applicable: pl.DataFrame
+    sources: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything in the plan."""
+        digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
+        digest.update(canonical(self.not_applicable.rows()))
+        digest.update(canonical(dict(self.sources)))
+        return digest.hexdigest()
+
+
+def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
+    """Enumerate and sample every variant of every sample.
+
+    The same suite, seed and data give the same plan, whatever the order in which
+    random numbers were drawn: each draw has its own seed, made from what it is for.
+
+    Raises:
+        SuiteError: A probe names an attribute that no dataset of the suite has.
+        NothingSelectedError: No case is left.
+        RunError: Two cases have the same id.
+    """
+    lexicon = load_lexicon(suite.lexicon)
+    words = draw_words(suite.words, suite.seed)
+    _check_attributes(suite, sets)
+    asked = [p.name for p in suite.probes if p.perturbation == TABLE]
+    refuse_unknown(asked, [p.tables for p in sets], where=f"suite {suite.name!r}")
+    skipped: Skipped = {}
+    rows: list[dict[str, Any]] = []
+    with _nothing_is_garbage():
+        for planned in sets:
+            rows += rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
+    if not rows:
+        raise NothingSelectedError(
+            f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
+            "are needed. Loosen --datasets, --split or --limit."
+        )
+    columns = {name: [row[name] for row in rows] for name in PLAN_SCHEMA}
+    cases = pl.DataFrame(columns, schema=PLAN_SCHEMA)
+    _refuse_collisions(cases)
+    not_applicable = pl.DataFrame(
+        [(*key, len(samples)) for key, samples in skipped.items()],
+        schema=NOT_APPLICABLE_SCHEMA,
+        orient="row",
+    ).sort(pl.all())
+    sources: dict[str, Any] = {
+        "lexicon": lexicon.source,
+        "lexicon_sha256": lexicon.sha256,
+        "words": list(words),
+        "word_list_sha256": words_sha256(),
+        "seed": suite.seed,
+    }
+    tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
+    if tables:
+        sources["tables"] = tables
+    if suite.property_based:
+        sources["hypothesis"] = version("hypothesis")
+    return Plan(cases, not_applicable, sources)
+
+
+@contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """Millions of rows are made and all of them are kept: the collector need not look at them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
+    """What perturbations may look at in a dataset; its sample is still to be put in."""
+    grammar = load_grammar(planned.card)
+    everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
+    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
+
+
+def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for sample in planned.all_samples:
+        for prompt in sample.prompts.get(planned.prompt_type, ()):
+            for attribute, value in prompt.values.items():
+                found.setdefault(attribute, set()).add(value)
+    return {attribute: tuple(sorted(values)) for attribute, values in found.items()}
+
+
+def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
+    known = {a for planned in sets for a in planned.card.grammar.attributes}
+    asked = [
+        (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
+    ]
+    asked += [
+        (
+            f"dataset {p.card.name!r}: its card does not have",
+            p.entry.attributes,
+            set(p.card.grammar.attributes),
+        )
+        for p in sets
+    ]
+    for where, wanted, there in asked:
+        for name in [] if wanted == "all" else wanted:
+            if name not in there:
+                names = ", ".join(map(repr, sorted(there)))
+                raise SuiteError(
+                    f"suite {suite.name!r}: {where} the "
+                    f"attribute {name!r}.{nearest(name, there)} Known attributes: {names}."
+                )
+
+
+def _refuse_collisions(cases: pl.DataFrame) -> None:
+    doubled = cases.filter(pl.col("case_id").is_duplicated())
+    if doubled.height:
+        first = doubled.row(0, named=True)
+        raise RunError(
+            f"plan: {doubled.height} cases share a case id, the first is probe {first['probe']!r} "
+            f"of {first['dataset']}/{first['split']}/{first['sample_id']}. Ids must be unique. "
+            "List each dataset and split once."
+        )

@@ -1,0 +1,1 @@
+"""The suite's schema, its expectations and gate rules."""

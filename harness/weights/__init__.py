@@ -1,0 +1,1 @@
+"""Finds, reads and recognises files of weights, safely."""

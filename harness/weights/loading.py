@@ -1,0 +1,371 @@
+"""Reads files of weights safely and fits them to a model.
+
+Conventions: tensors come back on the CPU in the file's dtype; keys are those of
+``state_dict()``. A file's content decides how it is read, not its name. No file is
+ever executed: safetensors cannot carry code, and what torch wrote is read by
+`harness.weights.archives`. A file may hold several *states*, such as the trained weights and
+their running average; a state has a dotted place in the file, empty at its top.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from harness.errors import CheckpointError
+from harness.weights.archives import is_legacy, is_zip, open_legacy, open_zip
+from harness.weights.files import (
+    WeightFiles,
+    file_sha256,
+    split_choice,
+    weight_files,
+    weights_sha256,
+)
+from harness.weights.fitting import (
+    LONGEST_KEY,
+    Match,
+    describe_misfit,
+    describe_rest,
+    is_counter,
+    search,
+    several,
+)
+from harness.weights.pretrained import check_configuration
+
+__all__ = ["file_sha256", "fill", "fit", "load_into", "read_tensors", "weights_sha256"]
+
+# A safetensors file begins with the length of its header, which is a JSON object.
+_HEADER_LIMIT = 100_000_000
+_TOP = ""
+_FLOATING = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
+_State = Mapping[str, torch.Tensor]
+
+
+class _Weights(Protocol):
+    """An open file of weights, or a model's open shards."""
+
+    states: Mapping[str, Collection[str]]
+
+    def get(self, state: str, key: str) -> torch.Tensor: ...
+
+
+class _Flat:
+    """A safetensors file: one state, at its top."""
+
+    def __init__(self, store: Any) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: dict.fromkeys(store.keys())}
+        self._store = store
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._store.get_tensor(key)
+        return tensor
+
+
+class _Shards:
+    """A model in several files, of which each is opened when it is first needed."""
+
+    def __init__(self, file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: file_of}
+        self._file_of, self._stack = file_of, stack
+        self._open: dict[Path, _Weights] = {}
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        shard = self._file_of[key]
+        if shard not in self._open:
+            self._open[shard] = self._stack.enter_context(_open_file(shard))
+        for state, keys in self._open[shard].states.items():
+            if key in keys:
+                return self._open[shard].get(state, key)
+        raise CheckpointError(
+            f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
+            "shards must belong together. Copy the folder again."
+        )
+
+
+class _Tensors:
+    """Tensors that were read elsewhere."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.states: Mapping[str, Collection[str]] = {_TOP: tensors}
+        self._tensors = tensors
+
+    def get(self, _: str, key: str) -> torch.Tensor:
+        return self._tensors[key]
+
+
+class Loaded(NamedTuple):
+    """What was loaded from a file: the state chosen where there were several, and a note."""
+
+    chosen: str
+    note: str
+
+
+_LOADED: ContextVar[list[Loaded] | None] = ContextVar("_LOADED", default=None)
+
+
+@contextlib.contextmanager
+def watched_loading() -> Iterator[list[Loaded]]:
+    """A list to which every `load_into` adds what it did, an adapter's own included."""
+    loaded: list[Loaded] = []
+    token = _LOADED.set(loaded)
+    try:
+        yield loaded
+    finally:
+        _LOADED.reset(token)
+
+
+def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a file of weights, of its shards, or of a folder in hub format.
+
+    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or
+    ``model`` is read, else that at the top.
+
+    Args:
+        path: A file, an index of shards, or a folder.
+        under: Read one part of the model only, such as ``decoder.``; its keys come
+            back without it. A wrapper's prefix may stand in front of it in the file
+            (``net.clipseg.decoder.film_mul.bias``): of several such places the one
+            with most keys is meant. The rest of the file is not read.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, no checkpoint, or has no
+            tensor `under` that name.
+    """
+    with _opened(weight_files(path)) as weights:
+        state = next(iter(weights.states))
+        chosen = _part(list(weights.states[state]), under.removesuffix("."), where=str(path))
+        return {short: weights.get(state, full) for short, full in chosen.items()}
+
+
+@contextlib.contextmanager
+def _opened(files: WeightFiles) -> Iterator[_Weights]:
+    with contextlib.ExitStack() as stack:
+        if files.file_of is None:
+            yield stack.enter_context(_open_file(files.paths[0]))
+        else:
+            yield _Shards(files.file_of, stack)
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[_Weights]:
+    """Whatever the file's first bytes say it is."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if is_zip(head):
+            with open_zip(path) as archive:
+                yield archive
+        elif is_legacy(head):
+            with open_legacy(path) as archive:
+                yield archive
+        elif path.suffix == ".safetensors" or _is_safetensors(head):
+            with safe_open(path, framework="pt") as store:
+                yield _Flat(store)
+        else:
+            raise CheckpointError(
+                f"{path}: neither safetensors nor a file that torch.save wrote. One of them is "
+                "needed; other pickles are not opened. Save the model's state_dict() again."
+            )
+    except SafetensorError as problem:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({str(problem)[:120]}). Copy the file again."
+        ) from None
+    except OSError as problem:
+        raise CheckpointError(
+            f"{path}: the file cannot be read ({problem.strerror or problem}). It must be readable "
+            "to the end. Check its permissions and the disk, or copy it again."
+        ) from None
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return 2 <= int.from_bytes(head[:8], "little") <= _HEADER_LIMIT and head[8:9] == b"{"
+
+
+def _part(keys: Sequence[str], under: str, *, where: str) -> dict[str, str]:
+    """Keys of one part of the model, by their names inside the part."""
+    if not under:
+        return {key: key for key in keys}
+    places = Counter(place for key in keys for place in _places(key, under))
+    if not places:
+        shown = ", ".join(repr(key[:120]) for key in keys[:3])
+        raise CheckpointError(
+            f"{where}: no tensor lies under {under!r}; the file has {len(keys)} keys, first "
+            f"{shown}. A model with that part is needed. Give another file."
+        )
+    place = max(places, key=lambda prefix: (places[prefix], -len(prefix)))
+    return {key.removeprefix(place): key for key in keys if key.startswith(place)}
+
+
+def _places(key: str, under: str) -> Iterator[str]:
+    """``a.b.under.`` for every place in a key at which the part may begin."""
+    steps = key[:LONGEST_KEY].split(".")
+    part = under.split(".")
+    for depth in range(len(steps) - len(part)):
+        if steps[depth : depth + len(part)] == part:
+            yield ".".join([*steps[: depth + len(part)], ""])
+
+
+def fit(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str
+) -> dict[str, torch.Tensor]:
+    """Rename `tensors` to the keys of `module`; every key of the module must be there.
+
+    Wrappers are taken off: prefixes of any depth (``net.``, ``model.clipseg.`` ...), and
+    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model
+    (``criterion.pos_weight``, ``n_averaged``) is left out, as are buffers the module does
+    not save (such as ``position_ids``, which older libraries saved). Batch norm's
+    counters of training steps, which files from before torch 0.4.1 lack and no result
+    depends on, stay as they are.
+
+    Args:
+        module: The model that is to hold the tensors.
+        tensors: What a file holds.
+        where: The file, for messages.
+
+    Returns:
+        A state dict that ``load_state_dict(strict=True)`` accepts.
+
+    Raises:
+        CheckpointError: Keys are missing, of another shape, or no floating-point numbers
+            where the model has such; the model's own parts have more keys; or several
+            sets of weights fit.
+    """
+    return _fit(module, _Tensors(tensors), choice=None, where=where)[0]
+
+
+def _fit(
+    module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str
+) -> tuple[dict[str, torch.Tensor], Loaded]:
+    wanted = module.state_dict()
+    unsaved = {name for name, _ in module.named_buffers()} - set(wanted)
+    found = search(wanted, weights.states, choice=choice, where=where)
+    match, given = _only(found.matches, wanted, weights, where=where)
+    states = weights.states
+    if problem := describe_misfit(given, match, wanted, unsaved=unsaved, states=states):
+        raise CheckpointError(f"{where}: the checkpoint does not fit the model: {problem}")
+    _check_dtypes(given, wanted, where=where)
+    notes = [describe_rest(match, states, unsaved=unsaved), _rounded(given, wanted)]
+    said = "; ".join(filter(None, notes))
+    fitted = {key: given.get(key, value).to(value.dtype) for key, value in wanted.items()}
+    return fitted, Loaded(
+        match.path if found.was_chosen else "", said and f"{Path(where).name}: {said}."
+    )
+
+
+def _only(
+    matches: Sequence[Match], wanted: _State, weights: _Weights, *, where: str
+) -> tuple[Match, _State]:
+    """The one match that is meant, with its tensors.
+
+    Raises:
+        CheckpointError: Several have the model's shapes and different numbers.
+    """
+    read = [
+        (match, {name: weights.get(match.state, key) for name, key in match.keys.items()})
+        for match in matches
+    ]
+    same = [
+        (match, given)
+        for match, given in read
+        if all(value.shape == wanted[name].shape for name, value in given.items())
+    ]
+    (match, given), *others = same or read
+    rivals = [other for other, values in others if not _equal(given, values)]
+    if rivals:
+        raise CheckpointError(several(where, [match, *rivals]))
+    return match, given
+
+
+def _equal(first: _State, second: _State) -> bool:
+    """Whether two sets of weights are the same numbers, so that either may be meant."""
+    return all(
+        value.dtype == second[name].dtype and torch.equal(value, second[name])
+        for name, value in first.items()
+        if not is_counter(name)
+    )
+
+
+def _check_dtypes(given: _State, wanted: _State, *, where: str) -> None:
+    """Refuse numbers that stand for others: quantised weights need their scales."""
+    for key, value in given.items():
+        if wanted[key].is_floating_point() and value.dtype not in _FLOATING:
+            raise CheckpointError(
+                f"{where}: the tensor {key!r} holds {_name(value.dtype)}, the model has "
+                f"{_name(wanted[key].dtype)}. Quantised numbers mean nothing without their scales; "
+                "float32, float64, float16 or bfloat16 is needed. Save the model before it is "
+                "quantised, or dequantise it first."
+            )
+        if value.is_floating_point() and not (wanted[key].is_floating_point() or is_counter(key)):
+            raise CheckpointError(
+                f"{where}: the tensor {key!r} holds {_name(value.dtype)}, the model has "
+                f"{_name(wanted[key].dtype)}. Whole numbers are needed there. Save the model's "
+                "state_dict() as it is, without a cast."
+            )
+
+
+def _rounded(given: _State, wanted: _State) -> str:
+    """What is to be said of numbers that the model cannot hold; widening changes none."""
+    kinds = Counter(
+        _name(value.dtype)
+        for key, value in given.items()
+        if wanted[key].is_floating_point() and value.dtype.itemsize > wanted[key].dtype.itemsize
+    )
+    return " and ".join(f"{n} tensors of {name} were rounded" for name, n in kinds.items())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
+    """Fill `module` with the weights of a file or folder, strictly.
+
+    What else the file holds is left out, and said in a note of the loaded model. A
+    ``config.json`` in a folder of a hub must say what the module's own configuration says.
+
+    Args:
+        module: The model, or the part of one.
+        path: The file or folder; with ``#PLACE`` behind it where it holds several sets
+            of weights, such as ``last.ckpt#ema_state_dict``.
+        part: What `module` is called in the file's model (``decoder``): only what
+            stands under that name is read.
+
+    Raises:
+        CheckpointError: The file cannot be read safely, does not fit, or holds
+            numbers that are not finite.
+        CardError: The folder's configuration is another than the card's.
+    """
+    if part:
+        fill(module, read_tensors(path, under=part), where=str(path))
+        return
+    check_configuration(module, path)
+    file, choice = split_choice(path)
+    with _opened(weight_files(file)) as weights:
+        _fill(module, weights, choice=choice, where=str(file))
+
+
+def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Fill `module` with `tensors`, strictly; `where` names their file in messages.
+
+    Raises:
+        CheckpointError: They do not fit, or hold numbers that are not finite.
+    """
+    _fill(module, _Tensors(tensors), choice=None, where=where)
+
+
+def _fill(module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str) -> None:
+    fitted, loaded = _fit(module, weights, choice=choice, where=where)
+    for key, value in fitted.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{where}: the tensor {key!r} holds numbers that are not finite. Every weight must "
+                "be finite. The training diverged or the file is damaged: use another checkpoint."
+            )
+    module.load_state_dict(fitted, strict=True)
+    if (watcher := _LOADED.get()) is not None:
+        watcher.append(loaded)
