@@ -124,7 +124,7 @@ def test_a_lost_case_is_told(reference, tables):
     gone = scores["case_id"][7]
     assert list(case_reasons(reference.plan.cases, scores.filter(pl.col("case_id") != gone))) == [
         f"scores.parquet: case_id: 1 cases of the plan are missing, the first is {gone}. Each of "
-        "the track's 11832 cases stands there once. Run the track again and submit the counts as "
+        "the track's 11672 cases stands there once. Run the track again and submit the counts as "
         "they were written."
     ]
 

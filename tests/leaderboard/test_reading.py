@@ -232,7 +232,7 @@ def test_a_table_of_too_many_rows_is_not_decoded(tables, monkeypatch):
     monkeypatch.setattr(reading, "survives", lambda *_, **__: pytest.fail("it was decoded"))
     found = table_reasons(parquet(tables["scores.parquet"]), most=11_000)
     assert found[0].startswith(
-        "scores.parquet: 11832 rows. The track asks for fewer; at most 11000 are read."
+        "scores.parquet: 11672 rows. The track asks for fewer; at most 11000 are read."
     )
 
 

@@ -30,10 +30,10 @@ def test_the_claims_are_what_follows_from_the_counts(verified, tables):
     [
         (
             "run.json",
-            '"plan_sha256": "0a25d099',
-            '"plan_sha256": "1a25d099',
-            "run.json: plan_sha256: another plan, 1a25d0999e36800a28d214e2cb9d0afe80df7621db6bba88"
-            "c1a0a6bb026f2f7c. The track 'phantom-v1' has the plan 0a25d099",
+            '"plan_sha256": "73943620',
+            '"plan_sha256": "83943620',
+            "run.json: plan_sha256: another plan, 83943620f90c1e785803d88880be24618f35fb19a6580b02"
+            "cf96553aada1bc0e. The track 'phantom-v1' has the plan 73943620",
         ),
         (
             "run.json",
