@@ -1,12 +1,79 @@
-"""Audits whether a vision-language segmentation model uses its prompt, and what breaks it."""
+"""Audits whether a vision-language segmentation model uses its prompt, and what breaks it.
 
+The public face; everything else may change without notice.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.auditing.listener import Listener
+    from harness.models import LoadedModel
     from harness.report.loaded import LoadedRun
+    from harness.stats.arrays import RelativeChange
+    from harness.suite.schema import Suite
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def audit(
+    *,
+    model: str | Path | Sequence[str | Path],
+    suite: "str | Path | Suite",
+    data_root: str | Path = "data",
+    datasets: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    progress: "Listener | None" = None,
+) -> "LoadedRun":
+    """Run a suite with one or more models, or continue it, and compute what it shows.
+
+    Args:
+        model: ``CARD`` or ``CARD=CHECKPOINT``: a name, or the path of a card; several for several.
+        suite: Its name, the path of its file, or a loaded one.
+        data_root: Folder above the datasets' own.
+        datasets: ``NAME``, ``NAME/SPLIT`` or card files in place of the suite's.
+        out: Run directory; ``runs/SUITE-HASH`` when None.
+        limit: At most so many images a dataset.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: Hears notes and progress; `harness.commands.progress.Terminal` prints them.
+
+    Returns:
+        The run: frames, verdicts, charts; a notebook shows it.
+
+    Raises:
+        HarnessError: A file, card, model or data set is wrong; the message says how to repair it.
+    """
+    from harness.auditing.choices import model_arguments, select_suite, with_choices
+    from harness.auditing.listener import SILENT
+    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.summarising import summarise
+
+    chosen = (
+        select_suite(str(suite), datasets=datasets)
+        if isinstance(suite, str | Path)
+        else with_choices(suite, datasets=datasets)
+    )
+    models = [model] if isinstance(model, str | Path) else list(model)
+    store = run_models(
+        chosen,
+        model_arguments([str(one) for one in models], None),
+        root=Path(data_root),
+        out=None if out is None else Path(out),
+        limit=limit,
+        conditions=Conditions(device=device),
+        listener=progress or SILENT,
+    )
+    with store.locked():
+        summarise(store)
+    return load_run(store.folder)
 
 
 def load_run(path: str | Path) -> "LoadedRun":
@@ -18,3 +85,36 @@ def load_run(path: str | Path) -> "LoadedRun":
     from harness.report.loaded import load_run as load
 
     return load(path)
+
+
+def load_model(
+    name_or_card: str | Path, checkpoint: str | Path | None = None, device: str = "auto"
+) -> "LoadedModel":
+    """The model of a card with its weights; see `harness.models`."""
+    from harness.models import load_model as load
+
+    return load(name_or_card, checkpoint, device)
+
+
+def load_suite(name_or_path: str | Path) -> "Suite":
+    """A suite by its name or the path of its file."""
+    from harness.suite.schema import load_suite as load
+
+    return load(name_or_path)
+
+
+def relative_change(
+    before: Any, after: Any, clusters: Sequence[Any] | None = None, *, seed: int = 0
+) -> "RelativeChange":
+    """The paper's relative Dice change in percent, with its interval.
+
+    It is ``100 (mean(after) - mean(before)) / mean(before)`` over the same samples, with a
+    studentised bootstrap of clusters; see `harness.stats.arrays.relative_change`.
+
+    Example:
+        >>> relative_change([0.8, 0.6, 0.7, 0.9], [0.8, 0.3, 0.7, 0.9]).percent
+        -10.0
+    """
+    from harness.stats.arrays import relative_change as change
+
+    return change(before, after, clusters, seed=seed)

@@ -11,12 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from harness import __version__
+from harness.auditing.choices import select_suite
+from harness.auditing.running import run_models
+from harness.auditing.summarising import summarise
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.commands.generate import generate
-from harness.commands.options import select_suite
-from harness.commands.run import audit
-from harness.commands.score import finish
 from harness.report.calibration import sentences
 from harness.report.sections import interval, number
 from harness.stats.assessment import Assessment
@@ -29,9 +29,9 @@ def main() -> None:
     """Run, then write ``calibration.md`` and ``phantom/*.png`` beside this file."""
     out = BUILD / "calibration"
     models = [(name, None) for name in shipped_models()]
-    store = audit(select_suite("calibration"), models, root=BUILD / "phantom", out=out)
+    store = run_models(select_suite("calibration"), models, root=BUILD / "phantom", out=out)
     with store.locked():
-        finish(store, quiet=True)
+        summarise(store)
     generate(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
     text = page(Assessment.read(out), store.manifest)
     (HERE / "calibration.md").write_text(text, encoding="utf-8")

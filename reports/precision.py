@@ -14,9 +14,9 @@ from pathlib import Path
 import polars as pl
 
 from harness import __version__
+from harness.auditing.choices import select_suite
+from harness.auditing.running import Conditions, run_models
 from harness.commands.demo import shipped_models
-from harness.commands.options import select_suite
-from harness.commands.run import Conditions, audit
 from harness.metrics import EMPTY_SCORES, dice
 from harness.runs.store import DONE, RunStore
 
@@ -52,7 +52,7 @@ def measure(
     """One run that holds every small model that ships, in every precision."""
     models = [(name, None) for name in shipped_models()]
     for precision in ("float32", *MIXED):
-        store = audit(
+        store = run_models(
             select_suite(suite, datasets=datasets),
             models,
             root=root / "phantom",

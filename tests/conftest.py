@@ -128,11 +128,12 @@ def planned(photo_root: Path):
     """A function that plans a suite on `photo_root`."""
 
     def plan(suite="paper", **options):
-        from harness.commands.options import read_sets, select_suite
+        from harness.auditing.choices import select_suite
+        from harness.auditing.samples import read_sets
         from harness.plan.build import build_plan
 
         chosen = select_suite(suite, datasets=options.pop("datasets", ["kvasir_polyp"]))
-        sets = read_sets(chosen, photo_root, quiet=True, **options)
+        sets = read_sets(chosen, photo_root, **options)
         return chosen, sets, build_plan(chosen, sets)
 
     return plan

@@ -20,12 +20,31 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # A room may import what stands to its left, never what stands to its right.
 LAYERS = ["errors", "records", "files", "metrics", "cards", "prompts", "data", "weights", "model"]
 LAYERS += ["models", "suite", "plan", "runs", "engine", "training", "stats", "gate", "hunt"]
-LAYERS += ["report", "leaderboard", "trackers", "commands", "cli", "__main__", "pytest_plugin"]
+LAYERS += [
+    "report",
+    "auditing",
+    "leaderboard",
+    "trackers",
+    "commands",
+    "cli",
+    "__main__",
+    "pytest_plugin",
+]
 CHECKING = ("assert", "raises", "warns", "refused", "check_")
 
 # Rooms that must work where torch is not installed, and start fast.
 LIGHT = ["errors", "records", "files", "metrics", "cards", "prompts", "data", "suite", "plan"]
-LIGHT += ["runs", "gate", "trackers", "stats", "report", "leaderboard", "cli", "commands"]
+LIGHT += [
+    "runs",
+    "gate",
+    "trackers",
+    "stats",
+    "report",
+    "auditing",
+    "leaderboard",
+    "cli",
+    "commands",
+]
 LIGHT += ["pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
 HEAVY |= {"mlflow", "tensorboard", "wandb"}

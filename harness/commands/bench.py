@@ -50,7 +50,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
     from harness.engine.bench_plan import invent
@@ -63,7 +63,7 @@ def bench(
     blocks = min(blocks, images)
     with (
         temporary_folder() as folder,
-        progress("bench", blocks, unit="blocks", quiet=as_json) as advance,
+        Terminal(quiet=as_json).progress("bench", blocks, unit="blocks") as advance,
     ):
         if dataset is None:
             root, size = folder, loaded.adapter.input_size

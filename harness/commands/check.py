@@ -72,10 +72,10 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Check a suite, its cards and every row of its data; a model's contract; a perturbation."""
+    from harness.auditing.choices import model_arguments, select_suite, split_names
     from harness.commands.contract import Trial, exit_code, show, try_model
     from harness.commands.laws import any_broken, try_laws
     from harness.commands.laws import show as show_laws
-    from harness.commands.options import model_arguments, select_suite, split_names
 
     content: dict[str, Any] = {}
     rules = split_names(perturbation)
@@ -103,15 +103,16 @@ def _suite(
     chosen: "Suite", root: Path, *, tokens: int | None, quiet: bool, silent: bool
 ) -> dict[str, Any]:
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
+    from harness.auditing.samples import read_sets
     from harness.commands import defects
-    from harness.commands.options import read_sets
+    from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
 
     # Defects first: what stops the reading may be among them.
     inspected = defects.data_check(chosen, root, tokens=tokens, quiet=quiet)
     if not silent:
         defects.show(inspected)
-    sets = read_sets(chosen, root, pictures=None, quiet=quiet)
+    sets = read_sets(chosen, root, pictures=None, listener=Terminal(quiet=quiet))
     made = build_plan(chosen, sets)
     rows = [
         {

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.options import AsJson, Quiet, split_names
+from harness.auditing.choices import split_names
+from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def subjects_of(
     Raises:
         UsageError: A folder is no run, a name is unknown, or fewer than two models are left.
     """
-    from harness.commands.score import model_facts, with_rules
+    from harness.auditing.choices import with_rules
+    from harness.auditing.summarising import model_facts
     from harness.errors import UsageError
     from harness.stats.common import Subject
 

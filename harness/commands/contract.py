@@ -37,7 +37,7 @@ class Report(NamedTuple):
 
 def try_model(name_and_file: tuple[str, Path | None], trial: Trial, *, quiet: bool) -> Report:
     """Load a model and run every check of the contract, with a progress bar."""
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.data.images import read_image
     from harness.model.checks import CHECKS, check_model
     from harness.model.loading import load_model
@@ -51,7 +51,7 @@ def try_model(name_and_file: tuple[str, Path | None], trial: Trial, *, quiet: bo
         dtype=trial.dtype,
         random_weights=trial.random_weights,
     )
-    with progress(f"check {name}", len(CHECKS), unit="checks", quiet=quiet) as advance:
+    with Terminal(quiet=quiet).progress(f"check {name}", len(CHECKS), unit="checks") as advance:
         results = check_model(
             model, pictures=pictures, prompts=trial.prompts or None, tick=lambda: advance(1)
         )

@@ -28,18 +28,18 @@ def data_check(suite: "Suite", root: Path, *, tokens: int | None, quiet: bool) -
         tokens: Report prompts that are longer than this many CLIP tokens.
         quiet: No progress.
     """
+    from harness.auditing.samples import generate_missing
     from harness.cards import load_dataset_card
-    from harness.commands.options import generate_missing
-    from harness.commands.progress import counting
+    from harness.commands.progress import Terminal
     from harness.data.checks import clip_tokenizer, inspect
 
     cards = {}
     for entry in suite.datasets:
         card = load_dataset_card(entry.name)
-        generate_missing(card, root, entry.split, quiet=quiet)
+        generate_missing(card, root, entry.split, listener=Terminal(quiet=quiet))
         cards[card.name] = card
     tokenizer = None if tokens is None else clip_tokenizer(tokens)
-    with counting("checking files", quiet=quiet) as tick:
+    with Terminal(quiet=quiet).counting("checking files") as tick:
         return inspect(list(cards.values()), root, tokenizer=tokenizer, tick=tick)
 
 

@@ -23,32 +23,33 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Audit the small models that ship on generated scenes, in about two minutes."""
-    from harness.commands.options import select_suite
-    from harness.commands.run import audit, interruptible
-    from harness.commands.score import finish
-    from harness.stats.assessment import Assessment
+    from harness.auditing.choices import select_suite
+    from harness.auditing.running import run_models
+    from harness.auditing.summarising import summarise
+    from harness.commands.progress import Terminal
+    from harness.commands.run import interruptible
 
     started = time.monotonic()
     with interruptible():
-        store = audit(
+        store = run_models(
             select_suite("demo"),
             [(name, None) for name in shipped_models()],
             root=out.with_name(f"{out.name}-data"),
             out=out,
             limit=limit,
-            quiet=quiet,
+            listener=Terminal(quiet=quiet),
         )
         with store.locked():
-            is_whole = finish(store, quiet=True)
+            found = summarise(store)
     if not quiet:
-        show(Assessment.read(out))
+        show(found.assessment)
         say(f"{time.monotonic() - started:.0f} s. Everything else is in {out}/:")
         say("  summary.md     every probe, with intervals and what did not apply")
         say("  verdicts.json  what is concluded, with evidence and what confounds it")
         say("  masks/         the worst and steadiest cases, for the report's gallery")
         say("  summary.json   the figures for programs; plan.parquet, scores/: every case")
         say(f"As a page, with pictures: vlsm-harness report {out}")
-    if not is_whole:
+    if not found.is_whole:
         raise typer.Exit(3)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import AsJson, DataRoot, Device, split_names
+from harness.auditing.choices import split_names
+from harness.commands.options import AsJson, DataRoot, Device
 from harness.commands.output import say, say_json
 
 

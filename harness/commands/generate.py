@@ -26,7 +26,7 @@ def generate(
 ) -> None:
     """Write the generated data sets, in the layout of every other one."""
     from harness.cards import dataset_names, load_dataset_card
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.data import generators
     from harness.data.contact_sheet import contact_sheet
 
@@ -37,7 +37,9 @@ def generate(
         sizes = dict(generators.load_generator(card).sizes)
         if train:
             sizes |= {"train": train, "val": max(1, train // 10)}
-        with progress(card.name, sum(sizes.values()), unit="scenes", quiet=quiet) as advance:
+        with Terminal(quiet=quiet).progress(
+            card.name, sum(sizes.values()), unit="scenes"
+        ) as advance:
             folder = generators.generate(card, data_root, sizes=sizes, tick=partial(advance, 1))
         say(str(folder))
         if sheets is not None:

@@ -74,7 +74,9 @@ def hunt(
     quiet: Quiet = False,
 ) -> None:
     """Search, sample by sample, for the smallest edit that breaks a model; write each to a file."""
-    from harness.commands.options import model_arguments, read_sets
+    from harness.auditing.choices import model_arguments
+    from harness.auditing.samples import read_sets
+    from harness.commands.progress import Terminal
     from harness.errors import UsageError, choose
     from harness.hunt.hunt import HuntConfig
     from harness.model.loading import load_model
@@ -83,7 +85,7 @@ def hunt(
     rules = _rules(kind, families)
     suite = hunting(datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed)
     ((name, file),) = model_arguments([model], checkpoint)
-    sets = read_sets(suite, data_root, limit=limit, quiet=quiet or as_json)
+    sets = read_sets(suite, data_root, limit=limit, listener=Terminal(quiet=quiet or as_json))
     loaded = load_model(
         name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
     )
@@ -110,7 +112,7 @@ def hunting(
     Raises:
         UsageError: The prompts are to come from a table, or no dataset is named.
     """
-    from harness.commands.options import split_names, with_choices
+    from harness.auditing.choices import split_names, with_choices
     from harness.errors import UsageError
     from harness.suite.schema import Suite
 
@@ -136,8 +138,8 @@ def hunting(
 
 def _rules(kind: str, families: Sequence[str] | None) -> "dict[Kind, list[Perturbation]]":
     """The perturbations of each kind; of those named, the ones that do what the kind needs."""
+    from harness.auditing.choices import split_names
     from harness.commands.laws import rules_named
-    from harness.commands.options import split_names
     from harness.errors import UsageError
     from harness.hunt.hunt import families as all_families
     from harness.hunt.space import Kind
@@ -179,13 +181,13 @@ def _hunt_all(
     hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool
 ) -> "list[PromptResult]":
     """Hunt on every prompt, write each break at once, and show it."""
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.files.writing import make_folder
     from harness.hunt.breaks import write_break
 
     make_folder(out)
     found, total = [], sum(len(one.prompts()) for one in hunts)
-    with progress("hunting", total, unit="prompts", quiet=quiet or as_json) as advance:
+    with Terminal(quiet=quiet or as_json).progress("hunting", total, unit="prompts") as advance:
         for outcome in (outcome for one in hunts for outcome in one.results()):
             found.append(outcome)
             if outcome.smallest is not None:

@@ -36,9 +36,9 @@ def try_laws(
     Returns:
         Per perturbation its name, the grammars, and one breach for each broken law.
     """
+    from harness.auditing.choices import split_names
     from harness.cards import dataset_names
-    from harness.commands.options import split_names
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.prompts.laws import Breach, check_perturbation
 
     rules = rules_named(names, where="--perturbation")
@@ -47,7 +47,7 @@ def try_laws(
     for rule in rules:
         broken: dict[str, Breach] = {}
         title = f"laws of {rule.name}"
-        with progress(title, len(grammars), unit="grammars", quiet=quiet) as advance:
+        with Terminal(quiet=quiet).progress(title, len(grammars), unit="grammars") as advance:
             for grammar in grammars:
                 for breach in check_perturbation(rule, datasets=[grammar], examples=examples):
                     broken.setdefault(breach.law, breach)

@@ -25,12 +25,12 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Verify every submission anew and write the pages; a refused one stops it."""
-    from harness.commands.progress import counting
+    from harness.commands.progress import Terminal
     from harness.commands.tracks import reference_of
     from harness.leaderboard.board import build_boards
     from harness.leaderboard.site import write_site
 
-    with counting("verifying submissions", quiet=quiet) as tick:
+    with Terminal(quiet=quiet).counting("verifying submissions") as tick:
         found = build_boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
     paths = write_site(folder, found)
     if not quiet:

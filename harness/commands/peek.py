@@ -53,7 +53,8 @@ def peek(
     as_json: AsJson = False,
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
-    from harness.commands.options import read_sets, select_suite
+    from harness.auditing.choices import select_suite
+    from harness.auditing.samples import read_sets
     from harness.plan.build import build_plan
 
     chosen = select_suite(
@@ -62,7 +63,7 @@ def peek(
     chosen = chosen.model_copy(update={"probes": _selected(chosen.probes, probe)})
     sets = [
         replace(found, samples=found.samples[:: max(1, len(found.samples) // n)][:n])
-        for found in read_sets(chosen, data_root, pictures=False, quiet=True)
+        for found in read_sets(chosen, data_root, pictures=False)
     ]
     made = build_plan(chosen, sets)
     if as_json:
@@ -74,7 +75,7 @@ def peek(
 
 
 def _selected(probes: list[Any], wanted: list[str] | None) -> list[Any]:
-    from harness.commands.options import split_names
+    from harness.auditing.choices import split_names
     from harness.errors import UsageError, choose
 
     names = [p.name for p in probes]

@@ -49,14 +49,18 @@ def plan(
     """Count what a suite would evaluate, and what does not apply and why."""
     import polars as pl
 
+    from harness.auditing.choices import select_suite
+    from harness.auditing.samples import read_sets
     from harness.commands import plan_diff
-    from harness.commands.options import read_sets, select_suite
+    from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
-    made = build_plan(chosen, read_sets(chosen, data_root, limit=limit, quiet=quiet))
+    made = build_plan(
+        chosen, read_sets(chosen, data_root, limit=limit, listener=Terminal(quiet=quiet))
+    )
     # Read before anything is written: both may be the same file.
     changes = None if diff is None else plan_diff.difference(plan_diff.read_plan(diff), made.cases)
     if out is not None:

@@ -8,31 +8,41 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from harness.auditing.listener import Listener
+from harness.commands.output import say
 from harness.report.escape import visible
 
 # Without a terminal a line is printed this often.
 LINE_EVERY_S = 10.0
 
 
-@contextmanager
-def progress(
-    title: str, total: int | None, *, unit: str = "", done: int = 0, quiet: bool = False
-) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` units of work; yields the function that advances it."""
-    title = visible(title)
-    if quiet:
-        yield lambda _: None
-    elif sys.stderr.isatty():
-        yield from _bar(title, total, unit, done)
-    else:
-        yield from _lines(title, total, unit, done)
+class Terminal(Listener):
+    """Tells a person at a terminal, or a log, what goes on; if quiet, notes alone."""
 
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
 
-@contextmanager
-def counting(title: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """A count of work whose end is not known beforehand."""
-    with progress(title, None, quiet=quiet) as advance:
-        yield lambda: advance(1)
+    def note(self, text: str) -> None:
+        """A line on standard error."""
+        say(text, err=True)
+
+    def remark(self, text: str) -> None:
+        """A line on standard error, unless quiet."""
+        if not self._quiet:
+            say(text, err=True)
+
+    @contextmanager
+    def progress(
+        self, title: str, total: int | None, *, unit: str = "", done: int = 0
+    ) -> Iterator[Callable[[int], None]]:
+        """A bar over `total` units of work, with rate and time left."""
+        title = visible(title)
+        if self._quiet:
+            yield lambda _: None
+        elif sys.stderr.isatty():
+            yield from _bar(title, total, unit, done)
+        else:
+            yield from _lines(title, total, unit, done)
 
 
 def _bar(title: str, total: int | None, unit: str, done: int) -> Iterator[Callable[[int], None]]:

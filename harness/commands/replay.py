@@ -41,7 +41,7 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Ask a model again about breaks; exit 1 when one no longer holds."""
-    from harness.commands.options import model_arguments
+    from harness.auditing.choices import model_arguments
     from harness.hunt.breaks import read_breaks
     from harness.model.loading import load_model
 
@@ -73,8 +73,8 @@ def _cards(breaks: "Mapping[Path, Break]", datasets: Sequence[str] | None) -> di
     Raises:
         UsageError: A dataset is neither.
     """
+    from harness.auditing.choices import split_names
     from harness.cards import dataset_names, load_dataset_card
-    from harness.commands.options import split_names
     from harness.errors import UsageError, choose
 
     known = {name: name for name in dataset_names()}
@@ -95,12 +95,12 @@ def _replayed(
 ) -> "Iterator[tuple[Path, ReplayResult]]":
     """Every break, those of one dataset together, so that each is read once."""
     from harness.commands.hunt import hunting
-    from harness.commands.progress import progress
+    from harness.commands.progress import Terminal
     from harness.hunt.evaluator import ImageEncoder
     from harness.hunt.hunt import replay
 
     sets: dict[tuple[str, ...], PlannedSet] = {}
-    with progress("replaying", len(breaks), unit="breaks", quiet=quiet) as advance:
+    with Terminal(quiet=quiet).progress("replaying", len(breaks), unit="breaks") as advance:
         for path, saved in breaks.items():
             key = (cards[saved.dataset], saved.split, saved.prompt_type, saved.prompts)
             card, split, rung, prompts = key
@@ -113,9 +113,10 @@ def _replayed(
 
 
 def _read(suite: "Suite", root: Path, *, quiet: bool) -> "PlannedSet":
-    from harness.commands.options import read_sets
+    from harness.auditing.samples import read_sets
+    from harness.commands.progress import Terminal
 
-    return read_sets(suite, root, quiet=quiet)[0]
+    return read_sets(suite, root, listener=Terminal(quiet=quiet))[0]
 
 
 def _resolution(saved: "Break") -> str:

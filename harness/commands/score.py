@@ -1,8 +1,8 @@
 """``score``: recompute the summary of a run from its stored counts, without a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,15 +10,9 @@ from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say_json, terminal
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from harness.runs.store import RunStore
     from harness.stats.assessment import Assessment
     from harness.suite.schema import Suite
-
-
-# Above this share of failed cases a run counts as incomplete.
-TOLERATED_FAILURES = 0.01
 
 
 def score(
@@ -42,6 +36,7 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Recompute a run's statistics from its counts, without a model; incomplete: exit 3."""
+    from harness.auditing.choices import with_rules
     from harness.errors import UsageError
     from harness.runs.store import RunStore
 
@@ -59,26 +54,6 @@ def score(
         raise typer.Exit(3)
 
 
-def with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
-    """The suite with other settings in place of its own; None leaves one as it is."""
-    from pydantic import ValidationError
-
-    from harness.errors import UsageError
-    from harness.suite.schema import Suite
-
-    content = suite.model_dump()
-    for part, values in rules.items():
-        content[part] |= {key: value for key, value in values.items() if value is not None}
-    try:
-        return Suite.model_validate(content)
-    except ValidationError as problems:
-        first = problems.errors(include_url=False)[0]
-        option = {"dice_floor": "floor"}.get(str(first["loc"][-1]), str(first["loc"][-1]))
-        raise UsageError(
-            f"--{option}: found {first['input']!r}. {first['msg']}. Correct the option."
-        ) from None
-
-
 def finish(
     store: "RunStore",
     *,
@@ -87,75 +62,15 @@ def finish(
     as_json: bool = False,
     quiet: bool = False,
 ) -> bool:
-    """Summarise a run, write and print the result; returns whether the run is whole.
+    """Summarise a run and print the result; returns whether the run is whole."""
+    from harness.auditing.summarising import summarise
 
-    Whole is a run in which no case is missing and at most `TOLERATED_FAILURES` failed.
-    """
-    from harness.data.readings import mask_lines
-    from harness.report.files import write_assessment
-    from harness.stats.assessment import assess
-
-    suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
-    scores = store.scores_scan()
-    found = assess(
-        store.plan_scan(),
-        scores,
-        models=model_facts(manifest),
-        not_applicable=store.not_applicable(),
-        suite=suite,
-        cluster_kinds=manifest.get("cluster_kinds", {}),
-        texts=store.texts(),
-    )
-    masks = mask_lines(manifest.get("masks", []))
-    paths = write_assessment(found, folder, title=suite.title, masks=masks)
-    is_whole = _count(store, scores)
+    found = summarise(store, suite=suite, out=out)
     if as_json:
-        say_json((folder / "summary.json").read_text(encoding="utf-8"))
+        say_json(((out or store.folder) / "summary.json").read_text(encoding="utf-8"))
     elif not quiet:
-        _print(found, store, paths)
-    return is_whole
-
-
-def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
-    """What the statistics must know of each model of a run."""
-    from harness.data.readings import rules_of
-    from harness.stats.facts import ModelFacts
-
-    return [
-        ModelFacts(
-            model_id=entry["model_id"],
-            name=entry["name"],
-            trained_on=tuple(entry["trained_on"]),
-            control=entry["control"],
-            threshold=entry["threshold"],
-            foreground=rules_of(manifest),
-        )
-        for entry in manifest.get("models", [])
-    ]
-
-
-def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
-    """Write the counts of a run to its manifest; whether it is whole."""
-    import polars as pl
-
-    from harness.runs.store import DONE
-
-    skipped = store.not_applicable()
-    is_done = pl.col("status") == DONE
-    n_scores, done = scores.select(pl.len(), is_done.sum().alias("done")).collect().row(0)
-    n_cases = store.plan_scan().select(pl.len()).collect().item()
-    planned = n_cases * len(store.manifest.get("models", []))
-    store.update(
-        status="complete" if done == planned else "incomplete",
-        counts={
-            "planned": planned,
-            "done": done,
-            "failed": n_scores - done,
-            "missing": planned - n_scores,
-            "not_applicable": skipped.to_dicts(),
-        },
-    )
-    return bool(n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned)
+        _print(found.assessment, store, found.paths)
+    return found.is_whole
 
 
 def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> None:

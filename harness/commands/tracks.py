@@ -17,12 +17,13 @@ class Planned(NamedTuple):
 
 def planned(track: "Track", root: Path, *, quiet: bool = False) -> Planned:
     """Plan a track's suite on the data below `root`; generated sets are painted there."""
-    from harness.commands.options import read_sets
+    from harness.auditing.samples import read_sets
+    from harness.commands.progress import Terminal
     from harness.leaderboard.tracks import suite_of
     from harness.plan.build import build_plan
 
     suite = suite_of(track)
-    sets = read_sets(suite, root, quiet=quiet)
+    sets = read_sets(suite, root, listener=Terminal(quiet=quiet))
     return Planned(build_plan(suite, sets), sets)
 
 

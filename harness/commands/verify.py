@@ -96,8 +96,9 @@ def _share(text: str) -> float:
 def _spot_check(
     verification: "Verification", reference: "Reference", options: _RerunOptions
 ) -> "SpotCheck":
-    from harness.commands.options import model_arguments, read_sets
-    from harness.commands.progress import progress
+    from harness.auditing.choices import model_arguments
+    from harness.auditing.samples import read_sets
+    from harness.commands.progress import Terminal
     from harness.leaderboard.spot_check import draw_sample, rerun
     from harness.model.loading import load_model
 
@@ -106,11 +107,15 @@ def _spot_check(
     ((name, checkpoint),) = model_arguments([options.model], None)
     model = load_model(name, checkpoint=checkpoint, device=options.device, dtype=options.dtype)
     root = options.data_root or Path("data")
-    read_sets(reference.suite, root, pictures=False, quiet=options.quiet)  # paints generated sets
+    read_sets(
+        reference.suite, root, pictures=False, listener=Terminal(quiet=options.quiet)
+    )  # paints generated sets
     digest, cases = verification.opened.digest, reference.plan.cases
     sample = draw_sample(cases, digest, share=options.share, seed=options.seed)
     n_cases = sample.cases.height
-    with progress(f"rerunning {model.model_id}", n_cases, unit="cases", quiet=options.quiet) as go:
+    with Terminal(quiet=options.quiet).progress(
+        f"rerunning {model.model_id}", n_cases, unit="cases"
+    ) as go:
         return rerun(verification.accepted, reference, sample, model, root=root, advance=go)
 
 

@@ -182,9 +182,10 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
-    from harness.commands.options import model_arguments, select_suite
-    from harness.commands.run import Conditions, audit
-    from harness.commands.score import finish
+    from harness.auditing.choices import model_arguments, select_suite
+    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.summarising import summarise
+    from harness.commands.progress import Terminal
 
     trust = os.environ.get("VLSM_TRUST_ADAPTERS")
     os.environ.setdefault("VLSM_TRUST_ADAPTERS", "ask")
@@ -196,7 +197,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
             prompt_type=request.prompt_type,
             prompts=request.prompts,
         )
-        store = audit(
+        store = run_models(
             suite,
             model_arguments(request.models, None),
             root=Path(request.data_root),
@@ -204,10 +205,10 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
             runs=folder,
             limit=request.limit,
             conditions=Conditions(device=request.device, random_weights=request.random_weights),
-            quiet=quiet,
+            listener=Terminal(quiet=quiet),
         )
         with store.locked():
-            finish(store, quiet=True)
+            summarise(store)
     except typer.Exit:  # how a verb says that it was interrupted
         raise KeyboardInterrupt from None
     except HarnessError as problem:

@@ -53,6 +53,12 @@ class LoadedRun:
         """The counts of every case and model."""
         return self.store.scores()
 
+    def cases(self) -> pl.DataFrame:
+        """Every case beside its original, one row a (model, case); see `frame_cases`."""
+        from harness.runs.frames import frame_cases
+
+        return frame_cases(self.store)
+
     @property
     def summary(self) -> pl.DataFrame:
         """One row a (model, data set, split, prompts, prompt type, probe, attribute)."""

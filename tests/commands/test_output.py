@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.commands.output import say, say_json, terminal
-from harness.commands.progress import progress
+from harness.commands.progress import Terminal
 
 HOSTILE = "a\x1b[2J\r\u202e\n::error::b\x9b1A ##[add-mask]c ##vso[task.x]\ud800"
 OBEYED = re.compile(r"^\s*::\w|##(\w*)\[", re.MULTILINE)
@@ -61,7 +61,7 @@ def test_colours_of_ones_own_are_kept():
 
 
 def test_a_title_of_progress_is_escaped(capsys):
-    with progress(HOSTILE, 1) as advance:
+    with Terminal().progress(HOSTILE, 1) as advance:
         advance(1)
     check_harmless(capsys.readouterr().err)
 

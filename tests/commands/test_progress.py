@@ -3,7 +3,7 @@
 import pytest
 
 from harness.commands import progress as module
-from harness.commands.progress import counting, progress
+from harness.commands.progress import Terminal
 
 
 @pytest.fixture
@@ -15,13 +15,13 @@ def clock(monkeypatch):
 
 
 def test_quiet_says_nothing(capsys):
-    with progress("work", 3, quiet=True) as advance:
+    with Terminal(quiet=True).progress("work", 3) as advance:
         advance(3)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_line_comes_every_ten_seconds_and_at_the_end(capsys, clock):
-    with progress("work", 100, unit="cases") as advance:
+    with Terminal().progress("work", 100, unit="cases") as advance:
         for _ in range(10):
             clock[0] += 4
             advance(10)
@@ -36,14 +36,14 @@ def test_a_line_comes_every_ten_seconds_and_at_the_end(capsys, clock):
 
 
 def test_work_done_before_does_not_count_for_the_rate(capsys, clock):
-    with progress("work", 100, unit="cases", done=90) as advance:
+    with Terminal().progress("work", 100, unit="cases", done=90) as advance:
         clock[0] += 5
         advance(10)
     assert capsys.readouterr().err == "work: 100 of 100, 0 s left (2.0 cases/s)\n"
 
 
 def test_an_unknown_end_is_only_counted(capsys, clock):
-    with counting("reading") as tick:
+    with Terminal().counting("reading") as tick:
         for _ in range(3):
             clock[0] += 6
             tick()
@@ -52,6 +52,6 @@ def test_an_unknown_end_is_only_counted(capsys, clock):
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
-    with progress("work", 2, unit="cases") as advance:
+    with Terminal().progress("work", 2, unit="cases") as advance:
         advance(2)
     assert "2/2" in capsys.readouterr().err

@@ -38,9 +38,9 @@ OTHER_VERBS = {
 def run(tmp_path_factory, synthetic_runs):
     made = synthetic_runs.with_one_truth(synthetic_runs.make_run({"inside": 60}, n_words=2))
     folder = synthetic_runs.write_run(tmp_path_factory.mktemp("runs") / "run", made)
-    from harness.commands.score import finish
+    from harness.auditing.summarising import summarise
 
-    finish(RunStore(folder), quiet=True)
+    summarise(RunStore(folder))
     return folder
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from harness.auditing.choices import select_suite
+from harness.auditing.samples import read_sets
 from harness.cards import load_dataset_card
-from harness.commands.options import read_sets, select_suite
 from harness.data.corrected import Rules, correct, denies
 from harness.data.layout import load_samples
 from harness.data.masks import SIZES, MaskWords, describe
@@ -233,7 +234,7 @@ def test_released_and_corrected_stand_in_one_plan(photo_root, tmp_path):
         encoding="utf-8",
     )
     suite = select_suite(str(path))
-    plan = build_plan(suite, read_sets(suite, photo_root, quiet=True))
+    plan = build_plan(suite, read_sets(suite, photo_root))
     assert (
         set(plan.cases["prompts"])
         == set(plan.not_applicable["prompts"])

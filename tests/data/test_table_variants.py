@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from harness.auditing.choices import select_suite
+from harness.auditing.samples import read_sets
 from harness.cards import load_dataset_card
-from harness.commands.options import read_sets, select_suite
 from harness.data.table_variants import gather, with_originals
 from harness.data.tables import TableEntry
 from harness.errors import DataError, SuiteError
@@ -130,7 +131,7 @@ def plan_of(photo_root, tmp_path):
         frame.write_csv(root / name)
         (folder / "mine.yaml").write_text(suite, encoding="utf-8")
         chosen = select_suite(str(folder / "mine.yaml"), **options)
-        return build_plan(chosen, read_sets(chosen, photo_root, quiet=True))
+        return build_plan(chosen, read_sets(chosen, photo_root))
 
     return make
 
@@ -258,7 +259,7 @@ PUBLISHED = {"kvasir_polyp": 100, "clinicdb_polyp": 61, "busi": 78}
 
 def test_the_published_prompts_are_planned_whole(shared_data):
     suite = select_suite("medclipseg")
-    sets = read_sets(suite, shared_data, pictures=False, quiet=True)
+    sets = read_sets(suite, shared_data, pictures=False)
     plan = build_plan(suite, sets)
     counts = plan.cases.group_by("dataset", "probe").len()
     assert set(counts.rows()) == {
@@ -279,11 +280,9 @@ def test_the_published_prompts_are_planned_whole(shared_data):
 def test_published_originals_are_the_released_prompts(shared_data):
     """All of them, word for word; of BUSI's two prompts an image one was drawn."""
     suite = select_suite("medclipseg")
-    theirs = read_sets(suite, shared_data, pictures=False, quiet=True)
+    theirs = read_sets(suite, shared_data, pictures=False)
     released = select_suite("medclipseg", prompts="released")
-    for one, other in zip(
-        theirs, read_sets(released, shared_data, pictures=False, quiet=True), strict=True
-    ):
+    for one, other in zip(theirs, read_sets(released, shared_data, pictures=False), strict=True):
         for sample, own in zip(one.samples, other.samples, strict=True):
             (original,) = sample.prompts["p6"]
             assert original.text in [p.text for p in own.prompts["p6"]]

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from harness.auditing.samples import read_sets
 from harness.commands.hunt import hunting
-from harness.commands.options import read_sets
 from harness.hunt.evaluator import ImageEncoder
 from harness.hunt.hunt import Hunt, HuntConfig, families
 from harness.hunt.space import Kind
@@ -36,7 +36,7 @@ def hunter(toy_card, photo_root):
     def make(kind, *, names=None, rung="p4", limit=None, budget=1000, seed=0, **settings):
         model = load_model(toy_card("spotter", **settings), random_weights=True, device="cpu")
         suite = hunting(["kvasir_polyp"], prompt_type=rung)
-        (planned,) = read_sets(suite, photo_root, limit=limit, quiet=True)
+        (planned,) = read_sets(suite, photo_root, limit=limit)
         kind = Kind(kind)
         rules = [PERTURBATIONS[name] for name in names or ()] or families(kind, PERTURBATIONS)
         config = HuntConfig([kind], {kind: rules}, budget, seed, suite.statistics.dice_floor)

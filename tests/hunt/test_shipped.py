@@ -8,9 +8,9 @@ import pytest
 import torch
 from nltk import edit_distance
 
+from harness.auditing.samples import read_sets
 from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.hunt import hunting
-from harness.commands.options import read_sets
 from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
 from harness.hunt.evaluator import ImageEncoder
@@ -119,7 +119,7 @@ def scenes(tmp_path_factory):
 def test_breaks_are_minimal_fast_and_confirmed(scenes, kind, name, n):
     model = load_model(name, device="cpu")
     suite = hunting(["phantom_crowd"])
-    (planned,) = read_sets(suite, scenes, limit=2, quiet=True)
+    (planned,) = read_sets(suite, scenes, limit=2)
     rules = {kind: families(kind, PERTURBATIONS)}
     encoder = ImageEncoder(model, suite.metric)
     hunt = Hunt(planned, encoder, load_lexicon("curated"), HuntConfig([kind], rules, 1000, 0, 0.1))

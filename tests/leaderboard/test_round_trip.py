@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import yaml
 
-from harness.commands.options import select_suite
-from harness.commands.run import Conditions, audit
+from harness.auditing.choices import select_suite
+from harness.auditing.running import Conditions, run_models
 from harness.commands.tracks import planned
 from harness.errors import SubmissionError
 from harness.leaderboard.pack import AuthorFacts, model_entry, pack
@@ -47,13 +47,12 @@ def small(tmp_path_factory):
     )  # fmt: skip
     plan, sets = planned(track, root / "data", quiet=True)
     reference = measured_reference(track, plan, sets, root=root / "data")
-    store = audit(
+    store = run_models(
         select_suite(str(path)),
         [(MODEL, None)],
         root=root / "data",
         out=root / "run",
         conditions=Conditions(device="cpu"),
-        quiet=True,
     )
     return root, reference, store
 

@@ -117,12 +117,12 @@ def test_the_pinned_truths_are_those_of_the_pictures(shared_data):
 
 @pytest.mark.slow
 def test_the_papers_track_can_be_planned_from_its_annotations(shared_data):
-    from harness.commands.options import read_sets
+    from harness.auditing.samples import read_sets
     from harness.plan.build import build_plan
 
     track = load_track("medvlsm-v1")
     suite = suite_of(track)
-    sets = read_sets(suite, shared_data, pictures=False, quiet=True)
+    sets = read_sets(suite, shared_data, pictures=False)
     n_cases = build_plan(suite, sets).cases.height
     n_samples = sum(len(one.samples) for one in sets)
     assert track.takes.startswith(f"{n_cases:,} cases of {n_samples:,} samples")

@@ -8,7 +8,7 @@ from importlib import metadata
 import polars as pl
 import pytest
 
-from harness.commands.options import select_suite
+from harness.auditing.choices import select_suite
 from harness.errors import NothingSelectedError, RunError, SuiteError
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, PlannedSet, build_plan
 from harness.prompts.perturbations import apply_edits

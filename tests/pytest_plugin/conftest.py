@@ -49,23 +49,22 @@ def write_card(folder, name="card", **settings):
 def engine(pictures, tmp_path_factory):
     """What an inner session needs, imported for good: pytester forgets what is imported later."""
     import harness.pytest_plugin.items
-    from harness.commands.options import select_suite
-    from harness.commands.run import Conditions, audit
-    from harness.commands.score import finish
+    from harness.auditing.choices import select_suite
+    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.summarising import summarise
 
     folder = tmp_path_factory.mktemp("warm")
     (folder / "my.suite.yaml").write_text(SUITE, encoding="utf-8")
     shutil.copy(TOYS / "adapter.py", folder / "adapter.py")
-    store = audit(
+    store = run_models(
         select_suite(str(folder / "my.suite.yaml")),
         [(str(write_card(folder)), None)],
         root=pictures,
         out=folder / "run",
         limit=2,
         conditions=Conditions(device="cpu", random_weights=True),
-        quiet=True,
     )
-    finish(store, quiet=True)
+    summarise(store)
     return harness.pytest_plugin.items
 
 

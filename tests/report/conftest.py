@@ -110,28 +110,27 @@ MODELS = ("phantom-clipseg-crowd", "phantom-image-only-crowd")
 
 def summarised(folder):
     """A run directory, with its figures and verdicts written anew."""
-    from harness.commands.score import finish
+    from harness.auditing.summarising import summarise
     from harness.runs.store import RunStore
 
-    finish(RunStore(folder), quiet=True)
+    summarise(RunStore(folder))
     return folder
 
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A real run of a model that listens and a control on a few generated scenes."""
-    from harness.commands.run import audit
+    from harness.auditing.running import run_models
     from harness.suite.schema import load_suite
 
     place = tmp_path_factory.mktemp("small")
     (place / "small.yaml").write_text(SUITE, encoding="utf-8")
-    store = audit(
+    store = run_models(
         load_suite(place / "small.yaml"),
         [(name, None) for name in MODELS],
         root=place / "data",
         out=place / "run",
         limit=4,
-        quiet=True,
     )
     return summarised(store.folder)
 

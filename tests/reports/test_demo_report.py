@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.auditing.choices import select_suite
+from harness.auditing.samples import read_sets
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
-from harness.commands.options import read_sets, select_suite
 from harness.plan.build import build_plan
 from harness.report.freshness import code_sha256, made_from, read_made_from
 
@@ -44,5 +45,5 @@ def test_the_page_is_complete_and_small(text):
 @pytest.mark.slow
 def test_the_page_shows_the_plan_of_today(tmp_path):
     suite = select_suite("demo")
-    sets = read_sets(suite, tmp_path, limit=24, quiet=True)
+    sets = read_sets(suite, tmp_path, limit=24)
     assert read_made_from(PAGE)["plan"] == build_plan(suite, sets).sha256, STALE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.score import finish
+from harness.auditing.summarising import summarise
 from harness.runs.store import RunStore
 
 
@@ -28,6 +28,6 @@ def store(runs, tmp_path):
     made = runs.make_run({"inside": 60}, n_words=3)
     plan = made.plan.with_columns(dataset=made.plan["dataset"].replace("inside", "inße|de"))
     found = RunStore(runs.write_run(tmp_path / "run", replace(made, plan=plan)))
-    finish(found, quiet=True)
+    summarise(found)
     found.update(evaluated=["m@1"], environment={"harness": "0.1.0"})
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.commands.output import say
+from harness.auditing.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,12 +94,16 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
 
 
 def write_texts(
-    store: "RunStore", executor: "Executor", model_id: str, cases: "pl.DataFrame", *, quiet: bool
+    store: "RunStore",
+    executor: "Executor",
+    model_id: str,
+    cases: "pl.DataFrame",
+    *,
+    listener: Listener,
 ) -> None:
     """``texts/<model_id>.parquet``: tokens of every text, and what becomes of its edits."""
     import polars as pl
 
-    from harness.commands.progress import progress
     from harness.engine.embeddings import CELL, STORED_SCHEMA
     from harness.files.writing import parquet_bytes
 
@@ -108,10 +112,10 @@ def write_texts(
     if not problem and pl.read_parquet_schema(store.folder / name) == STORED_SCHEMA:
         return  # plan and model are those of the run
     if problem and store.ledger.knows(name):
-        say(f"note: {name} was {problem}; it is written anew.", err=True)
+        listener.note(f"note: {name} was {problem}; it is written anew.")
     n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
     asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
-    with progress(f"tokens of {model_id}", n_texts, unit="texts", quiet=quiet) as advance:
+    with listener.progress(f"tokens of {model_id}", n_texts, unit="texts") as advance:
         rows = executor.ask(text_rows, asked, advance=advance)
         store.ledger.write({name: parquet_bytes(rows)})
 

@@ -1,0 +1,121 @@
+"""What a command or a notebook chooses: a suite with other data, models with checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.suite.schema import DatasetEntry, Suite
+
+# Name or path of a card, and the checkpoint to fill it with.
+Models = list[tuple[str, Path | None]]
+
+
+def split_names(values: Sequence[str] | None) -> list[str]:
+    """``["a,b", "c"]`` -> ``["a", "b", "c"]``."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+    """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
+    from harness.errors import UsageError
+
+    models: Models = []
+    for value in values:
+        name, _, file = value.partition("=")
+        models.append((name, Path(file) if file else None))
+    if checkpoint is not None:
+        if len(models) != 1 or models[0][1] is not None:
+            raise UsageError(
+                f"--checkpoint: given with {len(models)} models. It goes with exactly one --model "
+                "without its own. Write --model CARD=CHECKPOINT for each instead."
+            )
+        models = [(models[0][0], checkpoint)]
+    return models
+
+
+def select_suite(
+    name: str,
+    *,
+    datasets: Sequence[str] | None = None,
+    split: str | None = None,
+    prompt_type: str | None = None,
+    prompts: str | None = None,
+    seed: int | None = None,
+) -> "Suite":
+    """Load a suite and put the command line's choices in place of its own.
+
+    A dataset that the suite does not list is added with the suite's defaults.
+    """
+    from harness.suite.schema import load_suite
+
+    return with_choices(
+        load_suite(name),
+        datasets=datasets,
+        split=split,
+        prompt_type=prompt_type,
+        prompts=prompts,
+        seed=seed,
+    )
+
+
+def with_choices(
+    suite: "Suite",
+    *,
+    datasets: Sequence[str] | None = None,
+    split: str | None = None,
+    prompt_type: str | None = None,
+    prompts: str | None = None,
+    seed: int | None = None,
+) -> "Suite":
+    """A suite with the command line's choices in place of its own."""
+    from harness.errors import UsageError
+    from harness.suite.schema import Suite
+
+    entries = list(suite.datasets)
+    chosen = split_names(datasets)
+    if chosen:
+        listed = {entry.name: entry for entry in reversed(suite.datasets)}
+        entries = [_entry(wanted, listed) for wanted in chosen]
+    asked = {"split": split, "prompt_type": prompt_type, "prompts": prompts}
+    overrides = {key: value for key, value in asked.items() if value}
+    content = suite.model_dump() | {
+        "datasets": [entry.model_dump() | overrides for entry in entries],
+        **({} if seed is None else {"seed": seed}),
+    }
+    try:
+        return Suite.model_validate(content).placed(suite.folder)
+    except ValueError as problem:
+        raise UsageError(
+            f"suite {suite.name!r} with these options: {problem}. Correct the options."
+        ) from None
+
+
+def _entry(wanted: str, listed: "dict[str, DatasetEntry]") -> "DatasetEntry":
+    """``name``, ``name/split`` or the path of a card; what the suite says of it is kept."""
+    from harness.suite.schema import DatasetEntry
+
+    is_file = wanted.endswith((".yaml", ".yml"))
+    name, _, split = (wanted, "", "") if is_file else wanted.partition("/")
+    entry = listed.get(name, DatasetEntry(name=name))
+    return entry.model_copy(update={"split": split}) if split else entry
+
+
+def with_rules(suite: "Suite", rules: Mapping[str, Mapping[str, Any]]) -> "Suite":
+    """The suite with other settings in place of its own; None leaves one as it is."""
+    from pydantic import ValidationError
+
+    from harness.errors import UsageError
+    from harness.suite.schema import Suite
+
+    content = suite.model_dump()
+    for part, values in rules.items():
+        content[part] |= {key: value for key, value in values.items() if value is not None}
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as problems:
+        first = problems.errors(include_url=False)[0]
+        option = {"dice_floor": "floor"}.get(str(first["loc"][-1]), str(first["loc"][-1]))
+        raise UsageError(
+            f"--{option}: found {first['input']!r}. {first['msg']}. Correct the option."
+        ) from None

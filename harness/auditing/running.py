@@ -1,0 +1,291 @@
+"""Plans a suite and evaluates it with models: what `run`, the demo and the pytest plugin share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.auditing.choices import Models
+from harness.auditing.listener import SILENT, Listener
+from harness.engine.cluster import ClusterOptions
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from harness.engine.executors import Executor
+    from harness.model.loading import LoadedModel
+    from harness.plan.build import Plan, PlannedSet
+    from harness.records import Sample
+    from harness.runs.store import RunStore
+    from harness.suite.schema import Suite
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How models are loaded and run.
+
+    A batch size of None is the model's usual one; without a cluster this process runs them.
+    `fresh` moves an existing run aside first.
+    `loaded` is the next model to be evaluated, where it was loaded before.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int | None = None
+    random_weights: bool = False
+    kept_masks: int = 2
+    fresh: bool = False
+    cluster: ClusterOptions | None = None
+    loaded: "LoadedModel | None" = None
+
+
+def run_models(
+    suite: "Suite",
+    models: Models,
+    *,
+    root: Path,
+    out: Path | None,
+    limit: int | None = None,
+    conditions: Conditions = Conditions(),
+    listener: Listener = SILENT,
+    runs: Path = Path("runs"),
+) -> "RunStore":
+    """Plan a suite and evaluate every case that has no score yet.
+
+    Args:
+        suite: What to run.
+        models: Cards with their checkpoints.
+        root: Folder above the datasets' own.
+        out: Run directory; one in `runs` that the plan names, where it is None.
+        limit: At most so many images per dataset.
+        conditions: How models are loaded and run.
+        listener: Hears notes and progress.
+        runs: Folder of runs that have no `out`.
+
+    Returns:
+        The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
+    """
+    from harness.auditing.samples import read_sets
+    from harness.plan.build import build_plan
+    from harness.runs.store import RunStore
+    from harness.suite.schema import with_tolerances
+
+    # Before the data: reading and planning may take minutes, and a misfit file is known at once.
+    first = _look_at(models, conditions)
+    sets = read_sets(suite, root, limit=limit, listener=listener)
+    suite = with_tolerances(suite, [planned.card for planned in sets])
+    plan = build_plan(suite, sets)
+    store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
+    if conditions.fresh and (aside := store.set_aside()):
+        listener.note(f"the earlier run was moved to {aside}")
+    with _nothing_left(store), store.locked():
+        _open(store, plan, suite, sets, root=root, limit=limit, listener=listener)
+        _warn_of_rungs(models, suite, sets, listener)
+        try:
+            done = []
+            for model in models:
+                how, first = replace(conditions, loaded=first), None
+                done.append(
+                    _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
+                )
+            store.update(evaluated=done)
+        except KeyboardInterrupt:
+            store.update(status="interrupted")
+            raise
+    return store
+
+
+def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
+    """Load every model once, to see that it can be; the first stays for its evaluation.
+
+    For a cluster, whose devices this process may lack, files are looked for and no more.
+    """
+    from harness.cards import load_model_card
+    from harness.engine.executors import ModelSource
+    from harness.model.adapters import find_files
+
+    loaded = None
+    for name, file in reversed(models):
+        loaded = None  # one at a time fits in memory
+        if conditions.cluster is None:
+            how = conditions.device, conditions.dtype, conditions.random_weights
+            loaded = ModelSource(name, file, *how).load()
+        else:
+            find_files(load_model_card(name), file, random_weights=conditions.random_weights)
+    return loaded
+
+
+@contextmanager
+def _nothing_left(store: "RunStore") -> Iterator[None]:
+    """Remove the folder again if an error ends the run before anything was evaluated."""
+    import shutil
+
+    from harness.errors import HarnessError
+
+    was_there = store.folder.exists()
+    try:
+        yield
+    except HarnessError:
+        if not was_there and not any(store.folder.glob("scores/*.parquet")):
+            shutil.rmtree(store.folder, ignore_errors=True)
+        raise
+
+
+def _open(
+    store: "RunStore",
+    plan: "Plan",
+    suite: "Suite",
+    sets: "list[PlannedSet]",
+    *,
+    root: Path,
+    limit: int | None,
+    listener: Listener,
+) -> None:
+    from harness.auditing.record import environment
+    from harness.data import cluster_kind
+    from harness.data.layout import content_hashes, digest_of
+    from harness.data.readings import kept_readings, mask_counts, mask_lines
+
+    masks = [
+        {"dataset": planned.card.name, "split": planned.entry.split} | mask_counts(planned.samples)
+        for planned in sets
+    ]
+    for line in mask_lines(masks):
+        listener.remark(line)
+
+    shown = content_hashes(s for planned in sets for s in planned.samples)
+    store.open(
+        plan,
+        suite,
+        data=_data_table(shown),
+        say=lambda note: listener.note(f"note: {note}"),
+        status="running",
+        data_root=str(root),
+        data_sha256=digest_of(shown),
+        limit=limit,
+        readings=kept_readings({planned.card.name: planned.card.reading for planned in sets}),
+        masks=masks,
+        cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
+        modalities={planned.card.name: planned.card.modality for planned in sets},
+        private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
+        environment=environment(),
+    )
+
+
+def _data_table(shown: "list[tuple[Sample, bytes]]") -> "pl.DataFrame":
+    """What each sample shows, by which a continued run knows its data."""
+    import hashlib
+
+    import polars as pl
+
+    rows = [
+        (s.dataset, s.split, s.sample_id, hashlib.sha256(content).hexdigest())
+        for s, content in shown
+    ]
+    names = ("dataset", "split", "sample_id", "sha256")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _warn_of_rungs(
+    models: Models, suite: "Suite", sets: "list[PlannedSet]", listener: Listener
+) -> None:
+    from harness.cards import load_model_card
+
+    for name, _ in models:
+        trained = load_model_card(name).card.prompt_type
+        asked = sorted({planned.prompt_type for planned in sets})
+        if trained and asked != [trained]:
+            listener.note(
+                f"warning: {name} was trained with {trained} prompts, the suite "
+                f"{suite.name!r} uses {', '.join(asked)}."
+            )
+
+
+def _evaluate(
+    store: "RunStore",
+    name_and_file: tuple[str, Path | None],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    root: Path,
+    how: Conditions,
+    listener: Listener,
+) -> str:
+    """Run one model; returns its id."""
+    from harness.auditing.record import model_entry, write_texts
+
+    with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
+        entry = executor.ask(model_entry)
+        model_id = entry["model_id"]
+        for note in entry["notes"]:
+            listener.note(f"note: {model_id}: {note}")
+        entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
+        store.add_model(entry)
+        write_texts(store, executor, model_id, plan.cases, listener=listener)
+        done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
+        if done:
+            listener.remark(f"{model_id}: continues, {done} of {total} cases are there.")
+        with listener.progress(model_id, total, unit="cases", done=done) as go:
+            executor.execute(
+                store,
+                batch_size=halved,
+                advance=go,
+                halved=lambda n: _keep_halved(store, model_id, n, listener),
+            )
+        entry["hardware"]["workers"] = executor.machines()
+        store.add_model(entry)
+    return str(model_id)
+
+
+def _chosen_size(
+    store: "RunStore", executor: "Executor", model_id: str, asked: int | None
+) -> tuple[int, int]:
+    """The batch size of a model in this run, and what out of memory has left of it."""
+    from harness.engine.batches import usual_batch_size
+
+    known: dict[str, Any] = next(
+        (m for m in store.manifest.get("models", []) if m["model_id"] == model_id), {}
+    )
+    size = asked or known.get("batch_size") or executor.ask(usual_batch_size)
+    return size, min(size, known.get("halved_to", size))
+
+
+@contextmanager
+def _executor(
+    name_and_file: tuple[str, Path | None],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    root: Path,
+    conditions: Conditions,
+) -> "Iterator[Executor]":
+    from harness.engine.executors import Local, ModelSource
+
+    source = ModelSource(
+        *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
+    )
+    if conditions.cluster is None:
+        yield Local(conditions.loaded or source.load(), root, suite.metric, conditions.kept_masks)
+        return
+    from harness.engine.ray_executor import connect
+    from harness.engine.shards import distinct_texts
+
+    with connect(
+        conditions.cluster,
+        source.anywhere(),
+        root=root,
+        metric=suite.metric,
+        texts=distinct_texts(plan.cases),
+        kept_masks=conditions.kept_masks,
+    ) as executor:
+        yield executor
+
+
+def _keep_halved(store: "RunStore", model_id: str, size: int, listener: Listener) -> None:
+    entries = store.manifest["models"]
+    for entry in entries:
+        if entry["model_id"] == model_id:
+            entry["halved_to"] = size
+    store.update(models=entries)
+    listener.note(f"out of memory: going on with batches of {size}.")

@@ -1,0 +1,83 @@
+"""Reads the samples of a suite's datasets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.auditing.listener import SILENT, Listener
+
+if TYPE_CHECKING:
+    from harness.cards import DatasetCard
+    from harness.data.table_variants import TableTexts
+    from harness.plan.build import PlannedSet
+    from harness.records import Sample
+    from harness.suite.schema import DatasetEntry, Suite
+
+
+def read_sets(
+    suite: "Suite",
+    root: Path,
+    *,
+    limit: int | None = None,
+    pictures: bool | None = True,
+    listener: Listener = SILENT,
+) -> "list[PlannedSet]":
+    """Read the samples of every dataset of a suite.
+
+    `limit` keeps the first images of each dataset, with all their samples. `pictures` is
+    None to look at them where the dataset has a folder of them.
+    """
+    from harness.cards import load_dataset_card
+    from harness.data import has_pictures, load_samples
+    from harness.plan.build import PlannedSet
+
+    sets = []
+    for entry in suite.datasets:
+        card = load_dataset_card(entry.name)
+        generate_missing(card, root, entry.split, listener=listener)
+        look = has_pictures(card, root, entry.split) if pictures is None else pictures
+        with listener.counting(f"reading {card.name}/{entry.split}") as tick:
+            samples = load_samples(
+                card, root, entry.split, pictures=look, prompts=entry.prompts, tick=tick
+            )
+        samples, tables = _from_tables(suite, entry, card, root, samples)
+        kept = {s.image for s in samples} if limit is None else set(_first(samples, limit))
+        chosen = [sample for sample in samples if sample.image in kept]
+        sets.append(PlannedSet(entry, card, root, chosen, samples, tables))
+    return sets
+
+
+def _from_tables(
+    suite: "Suite",
+    entry: "DatasetEntry",
+    card: "DatasetCard",
+    root: Path,
+    samples: "list[Sample]",
+) -> "tuple[list[Sample], TableTexts | None]":
+    """What the suite's tables say of a dataset; with their originals where the suite asks."""
+    from harness.data.table_variants import gather, with_originals
+
+    own = [t for t in suite.tables if (t.dataset, t.split) == (card.name, entry.split)]
+    where = f"suite {suite.name!r}"
+    tables = gather(own, samples, data_root=root, suite_folder=suite.folder, where=where)
+    if entry.prompts == "table":
+        rung = entry.prompt_type or card.prompt_type
+        samples = with_originals(card, samples, tables, prompt_type=rung)
+    return samples, tables
+
+
+def generate_missing(
+    card: "DatasetCard", root: Path, split: str, *, listener: Listener = SILENT
+) -> None:
+    """Write a generated set, unless something of that name is there or it is a real one."""
+    from harness.data.generators import generate
+
+    annotations = root / (card.layout.folder or card.name) / "anns" / f"{split}.json"
+    if card.generator and not annotations.is_file():
+        with listener.counting(f"painting {card.name}") as tick:
+            generate(card, root, tick=tick)
+
+
+def _first(samples: Sequence[object], limit: int) -> list[Path]:
+    images = dict.fromkeys(sample.image for sample in samples)  # type: ignore[attr-defined]
+    return list(images)[:limit]

@@ -1,0 +1,98 @@
+"""Computes, writes and counts what a run has shown."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from harness.runs.store import RunStore
+    from harness.stats.assessment import Assessment
+    from harness.suite.schema import Suite
+
+# Above this share of failed cases a run counts as incomplete.
+TOLERATED_FAILURES = 0.01
+
+
+class Summarised(NamedTuple):
+    """A run's summary and verdicts, and the files that hold them.
+
+    `is_whole`: no case is missing, and at most `TOLERATED_FAILURES` of them failed.
+    """
+
+    assessment: "Assessment"
+    paths: tuple[Path, ...]
+    is_whole: bool
+
+
+def summarise(
+    store: "RunStore", *, suite: "Suite | None" = None, out: Path | None = None
+) -> Summarised:
+    """Compute a run's summary and verdicts from its counts, and write them.
+
+    Args:
+        store: The run, locked.
+        suite: With the rules of the statistics; the run's own when None.
+        out: Folder of the result; the run's own when None.
+    """
+    from harness.data.readings import mask_lines
+    from harness.report.files import write_assessment
+    from harness.stats.assessment import assess
+
+    suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
+    scores = store.scores_scan()
+    found = assess(
+        store.plan_scan(),
+        scores,
+        models=model_facts(manifest),
+        not_applicable=store.not_applicable(),
+        suite=suite,
+        cluster_kinds=manifest.get("cluster_kinds", {}),
+        texts=store.texts(),
+    )
+    masks = mask_lines(manifest.get("masks", []))
+    paths = write_assessment(found, folder, title=suite.title, masks=masks)
+    return Summarised(found, tuple(paths), _count(store, scores))
+
+
+def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
+    """What the statistics must know of each model of a run."""
+    from harness.data.readings import rules_of
+    from harness.stats.facts import ModelFacts
+
+    return [
+        ModelFacts(
+            model_id=entry["model_id"],
+            name=entry["name"],
+            trained_on=tuple(entry["trained_on"]),
+            control=entry["control"],
+            threshold=entry["threshold"],
+            foreground=rules_of(manifest),
+        )
+        for entry in manifest.get("models", [])
+    ]
+
+
+def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
+    """Write the counts of a run to its manifest; whether it is whole."""
+    import polars as pl
+
+    from harness.runs.store import DONE
+
+    skipped = store.not_applicable()
+    is_done = pl.col("status") == DONE
+    n_scores, done = scores.select(pl.len(), is_done.sum().alias("done")).collect().row(0)
+    n_cases = store.plan_scan().select(pl.len()).collect().item()
+    planned = n_cases * len(store.manifest.get("models", []))
+    store.update(
+        status="complete" if done == planned else "incomplete",
+        counts={
+            "planned": planned,
+            "done": done,
+            "failed": n_scores - done,
+            "missing": planned - n_scores,
+            "not_applicable": skipped.to_dicts(),
+        },
+    )
+    return bool(n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned)
