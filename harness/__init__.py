@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from harness.report.loaded import LoadedRun
-
-__version__ = "0.1.0"
 
 
 def load_run(path: str | Path) -> "LoadedRun":

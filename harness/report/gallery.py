@@ -9,7 +9,7 @@ stand there in any case. Paths are those of the plan, below the data root of the
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -20,10 +20,8 @@ from harness.files import inside
 from harness.files.writing import write_bytes
 from harness.records import BY_CONTENT, Reading
 from harness.report import pictures
+from harness.report.run_data import RunData
 from harness.runs.kept_masks import STEADY, WORST, Kept, mask_paths
-
-if TYPE_CHECKING:
-    from harness.report.loaded import LoadedRun
 
 WORST_SHOWN = 2
 NONE, THUMBNAILS, FULL = "none", "thumbnails", "full"
@@ -91,7 +89,7 @@ def chosen(kept: Sequence[Kept]) -> Iterator[Kept]:
         yield from (*worst, *steady)
 
 
-def gallery(run: "LoadedRun", *, images: str | None, folder: Path | None = None) -> Gallery:
+def gallery(run: RunData, *, images: str | None, folder: Path | None = None) -> Gallery:
     """The gallery of a run.
 
     Args:
@@ -110,7 +108,7 @@ def gallery(run: "LoadedRun", *, images: str | None, folder: Path | None = None)
     return Gallery(shown, maker.images, tuple(dict.fromkeys(maker.why_none)))
 
 
-def _plan_rows(run: "LoadedRun", ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _plan_rows(run: RunData, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     wanted = pl.Series("case_id", sorted(set(ids)), dtype=pl.UInt64)
     columns = ("case_id", "image", "prompt", "original_prompt")
     rows = run.store.plan_scan().select(columns).filter(pl.col("case_id").is_in(wanted.implode()))
@@ -120,7 +118,7 @@ def _plan_rows(run: "LoadedRun", ids: Sequence[int]) -> dict[int, dict[str, Any]
 class _Maker:
     """Makes the pictures of a gallery, each image once."""
 
-    def __init__(self, run: "LoadedRun", images: str | None, folder: Path | None) -> None:
+    def __init__(self, run: RunData, images: str | None, folder: Path | None) -> None:
         self._run, self._asked, self._folder = run, images, folder
         self._root = Path(run.manifest.get("data_root", "."))
         self._readings = readings_of(run.manifest)

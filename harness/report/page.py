@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from harness import __version__
+from harness._version import __version__
 from harness.prompts.word_diff import word_edits
 from harness.report.figure import drawing
 from harness.report.palette import stylesheet

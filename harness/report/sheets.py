@@ -5,16 +5,14 @@ points have one decimal, Dice and agreement three; brackets are 95 % limits, una
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
+from harness.report.run_data import RunData
 from harness.report.sections import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
 from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
 from harness.stats.phrases import expectation_text
-
-if TYPE_CHECKING:
-    from harness.report.loaded import LoadedRun
 
 MOST_ROWS = 1500
 Row = Mapping[str, Any]
@@ -97,7 +95,7 @@ def away_sheet(summary: pl.DataFrame) -> Sheet:
     return _sheet("away", "Away from the sets of training", header, cells, 5, rows)
 
 
-def expectations_sheet(run: "LoadedRun") -> Sheet:
+def expectations_sheet(run: RunData) -> Sheet:
     """Every expectation with its verdict: failures that bind first."""
     order = {"fails": 0, "inconclusive": 1, "holds": 2}
     found = sorted(run.assessment.verdicts, key=lambda v: (not v.binding, order[v.verdict]))
@@ -114,7 +112,7 @@ def expectations_sheet(run: "LoadedRun") -> Sheet:
     return _sheet("expectations", "Expectations and verdicts", header, cells, 9, run.verdicts)
 
 
-def language_sheet(run: "LoadedRun") -> Sheet:
+def language_sheet(run: RunData) -> Sheet:
     """Language verdicts with what blocks and confounds them."""
     found = [v for v in run.assessment.language if v.evidence]
     header = ("model", "data set", "type", "language", "steadiness", "why", "read beside it")
