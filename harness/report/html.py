@@ -13,18 +13,20 @@ import polars as pl
 from harness.data.readings import mask_lines
 from harness.files.writing import write_text
 from harness.report import sheets
-from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
 from harness.report.charts import listening_map, listening_points
-from harness.report.figure import Draughtsman, Figure
-from harness.report.freshness import made_from
+from harness.report.figure import ChartRenderer, Figure
 from harness.report.gallery import FULL, gallery
 from harness.report.headline import TONES, headlines
-from harness.report.ladder import ladder_figure
-from harness.report.page import rendered
+from harness.report.page import made_from, rendered
 from harness.report.run_data import RunData
-from harness.report.scatter import agreement_figure, away_figure
-from harness.report.sections import SURFACE_LEAD
+from harness.report.summary_charts import (
+    agreement_figure,
+    attribute_figure,
+    away_figure,
+    ladder_figure,
+)
+from harness.report.table import SURFACE_LEAD
 
 
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
@@ -43,9 +45,9 @@ def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
 def report_html(run: RunData, *, images: str | None = None, folder: Path | None = None) -> str:
     """The text of the page; arguments as of `write_report`."""
     effects = word_effects(run.store, run.suite, run.summary)
-    with Draughtsman() as draughtsman:
+    with ChartRenderer() as renderer:
         figures = {
-            name: figure and draughtsman.ahead(figure) for name, figure in _figures(run, effects)
+            name: figure and renderer.start(figure) for name, figure in _figures(run, effects)
         }
         pictures = gallery(run, images=images, folder=folder)
         return rendered(

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from harness.report.run_data import RunData
-from harness.report.sections import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
-from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
+from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, interval, text_cells
+from harness.report.table import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
 from harness.stats.phrases import expectation_text
 
 MOST_ROWS = 1500
@@ -28,11 +28,6 @@ def _sheet(
     return Sheet(name, title, tuple(header), tuple(found), n_text, data)
 
 
-def _interval(row: Row, name: str, unit: str, digits: int) -> Cell:
-    ends = (row[f"{name}_{end}{unit}"] for end in ("low", "high"))
-    return figure_cell(row[f"{name}{unit}"], digits, *ends)
-
-
 def originals_sheet(summary: pl.DataFrame) -> Sheet:
     """Dice of the original prompts."""
     rows = summary.filter(pl.col("probe") == ORIGINAL)
@@ -41,7 +36,7 @@ def originals_sheet(summary: pl.DataFrame) -> Sheet:
     cells = (
         (
             *text_cells(r[k] for k in ("model", "dataset", "split", "prompt_type", "prompts")),
-            _interval(r, "dice", "", 3), count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
+            interval(r, "dice", "", 3), count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
             figure_cell(100 * r["originals_empty_share"], 1),
         )
         for r in rows.iter_rows(named=True)
@@ -75,7 +70,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
 def _change(row: Row) -> Cell:
     if row["reason"]:
         return Cell(row["reason"])
-    return _interval(row, "relative_change", "_percent", 1)
+    return interval(row, "relative_change", "_percent", 1)
 
 
 def away_sheet(summary: pl.DataFrame) -> Sheet:
@@ -87,7 +82,7 @@ def away_sheet(summary: pl.DataFrame) -> Sheet:
         (
             *text_cells(r[k] for k in ("model", "dataset", "split", "in_distribution", "control")),
             _change(r), figure_cell(r["control_change_percent"], 1),
-            _interval(r, "beyond_control", "_percent", 1), figure_cell(r["dice"], 3),
+            interval(r, "beyond_control", "_percent", 1), figure_cell(r["dice"], 3),
             count_cell(r["n_samples"]),
         )
         for r in rows.iter_rows(named=True)
