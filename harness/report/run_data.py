@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from harness.runs.kept_masks import Kept, read_album
+from harness.runs.kept_masks import Kept, read_saved_masks
 from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
 from harness.suite.schema import Suite
@@ -96,7 +96,7 @@ class RunData:
 
     def kept(self, model_id: str) -> tuple[Kept, ...]:
         """The cases of a model whose masks the run kept."""
-        return tuple(read_album(self.folder, model_id))
+        return tuple(read_saved_masks(self.folder, model_id))
 
     @cached_property
     def numbers(self) -> dict[str, int]:
