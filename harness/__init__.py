@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness._version import __version__
+
 if TYPE_CHECKING:
     from harness.auditing.listener import Listener
     from harness.models import LoadedModel
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from harness.stats.arrays import RelativeChange
     from harness.suite.schema import Suite
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
 
 

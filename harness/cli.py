@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from harness import __version__
+from harness._version import __version__
 from harness.commands import (
     bench,
     check,

@@ -17,8 +17,8 @@ from harness.auditing.summarising import summarise
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.commands.generate import generate
-from harness.report.calibration import sentences
-from harness.report.sections import interval, number
+from harness.report.sheet import interval, number
+from harness.report.table import language_sentences
 from harness.stats.assessment import Assessment
 
 HERE = Path(__file__).resolve().parent
@@ -49,7 +49,7 @@ def page(found: Assessment, manifest: dict[str, object]) -> str:
         "gains it with the other (*named*); a model that does not use it stays where it was.",
         "Changes are percent of Dice with 95 % limits, clusters are scenes.",
         "",
-        *(f"- {line}" for line in sentences(found.language)),
+        *(f"- {line}" for line in language_sentences(found.language)),
         "",
         "| model | claims | attribute | Dice | opposite | named | other | random word | scenes |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|",

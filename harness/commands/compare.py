@@ -151,7 +151,7 @@ def _print(found: "Comparison", paths: Sequence[Path]) -> None:
 
     from harness.report.comparison import coverage_lines, sections
     from harness.report.escape import plain
-    from harness.report.table import renderable
+    from harness.report.sheet import renderable
 
     console = terminal(130)
     for line in coverage_lines(found):

@@ -72,18 +72,18 @@ def show(found: "Assessment") -> None:
     """Print the table of deciding attributes and a sentence per model."""
     from rich.text import Text
 
-    from harness.report.calibration import sentences, table
     from harness.report.headline import most_telling
+    from harness.report.table import deciding_table, language_sentences
 
     console = terminal(120)
     summary = found.summary
-    shown = _drawn(*table(summary))
+    shown = _drawn(*deciding_table(summary))
     limits = "in % [95 %]"
     if shown.__rich_measure__(console, console.options).minimum > console.width:
-        shown, limits = _drawn(*table(summary, intervals=False)), "in %"
+        shown, limits = _drawn(*deciding_table(summary, intervals=False)), "in %"
     title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in sentences(most_telling(found.language)):
+    for line in language_sentences(most_telling(found.language)):
         console.print(Text(line), soft_wrap=True)
     console.print()
 

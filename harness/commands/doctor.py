@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
-from harness import __version__
+from harness._version import __version__
 from harness.commands.options import AsJson
 from harness.commands.output import say, say_json
 

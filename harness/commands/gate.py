@@ -83,8 +83,7 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
 
     from harness.files.writing import append_text, write_text
     from harness.report.escape import visible, visible_json
-    from harness.report.github import annotations, step_summary, stopped
-    from harness.report.junit import junit_xml
+    from harness.report.gate import annotations, junit_xml, step_summary, stopped
 
     write_text(junit, junit_xml(found))
     if as_json:
@@ -107,8 +106,7 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
 def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
     """No report of an earlier gate may stand for one that could not be decided."""
     from harness.files.writing import write_text
-    from harness.report.github import command
-    from harness.report.junit import junit_error
+    from harness.report.gate import command, junit_error
 
     if junit is not None:
         write_text(junit, junit_error(str(problem)))
@@ -119,7 +117,7 @@ def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_js
 def _table(found: "Gated") -> str:
     from io import StringIO
 
-    from harness.report.checks import table
+    from harness.report.gate import gate_lines
 
     real = terminal()
     console = terminal(
@@ -129,7 +127,7 @@ def _table(found: "Gated") -> str:
         color_system="auto" if real.is_terminal else None,
     )
     with console.capture() as captured:
-        for part in table(found):
+        for part in gate_lines(found):
             console.print(part)
     return captured.get()
 

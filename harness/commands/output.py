@@ -14,7 +14,9 @@ import typer
 from harness.report.escape import visible, visible_json
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
+    from rich.table import Table
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -60,3 +62,16 @@ def terminal(width: int | None = None, *, err: bool = False, **options: Any) -> 
         found.width = width
     found.push_render_hook(Escaping())
     return found
+
+
+def table(frame: "pl.DataFrame", *, title: str) -> "Table":
+    """A frame as a table for the terminal, figures to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left")
+    for name, kind in frame.schema.items():
+        made.add_column(name, justify="right" if kind.is_numeric() else "left")
+    for row in frame.iter_rows():
+        made.add_row(*(Text("" if value is None else str(value)) for value in row))
+    return made

@@ -17,11 +17,10 @@ from harness.commands.options import (
     Split,
     SuiteName,
 )
-from harness.commands.output import say, say_json, terminal
+from harness.commands.output import say, say_json, table, terminal
 
 if TYPE_CHECKING:
     import polars as pl
-    from rich.table import Table
 
     from harness.plan.build import Plan
 
@@ -98,7 +97,6 @@ def _write(out: Path, made: "Plan") -> None:
 
 
 def _print(made: "Plan", counts: "pl.DataFrame") -> None:
-
     console = terminal()
     n_texts = made.cases["prompt"].n_unique()
     console.print(table(counts, title=f"{made.cases.height} cases, {n_texts} distinct texts"))
@@ -111,16 +109,3 @@ def _print(made: "Plan", counts: "pl.DataFrame") -> None:
                 f"{source['file']}: {source['unmatched']} of {source['rows']} rows name no image "
                 f"of {source['dataset']}/{source['split']}."
             )
-
-
-def table(frame: "pl.DataFrame", *, title: str) -> "Table":
-    """A frame as a table for the terminal, figures to the right."""
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=title, title_justify="left")
-    for name, kind in frame.schema.items():
-        made.add_column(name, justify="right" if kind.is_numeric() else "left")
-    for row in frame.iter_rows():
-        made.add_row(*(Text("" if value is None else str(value)) for value in row))
-    return made

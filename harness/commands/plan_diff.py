@@ -8,7 +8,7 @@ is, which its case id stands for; *changed* when anything in the row is not.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.output import terminal
+from harness.commands.output import table, terminal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -102,7 +102,6 @@ def show(found: "pl.DataFrame", *, examples: int = 3) -> None:
     import polars as pl
     from rich.text import Text
 
-    from harness.commands.plan import table
     from harness.report.escape import plain
 
     console = terminal(110)

@@ -64,7 +64,7 @@ def _table(rows: list[Any], effect: float) -> "Table":
     from rich.text import Text
 
     from harness.report.escape import plain
-    from harness.report.sections import number
+    from harness.report.sheet import number
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for place, name in enumerate(HEADER):

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
+from harness.engine.mask_selector import MaskSelector
 from harness.engine.shards import Shard, cut, distinct_texts
-from harness.engine.sketch import Sketch
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
 from harness.errors import DataError
@@ -31,7 +31,7 @@ from harness.model.contract import Features
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
 from harness.records import Reading
-from harness.runs.kept_masks import Kept, Selection, opened_album
+from harness.runs.kept_masks import Kept, Selection, open_saved_masks
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 
@@ -119,19 +119,19 @@ def execute(
         halved: Called with the new batch size after an out-of-memory error.
         kept_masks: Cases a group whose masks are kept for the report.
     """
-    album = opened_album(store, model.model_id, k=kept_masks)
+    saved = open_saved_masks(store, model.model_id, k=kept_masks)
     cases = store.plan_cases()
     texts = distinct_texts(cases)
     worker = Worker(model, texts, metric=metric, batch_size=batch_size)
-    worker.known = album.selection if album else None
+    worker.known = saved.selection if saved else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
         todo = (s for s in cut(cases, texts, readings_of(store.manifest)) if s.index not in settled)
         for shard, pictures in _prefetched(todo, pool, lambda s: load_pictures(s, model, root)):
             scores = _with_less_memory(worker, shard, pictures, halved)
-            if album is not None:
+            if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
-                album.add(worker.kept)
+                saved.add(worker.kept)
             store.write_part(model.model_id, shard.index, scores)
             advance(shard.cases.height)
 
@@ -193,8 +193,8 @@ class Worker:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
-            sketch = Sketch(shard.cases, self.known) if self.known else None
-            tally = Tally(shard, pictures, self.metric, self.model, sketch)
+            selector = MaskSelector(shard.cases, self.known) if self.known else None
+            tally = Tally(shard, pictures, self.metric, self.model, selector)
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
             for start in range(0, len(pairs), self.batch_size):
@@ -203,7 +203,7 @@ class Worker:
                 logits = self.model.adapter.decode(select(features, images[own]), texts)
                 tally.add(start, logits.float())
             scores = tally.frame()
-        self.kept = sketch.kept() if sketch else []
+        self.kept = selector.kept() if selector else []
         return scores
 
     def _encode_images(self, pixels: Tensor) -> Features:

@@ -28,7 +28,7 @@ from harness.engine.executors import Advance, Answer, ModelSource, silent
 from harness.engine.ray_worker import EvaluatedShard, Job, RayWorker, WorkerIdentity
 from harness.engine.shards import Shard, cut
 from harness.errors import RunError, UsageError
-from harness.runs.kept_masks import opened_album
+from harness.runs.kept_masks import open_saved_masks
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 
@@ -168,7 +168,7 @@ class RayExecutor:
         settled = store.settled_shards(model_id)
         shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
         queue = _ShardQueue(shard for shard in shards if shard.index not in settled)
-        album = opened_album(store, model_id, k=self.job.kept_masks)
+        saved = open_saved_masks(store, model_id, k=self.job.kept_masks)
         failures = Counter[int]()
         self._hand_out(queue, batch_size)
         while self.busy or not queue.is_empty:
@@ -181,9 +181,9 @@ class RayExecutor:
                     queue.give_back(shard, slot.following)
                     continue
                 done: EvaluatedShard = outcome
-                if album is not None:
+                if saved is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
-                    album.add(done.kept)
+                    saved.add(done.kept)
                 store.write_part(model_id, shard.index, done.scores)
                 advance(shard.cases.height)
                 if done.batch_size < batch_size:

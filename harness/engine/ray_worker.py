@@ -34,7 +34,7 @@ class WorkerIdentity(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What every worker of a model needs; `kept_masks` are the cases a group of an album."""
+    """What every worker of a model needs; `kept_masks` are how many cases a group keeps."""
 
     source: ModelSource
     root: Path
@@ -83,7 +83,7 @@ class RayWorker:
         return question(self._model, *arguments, **more)
 
     def evaluate(self, shard: Shard, following: Shard | None, batch_size: int) -> EvaluatedShard:
-        """Scores of a shard, the batch size that fitted, what an album may keep.
+        """Scores of a shard, the batch size that fitted, what may be saved.
 
         The pictures of `following` are read meanwhile.
         """

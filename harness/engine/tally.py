@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.engine.counts import area, is_finite, overlap, resize_mask
+from harness.engine.mask_selector import MaskSelector
 from harness.engine.shards import Shard
-from harness.engine.sketch import Sketch
 from harness.engine.surface import surface_distances
 from harness.metrics import EMPTY_SCORES, iou
 from harness.model.features import binarise
@@ -79,9 +79,9 @@ class Tally:
         pictures: Pictures,
         metric: Metric,
         model: LoadedModel,
-        sketch: Sketch | None = None,
+        selector: MaskSelector | None = None,
     ) -> None:
-        self._sketch = sketch
+        self._selector = selector
         self._shard, self._pictures, self._metric, self._model = shard, pictures, metric, model
         self._pair = shard.pair_of_case.tolist()
         self._original = shard.original_pair.tolist()
@@ -206,11 +206,11 @@ class Tally:
         if self._surface:
             for row in usable:
                 self._measure_surface(asked.cases[row], chosen[row], truths[row])
-        if self._sketch is not None and usable:
+        if self._selector is not None and usable:
             masks = asked.masks
             if len(usable) < len(asked.cases):
                 masks = masks[0][usable], masks[1][usable], masks[2][usable]
-            self._sketch.take([asked.cases[row] for row in usable], self._counts, masks)
+            self._selector.take([asked.cases[row] for row in usable], self._counts, masks)
 
     def _measure_surface(self, case: int, mask: Tensor, truth: Tensor) -> None:
         found = surface_distances(mask.cpu().numpy(), truth.cpu().numpy())

@@ -36,13 +36,11 @@ from harness.leaderboard.submission import CLAIMS, WITH_THE_HARNESS
 from harness.leaderboard.tracks import suite_of, track_names
 from harness.records import Meaning
 from harness.report import page
-from harness.report.attribute_chart import attribute_figure
 from harness.report.charts import listening_map, listening_points
 from harness.report.figure import Figure
-from harness.report.scatter import agreement_figure, away_figure
-from harness.report.sections import number
-from harness.report.sheet import Cell, Sheet, figure_cell, text_cells
+from harness.report.sheet import Cell, Sheet, figure_cell, number, text_cells
 from harness.report.sheets import away_sheet, originals_sheet, probes_sheet
+from harness.report.summary_charts import agreement_figure, attribute_figure, away_figure
 
 TEMPLATES = Path(__file__).with_name("templates")
 BUILT = "built.json"
@@ -147,7 +145,7 @@ def spread_cell(spread: Spread | None) -> Cell:
 
     Example:
         >>> spread_cell(Spread(-50.0, -100.0, 0.0, 5))
-        Cell(text='-50.0 (-100 to 0)', key='-50')
+        '-50.0 (-100 to 0)'
     """
     if spread is None or spread.n_rows == 0:
         return Cell("-")
@@ -247,7 +245,7 @@ def dice_text(row: Row) -> str:
     """``0.912 [0.900, 0.921]``, or a dash."""
     if not math.isfinite(row.dice.estimate):
         return "-"
-    return figure_cell(row.dice.estimate, 3, row.dice.low, row.dice.high).text
+    return figure_cell(row.dice.estimate, 3, row.dice.low, row.dice.high)
 
 
 def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:

@@ -10,6 +10,7 @@ Hashes are lower-case hexadecimal SHA-256; that of a truth is over its rows, not
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from harness.cards import Sha256, Strict, load_dataset_card
 from harness.data import cluster_kind
 from harness.data.images import read_mask
 from harness.data.layout import annotation_file
+from harness.data.trial import survives
 from harness.errors import SubmissionError, choose
 from harness.files import read_yaml, shipped, validate
 from harness.files.canonical import canonical, read_json
@@ -120,6 +122,19 @@ def suite_of(track: Track) -> Suite:
     return suite
 
 
+def _tables(folder: Path) -> list[pl.DataFrame]:
+    """Plan, what does not apply, and truth; a damaged file can end the process that decodes it."""
+    schemas = {"plan": PLAN_SCHEMA, "not_applicable": NOT_APPLICABLE_SCHEMA, "truth": TRUTH_SCHEMA}
+    contents = [(folder / f"{name}.parquet").read_bytes() for name in schemas]
+    if not survives(contents, most_bytes=1 << 30):
+        raise SubmissionError(
+            f"{folder}: the plan or truth cannot be decoded. A pinned track ships with both. "
+            "Restore the folder."
+        )
+    frames = (pl.read_parquet(io.BytesIO(content)) for content in contents)
+    return [frame.cast(schema) for frame, schema in zip(frames, schemas.values(), strict=True)]
+
+
 def pinned_reference(track: Track) -> Reference:
     """Plan and truth as they ship.
 
@@ -128,9 +143,7 @@ def pinned_reference(track: Track) -> Reference:
     """
     folder = _folder(track.name)
     try:
-        cases = pl.read_parquet(folder / "plan.parquet").cast(PLAN_SCHEMA)
-        left_out = pl.read_parquet(folder / "not_applicable.parquet").cast(NOT_APPLICABLE_SCHEMA)
-        truth = pl.read_parquet(folder / "truth.parquet").cast(TRUTH_SCHEMA)
+        cases, left_out, truth = _tables(folder)
         sources = _sources(folder / "sources.json")
     except FileNotFoundError as problem:
         raise SubmissionError(

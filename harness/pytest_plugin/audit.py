@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.metrics import EMPTY_SCORES, agreement, dice
 from harness.prompts.word_diff import word_edits
 from harness.report.escape import plain
-from harness.report.sections import interval, number
+from harness.report.sheet import interval, number
 from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import Assessment
 from harness.stats.coding import PLAN_KEYS

@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 
 from harness.metrics import EMPTY_SCORES
-from harness.report.figure import WIDTH, Figure, Panel
+from harness.report.figure import WIDTH, Figure, Panel, light
 from harness.report.marks import padded
-from harness.report.palette import light
 from harness.runs.store import DONE, RunStore
 from harness.stats.columns import TOO_LOW, changed_percent
 from harness.suite.schema import Suite

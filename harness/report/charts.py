@@ -12,9 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from harness.report.figure import WIDTH, Figure, Panel
+from harness.report.figure import WIDTH, Figure, Panel, light
 from harness.report.marks import Sign, key_panel
-from harness.report.palette import light
 from harness.stats.assessment import Assessment
 from harness.stats.language_phrases import STAYS
 

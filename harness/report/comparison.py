@@ -14,8 +14,7 @@ import polars as pl
 
 from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
-from harness.report.markdown import bullets, section_lines
-from harness.report.sections import Section, number
+from harness.report.sheet import Sheet, bullets, figure_cell, markdown_lines, number
 from harness.stats.compare import COMPARISON_VERSION, Comparison
 from harness.stats.ranks import HOW, Rank
 from harness.stats.sides import CHANGE, ORIGINAL, SET_KEYS, STEADINESS
@@ -48,7 +47,7 @@ _READING = (
 )
 
 
-def sections(found: Comparison) -> Iterator[Section]:
+def sections(found: Comparison) -> Iterator[Sheet]:
     """Ranks of each set, then the differences of each pair of models on it."""
     for key, rows in found.ranks.group_by(SET_KEYS, maintain_order=True):
         for (figure,), own in rows.group_by("figure", maintain_order=True):
@@ -59,35 +58,35 @@ def sections(found: Comparison) -> Iterator[Section]:
             yield _of_pair(f"{first} less {second}", key, own.rows(named=True))
 
 
-def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Section:
+def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Sheet:
     cells = tuple(
         (
             Rank(row["rank"], row["last_rank"], ()).text if row["rank"] else "-",
             row["model"],
             ", ".join(row["tied_with"]) or "-",
-            _with_limits(row["value"], row["low"], row["high"], 3),
+            figure_cell(row["value"], 3, row["low"], row["high"]),
         )
         for row in rows
     )
     reasons = dict.fromkeys(f"{row['model']}: {row['reason']}" for row in rows if row["reason"])
-    return Section(
+    return Sheet(
+        name="ranks",
         title=f"{_RANKED[figure]}, {_set_text(key)}",
         lead=_behind(rows[0]) + "".join(f" Not ranked: {text}." for text in reasons),
         header=_RANK_HEADER,
         rows=cells,
         n_text=3,
-        notes=(),
     )
 
 
-def _of_pair(title: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Section:
-    return Section(
+def _of_pair(title: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Sheet:
+    return Sheet(
+        name="differences",
         title=f"{title}, {_set_text(key)}",
         lead=_behind(rows[0]),
         header=_PAIR_HEADER,
         rows=tuple(_cells(row) for row in rows),
         n_text=3,
-        notes=(),
     )
 
 
@@ -116,7 +115,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["attribute"] or "whole prompt",
         number(row["value_first"], digits),
         number(row["value_second"], digits),
-        _with_limits(row["difference"], row["low"], row["high"], digits),
+        figure_cell(row["difference"], digits, row["low"], row["high"]),
         _p_text(row["p_adjusted"]),
         shown + note,
     )
@@ -124,11 +123,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _p_text(p: float) -> str:
     return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _with_limits(value: float, low: float, high: float, digits: int) -> str:
-    estimate, *ends = (number(x, digits) for x in (value, low, high))
-    return estimate if "-" in ends else f"{estimate} [{ends[0]}, {ends[1]}]"
 
 
 def coverage_lines(found: Comparison) -> Iterator[str]:
@@ -160,7 +154,7 @@ def comparison_markdown(found: Comparison) -> str:
     lines = ["# Comparison of models", ""]
     lines += bullets([*map(escaped, coverage_lines(found)), code(found.signature)])
     for section in sections(found):
-        lines += ["", *section_lines(section)]
+        lines += ["", *markdown_lines(section)]
     lines += ["", "## How to read this", "", *bullets(_READING)]
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,13 @@
-"""A figure: panels drawn by Altair, their data, and the ways to write them.
+"""A figure: panels drawn by Altair, their colours and data, and the ways to write them.
 
-Conventions: a chart is drawn in the palette's light colours at the size in which it is read,
-`WIDTH` pixels where several stand side by side, so that it is legible on a telephone. Drawings
-are SVG without script; on a page their colours are variables and follow the theme.
+Conventions: a colour has a name and two values, ``#rrggbb``. A chart is drawn in the light colours
+at the size in which it is read, `WIDTH` pixels where several stand side by side, so that it is
+legible on a telephone. Drawings are SVG without script; on a page each colour becomes the variable
+``--name``, so that one drawing serves both themes. Light values are all different, which makes
+that exchange exact. Text colours have a contrast of at least 4.5 with `paper` and `panel` (WCAG
+AA), hues at least 3. The hues follow Okabe and Ito's set for colour-blind readers
+(jfly.uni-koeln.de/color, 2008), made darker on white and lighter on black; charts also tell series
+apart by shape.
 """
 
 import json
@@ -18,11 +23,74 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from harness.files.writing import replace_together
-from harness.report.palette import light, themed
 from harness.report.sheet import csv_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+
+class Colour(NamedTuple):
+    """One colour in both themes."""
+
+    light: str
+    dark: str
+
+
+PALETTE: dict[str, Colour] = {
+    "paper": Colour("#ffffff", "#10151c"),
+    "panel": Colour("#f5f7fa", "#19212b"),
+    "ink": Colour("#17202b", "#e9eef4"),
+    "muted": Colour("#566272", "#a6b2c0"),
+    "line": Colour("#d5dbe3", "#33404e"),
+    "zero": Colour("#8a94a1", "#738294"),
+    "accent": Colour("#0b5cad", "#7ab8ff"),
+    "blue": Colour("#0068a8", "#5ab4f0"),
+    "orange": Colour("#b8500a", "#f29b55"),
+    "green": Colour("#00735a", "#3fc9a3"),
+    "purple": Colour("#8f3d74", "#e08fc6"),
+    "ochre": Colour("#8a6200", "#e3b94a"),
+    "grey": Colour("#636d79", "#9ba7b4"),
+    "wash_good": Colour("#e3f3ee", "#143029"),
+    "wash_bad": Colour("#fbeadd", "#38241a"),
+    "wash_calm": Colour("#e6eff8", "#16293b"),
+    "wash_mute": Colour("#eceff3", "#212b36"),
+}
+
+HUES = ("blue", "orange", "green", "purple", "ochre", "grey")
+"""Names for series, in the order in which they are taken."""
+
+
+def light(name: str) -> str:
+    """A colour as charts are drawn."""
+    return PALETTE[name].light
+
+
+def stylesheet() -> str:
+    """The variables of both themes: the reader's choice, else the system's; paper is light."""
+    bright, dim = (
+        "".join(f"--{name}:{colour[k]};" for name, colour in PALETTE.items()) for k in (0, 1)
+    )
+    return (
+        f":root{{color-scheme:light;{bright}}}\n"
+        "@media (prefers-color-scheme:dark){:root:not([data-theme=light])"
+        f"{{color-scheme:dark;{dim}}}}}\n"
+        f":root[data-theme=dark]{{color-scheme:dark;{dim}}}\n"
+        f"@media print{{:root,:root[data-theme],:root:not([data-theme=light])"
+        f"{{color-scheme:light;{bright}}}}}\n"
+    )
+
+
+def themed(drawing: str) -> str:
+    """A drawing with every colour of the palette replaced by its variable.
+
+    Example:
+        >>> themed('<path fill="#0068a8"/>')
+        '<path fill="var(--blue)"/>'
+    """
+    for name, colour in PALETTE.items():
+        drawing = drawing.replace(f'"{colour.light}"', f'"var(--{name})"')
+    return drawing
+
 
 WIDTH = 350
 """Pixels of a panel: what a window of 400 pixels can show."""
@@ -52,7 +120,7 @@ class Figure:
         panels: The charts.
         data: Every figure that is drawn.
         columns: Panels side by side in a written picture.
-        svgs: What another process draws meanwhile (`Draughtsman`).
+        svgs: What another process draws meanwhile (`ChartRenderer`).
     """
 
     name: str
@@ -193,14 +261,14 @@ for line in sys.stdin:
 """
 
 
-class Draughtsman:
+class ChartRenderer:
     """Draws figures in another process while this one goes on.
 
     Drawing holds Python's lock, so that a thread alone would not do. The interpreter is started
     bare, so that it does not matter what the program around this one is.
     """
 
-    def __enter__(self) -> "Draughtsman":
+    def __enter__(self) -> "ChartRenderer":
         command = [sys.executable, "-I", "-c", _DRAW]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._pool = ThreadPoolExecutor(max_workers=1)  # answers come in the order of questions
@@ -210,8 +278,8 @@ class Draughtsman:
         self._pool.shutdown()
         self._process.communicate()
 
-    def ahead(self, figure: Figure) -> Figure:
-        """The same figure, its panels being drawn."""
+    def start(self, figure: Figure) -> Figure:
+        """Begin to draw a figure; returns it with what will be drawn."""
         specs = [specification(panel) for panel in figure.panels]
         return replace(figure, svgs=self._pool.submit(self._drawn, json.dumps(specs)))
 

@@ -3,27 +3,108 @@
 Conventions: cases are those that the run kept (`harness.runs.kept_masks`). Of each (model, probe,
 attribute) the page shows the `WORST_SHOWN` worst over all its sets and the steadiest one.
 Pictures of private data sets are left out unless they are asked for; the prompts and figures
-stand there in any case. Paths are those of the plan, below the data root of the run.
+stand there in any case. Paths are those of the plan, below the data root of the run. Images are
+RGB, their longer side at most `THUMBNAIL` pixels. A mask is a picture of its own, transparent
+where it is empty, a light wash with a firm outline elsewhere; the page lays it over the image,
+which it therefore holds only once.
 """
 
+import io
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from PIL import Image
 
-from harness.data.images import read_mask
+from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
 from harness.errors import DataError
 from harness.files import inside
 from harness.files.writing import write_bytes
 from harness.records import BY_CONTENT, Reading
-from harness.report import pictures
+from harness.report.run_data import RunData
 from harness.runs.kept_masks import STEADY, WORST, Kept, mask_paths
 
-if TYPE_CHECKING:
-    from harness.report.loaded import LoadedRun
+THUMBNAIL = 192
+_WASH, _LINE = 70, 255
+MASK_HUES = {"truth": (255, 214, 64), "original": (64, 190, 255), "variant": (255, 120, 60)}
+"""Colour of each mask: bright, since it lies on a photograph in either theme."""
+
+
+def scaled_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """(width, height) with the longer side at `longest`.
+
+    Example:
+        >>> scaled_size(300, 600, 192)
+        (192, 96)
+    """
+    scale = longest / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def thumbnail(
+    path: Path, *, longest: int = THUMBNAIL, reading: Reading = BY_CONTENT
+) -> Image.Image:
+    """An image made small; without what its file says beside the pixels."""
+
+    def small(pixels: NDArray[np.uint8]) -> Image.Image:
+        size = scaled_size(pixels.shape[0], pixels.shape[1], longest)
+        return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+
+    return with_image(path, reading, small)
+
+
+def overlay(mask: NDArray[np.bool_], size: tuple[int, int], kind: str) -> Image.Image:
+    """A mask ``(H, W)`` as a picture with three colours: nothing, wash, outline.
+
+    Args:
+        mask: At any resolution, covering the whole image.
+        size: (width, height) of the image it lies on.
+        kind: Of `MASK_HUES`.
+    """
+    grown = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+    inside = np.asarray(grown, dtype=bool)
+    codes = inside.astype(np.uint8)
+    codes[inside & ~_eroded(_eroded(inside))] = 2
+    picture = Image.fromarray(codes).convert("P")
+    picture.putpalette([0, 0, 0, *MASK_HUES[kind], *MASK_HUES[kind]])
+    picture.info["transparency"] = bytes([0, _WASH, _LINE])
+    return picture
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask without its outermost pixels; what touches the picture's edge stays."""
+    padded = np.pad(mask, 1, mode="edge")
+    return (
+        padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        & padded[1:-1, 1:-1]
+    )  # fmt: skip
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """A photograph as a file."""
+    held = io.BytesIO()
+    picture.save(held, format="JPEG", quality=82, optimize=True)
+    return held.getvalue()
+
+
+def png(picture: Image.Image) -> bytes:
+    """A mask as a file."""
+    held = io.BytesIO()
+    given = picture.info.get("transparency")
+    picture.save(held, format="PNG", bits=2, transparency=given)
+    return held.getvalue()
+
+
+def uri(content: bytes, kind: str) -> str:
+    """A file as an address that needs no other file."""
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"
+
 
 WORST_SHOWN = 2
 NONE, THUMBNAILS, FULL = "none", "thumbnails", "full"
@@ -91,7 +172,7 @@ def chosen(kept: Sequence[Kept]) -> Iterator[Kept]:
         yield from (*worst, *steady)
 
 
-def gallery(run: "LoadedRun", *, images: str | None, folder: Path | None = None) -> Gallery:
+def gallery(run: RunData, *, images: str | None, folder: Path | None = None) -> Gallery:
     """The gallery of a run.
 
     Args:
@@ -110,7 +191,7 @@ def gallery(run: "LoadedRun", *, images: str | None, folder: Path | None = None)
     return Gallery(shown, maker.images, tuple(dict.fromkeys(maker.why_none)))
 
 
-def _plan_rows(run: "LoadedRun", ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _plan_rows(run: RunData, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     wanted = pl.Series("case_id", sorted(set(ids)), dtype=pl.UInt64)
     columns = ("case_id", "image", "prompt", "original_prompt")
     rows = run.store.plan_scan().select(columns).filter(pl.col("case_id").is_in(wanted.implode()))
@@ -120,7 +201,7 @@ def _plan_rows(run: "LoadedRun", ids: Sequence[int]) -> dict[int, dict[str, Any]
 class _Maker:
     """Makes the pictures of a gallery, each image once."""
 
-    def __init__(self, run: "LoadedRun", images: str | None, folder: Path | None) -> None:
+    def __init__(self, run: RunData, images: str | None, folder: Path | None) -> None:
         self._run, self._asked, self._folder = run, images, folder
         self._root = Path(run.manifest.get("data_root", "."))
         self._readings = readings_of(run.manifest)
@@ -181,15 +262,15 @@ class _Maker:
     def _overlay(self, path: Path, size: tuple[int, int], kind: str) -> str:
         """A mask as an address; targets and originals serve many cases."""
         if (path, kind) not in self._drawn:
-            drawn = pictures.png(pictures.overlay(read_mask(path), size, kind))
-            self._drawn[path, kind] = pictures.uri(drawn, "png")
+            drawn = png(overlay(read_mask(path), size, kind))
+            self._drawn[path, kind] = uri(drawn, "png")
         return self._drawn[path, kind]
 
     def _image(self, image: str, reading: Reading) -> tuple[str, tuple[int, int]]:
         if image not in self._classes:
-            small = pictures.thumbnail(inside(self._root, image, where="plan"), reading=reading)
+            small = thumbnail(inside(self._root, image, where="plan"), reading=reading)
             name = f"i{len(self._classes)}"
-            self.images[name] = pictures.uri(pictures.jpeg(small), "jpeg")
+            self.images[name] = uri(jpeg(small), "jpeg")
             self._classes[image] = (name, small.size)
         return self._classes[image]
 
@@ -197,10 +278,10 @@ class _Maker:
         """Write one large picture beside the page; its path from there."""
         assert self._folder is not None
         path = inside(self._root, image, where="plan")
-        large = pictures.thumbnail(path, longest=FULL_PX, reading=reading)
-        drawn = pictures.overlay(read_mask(mask), large.size, kind).convert("RGBA")
+        large = thumbnail(path, longest=FULL_PX, reading=reading)
+        drawn = overlay(read_mask(mask), large.size, kind).convert("RGBA")
         name = f"{self._image(image, reading)[0]}-{mask.parent.name}-{mask.stem}-{kind}.jpg"
         large = large.convert("RGBA")
         large.alpha_composite(drawn)
-        write_bytes(self._folder / name, pictures.jpeg(large.convert("RGB")))
+        write_bytes(self._folder / name, jpeg(large.convert("RGB")))
         return f"{self._folder.name}/{name}"

@@ -7,18 +7,16 @@ is moved, the steadiest of one that is not; without pictures, the changes of Dic
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from harness.report.figure import WIDTH, Panel
 from harness.report.gallery import Shown
 from harness.report.marks import dots, height_px, padded
+from harness.report.run_data import RunData
 from harness.runs.kept_masks import WORST
 from harness.stats.language import LanguageVerdict
-
-if TYPE_CHECKING:
-    from harness.report.loaded import LoadedRun
 
 MOVED = ("listening", "moved here")
 _ORDER = ("listening", "deaf", "moved here", "unmoved here", "cannot tell")
@@ -58,12 +56,12 @@ class Headline:
     panel: Panel | None
 
 
-def headlines(run: "LoadedRun", cases: Mapping[str, Sequence[Shown]]) -> list[Headline]:
+def headlines(run: RunData, cases: Mapping[str, Sequence[Shown]]) -> list[Headline]:
     """One for each model, in the run's order."""
     return [_of_model(run, entry, cases.get(entry["model_id"], ())) for entry in run.models]
 
 
-def _of_model(run: "LoadedRun", entry: Mapping[str, Any], cases: Sequence[Shown]) -> Headline:
+def _of_model(run: RunData, entry: Mapping[str, Any], cases: Sequence[Shown]) -> Headline:
     model_id = entry["model_id"]
     own = sorted((v for v in run.assessment.language if v.model_id == model_id), key=_telling)
     first = own[0] if own else None

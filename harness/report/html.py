@@ -6,29 +6,30 @@ of the run, so that equal runs give equal pages. Big pictures stand in a folder 
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from harness.data.readings import mask_lines
 from harness.files.writing import write_text
 from harness.report import sheets
-from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import subgroups, word_effects, word_figure
-from harness.report.figure import Draughtsman, Figure
-from harness.report.freshness import made_from
+from harness.report.charts import listening_map, listening_points
+from harness.report.figure import ChartRenderer, Figure
 from harness.report.gallery import FULL, gallery
 from harness.report.headline import TONES, headlines
-from harness.report.ladder import ladder_figure
-from harness.report.page import rendered
-from harness.report.scatter import agreement_figure, away_figure
-from harness.report.sections import SURFACE_LEAD
+from harness.report.page import made_from, rendered
+from harness.report.run_data import RunData
+from harness.report.summary_charts import (
+    agreement_figure,
+    attribute_figure,
+    away_figure,
+    ladder_figure,
+)
+from harness.report.table import SURFACE_LEAD
 
-if TYPE_CHECKING:
-    import polars as pl
 
-    from harness.report.loaded import LoadedRun
-
-
-def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> Path:
+def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
     """Write the page.
 
     Args:
@@ -41,12 +42,12 @@ def write_report(run: "LoadedRun", out: Path, *, images: str | None = None) -> P
     return out
 
 
-def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | None = None) -> str:
+def report_html(run: RunData, *, images: str | None = None, folder: Path | None = None) -> str:
     """The text of the page; arguments as of `write_report`."""
     effects = word_effects(run.store, run.suite, run.summary)
-    with Draughtsman() as draughtsman:
+    with ChartRenderer() as renderer:
         figures = {
-            name: figure and draughtsman.ahead(figure) for name, figure in _figures(run, effects)
+            name: figure and renderer.start(figure) for name, figure in _figures(run, effects)
         }
         pictures = gallery(run, images=images, folder=folder)
         return rendered(
@@ -65,11 +66,22 @@ def report_html(run: "LoadedRun", *, images: str | None = None, folder: Path | N
         )
 
 
-def _figures(run: "LoadedRun", effects: "pl.DataFrame") -> Iterator[tuple[str, Figure | None]]:
+def draw_listening_map(run: RunData) -> Figure | None:
+    """Where each model stands; None if the run lacks one kind of probe."""
+    return listening_map(listening_points(run.assessment), numbers=run.numbers)
+
+
+def draw_figures(run: RunData) -> dict[str, Figure]:
+    """All figures that the run has data for, by name."""
+    effects = word_effects(run.store, run.suite, run.summary)
+    return {figure.name: figure for _, figure in _figures(run, effects) if figure is not None}
+
+
+def _figures(run: RunData, effects: pl.DataFrame) -> Iterator[tuple[str, Figure | None]]:
     """Each figure as soon as it is there; None where the run has no data for it."""
     summary, names = run.summary, run.names
     controls = frozenset(m["model_id"] for m in run.models if m.get("control"))
-    yield "map", run.listening_map()
+    yield "map", draw_listening_map(run)
     yield "attributes", attribute_figure(summary, names)
     yield "ladder", ladder_figure(summary, run.suite, names, controls)
     yield "away", away_figure(summary, names)
@@ -77,7 +89,7 @@ def _figures(run: "LoadedRun", effects: "pl.DataFrame") -> Iterator[tuple[str, F
     yield "words", word_figure(effects, names)
 
 
-def _tables(run: "LoadedRun") -> dict[str, Any]:
+def _tables(run: RunData) -> dict[str, Any]:
     summary = run.summary
     away = sheets.away_sheet(summary)
     surface = sheets.surface_sheet(summary)
@@ -98,7 +110,7 @@ def _tables(run: "LoadedRun") -> dict[str, Any]:
     }
 
 
-def facts(run: "LoadedRun") -> list[tuple[str, str]]:
+def facts(run: RunData) -> list[tuple[str, str]]:
     """How the run was made, for those who want to make it again."""
     manifest, settings = run.manifest, run.suite.statistics
     made: Mapping[str, Any] = manifest.get("environment", {})
@@ -137,7 +149,7 @@ def _source(sources: Mapping[str, Any], name: str) -> str:
     return " ".join(str(sources[k]) for k in (name, f"{name}_sha256") if k in sources)
 
 
-def model_facts(run: "LoadedRun") -> list[dict[str, Any]]:
+def model_facts(run: RunData) -> list[dict[str, Any]]:
     """What is known of each model beside its figures."""
     return [
         {
@@ -165,6 +177,8 @@ def model_facts(run: "LoadedRun") -> list[dict[str, Any]]:
     ]
 
 
-def notebook_html(run: "LoadedRun") -> str:
+def notebook_html(run: RunData) -> str:
     """The verdicts and the listening map, without the page around them."""
-    return rendered("notebook.html.j2", run=run, heads=headlines(run, {}), map=run.listening_map())
+    return rendered(
+        "notebook.html.j2", run=run, heads=headlines(run, {}), map=draw_listening_map(run)
+    )

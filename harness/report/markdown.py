@@ -4,19 +4,16 @@ Conventions: every name and reason is escaped; the text holds no times, so equal
 give equal files.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 
 from harness.report.escape import code, escaped
-from harness.report.sections import Section, sections
+from harness.report.sheet import WIDTH, bullets, markdown_lines, table_lines
+from harness.report.table import sections
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 
-WIDTH = 100
-
-_STARTS_BLOCK = re.compile(r"[-+=#>]+$|\d+[.)]$")
 _READING = (
     "Relative change: 100 (mean Dice after the change - mean Dice before) / mean Dice before, over "
     "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
@@ -63,7 +60,7 @@ def markdown(
         for verdict in spoken:
             lines += _of_language(verdict)
     for section in sections(summary, found.verdicts):
-        lines += ["", *section_lines(section)]
+        lines += ["", *markdown_lines(section)]
     lines += ["", "## How to read this", ""]
     lines += bullets(_caveats(summary))
     return "\n".join(lines) + "\n"
@@ -73,11 +70,11 @@ def _facts(summary: pl.DataFrame) -> Iterator[str]:
     """Models and datasets, and what fixes the meaning of the numbers."""
     models = summary.select("model", "model_id").unique().sort("model", "model_id")
     rows = [(escaped(name), code(model_id, in_table=True)) for name, model_id in models.iter_rows()]
-    yield from _table(("model", "id"), rows, n_text=2)
+    yield from table_lines(("model", "id"), rows, n_text=2)
     yield ""
     columns = ("dataset", "split", "prompts", "prompt_type", "cluster_kind")
     datasets = summary.select(columns).unique().sort(columns).iter_rows()
-    yield from _table(
+    yield from table_lines(
         ("dataset", "split", "prompts", "type", "clusters"),
         [tuple(map(escaped, row)) for row in datasets],
         n_text=5,
@@ -93,62 +90,6 @@ def _of_language(verdict: LanguageVerdict) -> Iterator[str]:
     yield from bullets([escaped(verdict.reason)])
     for text in (*verdict.blocking, *verdict.confounds):
         yield from (f"  {line}" for line in bullets([escaped(text)], WIDTH - 2))
-
-
-def section_lines(section: Section) -> Iterator[str]:
-    """A section in Markdown, escaped, a line at a time."""
-    yield f"## {escaped(section.title)}"
-    if section.lead:
-        yield ""
-        yield from _wrapped(escaped(section.lead))
-    if section.rows:
-        yield ""
-        words = section.n_text
-        rows = [(*map(escaped, row[:words]), *row[words:]) for row in section.rows]
-        yield from _table(section.header, rows, n_text=words)
-    if section.notes:
-        yield ""
-        yield from bullets(map(escaped, section.notes))
-
-
-def bullets(texts: Iterable[str], width: int = WIDTH) -> Iterator[str]:
-    """A list item for each text, which is escaped already, in lines of at most `width`."""
-    for text in texts:
-        first, *others = _wrapped(text, width - 2)
-        yield f"- {first}"
-        yield from (f"  {line}" for line in others)
-
-
-def _wrapped(text: str, width: int = WIDTH) -> list[str]:
-    """Lines of at most `width`; a line never begins with what would start a list or a heading."""
-    lines: list[str] = []
-    for word in text.split():
-        fits = lines and len(lines[-1]) + 1 + len(word) <= width
-        if lines and (fits or _STARTS_BLOCK.match(word)):
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int) -> Iterator[str]:
-    """A table whose columns line up in plain text; the first `n_text` are words."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    yield _line(header, widths, n_text)
-    rules = [
-        ":" + "-" * (w - 1) if i < n_text else "-" * (w - 1) + ":" for i, w in enumerate(widths)
-    ]
-    yield _line(rules, widths, n_text)
-    for row in rows:
-        yield _line(row, widths, n_text)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], n_text: int) -> str:
-    padded = [
-        cell.ljust(width) if i < n_text else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return f"| {' | '.join(padded)} |"
 
 
 def _caveats(summary: pl.DataFrame) -> Iterator[str]:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from harness.report.figure import WIDTH, Panel, cut
-from harness.report.palette import HUES, light
+from harness.report.figure import HUES, WIDTH, Panel, cut, light
 
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
 ROW_PX = 15

@@ -1,10 +1,14 @@
-"""Turns templates into pages that need nothing but themselves.
+"""Turns templates into pages that need nothing but themselves, and says what they were made from.
 
 Conventions: every value is escaped (autoescape is always on); what is safe markup is a
 `markupsafe.Markup` made here or in `harness.report.figure`. Style and script are inlined. A page
-opens from disk and asks for nothing.
+opens from disk and asks for nothing. It carries hashes, SHA-256 in hexadecimal over texts (never
+over figures, whose last digits differ between machines), as ``<meta name="vlsm-...">``: they tell
+whether a page that was kept is what this harness would write.
 """
 
+import hashlib
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from harness import __version__
+from harness._version import __version__
+from harness.files.canonical import canonical
 from harness.prompts.word_diff import word_edits
-from harness.report.figure import drawing
-from harness.report.palette import stylesheet
+from harness.report.figure import drawing, stylesheet
+from harness.suite.schema import Suite
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -124,3 +129,36 @@ def _pieces(original: str, text: str, *, old: bool) -> Iterator[tuple[str, bool]
         yield (edit.old if old else edit.new), True
         at = edit.end
     yield original[at:], False
+
+
+_ROOMS = ("report", "stats")
+_META = re.compile(r'<meta name="vlsm-([a-z]+)" content="([0-9a-f]*)">')
+
+
+def made_from(suite: Suite, plan_sha256: str) -> dict[str, str]:
+    """What a page depends on: `code` that computes and draws, `suite`, `plan`."""
+    said = canonical(suite.model_dump(mode="json", exclude_defaults=True))
+    return {
+        "code": code_sha256(),
+        "suite": hashlib.sha256(said).hexdigest(),
+        "plan": plan_sha256,
+    }
+
+
+def code_sha256() -> str:
+    """Hash of the rooms that make a page, templates and all, whatever their line ends."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for room in _ROOMS:
+        for path in sorted((package / room).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+                digest.update(canonical([path.relative_to(package).as_posix(), text]))
+    return digest.hexdigest()
+
+
+def read_made_from(page: Path) -> dict[str, str]:
+    """The hashes that a page carries."""
+    with page.open(encoding="utf-8") as lines:
+        head = "".join(line for _, line in zip(range(40), lines, strict=False))
+    return dict(_META.findall(head))

@@ -1,34 +1,61 @@
-"""Tables of a report: what is shown, what it sorts by, and the data behind it.
+"""The one record of a table, and how a terminal, Markdown, LaTeX and CSV show it.
 
 Conventions: a cell has a text for reading and, if it is a figure, a key for sorting: the number
-in plain notation, empty where it is undefined. The file formats hold the data, not the texts.
+in plain notation, empty where it is undefined. CSV holds the data, not the texts. HTML is
+made by the macro ``sheet_table`` of the templates.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.report.sections import number
+from harness.report.escape import escaped, plain
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+WIDTH = 100
+"""Columns of Markdown, so that it reads as plain text."""
+
+_STARTS_BLOCK = re.compile(r"[-+=#>]+$|\d+[.)]$")
 
 
-class Cell(NamedTuple):
-    """One cell: its text, and what it sorts by if it is a figure."""
+class Cell(str):
+    """The text of a cell, and what it sorts by if it is a figure."""
 
-    text: str
-    key: str = ""
+    key: str
+
+    def __new__(cls, text: str, key: str = "") -> "Cell":
+        """A string takes its text here, not in `__init__`."""
+        cell = super().__new__(cls, text)
+        cell.key = key
+        return cell
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with a fixed number of decimals; ``-`` where it is undefined, never ``-0``.
+
+    Example:
+        >>> number(-0.001, 1), number(float("nan"), 1)
+        ('0.0', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def figure_cell(value: float | None, digits: int, *ends: float | None) -> Cell:
     """A figure, with its limits where both are known.
 
     Example:
-        >>> figure_cell(-1.26, 1, -2.04, 0.5)
-        Cell(text='-1.3 [-2.0, 0.5]', key='-1.26')
-        >>> figure_cell(None, 1)
-        Cell(text='-', key='')
+        >>> cell = figure_cell(-1.26, 1, -2.04, 0.5)
+        >>> cell, cell.key, figure_cell(None, 1)
+        ('-1.3 [-2.0, 0.5]', '-1.26', '-')
     """
     text = number(value, digits)
     limits = [number(end, digits) for end in ends]
@@ -40,12 +67,18 @@ def figure_cell(value: float | None, digits: int, *ends: float | None) -> Cell:
     return Cell(text, f"{value + 0.0:.6g}")
 
 
+def interval(row: Mapping[str, Any], name: str, unit: str, digits: int) -> Cell:
+    """The figure `name` of a row, in `unit`, with its limits where both are known."""
+    ends = (row[f"{name}_{end}{unit}"] for end in ("low", "high"))
+    return figure_cell(row[f"{name}{unit}"], digits, *ends)
+
+
 def count_cell(value: int | None) -> Cell:
     """A count; thousands are set apart.
 
     Example:
         >>> count_cell(12345)
-        Cell(text='12,345', key='12345')
+        '12,345'
     """
     return Cell("-") if value is None else Cell(f"{value:,}", str(value))
 
@@ -57,23 +90,27 @@ def text_cells(texts: Iterable[Any]) -> tuple[Cell, ...]:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table.
+    """One table with what must be read beside it.
 
     Attributes:
         name: Of its files, letters and dashes.
         title: What the table is about.
         header: Column titles; the first `n_text` columns are words, the others figures.
-        rows: As many cells as the header has.
+        rows: As many texts as the header has; a page sorts figures by the keys of their cells.
         n_text: How many columns are words.
         data: What the files hold, unrounded.
+        lead: One sentence above it; may be empty.
+        notes: Sentences below it.
     """
 
     name: str
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
     n_text: int
-    data: pl.DataFrame
+    data: pl.DataFrame = field(default_factory=pl.DataFrame)
+    lead: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def csv(self) -> str:
@@ -120,7 +157,7 @@ def latex(sheet: Sheet) -> str:
         r"\toprule",
         _latex_row(sheet.header),
         r"\midrule",
-        *(_latex_row([cell.text for cell in row]) for row in sheet.rows),
+        *(_latex_row(row) for row in sheet.rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -133,3 +170,80 @@ def _latex_row(texts: Sequence[str]) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def renderable(sheet: Sheet) -> "Group":
+    """Title, lead and table of a sheet, without markup."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for place, name in enumerate(sheet.header):
+        is_text = place < sheet.n_text
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    for row in sheet.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    parts = [Text(plain(sheet.title), style="bold cyan"), Text(plain(sheet.lead))]
+    count = len(sheet.notes)
+    told = f"  {count} notes on this table, and why a figure is missing: summary.md"
+    notes = [Text(told, style="dim")] if count else []
+    return Group(*parts, table, *notes, Text(""))
+
+
+def markdown_lines(sheet: Sheet) -> Iterator[str]:
+    """Title, lead, table and notes in Markdown, escaped, a line at a time."""
+    yield f"## {escaped(sheet.title)}"
+    if sheet.lead:
+        yield ""
+        yield from _wrapped(escaped(sheet.lead))
+    if sheet.rows:
+        yield ""
+        words = sheet.n_text
+        rows = [(*map(escaped, row[:words]), *row[words:]) for row in sheet.rows]
+        yield from table_lines(sheet.header, rows, n_text=words)
+    if sheet.notes:
+        yield ""
+        yield from bullets(map(escaped, sheet.notes))
+
+
+def bullets(texts: Iterable[str], width: int = WIDTH) -> Iterator[str]:
+    """A list item for each text, which is escaped already, in lines of at most `width`."""
+    for text in texts:
+        first, *others = _wrapped(text, width - 2)
+        yield f"- {first}"
+        yield from (f"  {line}" for line in others)
+
+
+def _wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """Lines of at most `width`; a line never begins with what would start a list or a heading."""
+    lines: list[str] = []
+    for word in text.split():
+        fits = lines and len(lines[-1]) + 1 + len(word) <= width
+        if lines and (fits or _STARTS_BLOCK.match(word)):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def table_lines(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, n_text: int
+) -> Iterator[str]:
+    """A table whose columns line up in plain text; the first `n_text` are words."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    yield _line(header, widths, n_text)
+    rules = [
+        ":" + "-" * (w - 1) if i < n_text else "-" * (w - 1) + ":" for i, w in enumerate(widths)
+    ]
+    yield _line(rules, widths, n_text)
+    for row in rows:
+        yield _line(row, widths, n_text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], n_text: int) -> str:
+    padded = [
+        cell.ljust(width) if i < n_text else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"

@@ -5,16 +5,14 @@ points have one decimal, Dice and agreement three; brackets are 95 % limits, una
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
-from harness.report.sections import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
-from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
+from harness.report.run_data import RunData
+from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, interval, text_cells
+from harness.report.table import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
 from harness.stats.phrases import expectation_text
-
-if TYPE_CHECKING:
-    from harness.report.loaded import LoadedRun
 
 MOST_ROWS = 1500
 Row = Mapping[str, Any]
@@ -30,11 +28,6 @@ def _sheet(
     return Sheet(name, title, tuple(header), tuple(found), n_text, data)
 
 
-def _interval(row: Row, name: str, unit: str, digits: int) -> Cell:
-    ends = (row[f"{name}_{end}{unit}"] for end in ("low", "high"))
-    return figure_cell(row[f"{name}{unit}"], digits, *ends)
-
-
 def originals_sheet(summary: pl.DataFrame) -> Sheet:
     """Dice of the original prompts."""
     rows = summary.filter(pl.col("probe") == ORIGINAL)
@@ -43,7 +36,7 @@ def originals_sheet(summary: pl.DataFrame) -> Sheet:
     cells = (
         (
             *text_cells(r[k] for k in ("model", "dataset", "split", "prompt_type", "prompts")),
-            _interval(r, "dice", "", 3), count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
+            interval(r, "dice", "", 3), count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
             figure_cell(100 * r["originals_empty_share"], 1),
         )
         for r in rows.iter_rows(named=True)
@@ -77,7 +70,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
 def _change(row: Row) -> Cell:
     if row["reason"]:
         return Cell(row["reason"])
-    return _interval(row, "relative_change", "_percent", 1)
+    return interval(row, "relative_change", "_percent", 1)
 
 
 def away_sheet(summary: pl.DataFrame) -> Sheet:
@@ -89,7 +82,7 @@ def away_sheet(summary: pl.DataFrame) -> Sheet:
         (
             *text_cells(r[k] for k in ("model", "dataset", "split", "in_distribution", "control")),
             _change(r), figure_cell(r["control_change_percent"], 1),
-            _interval(r, "beyond_control", "_percent", 1), figure_cell(r["dice"], 3),
+            interval(r, "beyond_control", "_percent", 1), figure_cell(r["dice"], 3),
             count_cell(r["n_samples"]),
         )
         for r in rows.iter_rows(named=True)
@@ -97,7 +90,7 @@ def away_sheet(summary: pl.DataFrame) -> Sheet:
     return _sheet("away", "Away from the sets of training", header, cells, 5, rows)
 
 
-def expectations_sheet(run: "LoadedRun") -> Sheet:
+def expectations_sheet(run: RunData) -> Sheet:
     """Every expectation with its verdict: failures that bind first."""
     order = {"fails": 0, "inconclusive": 1, "holds": 2}
     found = sorted(run.assessment.verdicts, key=lambda v: (not v.binding, order[v.verdict]))
@@ -114,7 +107,7 @@ def expectations_sheet(run: "LoadedRun") -> Sheet:
     return _sheet("expectations", "Expectations and verdicts", header, cells, 9, run.verdicts)
 
 
-def language_sheet(run: "LoadedRun") -> Sheet:
+def language_sheet(run: RunData) -> Sheet:
     """Language verdicts with what blocks and confounds them."""
     found = [v for v in run.assessment.language if v.evidence]
     header = ("model", "data set", "type", "language", "steadiness", "why", "read beside it")

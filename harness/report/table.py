@@ -1,45 +1,299 @@
-"""The summary of a run as tables for a terminal.
+"""The tables of a summary, as the terminal and the Markdown page show them.
 
-Conventions: `rich` is imported here only when a table is made; texts are shown as they
-are, without markup.
+Conventions: figures are rounded for reading only; an undefined figure is ``-`` and
+its reason stands in the notes. Nothing is escaped here.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.report.escape import plain
-from harness.report.sections import Section, sections
+from harness.report.sheet import Sheet, interval, number, renderable
+from harness.stats.language import LanguageVerdict
+from harness.stats.phrases import expectation_text
+from harness.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+AWAY = "out_of_distribution"
+ORIGINAL = "original"
 
-def tables(summary: pl.DataFrame) -> "Iterator[Group]":
-    """One renderable a section: title, lead, table; its notes stand in the Markdown file.
+PROBE_HEADER = (
+    *("probe", "attribute"),
+    *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
+)
+SURFACE_HEADER = (
+    *("probe", "attribute"),
+    *("Hausdorff, px", "hd95, px", "nsd", "two masks", "one mask empty"),
+)
+SURFACE_LEAD = (
+    "Means over cases, in pixels of the compared masks. Distances are of the cases with two masks: "
+    "where one is empty (a missed lesion, or a mask where none should be) there is none; nsd is 0."
+)
+AWAY_HEADER = (
+    "dataset",
+    *("change % [95 %]", "control", "beyond it [95 %]", "Dice", "samples (clusters)"),
+)
+
+Row = dict[str, Any]
+
+
+def sections(summary: pl.DataFrame, verdicts: Sequence[Verdict] = ()) -> Iterator[Sheet]:
+    """A section for each model and dataset, then one a model for the other datasets.
 
     Args:
         summary: Of a run.
+        verdicts: Of the same run; those that bind stand in the notes.
     """
-    for section in sections(summary):
-        yield renderable(section)
+    ids = summary.select("model", "model_id").unique()["model"].to_list()
+    for (name, model_id), rows in _grouped(summary, ["model", "model_id"]):
+        model = name if ids.count(name) == 1 else model_id
+        inside = rows.filter(pl.col("probe") != AWAY)
+        for _, one in _grouped(inside, ["dataset", "split", "prompts", "prompt_type"]):
+            yield _of_dataset(model, one.rows(named=True), verdicts)
+            if measured := [r for r in one.rows(named=True) if has_surface(r)]:
+                yield _of_surface(model, measured)
+        away = rows.filter(pl.col("probe") == AWAY).rows(named=True)
+        if away:
+            yield _of_away(model, away)
 
 
-def renderable(section: Section) -> "Group":
-    """Title, lead and table of a section, without markup."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def tables(summary: pl.DataFrame) -> "Iterator[Group]":
+    """One renderable a section: title, lead, table; its notes stand in the Markdown file."""
+    return map(renderable, sections(summary))
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, name in enumerate(section.header):
-        is_text = place < section.n_text
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
-    for row in section.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    parts = [Text(plain(section.title), style="bold cyan"), Text(plain(section.lead))]
-    count = len(section.notes)
-    told = f"  {count} notes on this table, and why a figure is missing: summary.md"
-    notes = [Text(told, style="dim")] if count else []
-    return Group(*parts, table, *notes, Text(""))
+
+def _grouped(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[Any, pl.DataFrame]]:
+    return iter(frame.group_by(keys, maintain_order=True))
+
+
+_SET = ("model_id", "dataset", "split", "prompts", "prompt_type")
+
+
+def _of_dataset(model: str, rows: list[Row], verdicts: Sequence[Verdict]) -> Sheet:
+    first = rows[0]
+    original = next((r for r in rows if r["probe"] == ORIGINAL), first)
+    probes = [r for r in rows if r["probe"] != ORIGINAL]
+    lead = (
+        f"Dice of the original prompts: {interval(original, 'dice', '', 3)}; "
+        f"{original['n_samples']} samples, "
+        f"{original['n_clusters']} clusters ({first['cluster_kind']})."
+    )
+    return Sheet(
+        name="probes",
+        title=f"{model} on {first['dataset']} ({_which(first)})",
+        lead=lead,
+        header=PROBE_HEADER,
+        rows=tuple(_probe_cells(r) for r in probes),
+        n_text=2,
+        notes=(*_shared_notes({_label(r): _facts(r) for r in rows}), *_bound(first, verdicts)),
+    )
+
+
+def has_surface(row: Row) -> bool:
+    """Whether the contours of a row's masks were compared."""
+    return bool(row["n_surface"] or row["n_one_empty"])
+
+
+def _of_surface(model: str, rows: list[Row]) -> Sheet:
+    return Sheet(
+        name="surface",
+        title=f"{model} on {rows[0]['dataset']} ({_which(rows[0])}): distances between contours",
+        lead=SURFACE_LEAD,
+        header=SURFACE_HEADER,
+        rows=tuple(
+            (
+                *(r["probe"], r["attribute"] or "whole prompt"),
+                *(number(r["hausdorff_px"], 1), number(r["hd95_px"], 1), number(r["nsd"], 3)),
+                *(str(r["n_surface"]), str(r["n_one_empty"])),
+            )
+            for r in rows
+        ),
+        n_text=2,
+    )
+
+
+def _bound(row: Row, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What binding verdicts say: failures first."""
+    own = [v for v in verdicts if v.binding and all(getattr(v, k) == row[k] for k in _SET)]
+    order = {"fails": 0, "inconclusive": 1, "holds": 2}
+    for verdict in sorted(own, key=lambda v: order[v.verdict]):
+        label = " ".join(filter(None, (verdict.probe, verdict.attribute)))
+        yield f"{label}: {expectation_text(verdict)} {_IN_WORDS[verdict.verdict]}. {verdict.reason}"
+
+
+_IN_WORDS = {"holds": "holds", "fails": "fails", "inconclusive": "is open"}
+_IN_CELL = {"holds": "yes", "fails": "no", "inconclusive": "open"}
+
+
+def _which(row: Row) -> str:
+    """Split and prompts; the released ones go without saying."""
+    source = [] if row["prompts"] == "released" else [f"{row['prompts']} prompts"]
+    return ", ".join([row["split"], row["prompt_type"], *source])
+
+
+def _label(row: Row) -> str:
+    if row["probe"] == ORIGINAL:
+        return "original prompts"
+    return " ".join(filter(None, (row["probe"], row["attribute"])))
+
+
+def _probe_cells(row: Row) -> tuple[str, ...]:
+    return (
+        row["probe"],
+        row["attribute"] or "whole prompt",
+        _change(row),
+        number(row["change_points"], 1),
+        number(row["agreement"], 3),
+        _IN_CELL.get(row["verdict"], "-"),
+        f"{row['n_samples']} ({row['n_clusters']})",
+        str(row["n_not_applicable"]),
+    )
+
+
+def _change(row: Row) -> str:
+    """The figure, or in its place why there is none."""
+    if not row["n_cases"]:
+        return "not applicable"
+    return str(row["reason"] or interval(row, "relative_change", "_percent", 1))
+
+
+_COUNTED = {
+    "n_failed": "cases failed",
+    "n_original_lost": "cases have no original to compare with",
+    "n_missing": "cases are not scored yet",
+    "n_undefined": "cases have no Dice, both masks being empty",
+    "n_both_empty": "cases with an empty mask before and after",
+    "n_truncated": "cases whose prompt, or whose original, the model's token limit cuts",
+    "n_cut_away": "edits left out: the model's token limit cuts them away",
+    "n_same_tokens": "edits leave the tokens as they were: the model cannot see them",
+}
+
+
+def _facts(row: Row) -> list[str]:
+    """What must be known beside a row: reasons, limits, and everything that was left out."""
+    if not row["n_cases"]:
+        return [f"applies to no sample: {row['not_applicable']}"]
+    facts = [row["reason"]] if row["reason"] else []
+    facts += row["notes"]
+    if row["n_not_applicable"]:
+        facts.append(f"not applicable to {row['n_not_applicable']}: {row['not_applicable']}")
+    facts += [f"{row[count]} {text}" for count, text in _COUNTED.items() if row[count]]
+    if row["probe"] == ORIGINAL and row["originals_empty_share"] > 0:
+        share = number(100 * row["originals_empty_share"], 1)
+        facts.append(f"{share} % of the masks are empty")
+    if row["n_samples_named"]:
+        named = f"Dice with the named target's mask {number(row['dice_named'], 3)}"
+        facts.append(f"{named} ({row['n_samples_named']} samples)")
+    if row["catastrophic_share"] is not None and row["catastrophic_share"] >= 0.01:
+        share = number(100 * row["catastrophic_share"], 1)
+        facts.append(f"{share} % of the variants lose more than half of their Dice")
+    if row["n_samples_false_positive"]:
+        share = number(100 * row["false_positive_share"], 2)
+        facts.append(f"{share} % of the pixels are foreground where none should be")
+    return facts
+
+
+def _shared_notes(facts: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """One sentence a fact, with all rows that share it."""
+    rows_of: dict[str, list[str]] = {}
+    for label, texts in facts.items():
+        for text in texts:
+            rows_of.setdefault(text, []).append(label)
+    return tuple(
+        f"{'all rows' if len(labels) == len(facts) > 1 else ', '.join(labels)}: {text}."
+        for text, labels in rows_of.items()
+    )
+
+
+def _of_away(model: str, rows: list[Row]) -> Sheet:
+    measured = [r for r in rows if r["in_distribution"]]
+    labels = _set_labels(rows)
+    notes = _shared_notes({x: _away_facts(r) for x, r in zip(labels, rows, strict=True)})
+    controls = sorted({r["control"] for r in rows if r["control"]})
+    return Sheet(
+        name="away",
+        title=f"{model} away from its training data",
+        lead=_against(measured[0]) if measured else "",
+        header=AWAY_HEADER,
+        rows=tuple(map(_away_cells, labels, rows)) if measured else (),
+        n_text=1,
+        notes=(*notes, *(f"The control is {name}, on the same sets." for name in controls)),
+    )
+
+
+def _set_labels(rows: list[Row]) -> list[str]:
+    """The shortest names that tell the sets apart."""
+    keys = ("dataset", "split", "prompt_type", "prompts")
+    for n in range(1, len(keys) + 1):
+        labels = [" ".join(row[k] for k in keys[:n]) for row in rows]
+        if len(set(labels)) == len(rows):
+            break
+    return labels
+
+
+def _against(row: Row) -> str:
+    dice = interval(row, "reference_dice", "", 3)
+    return f"Against the mean of {row['in_distribution']}: Dice {dice}."
+
+
+def _away_facts(row: Row) -> list[str]:
+    facts = [row["reason"]] if row["reason"] else []
+    facts += row["notes"]
+    if row["harmonic_dice"] is not None and math.isfinite(row["harmonic_dice"]):
+        both = number(row["harmonic_dice"], 3)
+        facts.append(f"harmonic mean of Dice there and on the training data's tests {both}")
+    if row["n_shared_images"]:
+        facts.append(f"{row['n_shared_images']} images left out that training sets also hold")
+    return facts
+
+
+def _away_cells(label: str, row: Row) -> tuple[str, ...]:
+    return (
+        label,
+        interval(row, "relative_change", "_percent", 1),
+        number(row["control_change_percent"], 1),
+        interval(row, "beyond_control", "_percent", 1),
+        number(row["dice"], 3),
+        "-" if row["n_samples"] is None else f"{row['n_samples']} ({row['n_clusters']})",
+    )
+
+
+def language_sentences(language: Sequence[LanguageVerdict]) -> list[str]:
+    """One sentence for each model and data set on which words were changed."""
+    return [verdict.reason for verdict in language if verdict.evidence]
+
+
+def deciding_table(
+    summary: pl.DataFrame, *, intervals: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a model a row; a deciding attribute a column, then Dice on whole sets.
+
+    Args:
+        summary: A run's summary.
+        intervals: Whether the limits stand beside each change; a narrow page has no room.
+    """
+    deciding = summary.filter(
+        pl.col("perturbation") == "antonym",
+        pl.col("attribute") == pl.col("split"),
+        pl.col("n_samples") > 0,
+    ).rows(named=True)
+    models = list(dict.fromkeys(row["model"] for row in deciding))
+    cells = {(r["model"], r["attribute"]): _deciding_cell(r, intervals=intervals) for r in deciding}
+    originals = summary.filter(pl.col("probe") == "original", pl.col("split") == "test")
+    for row in originals.iter_rows(named=True):
+        cells[row["model"], f"Dice {row['dataset']}"] = number(row["dice"], 3)
+    names = dict.fromkeys(name for _, name in cells)
+    return ["model", *names], [[m, *(cells.get((m, name), "-") for name in names)] for m in models]
+
+
+def _deciding_cell(row: Row, *, intervals: bool) -> str:
+    """``-86 [-88, -80]``, or the change alone; as it stands where it is no number."""
+    figures = [row[f"relative_change{end}_percent"] for end in ("", "_low", "_high")]
+    if not math.isfinite(sum(figures)):
+        return interval(row, "relative_change", "_percent", 1)
+    change, low, high = (str(round(value)) for value in figures)
+    return f"{change} [{low}, {high}]" if intervals else change

@@ -1,8 +1,8 @@
 """Masks worth looking at, kept while a run goes on: the worst and the steadiest cases.
 
-Of every group (data set, split, prompts, prompt type, probe, attribute) an album keeps the `k`
-cases that lost most Dice and the `k` whose mask moved least, at most one a sample. Which they
-are depends on the cases alone, not on their order, on interruptions or on who evaluated them.
+Of every group (data set, split, prompts, prompt type, probe, attribute) the `k` cases that lost
+most Dice and the `k` whose mask moved least are saved, at most one a sample. Which they are depends
+on the cases alone, not on their order, on interruptions or on who evaluated them.
 
 Conventions: a case is better kept the higher its `score`, then the lower its id. Masks are bool
 ``(H, W)`` at the metric's resolution, stored as 1-bit PNG in ``masks/<model_id>/``: the variant's
@@ -30,7 +30,7 @@ DEFAULT_KEPT = 2
 GROUP = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
 Group = tuple[str | None, ...]
 
-ALBUM_SCHEMA = pl.Schema(
+SAVED_SCHEMA = pl.Schema(
     {
         "kind": pl.String,
         **dict.fromkeys(GROUP, pl.String),
@@ -76,7 +76,7 @@ class Masks(NamedTuple):
 
 @dataclass(frozen=True)
 class Kept:
-    """One case of an album; `masks` is None where they are on disk."""
+    """One saved case; `masks` is None where they are on disk."""
 
     kind: str
     group: Group
@@ -103,7 +103,7 @@ class Selection:
         self._kept: dict[tuple[Group, str], dict[str, Kept]] = {}
 
     def bar(self, group: Group, kind: str) -> tuple[float, int]:
-        """The rank that a case must beat; nothing is easier to beat than a free place."""
+        """The rank that a case must beat; a free slot ranks below everything."""
         own = self._kept.get((group, kind), {})
         if len(own) < self.k:
             return np.inf, 0
@@ -133,7 +133,7 @@ class Selection:
         return sorted(found, key=lambda x: (tuple(name or "" for name in x.group), x.kind, *x.rank))
 
 
-class Album:
+class SavedMasks:
     """The selection of one model of a run, on disk."""
 
     def __init__(self, run: Path, model_id: str, *, k: int = DEFAULT_KEPT) -> None:
@@ -141,7 +141,7 @@ class Album:
         self._folder = run / "masks" / model_id
         self._index = index_of(model_id)
         self.selection = Selection(k)
-        for kept in read_album(run, model_id):
+        for kept in read_saved_masks(run, model_id):
             self.selection.offer(kept)
         kept_before = self.selection.all()
         self._written = {name for one in kept_before for name in names_of(one)}
@@ -161,9 +161,9 @@ class Album:
         self.selection.forget_masks()
 
     def write_index(self) -> None:
-        """Write which cases are kept, and that the album is open."""
+        """Write which cases are kept, and that masks are saved from here on."""
         rows = [_row(one) for one in self.selection.all()]
-        frame = pl.DataFrame(rows, schema=ALBUM_SCHEMA, orient="row")
+        frame = pl.DataFrame(rows, schema=SAVED_SCHEMA, orient="row")
         self._ledger.write({self._index: parquet_bytes(frame)})
 
     def _save(self, whole: Iterable[Kept]) -> None:
@@ -180,8 +180,8 @@ class Album:
         self._written |= set(new)
 
 
-def opened_album(store: RunStore, model_id: str, *, k: int) -> Album | None:
-    """The album of a model in a run; None where it keeps no masks.
+def open_saved_masks(store: RunStore, model_id: str, *, k: int) -> SavedMasks | None:
+    """The saved masks of a model in a run; None where it keeps no masks.
 
     One that is not there from the first case on would call cases the worst that are not.
     """
@@ -190,14 +190,14 @@ def opened_album(store: RunStore, model_id: str, *, k: int) -> Album | None:
     is_new = not (store.folder / index_of(model_id)).is_file()
     if is_new and store.part_names(model_id):
         return None
-    album = Album(store.folder, model_id, k=k)
+    saved = SavedMasks(store.folder, model_id, k=k)
     if is_new:
-        album.write_index()
-    return album
+        saved.write_index()
+    return saved
 
 
 def index_of(model_id: str) -> str:
-    """The index of a model's album, below the run."""
+    """The index of a model's saved masks, below the run."""
     return f"masks/{model_id}.parquet"
 
 
@@ -211,11 +211,11 @@ def _row(kept: Kept) -> tuple[object, ...]:
     return (
         kept.kind,
         *kept.group,
-        *(getattr(kept, name) for name in ALBUM_SCHEMA.names()[1 + len(GROUP) :]),
+        *(getattr(kept, name) for name in SAVED_SCHEMA.names()[1 + len(GROUP) :]),
     )
 
 
-def read_album(run: Path, model_id: str) -> Sequence[Kept]:
+def read_saved_masks(run: Path, model_id: str) -> Sequence[Kept]:
     """What a run kept of a model; nothing where it kept none.
 
     Raises:
@@ -232,7 +232,7 @@ def read_album(run: Path, model_id: str) -> Sequence[Kept]:
             "model; --fresh evaluates and keeps them anew."
         )
     n = 1 + len(GROUP)
-    rows = pl.read_parquet(run / name).select(ALBUM_SCHEMA.names()).cast(ALBUM_SCHEMA).iter_rows()
+    rows = pl.read_parquet(run / name).select(SAVED_SCHEMA.names()).cast(SAVED_SCHEMA).iter_rows()
     return [Kept(row[0], tuple(row[1:n]), *row[n:]) for row in rows]
 
 

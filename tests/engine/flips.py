@@ -57,19 +57,19 @@ def quick():
 
     from harness import cli, files
     from harness.auditing import record
-    from harness.report import freshness
+    from harness.report import page
 
     # What is read of the program itself, and not of the run, is read once.
-    parse, sources = functools.cache(files.parse_yaml), freshness.code_sha256()
+    parse, sources = functools.cache(files.parse_yaml), page.code_sha256()
     names = ("map", "attributes", "ladder", "away", "agreement", "words")
     still = record.environment()
     with (
         mock.patch.object(cli, "app", typer.main.get_command(cli.app)),
         mock.patch.object(files, "parse_yaml", lambda *a, **k: copy.deepcopy(parse(*a, **k))),
-        mock.patch.object(freshness, "code_sha256", return_value=sources),
+        mock.patch.object(page, "code_sha256", return_value=sources),
         mock.patch("harness.report.headline._panel", return_value=None),
         mock.patch("harness.report.html._figures", return_value=dict.fromkeys(names).items()),
-        mock.patch("harness.report.html.Draughtsman", contextlib.nullcontext),
+        mock.patch("harness.report.html.ChartRenderer", contextlib.nullcontext),
         mock.patch("harness.auditing.record.environment", return_value=still),
         mock.patch("harness.engine.shards.PAIRS_PER_SHARD", 20),
     ):

@@ -23,7 +23,7 @@ from harness.engine.ray_worker import Job
 from harness.engine.shards import distinct_texts
 from harness.errors import HarnessError, RunError, UsageError
 from harness.model.loading import LoadedModel
-from harness.runs.kept_masks import mask_paths, read_album
+from harness.runs.kept_masks import mask_paths, read_saved_masks
 from harness.runs.store import DONE, RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,16 +140,16 @@ def test_a_cluster_counts_what_one_process_counts(driven):
 
 @pytest.mark.parametrize("fate", [[], [False] * 4 + [True]])
 def test_a_cluster_keeps_the_masks_that_one_process_keeps(driven, fate):
-    """Whoever saw a case, and in whatever order: the album is chosen by the cases alone."""
+    """Whoever saw a case, and in whatever order: what is saved depends on the cases alone."""
     alone, many = driven.store("alone"), driven.store("many")
     model = driven.job().source.load()
     Local(model, driven.root, driven.metric, kept_masks=2).execute(alone, batch_size=16)
     job = driven.job()._replace(kept_masks=2)
     RayExecutor(PretendedRay(fate), ClusterOptions(), job).execute(many, batch_size=16)
-    albums = [read_album(store.folder, model.model_id) for store in (alone, many)]
-    assert len(albums[0]) > 10
-    assert albums[0] == albums[1]
-    for kept in albums[0]:
+    saved = [read_saved_masks(store.folder, model.model_id) for store in (alone, many)]
+    assert len(saved[0]) > 10
+    assert saved[0] == saved[1]
+    for kept in saved[0]:
         own, other = (mask_paths(s.folder, model.model_id, kept) for s in (alone, many))
         assert [p.read_bytes() for p in own] == [p.read_bytes() for p in other]
 

@@ -1,6 +1,6 @@
 """What is said of a model where one attribute alone decides."""
 
-from harness.report.calibration import sentences, table
+from harness.report.table import deciding_table, language_sentences
 from harness.stats.language import Evidence, LanguageVerdict
 
 
@@ -19,7 +19,7 @@ def deciding(split, percent, low, high, **more):
 
 def test_only_the_attribute_that_decides_is_shown(summary_of):
     beside = deciding("size", -80.0, -90.0, -70.0, attribute="color")
-    assert table(summary_of(beside)) == (["model"], [])
+    assert deciding_table(summary_of(beside)) == (["model"], [])
 
 
 def test_the_table_has_a_row_for_each_model(summary_of):
@@ -29,10 +29,10 @@ def test_the_table_has_a_row_for_each_model(summary_of):
         deciding("shape", -0.04, -0.3, 0.4),
         deciding("number", float("nan"), float("nan"), float("nan")),
     )
-    header, rows = table(summary)
+    header, rows = deciding_table(summary)
     assert header == ["model", "size", "shape", "number", "Dice phantom_crowd"]
     assert rows == [["small", "-80 [-90, -70]", "0 [0, 0]", "-", "0.861"]]
-    assert table(summary, intervals=False)[1][0][1:3] == ["-80", "0"]
+    assert deciding_table(summary, intervals=False)[1][0][1:3] == ["-80", "0"]
 
 
 def test_a_sentence_stands_for_every_set_on_which_words_were_changed():
@@ -43,4 +43,4 @@ def test_a_sentence_stands_for_every_set_on_which_words_were_changed():
         LanguageVerdict(*keys, "m on pairs cannot be judged.", True, evidence=evidence),
         LanguageVerdict(*keys, "m on solo cannot be judged.", False),
     ]
-    assert sentences(found) == ["m on pairs cannot be judged."]
+    assert language_sentences(found) == ["m on pairs cannot be judged."]

@@ -8,14 +8,27 @@ import polars as pl
 import pytest
 
 from harness import load_run
-from harness.report.attribute_chart import attribute_figure
 from harness.report.breakdown import dice_expression, subgroups, word_effects
 from harness.report.charts import BORDER, QUADRANTS, listening_map, listening_points
-from harness.report.figure import WIDTH, Figure, Panel, cut, drawing, write_figure
-from harness.report.ladder import ladder_figure, ladder_rows
+from harness.report.figure import (
+    HUES,
+    PALETTE,
+    WIDTH,
+    Figure,
+    Panel,
+    cut,
+    drawing,
+    stylesheet,
+    write_figure,
+)
 from harness.report.marks import SHAPES, looks, padded
-from harness.report.palette import HUES, PALETTE, stylesheet
-from harness.report.scatter import agreement_figure, away_figure
+from harness.report.summary_charts import (
+    agreement_figure,
+    attribute_figure,
+    away_figure,
+    ladder_figure,
+    ladder_rows,
+)
 from harness.suite.schema import Suite
 
 NAMES = {"small@1a2b": "small"}

@@ -15,9 +15,16 @@ from rich.console import Console
 from harness.gate.audited import Identity
 from harness.gate.checks import Check, Place
 from harness.gate.gating import Gated
-from harness.report.checks import table
-from harness.report.github import MOST, annotations, command, step_summary, stopped
-from harness.report.junit import junit_error, junit_xml
+from harness.report.gate import (
+    MOST,
+    annotations,
+    command,
+    gate_lines,
+    junit_error,
+    junit_xml,
+    step_summary,
+    stopped,
+)
 
 SCHEMA = xmlschema.XMLSchema(str(Path(__file__).with_name("junit.xsd")))
 PLACE = Place("kvasir_polyp", "test", "released", "p6", "antonym", "size")
@@ -175,7 +182,7 @@ def test_the_summary_has_a_row_for_each_check():
 
 def shown(found):
     console = Console(file=io.StringIO(), width=160, color_system=None)
-    for part in table(found):
+    for part in gate_lines(found):
         console.print(part)
     return console.file.getvalue()
 

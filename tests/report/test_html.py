@@ -16,9 +16,17 @@ from harness import load_run
 from harness.cli import app
 from harness.errors import UsageError
 from harness.files.writing import parquet_bytes
-from harness.report.freshness import code_sha256, made_from, read_made_from
 from harness.report.gallery import chosen, gallery
-from harness.report.page import became, csv_uri, rendered, shown, was
+from harness.report.page import (
+    became,
+    code_sha256,
+    csv_uri,
+    made_from,
+    read_made_from,
+    rendered,
+    shown,
+    was,
+)
 from harness.report.sheet import Sheet, csv_text, latex, text_cells
 from harness.runs.kept_masks import STEADY, WORST
 from harness.runs.store import RunStore

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from harness.report import markdown as page
-from harness.report.markdown import WIDTH
+from harness.report.sheet import WIDTH
 from harness.stats.language import Evidence, LanguageVerdict
 from harness.stats.verdicts import Verdict
 

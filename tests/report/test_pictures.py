@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from harness.report.pictures import HUES, jpeg, overlay, png, scaled_size, thumbnail, uri
+from harness.report.gallery import MASK_HUES, jpeg, overlay, png, scaled_size, thumbnail, uri
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
 
 
-@given(masks, st.sampled_from(sorted(HUES)))
+@given(masks, st.sampled_from(sorted(MASK_HUES)))
 def test_an_overlay_covers_the_mask_and_nothing_else(mask, kind):
     size = (mask.shape[1] * 3, mask.shape[0] * 3)
     picture = overlay(mask, size, kind)
     drawn = np.asarray(Image.open(io.BytesIO(png(picture))).convert("RGBA"))
     seen = drawn[..., 3] > 0
     np.testing.assert_array_equal(seen, np.kron(mask, np.ones((3, 3), bool)))
-    assert {tuple(p[:3]) for p in drawn[seen]} <= {HUES[kind]}
+    assert {tuple(p[:3]) for p in drawn[seen]} <= {MASK_HUES[kind]}
 
 
 def test_the_outline_is_firm_and_the_inside_light():

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from harness.report.sections import interval, number, sections
+from harness.report.sheet import interval, number
+from harness.report.table import sections
 
 
 def test_a_dataset_has_a_table_of_its_probes(summary):

@@ -10,7 +10,7 @@ from harness.auditing.samples import read_sets
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.plan.build import build_plan
-from harness.report.freshness import code_sha256, made_from, read_made_from
+from harness.report.page import code_sha256, made_from, read_made_from
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "reports" / "demo.html"
 STALE = "reports/demo.html is older than what makes it: `make demo-report` writes it anew"

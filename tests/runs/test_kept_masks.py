@@ -1,4 +1,4 @@
-"""What an album keeps depends on the cases alone: not on order, pieces or interruptions."""
+"""What is saved depends on the cases alone: not on order, pieces or interruptions."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from harness.data.images import read_mask
 from harness.runs.kept_masks import (
     STEADY,
     WORST,
-    Album,
     Bits,
     Kept,
     Masks,
+    SavedMasks,
     Selection,
     mask_paths,
     names_of,
-    read_album,
+    read_saved_masks,
 )
 
 
@@ -101,10 +101,10 @@ def files(run):
 
 
 def test_disk_holds_what_is_kept_and_nothing_else(tmp_path, offered):
-    album = Album(tmp_path, "m@1", k=3)
+    saved = SavedMasks(tmp_path, "m@1", k=3)
     for place in range(0, 100, 9):
-        album.add(offered[place : place + 9])
-    found = read_album(tmp_path, "m@1")
+        saved.add(offered[place : place + 9])
+    found = read_saved_masks(tmp_path, "m@1")
     assert {(c.group, c.kind, c.case_id) for c in found} == best(offered, 3)
     assert files(tmp_path) == sorted({name for c in found for name in names_of(c)})
     of = {c.case_id: c for c in offered}
@@ -119,20 +119,22 @@ def test_disk_holds_what_is_kept_and_nothing_else(tmp_path, offered):
 def test_an_album_that_is_opened_again_goes_on(tmp_path, offered):
     """Killed after any shard, and that shard offered twice."""
     for place in (0, 30, 30, 60):
-        Album(tmp_path / "parts", "m@1", k=2).add(offered[place : place + 40])
-    Album(tmp_path / "whole", "m@1", k=2).add(offered)
-    assert read_album(tmp_path / "parts", "m@1") == read_album(tmp_path / "whole", "m@1")
+        SavedMasks(tmp_path / "parts", "m@1", k=2).add(offered[place : place + 40])
+    SavedMasks(tmp_path / "whole", "m@1", k=2).add(offered)
+    assert read_saved_masks(tmp_path / "parts", "m@1") == read_saved_masks(
+        tmp_path / "whole", "m@1"
+    )
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
 def test_masks_on_disk_leave_memory(tmp_path, offered):
-    album = Album(tmp_path, "m@1", k=2)
-    album.add(offered)
-    assert all(case.masks is None for case in album.selection.all())
+    saved = SavedMasks(tmp_path, "m@1", k=2)
+    saved.add(offered)
+    assert all(case.masks is None for case in saved.selection.all())
 
 
 def test_a_run_without_an_album_has_none(tmp_path):
-    assert list(read_album(tmp_path, "m@1")) == []
+    assert list(read_saved_masks(tmp_path, "m@1")) == []
 
 
 def test_the_worst_is_never_the_one_that_costs_least():

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from harness.plan.build import PLAN_SCHEMA
-from harness.report.sections import sections
+from harness.report.table import sections
 from harness.stats.columns import SUMMARY_SCHEMA, with_all_columns
 from harness.stats.edits import prompts_cut
 from harness.stats.surface import surface_means

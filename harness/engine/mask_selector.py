@@ -20,8 +20,8 @@ RIGHT = 0.5
 """Least Dice of an original whose steadiness is worth showing."""
 
 
-class Sketch:
-    """What one shard offers to the album of its run."""
+class MaskSelector:
+    """What one shard offers to the saved masks of its run."""
 
     def __init__(self, cases: pl.DataFrame, known: Selection) -> None:
         """Make ready for a shard.

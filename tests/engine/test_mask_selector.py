@@ -5,10 +5,10 @@ import pytest
 
 from harness.data.images import read_mask
 from harness.engine.local import execute
-from harness.engine.sketch import RIGHT
+from harness.engine.mask_selector import RIGHT
 from harness.metrics import dice
 from harness.model.loading import load_model
-from harness.runs.kept_masks import GROUP, STEADY, WORST, mask_paths, read_album
+from harness.runs.kept_masks import GROUP, STEADY, WORST, mask_paths, read_saved_masks
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 
@@ -62,7 +62,7 @@ def expected(rows, score, kind):
 @pytest.mark.parametrize("resolution", ["model", "native"])
 def test_the_kept_cases_are_the_worst_and_the_steadiest(keeping, resolution):
     store, model_id = keeping("run", metric=Metric(resolution=resolution))
-    found = read_album(store.folder, model_id)
+    found = read_saved_masks(store.folder, model_id)
     rows = scored(store)
     worst = expected(rows, pl.col("before") - pl.col("dice"), WORST)
     right = rows.filter(pl.col("before") >= RIGHT)
@@ -75,7 +75,7 @@ def test_the_kept_cases_are_the_worst_and_the_steadiest(keeping, resolution):
 def test_the_pictures_hold_the_pixels_that_were_counted(keeping, resolution):
     store, model_id = keeping("run", metric=Metric(resolution=resolution))
     counts = {row["case_id"]: row for row in store.scores().iter_rows(named=True)}
-    found = read_album(store.folder, model_id)
+    found = read_saved_masks(store.folder, model_id)
     assert found
     for kept in found:
         row = counts[kept.case_id]
@@ -98,7 +98,7 @@ def test_interruption_and_batch_size_change_nothing(keeping, monkeypatch):
 
     again, _ = keeping("parts", batch_size=3)
 
-    assert read_album(again.folder, model_id) == read_album(whole.folder, model_id)
+    assert read_saved_masks(again.folder, model_id) == read_saved_masks(whole.folder, model_id)
     names = {p.name for p in (whole.folder / "masks" / model_id).iterdir()}
     assert {p.name for p in (again.folder / "masks" / model_id).iterdir()} == names
 
