@@ -15,9 +15,6 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
   change. ``decisive_change``: the relative change over the same samples, those where the
   attribute alone tells two targets of one image apart.
 - ``harmonic_dice``: harmonic mean of the Dice in and out of distribution.
-- ``variance_*``: share of the variance of single changes that words, images and prompt
-  indices account for; what is left is theirs jointly, and chance.
-- ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
 - ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
 - ``hausdorff_px``, ``hd95_px``, ``nsd``: means over cases, where the suite asks for them;
   ``n_surface`` cases have two masks, in ``n_one_empty`` exactly one mask is empty.
@@ -80,9 +77,6 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     **_with_limits("decisive_change", "_percent"),
     "false_positive_share": pl.Float64,
     **_with_limits("harmonic_dice", ""),
-    **dict.fromkeys((f"variance_{x}" for x in ("words", "images", "prompt_index")), pl.Float64),
-    "wilcoxon_p": pl.Float64,
-    "sign_flip_p": pl.Float64,
     "text_shift": pl.Float64,
     **dict.fromkeys(("hausdorff_px", "hd95_px", "nsd"), pl.Float64),
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),

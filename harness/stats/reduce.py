@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.stats.components import variance_shares, varied_changes
 from harness.stats.pairs import Pairs
 from harness.stats.relative import Nested, cell_figures, cell_totals, cluster_sums, nested_means
 
@@ -28,7 +27,6 @@ class Reduced:
         units: Sums over the samples of each (cell, unit), in order.
         words: How far each (cell, unit, word) lies from the sums over all words, in order.
         originals: ``cell, cluster, unit, sample, dice`` of the original prompts.
-        shares: Shares of variance, a row a cell that has any.
     """
 
     figures: pl.DataFrame
@@ -36,7 +34,6 @@ class Reduced:
     units: pl.DataFrame
     words: pl.DataFrame
     originals: pl.DataFrame
-    shares: pl.DataFrame
 
 
 def reduced(pairs: Pairs) -> Reduced:
@@ -58,7 +55,6 @@ def reduced(pairs: Pairs) -> Reduced:
         units=_summed(whole["units"], ["cell", "unit"]),
         words=_summed(whole["words"], ["cell", "unit", "word"]),
         originals=whole["originals"].sort("cell", "sample"),
-        shares=variance_shares(whole["changes"].sort("cell", maintain_order=True)),
     )
 
 
@@ -77,7 +73,6 @@ def _of_chunk(
         "units": _to_units(sums, unit_of, ["cell", "unit"]),
         "words": _to_units(nested.words, unit_of, ["cell", "unit", "word"]),
         "originals": own.join(unit_of, on="cluster", how="left"),
-        "changes": varied_changes(cases),
     }
 
 

@@ -18,7 +18,7 @@ from harness.stats.columns import (
     relative_columns,
     why_too_low,
 )
-from harness.stats.effects import unit_figures
+from harness.stats.effects import catastrophic_shares
 from harness.stats.facts import ModelFacts
 from harness.stats.intervals import MINIMUM_WORDS, Solved
 from harness.stats.limits import Intervals
@@ -51,18 +51,15 @@ def cell_rows(
         low: Of `low_baselines`.
         settings: Draws, seed and the least number of clusters.
     """
-    of_units = unit_figures(left.units, pairs.plan.units, count=settings.draws, seed=settings.seed)
     rows = pairs.cells
-    for frame in (left.counted, left.figures, of_units, left.shares):
+    for frame in (left.counted, left.figures, catastrophic_shares(left.units)):
         rows = rows.join(frame, on="cell", how="left", maintain_order="left")
     figures = _measured(solved) | {"too_low": low}
     figures |= _smallest(rows, solved["relative"])
     rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
     is_original = pl.col("probe") == "original"
     own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
-    rows = rows.with_columns(
-        pl.when(~is_original).then(c).alias(c) for c in (*own, "wilcoxon_p", "sign_flip_p")
-    )
+    rows = rows.with_columns(pl.when(~is_original).then(c).alias(c) for c in own)
     return _judged(rows, settings)
 
 

@@ -1,13 +1,12 @@
-"""Figures beside the relative change, against scipy and statsmodels and plain definitions."""
+"""The share of catastrophic drops, against statsmodels and plain definitions."""
 
 import numpy as np
 import polars as pl
 import pytest
-import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats.effects import clustered_share, sign_flip_p, unit_figures, wilcoxon_p
+from harness.stats.effects import catastrophic_shares, clustered_share
 
 
 @given(st.integers(5, 200), st.integers(0, 200))
@@ -57,55 +56,15 @@ def test_limits_of_a_clustered_share_cover():
     assert 0.90 <= covered / 400 <= 0.99
 
 
-def test_wilcoxon_is_scipys_and_knows_no_change():
-    rng = np.random.default_rng(0)
-    changes = rng.normal(0.1, 1, 60)
-    assert wilcoxon_p(changes) == pytest.approx(scipy.stats.wilcoxon(changes).pvalue)
-    assert wilcoxon_p(np.zeros(12)) == 1.0
-    assert np.isnan(wilcoxon_p(np.array([])))
-
-
-@given(st.integers(0, 1000))
-@settings(max_examples=8)
-def test_sign_flips_agree_with_scipy(seed):
-    rng = np.random.default_rng(seed)
-    changes = rng.normal(0.2, 1, (12, 1))
-    theirs = scipy.stats.permutation_test(
-        (changes[:, 0],), lambda x, axis: x.sum(axis=axis), permutation_type="samples",
-        vectorized=True, n_resamples=np.inf,
-    )  # fmt: skip
-    ours = sign_flip_p(changes, count=20_000, seed=0)
-    assert ours[0] == pytest.approx(theirs.pvalue, abs=0.02)
-
-
-def test_sign_flips_of_no_change_say_so():
-    assert sign_flip_p(np.zeros((9, 2)), count=100, seed=0).tolist() == [1.0, 1.0]
-
-
-def test_both_tests_keep_their_level_where_nothing_changes():
-    rng = np.random.default_rng(0)
-    changes = rng.standard_t(3, (25, 1000)) * 0.02
-    flips = sign_flip_p(changes, count=1000, seed=0)
-    ranks = np.array([wilcoxon_p(column) for column in changes.T[:400]])
-    assert 0.03 <= np.mean(flips <= 0.05) <= 0.07
-    assert 0.02 <= np.mean(ranks <= 0.05) <= 0.08
-
-
-def test_each_cell_is_tested_on_its_own_units():
-    units = pl.DataFrame(
-        {"unit": range(5), "dataset": ["a"] * 3 + ["b"] * 2, "split": ["test"] * 5},
-        schema_overrides={"unit": pl.UInt32},
-    )
-    rows = [(0, 0, -0.4), (0, 1, -0.3), (0, 2, -0.5), (1, 3, 0.1), (1, 4, -0.1)]
+def test_each_cell_has_a_share_of_its_own():
+    rows = [(0, 0, 0.0), (0, 1, 0.0), (0, 2, 1.0), (1, 3, 0.0), (1, 4, 0.0)]
     sums = pl.DataFrame(
-        [
-            {"cell": c, "unit": u, "n": 1.0, "dice": 0.8 + d, "reference": 0.8}
-            | {"catastrophic": float(d < -0.4), "n_catastrophic": 1.0}
-            for c, u, d in rows
-        ],
+        [{"cell": c, "unit": u, "catastrophic": e, "n_catastrophic": 1.0} for c, u, e in rows],
         schema_overrides={"cell": pl.UInt32, "unit": pl.UInt32},
     )
-    found = unit_figures(sums, units, count=4000, seed=0).sort("cell")
-    # Of 8 sign patterns 2 are as far out as all alike; of 4 all are.
-    assert found["sign_flip_p"].to_list() == pytest.approx([0.25, 1.0], abs=0.03)
+    found = catastrophic_shares(sums)
+    assert found["cell"].to_list() == [0, 1]
     assert found["catastrophic_share"].to_list() == pytest.approx([1 / 3, 0])
+    limits = [clustered_share(np.array(e), np.ones(len(e)))[1:] for e in ([0.0, 0, 1], [0.0, 0])]
+    ends = found.select("catastrophic_share_low", "catastrophic_share_high").rows()
+    assert ends == limits

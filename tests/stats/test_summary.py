@@ -122,26 +122,18 @@ def test_worst_of_n_and_catastrophic_drops_stand_beside(run, summary):
     assert math.isnan(original["worst_of"])
 
 
-def test_descriptive_tests_and_the_smallest_effect_stand_beside(summary):
+def test_the_smallest_effect_follows_the_standard_error(summary):
     moved = row(summary, probe="swap", attribute="size")
-    still = row(summary, model_id="blind@1", probe="swap", attribute="size")
-    assert moved["wilcoxon_p"] < 0.01
-    assert moved["sign_flip_p"] <= 1 / 400
-    assert still["wilcoxon_p"] > 0.001
     error = moved["relative_change_standard_error_percent"]
     assert moved["smallest_effect_percent"] == pytest.approx((2.093 + 0.861) * error, rel=0.001)
     assert moved["relative_change_word_error_percent"] == 0
 
 
-def test_words_have_a_share_of_the_variance_and_a_part_of_the_error(summary):
+def test_words_have_a_part_of_the_error(summary):
     words = row(summary, probe="random_word", attribute="size")
-    assert 0 <= words["variance_words"] <= 1
-    assert 0 <= words["variance_images"] <= 1
-    assert words["variance_words"] + words["variance_images"] <= 1 + 1e-12
-    assert math.isnan(words["variance_prompt_index"])
     error = words["relative_change_standard_error_percent"]
     assert 0 < words["relative_change_word_error_percent"] < error
-    assert math.isnan(row(summary, probe="swap", attribute="size")["variance_words"])
+    assert row(summary, probe="swap", attribute="size")["relative_change_word_error_percent"] == 0
 
 
 def test_the_harmonic_mean_stands_with_the_rows_away(summary):
