@@ -18,9 +18,9 @@ from harness.files.canonical import canonical
 from harness.metrics import combined_rule, signature
 from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import signature_of
-from harness.stats.facts import ModelFacts
-from harness.stats.matching import SUM_KEYS, named_sums
-from harness.stats.measured import Measured, measured
+from harness.stats.estimate import Estimates, estimate
+from harness.stats.pairs import ModelFacts
+from harness.stats.relative import SUM_KEYS, named_sums
 from harness.suite.schema import Suite
 
 _DRAWN = ("seed", "words")
@@ -58,10 +58,10 @@ class Audited:
         folder: The run directory.
         identity: Of model and plan.
         suite: Its rules.
-        measured: Its figures.
+        estimates: Its figures.
         cells: `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
             words' part of the relative change's standard error, percent) and ``n_words``.
-        sums: Of `harness.stats.matching.named_sums`.
+        sums: Of `harness.stats.relative.named_sums`.
         limit: Images per dataset the run was cut to; None for all.
         n_planned: Cases of the plan.
         n_done: Cases with a score.
@@ -70,7 +70,7 @@ class Audited:
     folder: Path
     identity: Identity
     suite: Suite
-    measured: Measured
+    estimates: Estimates
     cells: pl.DataFrame
     sums: pl.DataFrame
     limit: int | None
@@ -78,7 +78,7 @@ class Audited:
     n_done: int
 
 
-def audited(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
+def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
     """Read one model of a run directory.
 
     Args:
@@ -98,7 +98,7 @@ def audited(folder: Path, *, model: str | None = None, suite: Suite | None = Non
         )
     facts = _chosen(folder, manifest, model)
     rules = suite or store.suite()
-    found = measured(
+    found = estimate(
         store.plan_scan(),
         store.scores_scan(),
         models=[facts],
@@ -112,9 +112,9 @@ def audited(folder: Path, *, model: str | None = None, suite: Suite | None = Non
         folder=folder,
         identity=_identity(store, manifest, facts),
         suite=rules,
-        measured=found,
+        estimates=found,
         cells=_cells(store.plan_scan(), found.rows),
-        sums=named_sums(found.left.units, found.pairs),
+        sums=named_sums(found.sums.units, found.pairs),
         limit=manifest.get("limit"),
         n_planned=int(found.pairs.cells["n_cases"].sum()),
         n_done=n_done,
@@ -181,7 +181,7 @@ def _short(value: Any) -> str:
 
 
 def _cells(plan: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    # Ids are hashes of the cases' content: what is left of them when joined bit by bit is a
+    # Ids are hashes of the cases' content: their exclusive or is a
     # hash of the set, whatever its order.
     cases = plan.group_by(SUM_KEYS).agg(cases=pl.col("case_id").bitwise_xor()).collect()
     facts = rows.select(

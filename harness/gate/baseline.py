@@ -23,7 +23,7 @@ from harness.cards import Strict
 from harness.errors import UsageError
 from harness.files.canonical import read_json
 from harness.gate.audited import Audited, Identity
-from harness.stats.matching import SUM_KEYS, SUMS
+from harness.stats.relative import SUM_KEYS, SUMS
 
 BASELINE_VERSION = 1
 """Raised whenever a field of the file changes its name or meaning."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from harness.errors import UsageError
 from harness.gate.audited import Identity
-from harness.stats.matching import SUM_KEYS
+from harness.stats.relative import SUM_KEYS
 
 Kind = Literal["cases", "draw", "drift"]
 _SHOWN = 5

@@ -16,7 +16,7 @@ from harness.report.figure import WIDTH, Figure, Panel
 from harness.report.marks import Sign, key_panel
 from harness.report.palette import light
 from harness.stats.assessment import Assessment
-from harness.stats.language_phrases import STAYS
+from harness.stats.language import STAYS
 
 BORDER = round(100 * (1 - STAYS), 6)
 KEYS = ("model_id", "dataset", "prompts", "prompt_type")

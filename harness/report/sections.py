@@ -11,8 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from harness.stats.phrases import expectation_text
-from harness.stats.verdicts import Verdict
+from harness.stats.verdicts import Verdict, expectation_text
 
 AWAY = "out_of_distribution"
 ORIGINAL = "original"

@@ -11,7 +11,7 @@ import polars as pl
 
 from harness.report.sections import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
 from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, text_cells
-from harness.stats.phrases import expectation_text
+from harness.stats.verdicts import expectation_text
 
 if TYPE_CHECKING:
     from harness.report.loaded import LoadedRun

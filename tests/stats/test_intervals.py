@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats.effects import catastrophic_shares, clustered_share
+from harness.stats.intervals import catastrophic_shares, clustered_share
 
 
 @given(st.integers(5, 200), st.integers(0, 200))
