@@ -147,10 +147,9 @@ def _of_draws(one: Tested, check: Check) -> str:
 
 
 def _of_verdict(verdict: Verdict) -> Check:
-    keys = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
     return Check(
         "expectation",
-        Place(**{key: getattr(verdict, key) or "" for key in keys}),
+        place_of(verdict.record()),
         expectation_text(verdict),
         _STATES[verdict.verdict],
         verdict.reason,

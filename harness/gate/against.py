@@ -22,9 +22,8 @@ import polars as pl
 
 from harness.gate.absolute import Tested, decide, place_of, smallest_of, with_figure
 from harness.gate.audited import Audited
-from harness.gate.baseline import Baseline
+from harness.gate.baseline import Baseline, Drift
 from harness.gate.checks import Check, Place, Rule, State
-from harness.gate.drift import Drift
 from harness.records import Meaning
 from harness.stats.bootstrap import Draws, Ratios, cluster_draws, ratio_inference
 from harness.stats.columns import why_too_low

@@ -12,14 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from harness.data.readings import rules_of
 from harness.errors import RunError, UsageError, choose
 from harness.files.canonical import canonical
 from harness.metrics import combined_rule, signature
 from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import signature_of
 from harness.stats.estimate import Estimates, estimate
-from harness.stats.pairs import ModelFacts
+from harness.stats.pairs import ModelFacts, models_of
 from harness.stats.relative import SUM_KEYS, named_sums
 from harness.suite.schema import Suite
 
@@ -123,33 +122,25 @@ def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = No
 
 def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> ModelFacts:
     """The model that is gated: the one that is named, else the only one that is no control."""
-    entries = {entry["model_id"]: entry for entry in manifest.get("models", [])}
-    names = {key: entry["name"] for key, entry in entries.items()}
-    if not entries:
+    models = {one.model_id: one for one in models_of(manifest)}
+    if not models:
         raise RunError(
             f"{folder}: the run holds no model. One is needed. Finish it: the command that began "
             "it continues it."
         )
-    if model is not None and model not in names:
-        choose(model, set(names.values()), kind="model", where=str(folder), error=UsageError)
-    own = [k for k, e in entries.items() if not e["control"]] or list(entries)
+    own = [one for one in models.values() if not one.control] or list(models.values())
     if model is not None:
-        own = [key for key, name in names.items() if model in (key, name)]
+        if model not in models:
+            names = {one.name for one in models.values()}
+            choose(model, names, kind="model", where=str(folder), error=UsageError)
+        own = [one for one in models.values() if model in (one.model_id, one.name)]
     if len(own) != 1:
-        listed = ", ".join(repr(names[k] if model is None else k) for k in own)
+        listed = ", ".join(repr(one.name if model is None else one.model_id) for one in own)
         raise UsageError(
             f"{folder}: the run holds {len(own)} models: {listed}. The gate is for one. "
             "Name it with --model."
         )
-    entry = entries[own[0]]
-    return ModelFacts(
-        model_id=entry["model_id"],
-        name=entry["name"],
-        trained_on=tuple(entry["trained_on"]),
-        control=entry["control"],
-        threshold=entry["threshold"],
-        foreground=rules_of(manifest),
-    )
+    return own[0]
 
 
 def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -> Identity:

@@ -15,9 +15,16 @@ from harness.errors import UsageError
 from harness.gate.absolute import absolute_checks
 from harness.gate.against import comparisons, is_by_case, pairing
 from harness.gate.audited import Audited, Identity, read_run
-from harness.gate.baseline import Baseline, from_run, read_file
+from harness.gate.baseline import (
+    Baseline,
+    Drift,
+    drift_between,
+    from_run,
+    read_file,
+    refuse_drift,
+    refuse_other_signatures,
+)
 from harness.gate.checks import Check, Result, Severity, exit_code, ordered, result_of
-from harness.gate.drift import Drift, drift_between, refuse_drift, refuse_other_signatures
 from harness.runs.store import RunStore
 from harness.stats.coding import MOST_UNITS
 from harness.stats.relative import SUM_KEYS

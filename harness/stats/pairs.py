@@ -10,10 +10,12 @@ memory does not grow with their number.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from harness.data.readings import rules_of
 from harness.metrics import ABOVE_HALF, agreement, dice
 from harness.stats.coding import PLAN_KEYS, CodedPlan, code_plan, code_scores
 
@@ -41,6 +43,22 @@ class ModelFacts:
     def rule(self, dataset: str | None) -> str:
         """The rule for the true masks of a dataset."""
         return self.foreground.get(dataset or "", ABOVE_HALF)
+
+
+def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
+    """Metadata of each model of a run, from its manifest."""
+    foreground = rules_of(manifest)
+    return [
+        ModelFacts(
+            model_id=entry["model_id"],
+            name=entry["name"],
+            trained_on=tuple(entry["trained_on"]),
+            control=entry["control"],
+            threshold=entry["threshold"],
+            foreground=foreground,
+        )
+        for entry in manifest.get("models", [])
+    ]
 
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)

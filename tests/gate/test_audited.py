@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import RunError, UsageError
 from harness.gate.audited import read_run
-from harness.gate.drift import drift_between
+from harness.gate.baseline import drift_between
 
 
 def refused(folder, message, *, error=UsageError, **arguments):
