@@ -22,14 +22,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from harness.stats.bootstrap import crossed_intervals, ratio_inference, ratio_intervals
-from harness.stats.draws import Draws, cluster_draws
-from harness.stats.intervals import Solved
-from harness.stats.language import LanguageVerdict
-from harness.stats.language_phrases import STAYS
-from harness.stats.limits import Inference, Intervals
+from harness.stats.bootstrap import Draws, cluster_draws, crossed_inference, ratio_inference
+from harness.stats.inference import Estimate, Inference, Intervals, adjust, deciding_test
+from harness.stats.language import STAYS, LanguageVerdict
 from harness.stats.listening import language_verdicts
-from harness.stats.significance import Estimate, corrected, deciding_test
 from harness.suite.schema import Statistics
 
 HERE = Path(__file__).resolve().parent
@@ -236,10 +232,10 @@ def _two_way(
         before += there * dice[:, 0]
         after += there[:, None] * np.where(rng.random(chance.shape) < chance, dropped, steady)
     clusters = draws_of(size, draws)
-    both = crossed_intervals(
+    both = crossed_inference(
         after, before, clusters=clusters, words=draws_of(n_words, draws, "words")
-    )
-    return both, ratio_intervals(after.mean(axis=1), before, draws=clusters)
+    ).intervals
+    return both, ratio_inference(after.mean(axis=1), before, draws=clusters).intervals
 
 
 def estimates(found: Inference) -> Iterator[Estimate]:
@@ -294,7 +290,7 @@ def family_errors(
     wrong = 0
     for start in range(0, len(tests), members):
         p_values = [test.p_value for test in tests[start : start + members]]
-        wrong += min(corrected(p_values, correction)) <= 0.05  # type: ignore[arg-type]
+        wrong += min(adjust(p_values, correction)) <= 0.05  # type: ignore[arg-type]
     return wrong / studies
 
 
@@ -392,9 +388,9 @@ def language_studies(
     if named:
         ratios |= {"named_gain": (gain, count), "decisive": (after, before)}
     n_cells = len(words) * studies
-    solved = dict.fromkeys(("named_gain", "decisive"), Solved.nothing(n_cells))
+    solved = dict.fromkeys(("named_gain", "decisive"), Inference.undefined(n_cells))
     units = draws_of(size, draws)
-    solved |= {q: Solved(*ratio_inference(*pair, draws=units)) for q, pair in ratios.items()}
+    solved |= {q: ratio_inference(*pair, draws=units) for q, pair in ratios.items()}
     cell = np.arange(n_cells)
     dice = before.sum(axis=0) / count.sum(axis=0)
     rows = pl.DataFrame(

@@ -59,7 +59,7 @@ def summarise(
 def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
     """What the statistics must know of each model of a run."""
     from harness.data.readings import rules_of
-    from harness.stats.facts import ModelFacts
+    from harness.stats.pairs import ModelFacts
 
     return [
         ModelFacts(

@@ -55,16 +55,18 @@ def gate(
 ) -> None:
     """Decide whether a run is good enough: exit 0 good, 1 failed, 3 incomplete."""
     from harness.errors import HarnessError
-    from harness.gate.audited import audited
+    from harness.gate.audited import read_run
     from harness.gate.checks import Severity
-    from harness.gate.gating import baseline_at, gated
+    from harness.gate.gating import baseline_at, check_run
 
     report = junit or run / "junit.xml"
     try:
-        found = audited(run, model=model)
+        found = read_run(run, model=model)
         old = None if baseline is None else baseline_at(baseline, run=found)
         severity = Severity(strict, lenient, known_fails=found.suite.gate.known == "fail")
-        verdict = gated(found, old, severity=severity, allow_drift=allow_drift, where=str(baseline))
+        verdict = check_run(
+            found, old, severity=severity, allow_drift=allow_drift, where=str(baseline)
+        )
     except HarnessError as problem:
         # A folder that is no run is left alone.
         is_run = junit is not None or (run / "run.json").is_file()

@@ -30,7 +30,7 @@ def power(
     """How small a change a run could show, and the clusters that another would need."""
     from harness.runs.store import RunStore
     from harness.stats.assessment import Assessment
-    from harness.stats.planning import planning_rows
+    from harness.stats.power import planning_rows
 
     found = Assessment.read(run)
     least = RunStore(run).suite().statistics.minimum_clusters

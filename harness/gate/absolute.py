@@ -6,6 +6,7 @@ expectations is the verdicts' own. A rule that selects nothing is incomplete: an
 must not come of a name that does not occur.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +16,19 @@ import polars as pl
 from harness.gate.audited import Audited
 from harness.gate.checks import Check, Place, Rule, State
 from harness.records import Meaning
-from harness.stats.judge import figure_of, judged, why_blocked
+from harness.stats.inference import Adjusted, Decision, Estimate, adjust_families, deciding_test
+from harness.stats.judge import decide_verdicts, figure_of, why_blocked
 from harness.stats.language import LanguageVerdict
 from harness.stats.listening import language_verdicts
-from harness.stats.phrases import blocked_because, expectation_text, short, with_limits
 from harness.stats.power import degrees_of_freedom, smallest_effect
-from harness.stats.significance import Decision, Estimate, corrected, deciding_test
-from harness.stats.verdicts import ALPHA, Verdict
+from harness.stats.verdicts import (
+    ALPHA,
+    Verdict,
+    blocked_because,
+    expectation_text,
+    short,
+    with_limits,
+)
 from harness.suite.expectations import UNITS, Figure
 from harness.suite.gate_rules import among
 
@@ -50,16 +57,16 @@ class Tested:
 
 def absolute_checks(run: Audited) -> list[Check]:
     """Every rule of the suite that needs no baseline, at every place it speaks of."""
-    figures = run.measured
-    verdicts = judged(figures.named, figures.solved, suite=run.suite)
+    figures = run.estimates
+    verdicts = decide_verdicts(figures.named, figures.solved, suite=run.suite)
     language = language_verdicts(
         figures.named, figures.solved, verdicts, settings=run.suite.statistics
     )
     return [
         *completeness(run),
         *(_of_verdict(v) for v in verdicts if v.binding),
-        *decided(list(_drops(run)), sentence=_sentence),
-        *decided(list(_dices(run)), sentence=_sentence),
+        *decide(list(_drops(run)), sentence=_sentence),
+        *decide(list(_dices(run)), sentence=_sentence),
         *_listening(run, language),
         *_unselected(run, language),
     ]
@@ -76,7 +83,7 @@ def completeness(run: Audited) -> Iterator[Check]:
 
 
 def place_of(row: Row) -> Place:
-    """Where a row of the summary stands."""
+    """The dataset, probe and attribute of a row of the summary."""
     keys = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
     return Place(**{key: row[key] or "" for key in keys})
 
@@ -101,37 +108,32 @@ def smallest_of(found: Estimate, *, n_clusters: int, n_words: int) -> float:
     return float(smallest_effect(found.error, freedom))
 
 
-def decided(tests: Sequence[Tested], *, sentence: Callable[[Tested, Check], str]) -> list[Check]:
+def decide(tests: Sequence[Tested], *, sentence: Callable[[Tested, Check], str]) -> list[Check]:
     """The checks of tests, corrected by Holm's method within (rule, dataset).
 
     Args:
         tests: Of any rules and datasets.
         sentence: What is said of a test once its check has p-value and state.
     """
-    families: dict[tuple[Rule, str], list[float]] = {}
-    places = []
-    for one in tests:
-        family = families.setdefault((one.check.rule, one.check.place.dataset), [])
-        places.append(len(family))
-        if one.decision:
-            family.append(one.decision.p_value)
-    adjusted = {key: corrected(values, "holm") for key, values in families.items()}
-    checks = []
-    for one, place in zip(tests, places, strict=True):
-        check = one.check
-        if one.decision:
-            own = adjusted[check.rule, check.place.dataset]
-            state: State = one.decision.outcome if own[place] <= ALPHA else "open"
-            check = replace(
-                check,
-                state=state,
-                p_value=one.decision.p_value,
-                p_adjusted=own[place],
-                n_family=len(own),
-            )
-            check = replace(check, reason=sentence(one, check) + _of_draws(one, check))
-        checks.append(check)
-    return checks
+    keyed = [
+        ((t.check.rule, t.check.place.dataset), t.decision.p_value if t.decision else math.nan)
+        for t in tests
+    ]
+    adjusted = adjust_families(keyed, "holm")
+    return [_check(one, own, sentence) for one, own in zip(tests, adjusted, strict=True)]
+
+
+def _check(one: Tested, own: Adjusted, sentence: Callable[[Tested, Check], str]) -> Check:
+    if one.decision is None:
+        return one.check
+    check = replace(
+        one.check,
+        state=one.decision.outcome if own.p_value <= ALPHA else "open",
+        p_value=one.decision.p_value,
+        p_adjusted=own.p_value,
+        n_family=len(own.family),
+    )
+    return replace(check, reason=sentence(one, check) + _of_draws(one, check))
 
 
 def _of_draws(one: Tested, check: Check) -> str:
@@ -145,10 +147,9 @@ def _of_draws(one: Tested, check: Check) -> str:
 
 
 def _of_verdict(verdict: Verdict) -> Check:
-    keys = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
     return Check(
         "expectation",
-        Place(**{key: getattr(verdict, key) or "" for key in keys}),
+        place_of(verdict.record()),
         expectation_text(verdict),
         _STATES[verdict.verdict],
         verdict.reason,
@@ -169,7 +170,7 @@ def _drops(run: Audited) -> Iterator[Tested]:
     for rule in run.suite.gate.max_drop:
         for row in _rows(run).filter(changed).iter_rows(named=True):
             if rule.covers(row["dataset"], row["probe"], row["attribute"], row["meaning"]):
-                found = figure_of(run.measured.solved, row["cell"], "relative_change")
+                found = figure_of(run.estimates.solved, row["cell"], "relative_change")
                 blocked = why_blocked(row, "relative_change", found, run.suite.statistics)
                 asked = f"a drop of at most {short(rule.at_most, 'relative_change')}"
                 bare = _bare("max_drop", asked, row, blocked)
@@ -182,7 +183,7 @@ def _dices(run: Audited) -> Iterator[Tested]:
     for rule in run.suite.gate.min_dice:
         for row in originals.iter_rows(named=True):
             if among(row["dataset"], rule.datasets):
-                found = figure_of(run.measured.solved, row["cell"], "dice")
+                found = figure_of(run.estimates.solved, row["cell"], "dice")
                 n_clusters, reason = row["n_clusters"], row["reason"] or ""
                 blocked = blocked_because(reason, n_clusters=n_clusters, needed=needed)
                 asked = f"Dice of at least {short(rule.at_least, 'dice')}"
@@ -191,7 +192,7 @@ def _dices(run: Audited) -> Iterator[Tested]:
 
 
 def _rows(run: Audited) -> pl.DataFrame:
-    return run.measured.named.filter(pl.col("n_cases") > 0)
+    return run.estimates.named.filter(pl.col("n_cases") > 0)
 
 
 def _bare(rule: Rule, asked: str, row: Row, blocked: str) -> Check:

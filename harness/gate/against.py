@@ -20,21 +20,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.gate.absolute import Tested, decided, place_of, smallest_of, with_figure
+from harness.gate.absolute import Tested, decide, place_of, smallest_of, with_figure
 from harness.gate.audited import Audited
-from harness.gate.baseline import Baseline
+from harness.gate.baseline import Baseline, Drift
 from harness.gate.checks import Check, Place, Rule, State
-from harness.gate.drift import Drift
 from harness.records import Meaning
-from harness.stats.bootstrap import ratio_inference
+from harness.stats.bootstrap import Draws, Ratios, cluster_draws, ratio_inference
 from harness.stats.columns import why_too_low
-from harness.stats.contrast import Ratios, difference_inference
-from harness.stats.draws import Draws, Floats, cluster_draws
-from harness.stats.intervals import MINIMUM_WORDS, Solved
-from harness.stats.limits import PIVOT_LEVELS, Inference
-from harness.stats.matching import SUM_KEYS, matched_sums
-from harness.stats.phrases import blocked_because, short, with_limits
-from harness.stats.significance import Estimate, deciding_test, estimate_of
+from harness.stats.contrast import difference_inference
+from harness.stats.inference import (
+    PIVOT_LEVELS,
+    Estimate,
+    Floats,
+    deciding_test,
+    estimate_of,
+)
+from harness.stats.intervals import MINIMUM_WORDS
+from harness.stats.relative import SUM_KEYS, matched_sums
+from harness.stats.verdicts import blocked_because, short, with_limits
 from harness.suite.expectations import Figure
 from harness.suite.gate_rules import Gate
 from harness.suite.schema import Statistics
@@ -93,7 +96,7 @@ def comparisons(run: Audited, baseline: Baseline, drift: Drift) -> Comparisons:
     settings, gate = run.suite.statistics, run.suite.gate
     compared = list(_compared(run, baseline, drift, gate))
     tests = [_tested(one, settings=settings, gate=gate) for one in compared]
-    checks = decided(tests, sentence=lambda one, check: _sentence(one, check, gate))
+    checks = decide(tests, sentence=lambda one, check: _sentence(one, check, gate))
     n_lost = max((one.n_lost for one in compared), default=0)
     return Comparisons([_able(check, gate) for check in checks], n_lost)
 
@@ -120,7 +123,7 @@ def is_by_case(baseline: Baseline, drift: Drift) -> bool:
 def _compared(run: Audited, baseline: Baseline, drift: Drift, gate: Gate) -> Iterator[Compared]:
     new, old = run.sums, baseline.sums
     if baseline.run is not None and is_by_case(baseline, drift):
-        new, old = matched_sums(run.measured.pairs, baseline.run.measured.pairs)
+        new, old = matched_sums(run.estimates.pairs, baseline.run.estimates.pairs)
     before, now = _by_key(old), _by_key(new)
     cells: dict[Key, Mapping[str, Any]] = {
         tuple(cell[k] for k in SUM_KEYS): cell for cell in baseline.cells.iter_rows(named=True)
@@ -135,7 +138,7 @@ def _compared(run: Audited, baseline: Baseline, drift: Drift, gate: Gate) -> Ite
             word = 0.0
             if drift.kind != "cases" and figure == "relative_change":
                 word = _of_words(cell, cells[key])
-            yield _paired(cell, figure, ours, theirs, word)
+            yield _pair(cell, figure, ours, theirs, word)
 
 
 def _of_words(new: Mapping[str, Any], old: Mapping[str, Any]) -> float:
@@ -161,7 +164,7 @@ def _figures(cell: Mapping[str, Any], gate: Gate, *, n_named: float) -> Iterator
             yield "relative_change"
 
 
-def _paired(
+def _pair(
     cell: Mapping[str, Any], of: Figure, new: pl.DataFrame, old: pl.DataFrame, word_error: float
 ) -> Compared:
     """The clusters of both that hold a sample, in the order of their names."""
@@ -209,8 +212,8 @@ def _too_few(one: Compared, settings: Statistics) -> tuple[State, str] | None:
     """Why a comparison cannot tell: clusters or words are too few."""
     blocked = blocked_because(n_clusters=len(one.clusters), needed=settings.minimum_clusters)
     if blocked:
-        told = "Run more images, or leave the place out of gate.non_inferiority."
-        return "unable", f"{blocked} {told}"
+        repair = "Run more images, or leave the place out of gate.non_inferiority."
+        return "unable", f"{blocked} {repair}"
     if math.isnan(one.word_error):
         return "unable", (
             f"No verdict: the words were drawn anew, and fewer than {MINIMUM_WORDS} do not say how "
@@ -255,12 +258,12 @@ def _why_too_low(one: Compared, draws: Draws, settings: Statistics) -> tuple[Sta
 
 
 def _difference(one: Compared, draws: Draws) -> Estimate:
-    """The figure of the new model less that of the old one, in percent or points."""
+    """The figure of the new model minus that of the old one, in percent or points."""
     if one.of == "dice":
         # Clusters may hold other numbers of samples in the two: compare means, as sums per n.
         scale = _column(one.new, "n").sum() / _column(one.old, "n").sum()
         new, old = _column(one.new, "dice"), _column(one.old, "dice") * scale
-        return _only(ratio_inference(new, old, draws=draws)).scaled(100, offset=1)
+        return estimate_of(ratio_inference(new, old, draws=draws), 0).scaled(100, offset=1)
     if one.of == "named_gain":
         sides = [
             Ratios(_column(s, "dice_named") - _column(s, "own_named"), _column(s, "n_named"))
@@ -268,15 +271,11 @@ def _difference(one: Compared, draws: Draws) -> Estimate:
         ]
     else:
         sides = [Ratios(_column(s, "dice"), _column(s, "reference")) for s in (one.new, one.old)]
-    return _only(difference_inference(sides[0], sides[1], draws=draws)).scaled(100)
+    return estimate_of(difference_inference(*sides, draws=draws), 0).scaled(100)
 
 
 def _column(rows: pl.DataFrame, name: str) -> Floats:
     return rows[name].to_numpy().reshape(-1, 1)
-
-
-def _only(found: Inference) -> Estimate:
-    return estimate_of(Solved(*found), 0)
 
 
 def _with_words(found: Estimate, word_error: float) -> Estimate:
@@ -294,18 +293,18 @@ def _with_words(found: Estimate, word_error: float) -> Estimate:
 
 
 def _able(check: Check, gate: Gate) -> Check:
-    """What is left open because a regression that matters could not be seen is incomplete."""
+    """An open check is incomplete where a regression that matters could not be seen."""
     place: Place = check.place
     limit = gate.largest_unseen(place.dataset, place.probe, place.attribute or None)
     if check.state != "open" or not check.smallest_effect > limit:
         return check
     unit = " points" if check.unit == "points" else " %"
-    told = (
+    note = (
         f" A loss of {check.smallest_effect:.1f}{unit} is the smallest that 4 of 5 studies like "
         f"this one would show, and {limit:g}{unit} must be seen (max_drop): more clusters are "
         "needed."
     )
-    return replace(check, state="unable", reason=check.reason + told)
+    return replace(check, state="unable", reason=check.reason + note)
 
 
 def _sentence(one: Tested, check: Check, gate: Gate) -> str:

@@ -12,15 +12,14 @@ from typing import Any
 
 import polars as pl
 
-from harness.data.readings import rules_of
 from harness.errors import RunError, UsageError, choose
 from harness.files.canonical import canonical
 from harness.metrics import combined_rule, signature
 from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import signature_of
-from harness.stats.facts import ModelFacts
-from harness.stats.matching import SUM_KEYS, named_sums
-from harness.stats.measured import Measured, measured
+from harness.stats.estimate import Estimates, estimate
+from harness.stats.pairs import ModelFacts, models_of
+from harness.stats.relative import SUM_KEYS, named_sums
 from harness.suite.schema import Suite
 
 _DRAWN = ("seed", "words")
@@ -58,10 +57,10 @@ class Audited:
         folder: The run directory.
         identity: Of model and plan.
         suite: Its rules.
-        measured: Its figures.
+        estimates: Its figures.
         cells: `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
             words' part of the relative change's standard error, percent) and ``n_words``.
-        sums: Of `harness.stats.matching.named_sums`.
+        sums: Of `harness.stats.relative.named_sums`.
         limit: Images per dataset the run was cut to; None for all.
         n_planned: Cases of the plan.
         n_done: Cases with a score.
@@ -70,7 +69,7 @@ class Audited:
     folder: Path
     identity: Identity
     suite: Suite
-    measured: Measured
+    estimates: Estimates
     cells: pl.DataFrame
     sums: pl.DataFrame
     limit: int | None
@@ -78,7 +77,7 @@ class Audited:
     n_done: int
 
 
-def audited(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
+def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
     """Read one model of a run directory.
 
     Args:
@@ -98,7 +97,7 @@ def audited(folder: Path, *, model: str | None = None, suite: Suite | None = Non
         )
     facts = _chosen(folder, manifest, model)
     rules = suite or store.suite()
-    found = measured(
+    found = estimate(
         store.plan_scan(),
         store.scores_scan(),
         models=[facts],
@@ -112,9 +111,9 @@ def audited(folder: Path, *, model: str | None = None, suite: Suite | None = Non
         folder=folder,
         identity=_identity(store, manifest, facts),
         suite=rules,
-        measured=found,
+        estimates=found,
         cells=_cells(store.plan_scan(), found.rows),
-        sums=named_sums(found.left.units, found.pairs),
+        sums=named_sums(found.sums.units, found.pairs),
         limit=manifest.get("limit"),
         n_planned=int(found.pairs.cells["n_cases"].sum()),
         n_done=n_done,
@@ -123,33 +122,25 @@ def audited(folder: Path, *, model: str | None = None, suite: Suite | None = Non
 
 def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> ModelFacts:
     """The model that is gated: the one that is named, else the only one that is no control."""
-    entries = {entry["model_id"]: entry for entry in manifest.get("models", [])}
-    names = {key: entry["name"] for key, entry in entries.items()}
-    if not entries:
+    models = {one.model_id: one for one in models_of(manifest)}
+    if not models:
         raise RunError(
             f"{folder}: the run holds no model. One is needed. Finish it: the command that began "
             "it continues it."
         )
-    if model is not None and model not in names:
-        choose(model, set(names.values()), kind="model", where=str(folder), error=UsageError)
-    own = [k for k, e in entries.items() if not e["control"]] or list(entries)
+    own = [one for one in models.values() if not one.control] or list(models.values())
     if model is not None:
-        own = [key for key, name in names.items() if model in (key, name)]
+        if model not in models:
+            names = {one.name for one in models.values()}
+            choose(model, names, kind="model", where=str(folder), error=UsageError)
+        own = [one for one in models.values() if model in (one.model_id, one.name)]
     if len(own) != 1:
-        listed = ", ".join(repr(names[k] if model is None else k) for k in own)
+        listed = ", ".join(repr(one.name if model is None else one.model_id) for one in own)
         raise UsageError(
             f"{folder}: the run holds {len(own)} models: {listed}. The gate is for one. "
             "Name it with --model."
         )
-    entry = entries[own[0]]
-    return ModelFacts(
-        model_id=entry["model_id"],
-        name=entry["name"],
-        trained_on=tuple(entry["trained_on"]),
-        control=entry["control"],
-        threshold=entry["threshold"],
-        foreground=rules_of(manifest),
-    )
+    return own[0]
 
 
 def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -> Identity:
@@ -181,7 +172,7 @@ def _short(value: Any) -> str:
 
 
 def _cells(plan: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    # Ids are hashes of the cases' content: what is left of them when joined bit by bit is a
+    # Ids are hashes of the cases' content: their exclusive or is a
     # hash of the set, whatever its order.
     cases = plan.group_by(SUM_KEYS).agg(cases=pl.col("case_id").bitwise_xor()).collect()
     facts = rows.select(

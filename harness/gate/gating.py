@@ -14,13 +14,20 @@ import polars as pl
 from harness.errors import UsageError
 from harness.gate.absolute import absolute_checks
 from harness.gate.against import comparisons, is_by_case, pairing
-from harness.gate.audited import Audited, Identity, audited
-from harness.gate.baseline import Baseline, from_run, read_file
+from harness.gate.audited import Audited, Identity, read_run
+from harness.gate.baseline import (
+    Baseline,
+    Drift,
+    drift_between,
+    from_run,
+    read_file,
+    refuse_drift,
+    refuse_other_signatures,
+)
 from harness.gate.checks import Check, Result, Severity, exit_code, ordered, result_of
-from harness.gate.drift import Drift, drift_between, refuse_drift, refuse_other_signatures
 from harness.runs.store import RunStore
 from harness.stats.coding import MOST_UNITS
-from harness.stats.matching import SUM_KEYS
+from harness.stats.relative import SUM_KEYS
 
 GATE_VERSION = 1
 """Raised whenever a field of the JSON changes its name or meaning."""
@@ -80,7 +87,7 @@ class Gated:
         }
 
 
-def gated(
+def check_run(
     run: Audited,
     baseline: Baseline | None = None,
     *,
@@ -100,21 +107,21 @@ def gated(
     Raises:
         UsageError: Signatures differ, or prompts drifted and that is not allowed.
     """
-    checks, told = absolute_checks(run), ""
+    checks, paired_by = absolute_checks(run), ""
     if baseline is not None:
         refuse_other_signatures(run.identity, baseline.identity, where=where)
         if run.limit is None:
-            against, told = _against(run, baseline, allow_drift=allow_drift, where=where)
+            against, paired_by = _against(run, baseline, allow_drift=allow_drift, where=where)
             checks += against
         else:
-            told = "not compared: the run was cut with --limit, its plan is another"
+            paired_by = "not compared: the run was cut with --limit, its plan is another"
         checks = [replace(c, known=c.key in baseline.failures) for c in checks]
     final = [replace(c, result=result_of(c, severity)) for c in checks]
     return Gated(
         title=run.suite.title,
         identity=run.identity,
         baseline=baseline.identity if baseline else None,
-        pairing=told,
+        pairing=paired_by,
         checks=tuple(ordered(final)),
         code=exit_code(final),
     )
@@ -144,9 +151,9 @@ def baseline_at(path: Path, *, run: Audited) -> Baseline:
     if not path.is_dir():
         return read_file(path)
     try:
-        found = audited(path)
+        found = read_run(path)
     except UsageError:
-        found = audited(path, model=run.identity.model)
+        found = read_run(path, model=run.identity.model)
     if found.limit is not None or found.n_done < found.n_planned:
         raise UsageError(
             f"{path}: a baseline of {found.n_done} of {found.n_planned} cases"
@@ -170,15 +177,15 @@ def _against(
     if drift.kind == "drift":
         _refuse_pools(run, where=where)
     found = comparisons(run, baseline, drift)
-    told = pairing(drift, by_case=is_by_case(baseline, drift))
+    paired_by = pairing(drift, by_case=is_by_case(baseline, drift))
     if found.n_lost:
-        told += f"; up to {found.n_lost} clusters are in one of the two alone and left out"
-    return found.checks, told
+        paired_by += f"; up to {found.n_lost} clusters are in one of the two alone and left out"
+    return found.checks, paired_by
 
 
 def _refuse_pools(run: Audited, *, where: str) -> None:
     """Clusters that were pooled by the names in their set cannot be found again in another set."""
-    sizes = run.measured.pairs.plan.units.group_by("dataset", "split").len()
+    sizes = run.estimates.pairs.plan.units.group_by("dataset", "split").len()
     if (sizes["len"] >= MOST_UNITS).any():
         raise UsageError(
             f"{where}: prompts drifted, and a set has more than {MOST_UNITS} clusters, which are "

@@ -14,7 +14,7 @@ from harness.leaderboard.submission import CLAIM_KEYS, CLAIMS, COUNTS, TEXTS, di
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
 from harness.runs.store import DONE, SCORE_SCHEMA
 from harness.stats.assessment import Assessment, assess
-from harness.stats.facts import ModelFacts
+from harness.stats.pairs import ModelFacts
 
 TOLERANCE = 1e-6
 

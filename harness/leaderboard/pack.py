@@ -33,7 +33,7 @@ from harness.leaderboard.submission import (
 from harness.leaderboard.tracks import SAMPLE, TRUTH_SCHEMA, Reference, truth_sha256
 from harness.metrics import combined_rule, signature
 from harness.runs.store import DONE, RunStore
-from harness.stats.facts import ModelFacts
+from harness.stats.pairs import ModelFacts
 from harness.suite.schema import Metric
 
 

@@ -41,7 +41,7 @@ from harness.leaderboard.submission import (
 from harness.leaderboard.tracks import Reference, Track, load_track, track_names
 from harness.metrics import signature
 from harness.stats.assessment import Assessment
-from harness.stats.facts import ModelFacts
+from harness.stats.pairs import ModelFacts
 
 MOST_CLAIMS = 100_000
 """Rows of a summary that are read."""

@@ -25,8 +25,7 @@ from harness.stats.assessment import Assessment
 from harness.stats.coding import PLAN_KEYS
 from harness.stats.language import LanguageVerdict
 from harness.stats.pairs import CELL_KEYS
-from harness.stats.phrases import expectation_text
-from harness.stats.verdicts import Outcome, Verdict
+from harness.stats.verdicts import Outcome, Verdict, expectation_text
 
 N_WORST = 3
 """Cases that a failure shows of each attribute."""

@@ -15,7 +15,7 @@ import polars as pl
 from harness.report.figure import WIDTH, Figure, Panel, light
 from harness.report.marks import Sign, key_panel
 from harness.stats.assessment import Assessment
-from harness.stats.language_phrases import STAYS
+from harness.stats.language import STAYS
 
 BORDER = round(100 * (1 - STAYS), 6)
 KEYS = ("model_id", "dataset", "prompts", "prompt_type")

@@ -15,9 +15,9 @@ import polars as pl
 from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
 from harness.report.sheet import Sheet, bullets, figure_cell, markdown_lines, number
-from harness.stats.compare import COMPARISON_VERSION, Comparison
-from harness.stats.ranks import HOW, Rank
-from harness.stats.sides import CHANGE, ORIGINAL, SET_KEYS, STEADINESS
+from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
+from harness.stats.compare import COMPARISON_VERSION, HOW, Comparison, Rank
+from harness.stats.pairs import SET_KEYS
 
 _DIGITS = 10
 _RANKED = {

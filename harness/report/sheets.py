@@ -12,7 +12,7 @@ import polars as pl
 from harness.report.run_data import RunData
 from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, interval, text_cells
 from harness.report.table import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
-from harness.stats.phrases import expectation_text
+from harness.stats.verdicts import expectation_text
 
 MOST_ROWS = 1500
 Row = Mapping[str, Any]

@@ -1,7 +1,9 @@
-"""Everything that the statistics say of a run: its summary and its verdicts.
+"""Compute a run's summary and verdicts.
 
 Conventions: see `harness.stats.columns` for the summary, `harness.stats.verdicts` and
-`harness.stats.language` for the records. Equal plans and scores give equal assessments.
+`harness.stats.language` for the records. Undefined figures are NaN with a ``reason``; what was
+not measured is counted. Equal plans and scores give equal assessments, whatever the order of
+their rows. Figures over all attributes of a probe are not pooled.
 """
 
 import json
@@ -10,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from harness.errors import RunError
 from harness.files.writing import Ledger
 from harness.stats import language, verdicts
-from harness.stats.columns import with_all_columns
-from harness.stats.facts import ModelFacts
-from harness.stats.judge import judged
+from harness.stats.columns import SUMMARY_SCHEMA, add_names, with_all_columns
+from harness.stats.estimate import estimate
+from harness.stats.judge import decide_verdicts
 from harness.stats.language import LanguageVerdict
 from harness.stats.listening import language_verdicts
-from harness.stats.measured import measured
-from harness.stats.pairs import CELL_KEYS
-from harness.stats.phrases import expectation_text
-from harness.stats.summary import completed
-from harness.stats.verdicts import VERDICTS_VERSION, Verdict, signature
+from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs
+from harness.stats.relative import ClusterSums
+from harness.stats.shift import rows_away
+from harness.stats.verdicts import VERDICTS_VERSION, Verdict, expectation_text, signature
 from harness.suite.schema import Statistics, Suite
 
 VERDICTS = "verdicts.json"
@@ -123,12 +125,12 @@ def assess(
     settings = suite.statistics
     models = list({m.model_id: m for m in models}.values())
     kinds = cluster_kinds or {}
-    found = measured(plan, scores, models=models, suite=suite, cluster_kinds=kinds, texts=texts)
-    outcomes = judged(found.named, found.solved, suite=suite)
-    summary = completed(
+    found = estimate(plan, scores, models=models, suite=suite, cluster_kinds=kinds, texts=texts)
+    outcomes = decide_verdicts(found.named, found.solved, suite=suite)
+    summary = add_metadata(
         _with_verdicts(found.rows, outcomes),
         found.pairs,
-        found.left,
+        found.sums,
         models=models,
         not_applicable=not_applicable,
         suite=suite,
@@ -152,13 +154,6 @@ def signature_of(settings: Statistics) -> str:
     )
 
 
-def summarise(
-    plan: pl.DataFrame | pl.LazyFrame, scores: pl.DataFrame | pl.LazyFrame, **arguments: Any
-) -> pl.DataFrame:
-    """The summary alone; arguments as of `assess`."""
-    return assess(plan, scores, **arguments).summary
-
-
 def _with_verdicts(rows: pl.DataFrame, outcomes: Sequence[Verdict]) -> pl.DataFrame:
     """The first verdict of each row beside its figures."""
     schema = dict.fromkeys((*CELL_KEYS, "expectation", "verdict"), pl.String)
@@ -169,3 +164,86 @@ def _with_verdicts(rows: pl.DataFrame, outcomes: Sequence[Verdict]) -> pl.DataFr
         CELL_KEYS, keep="first", maintain_order=True
     )
     return rows.join(table, on=CELL_KEYS, how="left", nulls_equal=True, maintain_order="left")
+
+
+def add_metadata(
+    rows: pl.DataFrame,
+    pairs: Pairs,
+    sums: ClusterSums,
+    *,
+    models: Sequence[ModelFacts],
+    not_applicable: pl.DataFrame,
+    suite: Suite,
+    kinds: Mapping[str, str],
+) -> pl.DataFrame:
+    """The whole summary: with rows away from training, rows without a case, and facts.
+
+    Args:
+        rows: Of `cell_rows`.
+        pairs: Cells and units.
+        sums: Over clusters.
+        models: Those that are summarised.
+        not_applicable: What made no variant, with reasons.
+        suite: Metric, statistics, and whether rows away from training are wanted.
+        kinds: What a dataset's clusters are.
+    """
+    parts = [_shaped(rows)]
+    if suite.out_of_distribution:
+        away = rows_away(pairs, sums.originals, models=models, settings=suite.statistics)
+        parts.append(_from_rows(away))
+    parts.append(_with_nothing(not_applicable, pairs))
+    whole = _with_not_applicable(pl.concat(parts), not_applicable)
+    return add_names(whole, models, suite, kinds).sort(CELL_KEYS, nulls_last=False)
+
+
+def _shaped(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the summary, those that are not there yet as null."""
+    missing = [pl.lit(None).alias(c) for c in SUMMARY_SCHEMA if c not in rows.columns]
+    return rows.with_columns(missing).select(pl.col(c).cast(t) for c, t in SUMMARY_SCHEMA.items())
+
+
+def _from_rows(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+    plain = [{k: _plain(v) for k, v in row.items()} for row in rows]
+    return _shaped(pl.DataFrame(plain, schema=SUMMARY_SCHEMA, orient="row"))
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _with_nothing(not_applicable: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
+    """Rows of the cells that have no case at all: they are counted, not dropped."""
+    cells = (
+        not_applicable.select(CELL_KEYS[1:])
+        .unique()
+        .join(pairs.cells.select("model_id").unique(), how="cross")
+        .join(pairs.cells, on=CELL_KEYS, how="anti", nulls_equal=True)
+    )
+    counts = [pl.lit(0).alias(c) for c in SUMMARY_SCHEMA if c.startswith("n_")]
+    return _shaped(
+        cells.with_columns(counts).with_columns(
+            n_shared_images=None,
+            reason=pl.lit("not applicable"),
+            verdict_allowed=pl.lit(False),
+            notes=pl.lit([], dtype=pl.List(pl.String)),
+        )
+    )
+
+
+def _with_not_applicable(rows: pl.DataFrame, not_applicable: pl.DataFrame) -> pl.DataFrame:
+    keys = list(CELL_KEYS[1:])
+    counted = (
+        not_applicable.group_by(*keys, "reason")
+        .agg(pl.col("n_samples").sum().cast(pl.Int64))
+        .sort("n_samples", "reason", descending=[True, False])
+        .group_by(keys, maintain_order=True)
+        .agg(
+            n=pl.col("n_samples").sum(),
+            text=pl.format("{} ({})", "reason", "n_samples").str.join("; "),
+        )
+    )
+    joined = rows.join(counted, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(
+        n_not_applicable=pl.coalesce("n", "n_not_applicable", pl.lit(0)),
+        not_applicable=pl.coalesce("text", "not_applicable"),
+    ).drop("n", "text")

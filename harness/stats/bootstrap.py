@@ -1,34 +1,106 @@
-"""Confidence intervals of ratios of sums, by resampling clusters, or clusters and words.
+"""Bootstrap intervals of ratios of sums, resampling clusters, or clusters and words.
 
 A mean over samples is a ratio of sums too (its denominators are the clusters'
 numbers of samples), so every interval of a report comes from here.
 
-Conventions: a *problem* is one ratio ``sum(numerator) / sum(denominator)`` over G
-clusters; problems stand in columns. All results have shape ``(P,)``. The interval
-proper is the studentised one; percentile and BCa stand beside it for comparison.
+Conventions: weights of draws are float64 counts ``(draws, units)``; each row sums to the
+number of units. They depend on the seed and on the names of the units, on nothing else: every
+figure over the same clusters shares its draws, so differences between models and probes are
+paired. A *problem* is one ratio ``sum(numerator) / sum(denominator)`` over G clusters;
+problems stand in columns. All results have shape ``(P,)``. The interval proper is the
+studentised one; percentile and BCa stand beside it for comparison.
 
 References:
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 12-14.
     A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2):386-411, 2007.
 """
 
+import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Inference, Intervals, acceleration_of, inference_of
+from harness.stats.inference import Floats, Inference, Intervals, acceleration_of, inference_of
+
+_BLOCK_CELLS = 400_000
+"""Weights held at once: 3 MB a block, whatever the number of clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Resamplings with replacement of named, independent units.
+
+    Attributes:
+        units: Names, without repetition; their order is that of the weights' columns.
+        count: How many resampled data sets.
+        seed: Non-negative.
+    """
+
+    units: tuple[str, ...]
+    count: int
+    seed: int
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Rows of the weight matrix, a block at a time, the same on every call.
+
+        Yields:
+            The rows' place among all draws, and their weights ``(rows, units)``.
+        """
+        size = len(self.units)
+        rows = max(1, _BLOCK_CELLS // max(size, 1))
+        rng = np.random.Generator(np.random.PCG64(self._entropy()))
+        for start in range(0, self.count, rows):
+            stop = min(start + rows, self.count)
+            yield slice(start, stop), _multinomial(rng, stop - start, size)
+
+    def _entropy(self) -> np.random.SeedSequence:
+        digest = hashlib.blake2b("\0".join(self.units).encode(), digest_size=16).digest()
+        return np.random.SeedSequence([self.seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+
+
+def cluster_draws(
+    dataset: str, clusters: Sequence[str], *, count: int, seed: int, role: str = "clusters"
+) -> Draws:
+    """Draws of one dataset's clusters; those of another dataset are independent of them.
+
+    Args:
+        dataset: Dataset and split; equal cluster names of two datasets are two units.
+        clusters: Names, without repetition.
+        count: How many resampled data sets.
+        seed: Non-negative.
+        role: What the units are, so that words and clusters never share draws.
+    """
+    names = tuple(f"{role}\x1f{dataset}\x1f{name}" for name in clusters)
+    return Draws(names, count=count, seed=seed)
+
+
+def _multinomial(rng: np.random.Generator, rows: int, size: int) -> Floats:
+    picks = rng.integers(0, size, size=(rows, size))
+    picks += size * np.arange(rows)[:, None]
+    counts = np.bincount(picks.ravel(), minlength=rows * size)
+    return counts.reshape(rows, size).astype(np.float64)
+
 
 _ROUNDING = 1e-12
 _COLUMNS = 256
 _CROSSED_COLUMNS = 64
 
 
-def ratio_intervals(numerator: Floats, denominator: Floats, *, draws: Draws) -> Intervals:
-    """The intervals of `ratio_inference`, where no p-value is wanted."""
-    return ratio_inference(numerator, denominator, draws=draws).intervals
+class Ratios(NamedTuple):
+    """P ratios over G clusters.
+
+    Attributes:
+        numerator: Sum of each cluster, ``(G, P)``; with words of each cluster for each word,
+            ``(G, m, P)``: the ratio takes their mean.
+        denominator: Sum of each cluster, ``(G, P)``, not negative.
+    """
+
+    numerator: Floats
+    denominator: Floats
 
 
 def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> Inference:
@@ -58,13 +130,6 @@ def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> 
     starts = range(0, denominator.shape[1], _COLUMNS)
     chunks = [slice(start, start + _COLUMNS) for start in starts]
     return joined([_one_way(numerator[:, c], denominator[:, c], draws) for c in chunks])
-
-
-def crossed_intervals(
-    numerator: Floats, denominator: Floats, *, clusters: Draws, words: Draws
-) -> Intervals:
-    """The intervals of `crossed_inference`, where no p-value is wanted."""
-    return crossed_inference(numerator, denominator, clusters=clusters, words=words).intervals
 
 
 def crossed_inference(

@@ -1,4 +1,4 @@
-"""The columns of a summary: their names, units and order.
+"""The rows of a summary: names, units and order of their columns, and one row a cell.
 
 Conventions: a name ends in its unit: ``_percent`` of the reference Dice, ``_points``
 (100 times a difference of Dice); Dice, agreement and shares are fractions without a
@@ -11,13 +11,10 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
   which there are ``worst_of`` on average; more variants make it lower.
 - ``catastrophic_share``: share of variants that lose more than half of their original's Dice,
   where that is at least the floor; Clopper-Pearson limits for clustered data.
-- ``named_gain``: Dice with the named target's mask less Dice with the own mask, both after the
+- ``named_gain``: Dice on the new target minus Dice on the old one, both after the
   change. ``decisive_change``: the relative change over the same samples, those where the
   attribute alone tells two targets of one image apart.
 - ``harmonic_dice``: harmonic mean of the Dice in and out of distribution.
-- ``variance_*``: share of the variance of single changes that words, images and prompt
-  indices account for; what is left is theirs jointly, and chance.
-- ``wilcoxon_p``, ``sign_flip_p``: descriptive p-values of no change at all, over clusters.
 - ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
 - ``hausdorff_px``, ``hd95_px``, ``nsd``: means over cases, where the suite asks for them;
   ``n_surface`` cases have two masks, in ``n_one_empty`` exactly one mask is empty.
@@ -26,12 +23,20 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
 - ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from harness.stats.limits import Intervals
+from harness.metrics import signature
+from harness.stats.inference import Inference, Intervals
+from harness.stats.intervals import MINIMUM_WORDS, catastrophic_shares
+from harness.stats.pairs import ModelFacts, Pairs
+from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.relative import ClusterSums
+from harness.stats.verdicts import MOST_EMPTY
+from harness.suite.schema import Statistics, Suite
 
 TOO_LOW = "baseline too low"
 """How every reason of `why_too_low` begins."""
@@ -80,9 +85,6 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     **_with_limits("decisive_change", "_percent"),
     "false_positive_share": pl.Float64,
     **_with_limits("harmonic_dice", ""),
-    **dict.fromkeys((f"variance_{x}" for x in ("words", "images", "prompt_index")), pl.Float64),
-    "wilcoxon_p": pl.Float64,
-    "sign_flip_p": pl.Float64,
     "text_shift": pl.Float64,
     **dict.fromkeys(("hausdorff_px", "hd95_px", "nsd"), pl.Float64),
     **_counts("samples", "clusters", "words", "cases", "failed", "missing", "original_lost"),
@@ -150,7 +152,7 @@ def relative_columns(
     """A relative change in percent with all its limits; no Dice can lose more than 100 %.
 
     Args:
-        found: Intervals of a ratio, or of a ratio less 1.
+        found: Intervals of a ratio, or of a ratio minus 1.
         place: Which problem, or all.
         offset: What "no change" is in `found`.
     """
@@ -188,3 +190,159 @@ def why_too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
 def changed_percent(after: pl.Expr, before: pl.Expr, floor: float) -> pl.Expr:
     """A relative change in percent of figures without limits; null where `before` is too low."""
     return pl.when((before >= floor) & (before > 0)).then(100 * (after / before - 1))
+
+
+CUT_AWAY = "edits cut away by the model's token limit"
+"""Reason of a probe none of whose edits reaches the model: it is not robust, it is not tested."""
+
+_NO_KIND = "kind not stated"
+
+
+def cell_rows(
+    pairs: Pairs,
+    sums: ClusterSums,
+    solved: Mapping[str, Inference],
+    low: np.ndarray,
+    *,
+    settings: Statistics,
+) -> pl.DataFrame:
+    """A row for each cell that the plan holds, with its number in ``cell``.
+
+    Args:
+        pairs: Cells and units.
+        sums: Over clusters.
+        solved: Intervals of all quantities.
+        low: Of `low_baselines`.
+        settings: Draws, seed and the least number of clusters.
+    """
+    rows = pairs.cells
+    for frame in (sums.counted, sums.figures, catastrophic_shares(sums.units)):
+        rows = rows.join(frame, on="cell", how="left", maintain_order="left")
+    figures = _limit_columns(solved) | {"too_low": low}
+    figures |= _smallest(rows, solved["relative"])
+    rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
+    is_original = pl.col("probe") == "original"
+    own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
+    rows = rows.with_columns(pl.when(~is_original).then(c).alias(c) for c in own)
+    return _with_reasons(rows, settings)
+
+
+def _smallest(rows: pl.DataFrame, relative: Inference) -> dict[str, np.ndarray]:
+    """The smallest relative change that the data of each cell could show, in percent."""
+    error, words = relative.intervals.standard_error, relative.word_error
+    freedom = degrees_of_freedom(
+        error,
+        words,
+        n_clusters=rows["n_clusters"].fill_null(0).to_numpy(),
+        n_words=rows["n_words"].fill_null(0).to_numpy(),
+    )
+    return {
+        "smallest_effect_percent": 100 * smallest_effect(error, freedom),
+        "relative_change_word_error_percent": 100 * words,
+    }
+
+
+def low_baselines(solved: Mapping[str, Inference], floor: float) -> np.ndarray:
+    """Of each cell why its baseline is too low, empty where it is not or where it has none."""
+    return np.asarray(why_too_low(solved["reference"].intervals, slice(None), floor))
+
+
+def _limit_columns(solved: Mapping[str, Inference]) -> dict[str, np.ndarray]:
+    """Columns with limits for all cells; an original is its own reference."""
+    found = {name: one.intervals for name, one in solved.items()}
+    dice, reference = found["dice"], found["reference"]
+    is_original = np.isnan(reference.estimate)
+    reference = Intervals(
+        *(np.where(is_original, d, r) for d, r in zip(dice, reference, strict=True))
+    )
+    changes = {"worst_change": found["worst"], "decisive_change": found["decisive"]}
+    less = {
+        name: Intervals(one.estimate - 1, one.standard_error, *(x - 1 for x in one[2:]))
+        for name, one in changes.items()
+    }
+    return {
+        **relative_columns(found["relative"]),
+        **limit_columns("change", "_points", found["points"], scale=100, low=-100, high=100),
+        **limit_columns("dice", "", dice, low=0, high=1),
+        **limit_columns("reference_dice", "", reference, low=0, high=1),
+        **limit_columns("agreement", "", found["agreement"], low=0, high=1),
+        **limit_columns(
+            "named_gain", "_points", found["named_gain"], scale=100, low=-100, high=100
+        ),
+        **_together(
+            limit_columns(name, "_percent", one, scale=100, low=-100) for name, one in less.items()
+        ),
+    }
+
+
+def _together(columns: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: values for one in columns for name, values in one.items()}
+
+
+def _with_reasons(rows: pl.DataFrame, settings: Statistics) -> pl.DataFrame:
+    """Say why a figure is missing, what limits it, and whether a verdict may be built on it."""
+    few = pl.col("n_clusters").fill_null(0) < settings.minimum_clusters
+    empty = pl.col("originals_empty_share") > MOST_EMPTY
+    fixed_words = pl.col("n_words").is_between(1, MINIMUM_WORDS - 1)
+    share = (100 * pl.col("originals_empty_share")).round(0).cast(pl.Int64)
+    notes = [
+        pl.when(fixed_words).then(pl.lit("for these words only")),
+        pl.when(few).then(pl.lit(f"under {settings.minimum_clusters} clusters: no verdict")),
+        pl.when(empty).then(pl.format("mask empty for {} % of originals: no verdict", share)),
+    ]
+    crossed = pl.when(pl.col("n_words") >= MINIMUM_WORDS).then(pl.lit("words x clusters"))
+    return rows.with_columns(reason=_reason()).with_columns(
+        relative_change_clusters_percent=pl.when(pl.col("reason").is_null()).then(
+            "relative_change_clusters_percent"
+        ),
+        notes=pl.concat_list(notes).list.drop_nulls(),
+        resampled=crossed.otherwise(pl.lit("clusters")),
+        verdict_allowed=~few & ~empty.fill_null(False) & pl.col("reason").is_null(),
+    )
+
+
+def _reason() -> pl.Expr:
+    nothing = pl.col("n_samples").fill_null(0) == 0
+    return (
+        pl.when(pl.col("too_low") != "")
+        .then("too_low")
+        .when(nothing & (pl.col("n_missing") == pl.col("n_cases")))
+        .then(pl.lit("not scored yet"))
+        .when(nothing & (pl.col("n_cut_away") > 0))
+        .then(pl.lit(CUT_AWAY))
+        .when(nothing & (pl.col("n_undefined") > 0))
+        .then(pl.lit("Dice undefined: both masks empty"))
+        .when(nothing)
+        .then(pl.lit("every case failed"))
+    )
+
+
+def add_names(
+    rows: pl.DataFrame, models: Sequence[ModelFacts], suite: Suite, kinds: Mapping[str, str]
+) -> pl.DataFrame:
+    """Names, thresholds and signatures beside figures; undefined ones become NaN."""
+    names = {m.model_id: m.name for m in models}
+    thresholds = {m.model_id: m.threshold for m in models}
+    datasets = rows["dataset"].unique().to_list()
+    signatures = {
+        f"{m.model_id}\n{name or ''}": signature(suite.metric, m.threshold, m.rule(name))
+        for m in models
+        for name in datasets
+    }
+    perturbations = {p.name: p.perturbation for p in suite.probes}
+    model = pl.col("model_id")
+    return rows.with_columns(
+        model=model.replace_strict(names, return_dtype=pl.String),
+        threshold=model.replace_strict(thresholds, return_dtype=pl.Float64),
+        signature=pl.concat_str(
+            model, pl.col("dataset").fill_null(""), separator="\n"
+        ).replace_strict(signatures, return_dtype=pl.String),
+        cluster_kind=pl.col("dataset").replace_strict(
+            kinds, default=_NO_KIND, return_dtype=pl.String
+        ),
+        perturbation=pl.col("perturbation").fill_null(
+            pl.col("probe").replace_strict(perturbations, default=None, return_dtype=pl.String)
+        ),
+        notes=pl.col("notes").fill_null([]),
+        verdict_allowed=pl.col("verdict_allowed").fill_null(False),
+    ).with_columns(pl.selectors.float().fill_null(np.nan))

@@ -1,11 +1,17 @@
 """Compares models case by case: paired differences with intervals, corrected p-values, ranks.
 
-Conventions: a difference is the first model's figure less the second's: percentage points of
+Conventions: a difference is the first model's figure minus the second's: percentage points of
 relative change, and points (100 times a difference) of Dice and of agreement. Limits are 95 %
 of the studentised bootstrap in which both models' clusters (and words) are resampled together,
 and unadjusted. p-values are two-sided and corrected within (pair, dataset) for relative changes
 and within a set over all pairs for the figures that make ranks. ``differs`` is null where no
 test is allowed, for the reason beside it.
+
+Rank 1 is the best. A model's rank is 1 plus the number of models that are *shown* to be better
+than it, and its last rank the number of models minus those shown to be worse; what is not shown
+leaves a range open. "Not shown to differ" is not transitive: of three models the first may be
+shown to differ from the third and neither from the second. Then the second's range covers both
+others', which is why ranges and not single ranks say who is tied.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +24,22 @@ import polars as pl
 
 from harness.metrics import combined_rule, signature
 from harness.stats.columns import TOO_LOW, why_too_low
-from harness.stats.common import Coverage, Subject, common_cases
-from harness.stats.intervals import Solved
-from harness.stats.limits import Inference
-from harness.stats.pairing import Solution, solutions
-from harness.stats.phrases import MOST_EMPTY
-from harness.stats.ranks import Rank, ranks
-from harness.stats.reduce import reduced
-from harness.stats.sides import CHANGE, FIGURES, ORIGINAL, SET_KEYS, STEADINESS, Figure, figures_of
-from harness.stats.significance import corrected, estimate_of, p_greater, p_less
-from harness.stats.verdicts import ALPHA
+from harness.stats.common import (
+    CHANGE,
+    FIGURES,
+    ORIGINAL,
+    STEADINESS,
+    Coverage,
+    Figure,
+    Subject,
+    common_cases,
+    figures_of,
+)
+from harness.stats.contrast import Solution, solutions
+from harness.stats.inference import Inference, adjust_families, estimate_of, p_greater, p_less
+from harness.stats.pairs import SET_KEYS
+from harness.stats.relative import reduce
+from harness.stats.verdicts import ALPHA, MOST_EMPTY
 from harness.suite.schema import Statistics
 
 COMPARISON_VERSION = 2
@@ -96,7 +108,7 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     common = common_cases(subjects)
     settings = subjects[0].suite.statistics
     labels = [s.label for s in subjects]
-    figures = list(figures_of(common.pairs, reduced(common.pairs)))
+    figures = list(figures_of(common.pairs, reduce(common.pairs)))
     places = list(combinations(range(len(labels)), 2))
     solved = solutions(
         figures, common.pairs.plan.units, pairs=places, count=settings.draws, seed=settings.seed
@@ -153,7 +165,7 @@ def _differences(
     for k, (one, other) in enumerate(places):
         both = reasons[one], reasons[other]
         undefined = [text.startswith(TOO_LOW) for text in both]
-        # What makes the figures undefined is told before what only forbids their test.
+        # What makes the figures undefined is given before what only forbids their test.
         reason = next((t for t in both if t.startswith(TOO_LOW)), both[0] or both[1])
         limits = (found_in.estimate[k], found_in.low[k], found_in.high[k])
         found = [np.nan if any(undefined) else 100 * float(x) for x in limits]
@@ -179,7 +191,7 @@ def _differences(
 def _reasons(figure: Figure, solved: Solution, settings: Statistics) -> list[str]:
     """Why a model's figure allows no test; empty where it does.
 
-    A relative change whose reference is too low is undefined, whatever else stands against it.
+    A relative change whose reference is too low is undefined, whatever else prevents it.
     """
     n_clusters, needed = len(figure.units), settings.minimum_clusters
     few = f"{n_clusters} clusters, and {needed} are needed" if n_clusters < needed else ""
@@ -198,23 +210,16 @@ def _too_empty(name: str, share: float) -> str:
 
 def two_sided(solved: Inference) -> np.ndarray:
     """Two-sided p-values of no difference, read off the same draws as the interval, ``(P,)``."""
-    columns = Solved(solved.intervals, solved.pivot, solved.n_draws, solved.word_error)
-    found = [estimate_of(columns, k) for k in range(len(solved.n_draws))]
+    found = [estimate_of(solved, k) for k in range(len(solved.n_draws))]
     return np.array([min(1.0, 2 * min(p_less(e, 0.0), p_greater(e, 0.0))) for e in found])
 
 
 def _adjusted(rows: list[dict[str, Any]], settings: Statistics) -> list[dict[str, Any]]:
     """Rows with p-values corrected within their families, and what is shown to differ."""
-    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        families.setdefault(_family(row), []).append(row)
-    for family in families.values():
-        tested = [row for row in family if np.isfinite(row["p_value"])]
-        adjusted = corrected([row["p_value"] for row in tested], settings.correction)
-        for row in family:
-            row |= {"p_adjusted": np.nan, "n_family": len(tested), "differs": None}
-        for row, p in zip(tested, adjusted, strict=True):
-            row |= {"p_adjusted": p, "differs": p <= ALPHA}
+    tests = [(_family(row), row["p_value"]) for row in rows]
+    for row, own in zip(rows, adjust_families(tests, settings.correction), strict=True):
+        differs = own.p_value <= ALPHA if own.place is not None else None
+        row |= {"p_adjusted": own.p_value, "n_family": len(own.family), "differs": differs}
     order = {name: k for k, name in enumerate(FIGURES)}
     return sorted(rows, key=lambda row: order[row["figure"]])
 
@@ -264,3 +269,50 @@ def _ranked(
             "tied_with": [labels[ranked[t]] for t in rank.tied_with] if rank else [],
             "reason": contest.reasons[k] or None,
         }
+
+
+HOW = (
+    "Ranks: 1 plus the number of models shown to be better (paired difference, corrected over all "
+    "pairs of the set, 5 %). A range says which ranks the data leave open; models that are not "
+    "shown to differ are tied and named as such."
+)
+"""How ties are made, in words."""
+
+
+class Rank(NamedTuple):
+    """One model's place among the others.
+
+    Attributes:
+        first: Best rank that the tests leave open.
+        last: Worst one.
+        tied_with: Places of the models it is not shown to differ from, in order.
+    """
+
+    first: int
+    last: int
+    tied_with: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """``2`` or ``2-3``."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+def ranks(n_models: int, shown: Sequence[tuple[int, int]]) -> list[Rank]:
+    """The rank of each model.
+
+    Args:
+        n_models: How many there are.
+        shown: Pairs ``(better, worse)`` of places that are shown to differ.
+
+    Example:
+        >>> [r.text for r in ranks(3, [(0, 2)])]
+        ['1-2', '1-3', '2-3']
+    """
+    found = []
+    for place in range(n_models):
+        better = {a for a, b in shown if b == place}
+        worse = {b for a, b in shown if a == place}
+        tied = sorted(set(range(n_models)) - better - worse - {place})
+        found.append(Rank(1 + len(better), n_models - len(worse), tuple(tied)))
+    return found

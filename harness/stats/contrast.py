@@ -1,4 +1,4 @@
-"""Confidence intervals of the difference of two ratios of sums over the same clusters.
+"""Confidence intervals of the difference of two models over the same clusters.
 
 Two models that saw the same cases are resampled together: what a cluster, or a word, does to
 both of them cancels. A difference of means over the same samples is the special case of equal
@@ -6,36 +6,35 @@ denominators.
 
 Conventions: a *problem* is ``first - second``, two ratios ``sum(numerator) / sum(denominator)``
 over the same G clusters; problems stand in columns. The studentised interval is the one to
-read, as in `harness.stats.bootstrap`; exchanging the two ratios turns every limit's sign.
+read, as in `harness.stats.bootstrap`; exchanging the two ratios turns every limit's sign. Figures
+over the same clusters share one resampling. Differences resample words where a figure has them; a
+model's own figure and its originals' Dice resample clusters alone.
 
 References:
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapters 12-14.
     A. B. Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 1(2):386-411, 2007.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
-from harness.stats.bootstrap import correction, joined, word_square
-from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Inference, acceleration_of, inference_of
+from harness.stats.bootstrap import (
+    Draws,
+    Ratios,
+    correction,
+    joined,
+    ratio_inference,
+    word_square,
+)
+from harness.stats.common import Figure
+from harness.stats.inference import Floats, Inference, Intervals, acceleration_of, inference_of
+from harness.stats.intervals import unit_draws, word_draws
 
 _ROUNDING = 1e-12
 _COLUMNS = 64
-
-
-class Ratios(NamedTuple):
-    """P ratios over G clusters.
-
-    Attributes:
-        numerator: Sum of each cluster, ``(G, P)``; with words of each cluster for each word,
-            ``(G, m, P)``: the ratio takes their mean.
-        denominator: Sum of each cluster, ``(G, P)``, not negative.
-    """
-
-    numerator: Floats
-    denominator: Floats
 
 
 def difference_inference(
@@ -184,3 +183,82 @@ def _crossed_block(
     square = np.einsum("dg,dg->d", w, influence**2)
     spread = word_square(u * (effects - shift[:, None]) ** 2)
     return shift, np.sqrt(correction(w.shape[1]) * square + spread)
+
+
+class Solution(NamedTuple):
+    """What is known of one figure.
+
+    Attributes:
+        differences: A problem for each pair.
+        own: A problem for each model.
+        references: Mean Dice of the originals, a problem for each model.
+    """
+
+    differences: Inference
+    own: Intervals
+    references: Intervals
+
+
+def solutions(
+    figures: Sequence[Figure],
+    units: pl.DataFrame,
+    *,
+    pairs: Sequence[tuple[int, int]],
+    count: int,
+    seed: int,
+) -> list[Solution]:
+    """A solution for each figure.
+
+    Args:
+        figures: Over the same models.
+        units: ``unit, dataset, split, name``, numbered from 0.
+        pairs: At least one.
+        count: Draws.
+        seed: Non-negative.
+    """
+    found: dict[int, Solution] = {}
+    groups: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
+    for place, figure in enumerate(figures):
+        groups.setdefault((figure.units.tobytes(), figure.words), []).append(place)
+    for places in groups.values():
+        group = [figures[p] for p in places]
+        first = group[0]
+        clusters = unit_draws(units, first.units, count=count, seed=seed)
+        words = word_draws(first.words, count=count, seed=seed) if first.words else None
+        found |= dict(zip(places, _solved(group, pairs, clusters, words), strict=True))
+    return [found[place] for place in range(len(figures))]
+
+
+def _solved(
+    group: Sequence[Figure],
+    pairs: Sequence[tuple[int, int]],
+    clusters: Draws,
+    words: Draws | None,
+) -> list[Solution]:
+    first, second = (
+        _side_by_side([figure.sides[pair[k]] for figure in group for pair in pairs]) for k in (0, 1)
+    )
+    differences = difference_inference(first, second, draws=clusters, words=words)
+    plain = [_without_words(side) for figure in group for side in figure.sides]
+    references = [side for figure in group for side in figure.references]
+    alone = _side_by_side([*plain, *references])
+    single = ratio_inference(*alone, draws=clusters).intervals
+    n_models = len(group[0].sides)
+    found = []
+    for k in range(len(group)):
+        own, reference = (
+            slice(start + k * n_models, start + (k + 1) * n_models) for start in (0, len(plain))
+        )
+        of_pairs = slice(k * len(pairs), (k + 1) * len(pairs))
+        found.append(Solution(differences.part(of_pairs), single.part(own), single.part(reference)))
+    return found
+
+
+def _side_by_side(sides: Sequence[Ratios]) -> Ratios:
+    above, below = (np.concatenate(parts, axis=-1) for parts in zip(*sides, strict=True))
+    return Ratios(above, below)
+
+
+def _without_words(side: Ratios) -> Ratios:
+    above: Floats = side.numerator
+    return Ratios(above.mean(axis=1) if above.ndim == 3 else above, side.denominator)

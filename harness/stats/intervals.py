@@ -3,22 +3,24 @@
 Conventions: a *quantity* is a ratio of sums over units: ``dice`` and ``reference``
 (mean Dice after the change and of the originals), ``relative`` (their ratio),
 ``points`` (their difference), ``agreement``, ``worst`` (lowest Dice over the originals'),
-and over the samples with a named target ``named_gain`` (Dice with it less Dice with the own
+and over the samples with a named target ``named_gain`` (Dice with it minus Dice with the own
 mask) and ``decisive`` (the relative one there); all are fractions, and ratios of Dice are 1
 where nothing changes.
+
+References:
+    E. L. Korn and B. I. Graubard, Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data, Survey Methodology 24(2):193-201, 1998.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from harness.stats.bootstrap import crossed_inference, ratio_inference
-from harness.stats.draws import Draws, Floats, cluster_draws
-from harness.stats.limits import PIVOT_LEVELS, Inference, Intervals
+from harness.stats.bootstrap import Draws, cluster_draws, crossed_inference, ratio_inference
+from harness.stats.inference import Floats, Inference
 
 QUANTITIES: Mapping[str, tuple[str, str]] = {
     "reference": ("reference", "n"),
@@ -40,39 +42,7 @@ MINIMUM_WORDS = 10
 
 _COUNTS = {"agreement": "n_agreement", "named_gain": "n_named", "decisive": "n_named"}
 _WORD_COLUMNS = {"dice": "dice", "relative": "dice", "points": "dice", "agreement": "agreement"}
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """One quantity of all cells: fields of `Inference`, the pivot ``(K, n_cells)``."""
-
-    intervals: Intervals
-    pivot: Floats
-    n_draws: Floats
-    word_error: Floats
-
-    @classmethod
-    def nothing(cls, n_cells: int) -> "Solved":
-        """NaN for every cell."""
-        return cls(
-            Intervals(*np.full((len(Intervals._fields), n_cells), np.nan)),
-            np.full((len(PIVOT_LEVELS), n_cells), np.nan),
-            np.zeros(n_cells),
-            np.full(n_cells, np.nan),
-        )
-
-    def without(self, cells: NDArray[np.bool_]) -> "Solved":
-        """The same with NaN for these cells."""
-        intervals = Intervals(*(np.where(cells, np.nan, x) for x in self.intervals))
-        word_error = np.where(cells, np.nan, self.word_error)
-        return Solved(intervals, np.where(cells, np.nan, self.pivot), self.n_draws, word_error)
-
-    def put(self, cell: int, found: Inference, place: int) -> None:
-        """Fill in one cell."""
-        for target, values in zip(self.intervals, found.intervals, strict=True):
-            target[cell] = values[place]
-        self.pivot[:, cell] = found.pivot[:, place]
-        self.n_draws[cell], self.word_error[cell] = found.n_draws[place], found.word_error[place]
+_SHARE = tuple(f"catastrophic_share{end}" for end in ("", "_low", "_high"))
 
 
 class _Problem(NamedTuple):
@@ -95,7 +65,7 @@ def cell_intervals(
     words: Sequence[str],
     count: int,
     seed: int,
-) -> dict[str, Solved]:
+) -> dict[str, Inference]:
     """Intervals of each quantity for all cells.
 
     Args:
@@ -110,17 +80,17 @@ def cell_intervals(
     Returns:
         For each quantity its arrays over the cells, NaN where a cell has none.
     """
-    found = {q: Solved.nothing(cells.height) for q in QUANTITIES}
+    found = {q: Inference.undefined(cells.height) for q in QUANTITIES}
     groups: dict[bytes, tuple[NDArray[np.uint32], list[_Problem]]] = {}
     for kept, problem in _problems(sums, deviations, cells, words):
         groups.setdefault(kept.tobytes(), (kept, []))[1].append(problem)
     for kept, problems in groups.values():
-        draws = _draws(units, kept, count, seed)
+        draws = unit_draws(units, kept, count=count, seed=seed)
         _solve([p for p in problems if p.deviations is None], draws, found)
         crossed = [p for p in problems if p.deviations is not None]
         for named in sorted({p.words for p in crossed}):
-            word_draws = cluster_draws("", named, count=count, seed=seed, role="words")
-            _solve([p for p in crossed if p.words == named], draws, found, words=word_draws)
+            own = word_draws(named, count=count, seed=seed)
+            _solve([p for p in crossed if p.words == named], draws, found, words=own)
     return found
 
 
@@ -148,25 +118,43 @@ def _problem(
     numbers = [] if words is None else sorted(words["word"].unique())
     if words is None or len(numbers) < MINIMUM_WORDS:
         return _Problem(cell, quantity, numerator, denominator, (), None)
-    words = words.filter(pl.col("unit").is_in(rows["unit"].implode()))
-    deviations = np.zeros((rows.height, len(numbers)))
-    row = np.searchsorted(rows["unit"].to_numpy(), words["unit"].to_numpy())
-    column = np.searchsorted(numbers, words["word"].to_numpy())
-    deviations[row, column] = words[_WORD_COLUMNS[quantity]].to_numpy()
+    deviations = word_deviations(rows, words, _WORD_COLUMNS[quantity])
     texts = tuple(names[n] for n in numbers)
     return _Problem(cell, quantity, numerator, denominator, texts, deviations)
 
 
-def _draws(units: pl.DataFrame, kept: NDArray[np.uint32], count: int, seed: int) -> Draws:
+def unit_draws(units: pl.DataFrame, kept: NDArray[np.uint32], *, count: int, seed: int) -> Draws:
+    """Draws of some units of one set, numbers of rows of `units`."""
     rows = units[kept.tolist()]
     dataset = f"{rows['dataset'][0]}/{rows['split'][0]}"
     return cluster_draws(dataset, rows["name"].to_list(), count=count, seed=seed)
 
 
+def word_draws(words: Sequence[str], *, count: int, seed: int) -> Draws:
+    """Draws of words, the same in every set."""
+    return cluster_draws("", words, count=count, seed=seed, role="words")
+
+
+def word_deviations(rows: pl.DataFrame, words: pl.DataFrame, column: str) -> Floats:
+    """How far each word's sums lie from those over all words, ``(G, m)``.
+
+    Args:
+        rows: ``unit`` of the G units, in order.
+        words: ``unit, word`` and the column, of one cell; the m words are numbered in order.
+        column: ``dice`` or ``agreement``.
+    """
+    numbers = sorted(words["word"].unique())
+    words = words.filter(pl.col("unit").is_in(rows["unit"].implode()))
+    deviations = np.zeros((rows.height, len(numbers)))
+    row = np.searchsorted(rows["unit"].to_numpy(), words["unit"].to_numpy())
+    deviations[row, np.searchsorted(numbers, words["word"].to_numpy())] = words[column].to_numpy()
+    return deviations
+
+
 def _solve(
     problems: list[_Problem],
     draws: Draws,
-    found: Mapping[str, Solved],
+    found: Mapping[str, Inference],
     *,
     words: Draws | None = None,
 ) -> None:
@@ -183,3 +171,53 @@ def _solve(
         solved = crossed_inference(by_word, denominator, clusters=draws, words=words)
     for place, problem in enumerate(problems):
         found[problem.quantity].put(problem.cell, solved, place)
+
+
+def catastrophic_shares(sums: pl.DataFrame) -> pl.DataFrame:
+    """``catastrophic_share`` with its limits, a row a cell.
+
+    Args:
+        sums: Of each (cell, unit), in order, as `harness.stats.relative.ClusterSums.units`.
+    """
+    rows = [
+        (cell, *clustered_share(own["catastrophic"].to_numpy(), own["n_catastrophic"].to_numpy()))
+        for (cell,), own in sums.group_by("cell", maintain_order=True)
+    ]
+    schema = {"cell": pl.UInt32} | dict.fromkeys(_SHARE, pl.Float64)
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def clustered_share(events: Floats, sizes: Floats) -> tuple[float, float, float]:
+    """A share of clustered samples with 95 % limits that do not collapse where none occurred.
+
+    Clopper-Pearson limits for the effective number of samples; without an event, or with
+    nothing else, that number is the number of clusters, the least it can be.
+
+    Args:
+        events: Of each cluster, ``(G,)``; may be fractions.
+        sizes: Samples of each cluster, ``(G,)``.
+
+    Returns:
+        The share, its lower and its upper limit; NaN without a sample.
+
+    Example:
+        >>> share, low, high = clustered_share(np.zeros(20), np.ones(20))
+        >>> share, low, round(high, 3)
+        (0.0, 0.0, 0.168)
+    """
+    from scipy.special import betaincinv
+
+    kept = sizes > 0
+    events, sizes = events[kept], sizes[kept]
+    n_clusters, total = len(sizes), sizes.sum()
+    if not n_clusters:
+        return np.nan, np.nan, np.nan
+    share = float(events.sum() / total)
+    effective = float(n_clusters)
+    if 0 < share < 1 and n_clusters > 1:
+        square = ((events - share * sizes) ** 2).sum() / total**2
+        effective = min(share * (1 - share) / square, float(total)) if square > 0 else total
+    seen = share * effective
+    low = betaincinv(seen, effective - seen + 1, 0.025) if seen > 0 else 0.0
+    high = betaincinv(seen + 1, effective - seen, 0.975) if seen < effective else 1.0
+    return share, float(low), float(high)

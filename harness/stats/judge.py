@@ -5,30 +5,29 @@ kind of expectation); what allows no verdict is in none.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 
 from harness.stats.columns import TOO_LOW
-from harness.stats.intervals import Solved
-from harness.stats.phrases import blocked_because, reason_of
-from harness.stats.power import degrees_of_freedom, smallest_effect
-from harness.stats.significance import (
+from harness.stats.inference import (
+    Adjusted,
     Decision,
     Estimate,
-    corrected,
+    Inference,
+    adjust_families,
     deciding_test,
     estimate_of,
     level_among,
 )
-from harness.stats.verdicts import ALPHA, Outcome, Verdict
+from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.verdicts import ALPHA, Outcome, Verdict, blocked_because, reason_of
 from harness.suite.expectations import Correction, Expectation, Figure, binding, expected
 from harness.suite.schema import Statistics, Suite
 
 Row = Mapping[str, Any]
-
 _QUANTITY: Mapping[Figure, str] = {
     "relative_change": "relative",
     "points": "points",
@@ -61,13 +60,15 @@ class _Candidate:
         return self.row["model_id"], self.row["dataset"], self.expectation.kind
 
 
-def figure_of(solved: Mapping[str, Solved], cell: int, figure: Figure) -> Estimate:
+def figure_of(solved: Mapping[str, Inference], cell: int, figure: Figure) -> Estimate:
     """A cell's figure in the unit of its expectations."""
     scale, offset = _SCALE[figure]
     return estimate_of(solved[_QUANTITY[figure]], cell).scaled(scale, offset=offset)
 
 
-def judged(rows: pl.DataFrame, solved: Mapping[str, Solved], *, suite: Suite) -> list[Verdict]:
+def decide_verdicts(
+    rows: pl.DataFrame, solved: Mapping[str, Inference], *, suite: Suite
+) -> list[Verdict]:
     """A verdict for each expectation of each row that holds a case.
 
     Args:
@@ -76,23 +77,14 @@ def judged(rows: pl.DataFrame, solved: Mapping[str, Solved], *, suite: Suite) ->
         suite: Its probes say what is expected.
     """
     candidates = list(_candidates(rows, solved, suite))
-    families: dict[tuple[str, str, str], list[float]] = {}
-    places: list[int] = []
-    for one in candidates:
-        family = families.setdefault(one.family, [])
-        places.append(len(family))
-        if one.decision:
-            family.append(one.decision.p_value)
     rule = suite.statistics.correction
-    adjusted = {key: corrected(p_values, rule) for key, p_values in families.items()}
-    return [
-        _verdict(one, families[one.family], adjusted[one.family], place, rule)
-        for one, place in zip(candidates, places, strict=True)
-    ]
+    tests = [(one.family, one.decision.p_value if one.decision else math.nan) for one in candidates]
+    adjusted = adjust_families(tests, rule)
+    return [_verdict(one, own, rule) for one, own in zip(candidates, adjusted, strict=True)]
 
 
 def _candidates(
-    rows: pl.DataFrame, solved: Mapping[str, Solved], suite: Suite
+    rows: pl.DataFrame, solved: Mapping[str, Inference], suite: Suite
 ) -> Iterator[_Candidate]:
     stated = {probe.name: probe.expect for probe in suite.probes}
     settings = suite.statistics
@@ -124,27 +116,20 @@ def why_blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics)
     )
 
 
-def _verdict(
-    one: _Candidate,
-    family: Sequence[float],
-    adjusted: Sequence[float],
-    place: int,
-    rule: Correction,
-) -> Verdict:
+def _verdict(one: _Candidate, adjusted: Adjusted, rule: Correction) -> Verdict:
     """The record of one candidate, given the p-values of its family."""
     bare = _bare(one)
     if one.decision is None:
         return bare
-    others = [p for k, p in enumerate(family) if k != place]
-    level = level_among(others, rule, ALPHA)
-    outcome: Outcome = one.decision.outcome if adjusted[place] <= ALPHA else "inconclusive"
+    level = level_among(adjusted.others, rule, ALPHA)
+    outcome: Outcome = one.decision.outcome if adjusted.p_value <= ALPHA else "inconclusive"
     verdict = replace(
         bare,
         verdict=outcome,
         test=one.decision.name,
         p_value=one.decision.p_value,
-        p_adjusted=adjusted[place],
-        n_family=len(family),
+        p_adjusted=adjusted.p_value,
+        n_family=len(adjusted.family),
         flips_at=flips_at(one.found, one.expectation, outcome, level),
     )
     return replace(verdict, reason=reason_of(verdict, alpha=ALPHA))

@@ -1,20 +1,27 @@
-"""The language verdict: whether a model uses the words of its prompt on a data set.
+"""The language verdict: whether a model uses the words of its prompt, and the sentences for it.
 
 Conventions: one verdict a (model, dataset, prompts, prompt type); splits of a dataset
 are read together. Where the data know the sample that a changed prompt describes (*named
 targets*) a model can be *listening* or *deaf*; where they do not, words are only *moved here*
-or *unmoved here*. Evidence is one record a (split, probe, attribute) of changed meaning.
+or *unmoved here*. Evidence is one record a (split, probe, attribute) of changed meaning. Two
+confounds are named wherever they apply: a random word tests language use and the shock of an
+unknown word at once, and an effect shrinks with the redundancy of the prompt.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import numpy as np
+
+from harness.stats.verdicts import Verdict, amount, with_limits
 
 Language = Literal["listening", "deaf", "moved here", "unmoved here", "cannot tell"]
 Steadiness = Literal["steady", "brittle", "cannot tell"]
 State = Literal["heard", "unheard", "unclear"]
-Place = Literal["text tower", "fusion", "unknown"]
+Stage = Literal["text tower", "fusion", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class Evidence:
         reason: One sentence in plain English.
         change: Relative change of Dice in percent, with 95 % limits.
         agreement: Between the masks before and after, with 95 % limits.
-        named_gain: Dice with the named mask less Dice with the own mask after the change, in
+        named_gain: Dice on the new target minus Dice on the old one after the change, in
             points, with 95 % limits; NaN without named targets.
         decisive_change: Relative change where the attribute alone tells two targets apart.
         random_word_change: Relative change under a random word in the same place, which tests
@@ -82,9 +89,9 @@ class LanguageVerdict:
         heard: Attributes that the mask follows.
         unheard: Attributes that change nothing.
         unclear: Attributes of which neither is shown.
-        blocking: What stands in the way of a verdict, a sentence each.
+        blocking: What prevents a verdict, a sentence each.
         confounds: What must be read beside the verdict, a sentence each.
-        place: Where deafness sits, where the model shows its text embedding.
+        place: Which stage ignores the word, where the model shows its text embedding.
         evidence: What it rests on.
     """
 
@@ -102,7 +109,7 @@ class LanguageVerdict:
     unclear: tuple[str, ...] = ()
     blocking: tuple[str, ...] = ()
     confounds: tuple[str, ...] = ()
-    place: Place = "unknown"
+    place: Stage = "unknown"
     evidence: tuple[Evidence, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -141,3 +148,249 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+BLIND = 0.02
+"""Shift of a text embedding, in distances between two prompts, below which a text tower does not
+tell two prompts apart. A reading, not a test."""
+
+STAYS = 0.95
+"""Mean agreement from which on a mask counts as staying where it was."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
+    """Why an attribute is heard, unheard or neither.
+
+    Args:
+        evidence: With its state.
+        named: Whether the data set has named targets.
+        needed: Clusters that a verdict needs.
+    """
+    if evidence.blocked:
+        return evidence.blocked
+    change = with_limits(*evidence.change, "relative_change")
+    agree = amount(evidence.agreement[0], "agreement")
+    moved = f"Dice changes by {change}, mask agreement {agree}"
+    if evidence.state == "unheard":
+        return f"{moved}: another word changes nothing."
+    if not named:
+        heard = "the word moves the mask"
+        none = "neither movement nor its absence is shown"
+        return f"{moved}: {heard if evidence.state == 'heard' else none}."
+    if evidence.n_clusters_named < needed:
+        short = f"{evidence.n_clusters_named} clusters with a named target, and {needed} are needed"
+        return f"{moved}; whether it follows the word is not tested: {short}."
+    gain = with_limits(*evidence.named_gain, "named_gain")
+    figures = f"{moved}; Dice on the new target minus Dice on the old one: {gain}"
+    if evidence.state == "heard":
+        return f"{figures}; the mask goes where the word points."
+    if evidence.agreement[2] < STAYS:
+        return f"{figures}; the mask moves, but is not shown to go where the word points."
+    return f"{figures}; not shown either way."
+
+
+def verdict_sentence(verdict: LanguageVerdict) -> str:
+    """Both halves of a verdict with their reasons."""
+    undecided = _undecided(verdict)
+    parts = {
+        "listening": f"listens to {_or(verdict.heard, 'nothing')}: its mask follows the word",
+        "deaf": "is deaf: whichever word changes, its mask stays",
+        "moved here": f"is moved by {_or(verdict.heard, 'nothing')} here",
+        "unmoved here": "is unmoved here: whichever word changes, its mask stays",
+        "cannot tell": f"cannot be judged on "
+        f"{_or(undecided or verdict.unclear, 'its use of words')}",
+    }
+    text = f"{verdict.model} on {verdict.dataset} {parts[verdict.language]}"
+    if verdict.language == "cannot tell" and verdict.blocking:
+        text += f" ({_inner(verdict.blocking[0])})"
+    if verdict.unheard and verdict.language not in ("deaf", "unmoved here"):
+        text += _not_heard(verdict)
+    if undecided and verdict.language != "cannot tell":
+        text += f"; {listed(undecided)} undecided"
+    return f"{text}; {_steadiness(verdict)}."
+
+
+def _undecided(verdict: LanguageVerdict) -> Sequence[str]:
+    """What is unclear though the data could have shown it."""
+    tested = {name_of(e) for e in verdict.evidence if math.isfinite(e.p_heard)}
+    return [name for name in verdict.unclear if name in tested]
+
+
+def _not_heard(verdict: LanguageVerdict) -> str:
+    """What changes nothing: where its target is known the model does not listen to it."""
+    named = {name_of(e) for e in verdict.evidence if e.n_named}
+    deaf = [name for name in verdict.unheard if name in named]
+    unmoved = [name for name in verdict.unheard if name not in named]
+    text = f"; it does not listen to {listed(deaf)}" if deaf else ""
+    return text + (f"; it is not moved by {listed(unmoved)} here" if unmoved else "")
+
+
+def name_of(evidence: Evidence) -> str:
+    """The attribute, or that the prompt is changed as a whole."""
+    return evidence.attribute or WHOLE
+
+
+WHOLE = "the whole prompt"
+UNTESTED = "Steadiness: no probe keeps the meaning."
+
+
+def _steadiness(verdict: LanguageVerdict) -> str:
+    if UNTESTED in verdict.blocking:
+        return "its steadiness was not tested"
+    return {
+        "steady": "it is steady under changes that keep the meaning",
+        "brittle": "it is brittle under changes that keep the meaning",
+        "cannot tell": "whether it is steady is undecided",
+    }[verdict.steadiness]
+
+
+def _inner(sentence: str) -> str:
+    return re.sub(r"^No verdict: ", "", sentence).rstrip(".")
+
+
+def _or(names: Sequence[str], otherwise: str) -> str:
+    return listed(names) if names else otherwise
+
+
+def blocking_sentences(
+    evidence: Sequence[Evidence], preserved: Sequence[Verdict], *, unclear: Sequence[str]
+) -> Iterator[str]:
+    """What prevents a verdict: of language use first, then of steadiness.
+
+    Args:
+        evidence: Of one verdict.
+        preserved: Verdicts on what keeps the meaning.
+        unclear: The attributes that nothing else has decided.
+    """
+    if not evidence:
+        yield "No verdict: no probe replaces a word with another valid value."
+    by_reason: dict[str, list[str]] = {}
+    for one in evidence:
+        if one.state == "unclear" and name_of(one) in unclear:
+            by_reason.setdefault(one.reason, []).append(_label(one))
+    for reason, labels in by_reason.items():
+        yield f"{listed(labels)}: {_inner(reason)}."
+    if not preserved:
+        yield UNTESTED
+    for verdict in preserved:
+        if verdict.verdict == "inconclusive":
+            label = " ".join(filter(None, (verdict.probe, verdict.attribute)))
+            yield f"Steadiness: {label}: {verdict.reason}"
+
+
+def _label(evidence: Evidence) -> str:
+    """Probe and attribute; the split where it says something else."""
+    own = evidence.split in ("test", evidence.attribute)
+    place = "" if own else f" ({evidence.split})"
+    return " ".join(filter(None, (evidence.probe, evidence.attribute))) + place
+
+
+def confound_sentences(
+    evidence: Sequence[Evidence],
+    by_type: Iterable[tuple[str, str, Mapping[str, float]]],
+    *,
+    margin: float,
+    needed: int,
+) -> Iterator[str]:
+    """Random words, redundancy, and which stage ignores the word.
+
+    Args:
+        evidence: Of one verdict.
+        by_type: Probe, attribute, and its change by prompt type.
+        margin: Changes within it count as none, in percent.
+        needed: Clusters that a figure needs to be compared with another.
+    """
+    yield from _random_words(evidence, margin)
+    yield from _decisive(evidence, margin, needed)
+    yield from _redundancy(evidence, by_type)
+    yield from _places(evidence)
+
+
+def _random_words(evidence: Sequence[Evidence], margin: float) -> Iterator[str]:
+    figures: dict[str | None, tuple[str, bool]] = {}
+    for one in evidence:
+        if math.isfinite(one.random_word_change) and abs(one.random_word_change) > margin:
+            text = f"{amount(one.random_word_change, 'relative_change')} ({one.attribute})"
+            unheard = all(e.state == "unheard" for e in evidence if e.attribute == one.attribute)
+            figures[one.attribute] = (text, unheard)
+    shock = [text for text, unheard in figures.values() if unheard]
+    mixed = [text for text, unheard in figures.values() if not unheard]
+    if mixed:
+        yield (
+            f"A random word changes Dice by {listed(mixed)}: language use and the shock of an "
+            "unknown word at once, so that the verdict rests on valid words."
+        )
+    if shock:
+        yield (
+            f"A random word changes Dice by {listed(shock)} although another valid word changes "
+            "nothing: that is the shock of an unknown word, not language use."
+        )
+
+
+def _decisive(evidence: Sequence[Evidence], margin: float, needed: int) -> Iterator[str]:
+    for one in evidence:
+        enough = one.n_clusters_named >= needed
+        if enough and abs(one.decisive_change[0] - one.change[0]) > margin:
+            alone = amount(one.decisive_change[0], "relative_change")
+            whole = amount(one.change[0], "relative_change")
+            yield (
+                f"{_label(one)} changes Dice by {alone} where the new word alone points to another "
+                f"target ({one.n_named} samples), by {whole} over all: an effect shrinks where the "
+                "rest of the prompt gives the answer away, or the new word names nothing."
+            )
+
+
+def _redundancy(
+    evidence: Sequence[Evidence], by_type: Iterable[tuple[str, str, Mapping[str, float]]]
+) -> Iterator[str]:
+    for probe, attribute, changes in by_type:
+        kinds = ", ".join(
+            f"{kind} {amount(x, 'relative_change')}" for kind, x in sorted(changes.items())
+        )
+        yield f"{probe} {attribute} by prompt type: {kinds}; richer prompts are more redundant."
+    if unheard := _named([e for e in evidence if e.state == "unheard" and not e.n_named]):
+        names = listed(unheard)
+        yield (
+            f"That {names} changes nothing may be due to the data: the picture and the rest of the "
+            "prompt may give the answer away."
+        )
+
+
+def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
+    shown = [e for e in evidence if e.state == "unheard" and math.isfinite(e.text_shift)]
+    for blind in (True, False):
+        found = [e for e in shown if blind == (e.text_shift < BLIND)]
+        if not found:
+            continue
+        names = listed(_named(found))
+        low, high = min(e.text_shift for e in found), max(e.text_shift for e in found)
+        figures = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+        where = (
+            "the text tower does not tell the words apart"
+            if blind
+            else "the text tower tells the words apart, and the fusion ignores it"
+        )
+        yield (
+            f"Other words for {names} move the text embedding by {figures} of the distance between "
+            f"two prompts: {where}."
+        )
+
+
+def _named(evidence: Sequence[Evidence]) -> list[str]:
+    return list(dict.fromkeys(map(name_of, evidence)))
+
+
+def stage_of(evidence: Sequence[Evidence]) -> Stage:
+    """Which stage ignores the word, by the typical shift of the embedding under what is unheard."""
+    shifts = [
+        e.text_shift for e in evidence if e.state == "unheard" and math.isfinite(e.text_shift)
+    ]
+    if not shifts:
+        return "unknown"
+    return "text tower" if float(np.median(shifts)) < BLIND else "fusion"

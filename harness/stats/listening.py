@@ -24,28 +24,31 @@ import numpy as np
 import polars as pl
 
 from harness.records import Meaning
-from harness.stats.intervals import Solved
-from harness.stats.judge import figure_of
-from harness.stats.language import Evidence, Language, LanguageVerdict, State, Steadiness
-from harness.stats.language_phrases import (
-    STAYS,
-    WHOLE,
-    blocking_sentences,
-    confound_sentences,
-    evidence_sentence,
-    place_of,
-    verdict_sentence,
-)
-from harness.stats.phrases import blocked_because
-from harness.stats.significance import (
+from harness.stats.inference import (
     Estimate,
-    corrected,
+    Inference,
+    adjust_families,
     deciding_test,
     estimate_of,
     p_greater,
     p_less,
 )
-from harness.stats.verdicts import ALPHA, Verdict
+from harness.stats.judge import figure_of
+from harness.stats.language import (
+    STAYS,
+    WHOLE,
+    Evidence,
+    Language,
+    LanguageVerdict,
+    State,
+    Steadiness,
+    blocking_sentences,
+    confound_sentences,
+    evidence_sentence,
+    stage_of,
+    verdict_sentence,
+)
+from harness.stats.verdicts import ALPHA, Verdict, blocked_because
 from harness.suite.schema import Statistics
 
 Row = Mapping[str, Any]
@@ -54,7 +57,7 @@ _GROUP = ("model_id", "dataset", "prompts", "prompt_type")
 
 def language_verdicts(
     rows: pl.DataFrame,
-    solved: Mapping[str, Solved],
+    solved: Mapping[str, Inference],
     verdicts: Sequence[Verdict],
     *,
     settings: Statistics,
@@ -64,7 +67,7 @@ def language_verdicts(
     Args:
         rows: Of the summary, with ``cell``; rows away from training are left out.
         solved: Of `harness.stats.intervals.cell_intervals`.
-        verdicts: Of `harness.stats.judge.judged`; those on a preserved meaning count.
+        verdicts: Of `harness.stats.judge.decide_verdicts`; those on a preserved meaning count.
         settings: Margins and the least number of clusters.
     """
     by_type = _changes_by_type(rows)
@@ -83,7 +86,7 @@ def _same(verdict: Verdict, row: Row) -> bool:
 
 
 def _evidence(
-    rows: Sequence[Row], solved: Mapping[str, Solved], settings: Statistics
+    rows: Sequence[Row], solved: Mapping[str, Inference], settings: Statistics
 ) -> list[Evidence]:
     changed = [r for r in rows if r["meaning"] == Meaning.CHANGED and r["n_cases"]]
     named = any(r["n_samples_named"] for r in changed)
@@ -96,15 +99,14 @@ def _evidence(
         _one(r, solved, settings, named=named, random=random.get((r["split"], r["attribute"])))
         for r in changed
     ]
-    tested = [k for k, e in enumerate(bare) if math.isfinite(e.p_heard)]
-    adjusted = dict(zip(tested, corrected([bare[k].p_heard for k in tested], "holm"), strict=True))
-    final = [replace(e, p_heard=adjusted.get(k, math.nan)) for k, e in enumerate(bare)]
+    adjusted = adjust_families([(None, e.p_heard) for e in bare], "holm")
+    final = [replace(e, p_heard=own.p_value) for e, own in zip(bare, adjusted, strict=True)]
     return [_with_state(e, named=named, needed=settings.minimum_clusters) for e in final]
 
 
 def _one(
     row: Row,
-    solved: Mapping[str, Solved],
+    solved: Mapping[str, Inference],
     settings: Statistics,
     *,
     named: bool,
@@ -213,7 +215,7 @@ def _verdict(
                 needed=settings.minimum_clusters,
             )
         ),
-        place=place_of(evidence),
+        place=stage_of(evidence),
         evidence=tuple(evidence),
     )
     return replace(bare, reason=verdict_sentence(bare))

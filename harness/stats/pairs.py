@@ -1,4 +1,4 @@
-"""Every case beside its own original: the table from which all averages start.
+"""Join each variant with its baseline: the table from which all averages start.
 
 Conventions: one row is one (model, case) that was planned. A *cell* is one row of
 the summary: model, dataset, split, prompts, prompt type, probe, attribute; cells are
@@ -8,15 +8,58 @@ unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``
 memory does not grow with their number.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from harness.metrics import agreement, dice
+from harness.data.readings import rules_of
+from harness.metrics import ABOVE_HALF, agreement, dice
 from harness.stats.coding import PLAN_KEYS, CodedPlan, code_plan, code_scores
-from harness.stats.facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Metadata of one model of a run.
+
+    Attributes:
+        model_id: Key of its scores.
+        name: What tables call it.
+        trained_on: Datasets whose training split it saw; empty where its card is silent.
+        control: Whether it ignores its prompt by construction.
+        threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        foreground: Dataset -> rule by which its run read the true masks.
+    """
+
+    model_id: str
+    name: str
+    trained_on: tuple[str, ...]
+    control: bool
+    threshold: float
+    foreground: Mapping[str, str] = field(default_factory=dict)
+
+    def rule(self, dataset: str | None) -> str:
+        """The rule for the true masks of a dataset."""
+        return self.foreground.get(dataset or "", ABOVE_HALF)
+
+
+def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
+    """Metadata of each model of a run, from its manifest."""
+    foreground = rules_of(manifest)
+    return [
+        ModelFacts(
+            model_id=entry["model_id"],
+            name=entry["name"],
+            trained_on=tuple(entry["trained_on"]),
+            control=entry["control"],
+            threshold=entry["threshold"],
+            foreground=foreground,
+        )
+        for entry in manifest.get("models", [])
+    ]
+
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)
 SET_KEYS = ("dataset", "split", "prompts", "prompt_type")
@@ -75,7 +118,7 @@ class Pairs:
                 yield _with_original(_scored(chunk, self.empty), self.floor).sort(_ORDER)
 
 
-def paired(
+def pair(
     plan: pl.DataFrame | pl.LazyFrame,
     scores: pl.DataFrame | pl.LazyFrame,
     *,
@@ -161,7 +204,7 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
     # What never reached the model says nothing of it.
     seen = both & ~pl.col("cut_away")
     named = seen & pl.col("dice_named").is_not_null()
-    judged = seen & (pl.col("reference") >= floor) & (pl.col("reference") > 0) & ~is_original
+    segmented = seen & (pl.col("reference") >= floor) & (pl.col("reference") > 0) & ~is_original
     lost = (pl.col("dice") / pl.col("reference") - 1 < CATASTROPHE).cast(pl.Float64)
     return joined.with_columns(
         missing=pl.col("failed").is_null(),
@@ -175,6 +218,6 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
         dice_named=pl.when(named).then("dice_named"),
         own_named=pl.when(named).then("dice"),
         reference_named=pl.when(named).then("reference"),
-        catastrophic=pl.when(judged).then(lost),
+        catastrophic=pl.when(segmented).then(lost),
         false_positive=pl.when("wants_empty", ~pl.col("cut_away")).then("foreground"),
     ).drop("original_case_id", "original_failed", "empty_prediction", "foreground", "wants_empty")

@@ -1,16 +1,22 @@
-"""Nested means and relative Dice changes.
+"""Nested means of a run's cases, and their sums over clusters.
 
 Conventions: means nest: repeats -> word -> prompt index -> sample; samples are then
 summed within their cluster, so that every sample weighs the same in a ratio of sums.
 A null value is left out of its mean at its own level, and an index, word or sample
 without any value drops out. Relative changes are percent of the original Dice,
-changes in points are 100 times a difference of Dice. Sums and counts of one chunk of whole
-clusters add up to those of a run.
+changes in points are 100 times a difference of Dice. Cases are read in chunks of whole
+clusters; sums and counts of the chunks add up to those of a run. Clusters are called by the
+names that the bootstrap resamples.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import polars as pl
+
+from harness.stats.coding import PLAN_KEYS
+from harness.stats.pairs import Pairs
 
 _NAMED = ("dice_named", "own_named", "reference_named")
 VALUES = (
@@ -164,3 +170,148 @@ def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
         n_samples_false_positive="n_false_positive",
         worst_of=pl.col("variants") / pl.col("n_variants"),
     ).with_columns(pl.selectors.float().fill_nan(None))
+
+
+_FLAGS = (
+    *("failed", "missing", "original_lost", "undefined", "cut_away"),
+    *("both_empty", "same_tokens"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSums:
+    """Per-cluster sums of a run's cases.
+
+    Attributes:
+        figures: Of `harness.stats.relative.cell_figures`, a row a cell.
+        counted: What became of each cell's cases, a row a cell.
+        units: Sums over the samples of each (cell, unit), in order.
+        words: How far each (cell, unit, word) lies from the sums over all words, in order.
+        originals: ``cell, cluster, unit, sample, dice`` of the original prompts.
+    """
+
+    figures: pl.DataFrame
+    counted: pl.DataFrame
+    units: pl.DataFrame
+    words: pl.DataFrame
+    originals: pl.DataFrame
+
+
+def reduce(pairs: Pairs) -> ClusterSums:
+    """Go through all cases once.
+
+    Raises:
+        RunError: A (model, case) has two scores, or counts are impossible.
+    """
+    unit_of = pairs.plan.clusters.select("cluster", "unit")
+    original = pairs.cells.filter(pl.col("probe") == "original").select("cell")
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for cases in pairs.chunks():
+        for name, frame in _of_chunk(cases, unit_of, original, floor=pairs.floor).items():
+            parts.setdefault(name, []).append(frame)
+    whole = {name: pl.concat(frames) for name, frames in parts.items()}
+    return ClusterSums(
+        figures=cell_figures(_summed(whole["totals"], ["cell"])),
+        counted=_counted(whole["counted"], whole["used_words"]),
+        units=_summed(whole["units"], ["cell", "unit"]),
+        words=_summed(whole["words"], ["cell", "unit", "word"]),
+        originals=whole["originals"].sort("cell", "sample"),
+    )
+
+
+def _of_chunk(
+    cases: pl.DataFrame, unit_of: pl.DataFrame, original: pl.DataFrame, *, floor: float
+) -> dict[str, pl.DataFrame]:
+    nested: Nested = nested_means(cases)
+    sums = cluster_sums(nested.samples)
+    worded = pl.col("dice").is_not_null() & (pl.col("word") > 0)
+    own = nested.samples.drop_nulls("dice").join(original, on="cell", how="semi")
+    own = own.select("cell", "cluster", "sample", "dice")
+    return {
+        "totals": cell_totals(nested.samples, sums, floor=floor),
+        "counted": cases.group_by("cell", maintain_order=True).agg(pl.col(_FLAGS).sum()),
+        "used_words": cases.filter(worded).select("cell", "word").unique(),
+        "units": _to_units(sums, unit_of, ["cell", "unit"]),
+        "words": _to_units(nested.words, unit_of, ["cell", "unit", "word"]),
+        "originals": own.join(unit_of, on="cluster", how="left"),
+    }
+
+
+def _to_units(frame: pl.DataFrame, unit_of: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    joined = frame.join(unit_of, on="cluster", how="left", maintain_order="left").drop("cluster")
+    return joined.group_by(keys, maintain_order=True).agg(pl.exclude(keys).sum())
+
+
+def _summed(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Rows of several chunks added up, in the order of their keys."""
+    summed = frame.group_by(keys, maintain_order=True).agg(pl.exclude(keys).sum())
+    return summed.sort(keys)
+
+
+def _counted(flags: pl.DataFrame, used_words: pl.DataFrame) -> pl.DataFrame:
+    words = used_words.unique().group_by("cell").agg(n_words=pl.len())
+    counts = _summed(flags, ["cell"]).rename({flag: f"n_{flag}" for flag in _FLAGS})
+    return counts.join(words, on="cell", how="left").with_columns(pl.col("n_words").fill_null(0))
+
+
+SUM_KEYS = PLAN_KEYS
+SUMS = ("n", "reference", "dice", "n_named", "own_named", "dice_named")
+"""Samples with both Dice, sums of original and changed Dice; the same where a target is named."""
+
+_KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED}
+
+
+def named_sums(units: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
+    """Sums of each (cell, unit) of one model, under the names of their rows and clusters.
+
+    Args:
+        units: ``cell, unit`` and `SUMS`, as `harness.stats.relative.ClusterSums` has them.
+        pairs: Of the same run and one model.
+    """
+    named = pairs.plan.units.select("unit", cluster="name")
+    return (
+        units.join(pairs.cells.select("cell", *SUM_KEYS), on="cell")
+        .join(named, on="unit")
+        .select(*SUM_KEYS, "cluster", *SUMS)
+        .sort(*SUM_KEYS, "cluster", nulls_last=False)
+    )
+
+
+def matched_sums(new: Pairs, old: Pairs) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sums of two runs of one plan over the cases that both of them have.
+
+    Args:
+        new: One model of a run.
+        old: One model of another run, whose plan is the same.
+
+    Raises:
+        ValueError: The two plans hold other cases.
+    """
+    parts: tuple[list[pl.DataFrame], list[pl.DataFrame]] = ([], [])
+    for both in _matched(new, old):
+        for frames, cases, pairs in zip(parts, both, (new, old), strict=True):
+            sums = cluster_sums(nested_means(cases).samples)
+            unit_of = pairs.plan.clusters.select("cluster", "unit")
+            frames.append(sums.join(unit_of, on="cluster").drop("cluster"))
+    found = []
+    for frames, pairs in zip(parts, (new, old), strict=True):
+        keys = ["cell", "unit"]
+        units = pl.concat(frames).group_by(keys).agg(pl.exclude(keys).sum())
+        found.append(named_sums(units, pairs))
+    return found[0], found[1]
+
+
+def _matched(new: Pairs, old: Pairs) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Chunks of both runs, a value kept only where the other run has it as well."""
+    for left, right in zip(new.chunks(), old.chunks(), strict=True):
+        if not left["case_id"].equals(right["case_id"]):
+            raise ValueError("matching: the two runs hold other cases. Compare them by cluster.")
+        yield _where_known(left, right), _where_known(right, left)
+
+
+def _where_known(own: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    columns = []
+    for key, names in _KNOWN.items():
+        known = other[key].is_not_null()
+        columns += [pl.when(known).then(pl.col(name)).alias(name) for name in names]
+    return own.with_columns(columns)

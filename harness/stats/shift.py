@@ -1,18 +1,24 @@
 """Out of distribution: the change of Dice from the sets a model was trained on to the others.
 
-Conventions: a *set* is (dataset, split, prompts, prompt type) of a run. The change
-is relative to the unweighted mean of the in-distribution sets' mean Dice, original
-prompts only, as a fraction. Clusters of each set are resampled independently of the
-other sets; all models that are compared share the draws, so differences are paired.
+Conventions: a *set* is (dataset, split, prompts, prompt type); a model's in-distribution sets
+are the test splits of the datasets it was trained on. The partition is made per model and
+lives here, not in the plan. The change is relative to the unweighted mean of the
+in-distribution sets' mean Dice, original prompts only, as a fraction. Clusters of each set are
+resampled independently of the other sets; all models that are compared share the draws, so
+differences are paired.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 
-from harness.stats.draws import Draws, Floats
-from harness.stats.limits import Intervals, acceleration_of, inference_of
+from harness.stats.bootstrap import Draws, cluster_draws
+from harness.stats.columns import limit_columns, relative_columns, why_too_low
+from harness.stats.inference import Floats, Intervals, acceleration_of, inference_of
+from harness.stats.pairs import CELL_KEYS, SET_KEYS, ModelFacts, Pairs
+from harness.suite.schema import Statistics
 
 _NO_ERROR = 1e-7
 
@@ -35,7 +41,7 @@ class ShiftIntervals(NamedTuple):
     """Results of one comparison, fields of `Intervals` each with shape ``(M,)``.
 
     `harmonic` is the harmonic mean of a model's Dice on the target and on the reference;
-    `beyond` is its change less the mean change of the controls, NaN without controls.
+    `beyond` is its change minus the mean change of the controls, NaN without controls.
     """
 
     target: Intervals
@@ -61,7 +67,7 @@ def shift_intervals(
         ValueError: There is no reference.
 
     Example:
-        >>> from harness.stats.draws import cluster_draws
+        >>> from harness.stats.bootstrap import cluster_draws
         >>> draws = [cluster_draws(d, "abc", count=100, seed=0) for d in ("in", "out")]
         >>> ones = np.ones((3, 1))
         >>> inside, away = (ShiftSet(d, ones, s * ones) for d, s in zip(draws, (0.8, 0.4)))
@@ -169,3 +175,199 @@ def _errors(sets: Sequence[ShiftSet], rows: _Rows) -> Floats:
         square += correction * ((form @ moments.second) * form).sum(axis=2)
     # Without variance, sums of squares leave a rest of this size when they cancel.
     return np.sqrt(np.where(square < _NO_ERROR**2, 0.0, square))
+
+
+PROBE = "out_of_distribution"
+Set = tuple[str, str, str, str]
+Row = dict[str, Any]
+
+
+def rows_away(
+    pairs: Pairs, originals: pl.DataFrame, *, models: Sequence[ModelFacts], settings: Statistics
+) -> list[Row]:
+    """One row for each model and each set away from its training data.
+
+    Args:
+        pairs: The cases.
+        originals: Of `harness.stats.relative.ClusterSums`.
+        models: Those to compare; controls are compared with models of the same `trained_on`.
+        settings: Draws, seed, floor and the least number of clusters.
+
+    Returns:
+        Rows with the summary's column names; a model without a usable in-distribution
+        set has rows that give the reason.
+    """
+    table = _with_names(pairs, originals)
+    sets = sorted(set(pairs.cells.select(SET_KEYS).iter_rows()))
+    groups: dict[tuple[str, ...], list[ModelFacts]] = {}
+    for model in sorted(models, key=lambda m: m.model_id):
+        groups.setdefault(tuple(sorted(set(model.trained_on))), []).append(model)
+    return [
+        row
+        for trained_on, group in sorted(groups.items(), key=lambda item: item[0])
+        for target in sets
+        if target[0] not in trained_on
+        for row in _target_rows(table, target, sets, trained_on, group, settings)
+    ]
+
+
+def _with_names(pairs: Pairs, originals: pl.DataFrame) -> pl.DataFrame:
+    """Dice of each sample's original prompts with the names of its set, image and unit."""
+    units = pairs.plan.units.select("unit", unit_name="name")
+    return (
+        originals.join(pairs.cells.select("cell", *CELL_KEYS[:5]), on="cell", how="left")
+        .join(pairs.plan.images, on="sample", how="left")
+        .join(units, on="unit", how="left")
+        .sort("cell", "sample")
+    )
+
+
+def _references(target: Set, sets: Sequence[Set], trained_on: Sequence[str]) -> list[Set]:
+    """The test set of each training dataset: the target's prompt type, else its highest."""
+    found = []
+    for dataset in trained_on:
+        tests = [s for s in sets if s[0] == dataset and s[1] == "test" and s[2] == target[2]]
+        same = [s for s in tests if s[3] == target[3]]
+        found += (same or tests)[-1:]
+    return found
+
+
+def _target_rows(
+    table: pl.DataFrame,
+    target: Set,
+    sets: Sequence[Set],
+    trained_on: tuple[str, ...],
+    group: Sequence[ModelFacts],
+    settings: Statistics,
+) -> Iterator[Row]:
+    references = _references(target, sets, trained_on)
+    if not references:
+        reason = _why_not(trained_on)
+        yield from (_key(model, target) | {"reason": reason} for model in group)
+        return
+    comparison = _compare(table, target, references, group, settings)
+    for place, model in enumerate(group):
+        row = _key(model, target) | {"in_distribution": ", ".join(map(_label, references))}
+        row |= _figures(comparison, place, group, settings)
+        missing = sorted(set(trained_on) - {r[0] for r in references})
+        if missing:
+            note = f"also trained on {', '.join(missing)}, which this run does not test"
+            row["notes"] = [*row.get("notes", []), note]
+        yield row
+
+
+def _why_not(trained_on: Sequence[str]) -> str:
+    if not trained_on:
+        return "not applicable: the model's card does not say what it was trained on"
+    return f"not applicable: no test split of {', '.join(trained_on)} is in this run"
+
+
+def _key(model: ModelFacts, target: Set) -> Row:
+    keys = dict(zip(SET_KEYS, target, strict=True))
+    return {"model_id": model.model_id, **keys, "probe": PROBE, "attribute": None}
+
+
+def _label(one: Set) -> str:
+    return f"{one[0]}/{one[1]} {one[3]}"
+
+
+class _Comparison(NamedTuple):
+    intervals: ShiftIntervals | None
+    controls: list[int]
+    counts: list[Floats]
+    n_clusters: list[list[int]]
+    n_shared_images: int
+
+
+def _compare(
+    table: pl.DataFrame,
+    target: Set,
+    references: Sequence[Set],
+    group: Sequence[ModelFacts],
+    settings: Statistics,
+) -> _Comparison:
+    frames = [_of_set(table, one) for one in (target, *references)]
+    known = pl.concat(frame.select("image_id") for frame in frames[1:])
+    shared = frames[0].select("image_id").unique().join(known, on="image_id", how="semi")
+    kept = [
+        frame.join(shared, on="image_id", how="anti", maintain_order="left") for frame in frames
+    ]
+    pairs = zip((target, *references), kept, strict=True)
+    parts = [_shift_set(one, frame, group, settings) for one, frame in pairs]
+    controls = [place for place, model in enumerate(group) if model.control]
+    counts = [part.counts for part in parts]
+    whole = all(len(c) for c in counts)
+    intervals = shift_intervals(parts[0], parts[1:], controls=controls) if whole else None
+    return _Comparison(intervals, controls, counts, _n_clusters(kept, group), shared.height)
+
+
+def _n_clusters(frames: Sequence[pl.DataFrame], group: Sequence[ModelFacts]) -> list[list[int]]:
+    """For each set, how many clusters each model has a Dice in."""
+    ids = pl.Series("model_id", [model.model_id for model in group])
+    found = []
+    for frame in frames:
+        counted = frame.group_by("model_id").agg(n=pl.col("cluster").n_unique())
+        joined = ids.to_frame().join(counted, on="model_id", how="left", maintain_order="left")
+        found.append(joined["n"].fill_null(0).to_list())
+    return found
+
+
+def _of_set(table: pl.DataFrame, one: Set) -> pl.DataFrame:
+    return table.filter(pl.col(k) == v for k, v in zip(SET_KEYS, one, strict=True))
+
+
+def _shift_set(
+    one: Set, frame: pl.DataFrame, group: Sequence[ModelFacts], settings: Statistics
+) -> ShiftSet:
+    ids = [model.model_id for model in group]
+    frame = frame.filter(pl.col("model_id").is_in(ids))
+    sums = frame.group_by("unit", "unit_name", "model_id", maintain_order=True).agg(
+        n=pl.len(), dice=pl.col("dice").sum()
+    )
+    names = sums.select("unit", "unit_name").unique().sort("unit")
+    counts, totals = np.zeros((2, names.height, len(ids)))
+    row = np.searchsorted(names["unit"].to_numpy(), sums["unit"].to_numpy())
+    column = np.array([ids.index(i) for i in sums["model_id"]], dtype=int)
+    counts[row, column], totals[row, column] = sums["n"].to_numpy(), sums["dice"].to_numpy()
+    draws = cluster_draws(
+        f"{one[0]}/{one[1]}",
+        names["unit_name"].to_list(),
+        count=settings.draws,
+        seed=settings.seed,
+    )
+    return ShiftSet(draws, counts, totals)
+
+
+def _figures(
+    comparison: _Comparison, place: int, group: Sequence[ModelFacts], settings: Statistics
+) -> Row:
+    """Columns of one model's row."""
+    n_clusters = [counted[place] for counted in comparison.n_clusters]
+    row: Row = {
+        "n_samples": int(comparison.counts[0][:, place].sum()),
+        "n_clusters": n_clusters[0],
+        "n_shared_images": comparison.n_shared_images,
+    }
+    found = comparison.intervals
+    if found is None or min(n_clusters) == 0:
+        return row | {"reason": "no Dice is left to compare", "verdict_allowed": False}
+    named = {"dice": found.target, "reference_dice": found.reference}
+    named["harmonic_dice"] = found.harmonic
+    for name, intervals in named.items():
+        row |= limit_columns(name, "", intervals, place=place, low=0, high=1)
+    row |= limit_columns("change", "_points", found.points, place=place, scale=100, low=-100)
+    reason = why_too_low(found.reference, place, settings.dice_floor)
+    if reason:
+        return row | {"reason": reason, "verdict_allowed": False}
+    row |= relative_columns(found.relative, place, offset=0)
+    row["verdict_allowed"] = min(n_clusters) >= settings.minimum_clusters
+    if not row["verdict_allowed"]:
+        row["notes"] = [f"a set has under {settings.minimum_clusters} clusters: no verdict"]
+    if group[place].control or not comparison.controls:
+        return row
+    if any(why_too_low(found.reference, c, settings.dice_floor) for c in comparison.controls):
+        return row
+    row["control"] = ", ".join(group[c].name for c in comparison.controls)
+    row |= limit_columns("control_change", "_percent", found.control, place=place, scale=100)
+    row |= limit_columns("beyond_control", "_percent", found.beyond, place=place, scale=100)
+    return row

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness.files.writing import parquet_bytes
-from harness.gate.audited import audited
+from harness.gate.audited import read_run
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA, RunStore
 
@@ -166,4 +166,4 @@ def write(tmp_path):
 @pytest.fixture
 def make(write):
     """A function that writes a run and reads it back as the gate does."""
-    return lambda name, how=GOOD, **settings: audited(write(name, how, **settings))
+    return lambda name, how=GOOD, **settings: read_run(write(name, how, **settings))

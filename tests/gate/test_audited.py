@@ -6,22 +6,22 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import RunError, UsageError
-from harness.gate.audited import audited
-from harness.gate.drift import drift_between
+from harness.gate.audited import read_run
+from harness.gate.baseline import drift_between
 
 
 def refused(folder, message, *, error=UsageError, **arguments):
     with pytest.raises(error, match="^" + re.escape(f"{folder}: {message}")):
-        audited(folder, **arguments)
+        read_run(folder, **arguments)
 
 
 def test_the_only_model_that_is_no_control_is_meant(write, behaviour):
     folder = write("run", more=[("control", behaviour())])
-    assert audited(folder).identity.model == "m"
-    assert audited(folder, model="control").identity.model == "control"
-    assert audited(folder, model="m@1").n_planned == audited(folder).n_done == 840
+    assert read_run(folder).identity.model == "m"
+    assert read_run(folder, model="control").identity.model == "control"
+    assert read_run(folder, model="m@1").n_planned == read_run(folder).n_done == 840
     alone = write("alone", model="control")
-    assert audited(alone).identity.model == "control"
+    assert read_run(alone).identity.model == "control"
 
 
 def test_several_models_must_be_named(write, behaviour):

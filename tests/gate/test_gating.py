@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.gate.audited import audited
+from harness.gate.audited import read_run
 from harness.gate.baseline import read_file, text_of
 from harness.gate.checks import Severity
-from harness.gate.gating import as_baseline, baseline_at, gated
+from harness.gate.gating import as_baseline, baseline_at, check_run
 
 
 def states(found, rule):
@@ -38,7 +38,7 @@ def only(found, rule):
 def test_max_drop(make, behaviour, most, left, state, told):
     how = behaviour(left={"synonym": left, "gone": 0.7, "noise": 0.8, "antonym": 0.2})
 
-    check = only(gated(make("run", how, gate={"max_drop": most})), "max_drop")
+    check = only(check_run(make("run", how, gate={"max_drop": most})), "max_drop")
 
     assert (check.state, str(check.place)) == (state, "d/test p6 synonym size")
     assert check.reason.startswith("Dice changes by -")
@@ -50,7 +50,7 @@ def test_max_drop(make, behaviour, most, left, state, told):
 
 def test_max_drop_where_it_is_chosen(make):
     rules = [{"at_most": 50, "probes": ["gone", "noise"]}, {"at_most": 5, "probes": ["gone"]}]
-    found = gated(make("run", gate={"max_drop": rules}))
+    found = check_run(make("run", gate={"max_drop": rules}))
     asked = {(c.place.probe, c.asked): c.state for c in found.checks if c.rule == "max_drop"}
     assert asked == {
         ("gone", "a drop of at most 50 %"): "holds",
@@ -62,36 +62,36 @@ def test_max_drop_where_it_is_chosen(make):
 
 @pytest.mark.parametrize(("least", "state"), [(0.5, "holds"), (0.95, "fails"), (0.78, "open")])
 def test_min_dice_is_of_the_originals(make, least, state):
-    check = only(gated(make("run", gate={"min_dice": least})), "min_dice")
+    check = only(check_run(make("run", gate={"min_dice": least})), "min_dice")
     assert (check.state, check.place.probe) == (state, "original")
     assert check.reason.startswith("Mean Dice is 0.7")
 
 
 def test_min_dice_does_not_need_a_mask_everywhere(make, behaviour):
     """A model that marks nothing is not excused from its Dice."""
-    found = gated(make("run", behaviour(quality=0.01, noise=0.0), gate={"min_dice": 0.5}))
+    found = check_run(make("run", behaviour(quality=0.01, noise=0.0), gate={"min_dice": 0.5}))
     assert only(found, "min_dice").state == "fails"
 
 
 def test_must_listen_follows_the_evidence_of_the_language_verdict(make, behaviour):
-    heard = gated(make("heard", gate={"must_listen": ["size"]}))
+    heard = check_run(make("heard", gate={"must_listen": ["size"]}))
     assert only(heard, "must_listen").state == "holds"
     deaf = behaviour(left={"antonym": 1.0, "gone": 1.0, "noise": 1.0}, follows=0.0, noise=0.0)
-    unheard = only(gated(make("deaf", deaf, gate={"must_listen": ["size"]})), "must_listen")
+    unheard = only(check_run(make("deaf", deaf, gate={"must_listen": ["size"]})), "must_listen")
     assert unheard.state == "fails"
     assert unheard.reason.startswith("size is unheard: antonym on test: Dice changes by 0.0 %")
-    few = only(gated(make("few", n=10, gate={"must_listen": ["size"]})), "must_listen")
+    few = only(check_run(make("few", n=10, gate={"must_listen": ["size"]})), "must_listen")
     assert few.state == "open"
     assert "10 clusters" in few.reason
 
 
 def test_expectations_that_bind_are_rules(make, behaviour):
     """What preserves the meaning binds by itself, other probes where the suite says so."""
-    fine = gated(make("fine"))
+    fine = check_run(make("fine"))
     assert states(fine, "expectation") == {"d/test p6 synonym size": "holds"}
     worse = behaviour(left={"synonym": 0.5})
-    assert only(gated(make("worse", worse)), "expectation").state == "fails"
-    assert states(gated(make("none", worse, expect=[])), "expectation") == {}
+    assert only(check_run(make("worse", worse)), "expectation").state == "fails"
+    assert states(check_run(make("none", worse, expect=[])), "expectation") == {}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_expectations_that_bind_are_rules(make, behaviour):
     ],
 )
 def test_a_rule_that_selects_nothing_leaves_the_gate_shut(make, gate, name):
-    found = gated(make("run", gate=gate))
+    found = check_run(make("run", gate=gate))
     reasons = [c.reason for c in found.of("incomplete")]
     assert reasons == [
         f"The rule gate.{name} selects nothing in this run: no such probe, dataset or attribute "
@@ -117,7 +117,7 @@ def test_a_rule_that_selects_nothing_leaves_the_gate_shut(make, gate, name):
 
 def test_a_run_is_never_inferior_to_itself(make):
     run = make("run")
-    found = gated(run, as_baseline(run))
+    found = check_run(run, as_baseline(run))
     assert found.code == 0
     assert found.pairing == "paired case by case: both ran the same plan"
     assert set(states(found, "non_inferiority").values()) == {"holds"}
@@ -129,7 +129,7 @@ def test_means_are_compared_and_not_sums(make):
     run = make("run")
     old = as_baseline(run)
     sums = old.sums.with_columns(pl.selectors.float() / 2)
-    found = gated(run, replace(old, sums=sums, run=None))
+    found = check_run(run, replace(old, sums=sums, run=None))
     compared = [c for c in found.checks if c.rule in ("original_dice", "non_inferiority")]
     assert {c.state for c in compared} == {"holds"}
     assert [c.estimate for c in compared] == pytest.approx([0] * 5)
@@ -139,8 +139,8 @@ def test_means_are_compared_and_not_sums(make):
 @given(quality=st.floats(0.3, 0.9), noise=st.floats(0, 0.1), seed=st.integers(2, 50))
 def test_no_run_is_inferior_to_itself(tmp_path_factory, write_at, behaviour, quality, noise, seed):
     how = behaviour(quality=quality, noise=noise, model_seed=seed)
-    run = audited(write_at(tmp_path_factory.mktemp("runs") / "run", how, n=20))
-    found = gated(run, as_baseline(run))
+    run = read_run(write_at(tmp_path_factory.mktemp("runs") / "run", how, n=20))
+    found = check_run(run, as_baseline(run))
     compared = [c.state for c in found.checks if c.rule in ("original_dice", "non_inferiority")]
     assert compared == ["holds"] * 5
 
@@ -149,7 +149,7 @@ def test_a_uniformly_worse_model_fails(make, behaviour):
     """It looks steadier, since Dice after the change is what it was; its originals tell."""
     old = as_baseline(make("old"))
     worse = make("new", behaviour(quality=0.6))
-    found = gated(worse, old)
+    found = check_run(worse, old)
     check = only(found, "original_dice")
     assert (found.code, check.state, check.known) == (1, "fails", False)
     assert check.estimate == pytest.approx(-25, abs=2)
@@ -160,7 +160,7 @@ def test_a_uniformly_worse_model_fails(make, behaviour):
 def test_what_gets_worse_is_named_and_only_that(make, behaviour):
     old = as_baseline(make("old"))
     left = {"synonym": 1.0, "gone": 0.4, "noise": 0.8, "antonym": 0.2}
-    found = gated(make("new", behaviour(left=left, model_seed=2)), old)
+    found = check_run(make("new", behaviour(left=left, model_seed=2)), old)
     assert [(c.rule, c.place.probe) for c in found.of("failed")] == [("non_inferiority", "gone")]
     check = found.of("failed")[0]
     assert check.estimate == pytest.approx(-30, abs=2)
@@ -171,7 +171,7 @@ def test_a_named_target_that_is_followed_less_is_a_loss(make, behaviour):
     """The own mask says the contrary: a deaf model keeps more of its Dice."""
     old = as_baseline(make("old"))
     deaf = behaviour(left=GOOD_BUT | {"antonym": 1.0}, follows=0.1)
-    failed = gated(make("new", deaf), old).of("failed")
+    failed = check_run(make("new", deaf), old).of("failed")
     assert [(c.place.probe, c.unit) for c in failed] == [("antonym", "points")]
     assert failed[0].estimate < -100
     assert failed[0].reason.endswith("shown to be more than 5 points worse.")
@@ -183,7 +183,7 @@ GOOD_BUT = {"synonym": 1.0, "gone": 0.7, "noise": 0.8, "antonym": 0.2}
 def test_what_is_compared_can_be_chosen(make):
     rule = {"margin": 3, "meanings": ["changed"], "probes": ["antonym"]}
     run = make("run", gate={"non_inferiority": rule})
-    found = gated(run, as_baseline(run))
+    found = check_run(run, as_baseline(run))
     compared = [(c.place.probe, c.unit) for c in found.checks if c.rule == "non_inferiority"]
     assert sorted(compared) == [("antonym", "percent"), ("antonym", "points")]
     assert "original_dice" in {c.rule for c in found.checks}, "always a rule"
@@ -193,22 +193,22 @@ def test_the_burden_is_on_the_new_model(make, behaviour):
     """A loss near the margin is shown neither way: failed, or a warning when lenient."""
     old = as_baseline(make("old", behaviour(noise=0.0)))
     near = make("new", behaviour(left=GOOD_BUT | {"gone": 0.655}, noise=0.05, model_seed=3))
-    found = gated(near, old)
+    found = check_run(near, old)
     (check,) = found.of("failed")
     assert (check.state, check.place.probe, found.code) == ("open", "gone", 1)
     assert check.reason.endswith("not shown to be at most 5 % worse.")
-    lenient = gated(near, old, severity=Severity(lenient=True))
+    lenient = check_run(near, old, severity=Severity(lenient=True))
     assert lenient.code == 0
     assert [c.place.probe for c in lenient.of("warning") if c.rule == check.rule] == ["gone"]
     worse = make("worse", behaviour(left=GOOD_BUT | {"gone": 0.3}))
-    assert gated(worse, old, severity=Severity(lenient=True)).code == 1
+    assert check_run(worse, old, severity=Severity(lenient=True)).code == 1
 
 
 def test_a_regression_too_small_to_be_seen_is_incomplete(make, behaviour):
     noisy = behaviour(noise=0.35)
     old = as_baseline(make("old", noisy))
     new = make("new", replace(noisy, model_seed=9), gate={"max_drop": 2}, expect=[])
-    found = gated(new, old)
+    found = check_run(new, old)
     unable = [c for c in found.of("incomplete") if c.rule == "non_inferiority"]
     assert unable
     for check in unable:
@@ -221,7 +221,7 @@ def test_a_regression_too_small_to_be_seen_is_incomplete(make, behaviour):
 
 def test_too_few_clusters_are_incomplete(make):
     run = make("run", n=8)
-    found = gated(run, as_baseline(run))
+    found = check_run(run, as_baseline(run))
     assert (found.code, only(found, "original_dice").state) == (3, "unable")
     assert only(found, "original_dice").reason == (
         "No verdict: 8 clusters, and 20 are needed. Run more images, or leave the place out of "
@@ -231,7 +231,7 @@ def test_too_few_clusters_are_incomplete(make):
 
 def test_a_baseline_without_dice_has_nothing_to_compare_with(make, behaviour):
     old = as_baseline(make("old", behaviour(quality=0.02)))
-    found = gated(make("new"), old)
+    found = check_run(make("new"), old)
     check = only(found, "original_dice")
     assert (check.state, check.result) == ("void", "warning")
     assert (
@@ -241,7 +241,7 @@ def test_a_baseline_without_dice_has_nothing_to_compare_with(make, behaviour):
 
 
 def test_dice_that_is_lost_altogether_is_not_excused(make, behaviour):
-    found = gated(make("new", behaviour(quality=0.02)), as_baseline(make("old")))
+    found = check_run(make("new", behaviour(quality=0.02)), as_baseline(make("old")))
     assert only(found, "original_dice").state == "fails"
     gone = next(c for c in found.checks if c.place.probe == "gone")
     assert (gone.state, gone.result) == ("open", "failed")
@@ -259,7 +259,7 @@ def test_a_file_and_the_run_it_was_made_of_agree(make, behaviour, tmp_path):
     path.write_text(text_of(old), encoding="utf-8")
     for number, left in enumerate((GOOD_BUT, GOOD_BUT | {"gone": 0.62}, GOOD_BUT | {"noise": 0.5})):
         new = make(f"new{number}", behaviour(left=left, model_seed=number + 4))
-        by_run, by_file = gated(new, old), gated(new, read_file(path))
+        by_run, by_file = check_run(new, old), check_run(new, read_file(path))
         assert by_file.pairing.startswith("paired by cluster: both ran the same plan, and the ")
         assert by_file.code == by_run.code
         for one, other in zip(by_run.checks, by_file.checks, strict=True):
@@ -270,8 +270,8 @@ def test_a_file_and_the_run_it_was_made_of_agree(make, behaviour, tmp_path):
 
 def test_the_order_of_rows_does_not_matter(make, behaviour):
     old, how = as_baseline(make("old")), behaviour(left=GOOD_BUT | {"gone": 0.66}, model_seed=5)
-    plain = gated(make("plain", how), old)
-    assert gated(make("shuffled", how, shuffled=True), old).record() == plain.record()
+    plain = check_run(make("plain", how), old)
+    assert check_run(make("shuffled", how, shuffled=True), old).record() == plain.record()
 
 
 def test_failures_are_new_or_known(make, behaviour):
@@ -280,7 +280,7 @@ def test_failures_are_new_or_known(make, behaviour):
     assert old.failures == (
         "expectation: d/test p6 synonym size: invariance of relative_change within 3 %",
     )
-    again = gated(make("again", worse, gate={"min_dice": 0.9}), old)
+    again = check_run(make("again", worse, gate={"min_dice": 0.9}), old)
     assert [(c.rule, c.known) for c in again.of("failed")] == [
         ("min_dice", False),
         ("expectation", True),
@@ -288,7 +288,7 @@ def test_failures_are_new_or_known(make, behaviour):
     assert "2 failed (1 new, 1 known)" in again.verdict
     assert again.code == 1
     warned = make("warned", worse, gate={"known": "warn"})
-    tolerant = gated(warned, old, severity=Severity(known_fails=False))
+    tolerant = check_run(warned, old, severity=Severity(known_fails=False))
     assert (tolerant.code, [c.known for c in tolerant.of("warning")]) == (0, [True])
 
 
@@ -297,20 +297,20 @@ def test_failures_are_new_or_known(make, behaviour):
 
 def test_another_seed_of_the_plan_is_paired_by_cluster(make, behaviour):
     old = as_baseline(make("old"))
-    found = gated(make("new", behaviour(model_seed=2), seed=7), old)
+    found = check_run(make("new", behaviour(model_seed=2), seed=7), old)
     assert found.code == 0
     assert found.pairing == (
         "paired by cluster: the plans are two draws of one design with different seeds"
     )
     noise = next(c for c in found.checks if c.place.probe == "noise")
-    same = gated(make("same", behaviour(model_seed=2)), old)
+    same = check_run(make("same", behaviour(model_seed=2)), old)
     fixed = next(c for c in same.checks if c.place.probe == "noise")
     assert noise.high - noise.low > fixed.high - fixed.low, "the words' own error is added"
 
 
 def test_two_draws_of_a_few_words_cannot_be_compared(make):
     old = as_baseline(make("old", n_words=4))
-    found = gated(make("new", n_words=4, seed=7), old)
+    found = check_run(make("new", n_words=4, seed=7), old)
     assert [(c.place.probe, c.reason) for c in found.of("incomplete")] == [
         (
             "noise",
@@ -318,7 +318,7 @@ def test_two_draws_of_a_few_words_cannot_be_compared(make):
             "vary. Run the baseline's seed, or more words.",
         )
     ]
-    assert gated(make("same", n_words=4), old).code == 0
+    assert check_run(make("same", n_words=4), old).code == 0
 
 
 def test_the_words_error_counts_where_clusters_do_not_vary(make):
@@ -330,7 +330,7 @@ def test_the_words_error_counts_where_clusters_do_not_vary(make):
     for error in (0.0, 2.0, 8.0):
         cells = old.cells.with_columns(word_error=pl.lit(error))
         new = replace(run, cells=run.cells.with_columns(word_error=pl.lit(0.0)))
-        found = gated(new, replace(old, identity=identity, cells=cells, run=None))
+        found = check_run(new, replace(old, identity=identity, cells=cells, run=None))
         noise[error] = next(c for c in found.checks if c.place.probe == "noise")
     assert (noise[0.0].low, noise[0.0].high) == (0, 0)
     assert noise[2.0].low == pytest.approx(-1.96 * 2, abs=0.02)
@@ -343,7 +343,7 @@ def test_prompt_drift_is_an_error_of_its_own(make, tmp_path):
     old = as_baseline(make("old"))
     new = make("new", lexicon="other")
     with pytest.raises(UsageError) as caught:
-        gated(new, old, where="base.json")
+        check_run(new, old, where="base.json")
     text = str(caught.value)
     assert text.startswith(
         "base.json: prompt drift: the plan of this run asks something else than the baseline's "
@@ -354,7 +354,7 @@ def test_prompt_drift_is_an_error_of_its_own(make, tmp_path):
         in text
     )
     assert text.endswith("or compare what is common to both by cluster: --allow-drift.")
-    allowed = gated(new, old, allow_drift=True)
+    allowed = check_run(new, old, allow_drift=True)
     assert allowed.pairing.startswith("paired by cluster although prompts drifted (--allow-drift):")
     assert allowed.code == 0
 
@@ -363,8 +363,8 @@ def test_other_data_are_drift_and_what_is_common_can_be_compared(make):
     old = as_baseline(make("old", n=30))
     new = make("new", n=25, data_sha256="1" * 64)
     with pytest.raises(UsageError, match=r"prompt drift: .*\(data was '\w{16}', is '\w{16}'; "):
-        gated(new, old)
-    found = gated(new, old, allow_drift=True)
+        check_run(new, old)
+    found = check_run(new, old, allow_drift=True)
     assert only(found, "original_dice").n_clusters == 25
     assert found.pairing.endswith("; up to 5 clusters are in one of the two alone and left out")
 
@@ -372,7 +372,7 @@ def test_other_data_are_drift_and_what_is_common_can_be_compared(make):
 def test_numbers_of_different_signatures_are_never_compared(make):
     old = as_baseline(make("old"))
     with pytest.raises(UsageError) as caught:
-        gated(make("new", threshold=0.3), old, where="base.json")
+        check_run(make("new", threshold=0.3), old, where="base.json")
     assert str(caught.value) == (
         "base.json: the metric signature of the baseline is "
         "'dice|res:model|thr:0.5|empty:1|gt:>127|v:1', this run's is "
@@ -383,7 +383,7 @@ def test_numbers_of_different_signatures_are_never_compared(make):
 
 
 def test_a_limited_run_is_not_compared(make):
-    found = gated(make("new", limit=8, n=8), as_baseline(make("old")))
+    found = check_run(make("new", limit=8, n=8), as_baseline(make("old")))
     assert found.code == 3
     assert found.pairing == "not compared: the run was cut with --limit, its plan is another"
     assert only(found, "completeness").reason.endswith(
@@ -393,7 +393,7 @@ def test_a_limited_run_is_not_compared(make):
 
 def test_fewer_cases_than_the_plan_are_incomplete(make, behaviour):
     """Whatever the others show: the run says nothing of the plan."""
-    found = gated(make("run", behaviour(quality=0.2), lost=1, gate={"min_dice": 0.9}))
+    found = check_run(make("run", behaviour(quality=0.2), lost=1, gate={"min_dice": 0.9}))
     assert only(found, "min_dice").result == "failed"
     assert found.code == 3
     assert only(found, "completeness").reason == "839 of 840 cases have a score."
@@ -411,7 +411,7 @@ def test_a_baseline_must_be_whole(make, write):
 
 
 def test_a_gate_that_decides_nothing_is_not_open(make):
-    found = gated(make("run", n=8))
+    found = check_run(make("run", n=8))
     assert ({c.result for c in found.checks if c.rule != "completeness"}, found.code) == (
         {"warning"},
         3,
@@ -421,7 +421,7 @@ def test_a_gate_that_decides_nothing_is_not_open(make):
 def test_too_few_draws_for_so_many_tests_are_named(make):
     """100 draws give no p-value below 2/101: not enough for one of four tests."""
     run = make("run", gate={"max_drop": [{"at_most": 95, "probes": "all"}]}, draws=100)
-    checks = [c for c in gated(run).checks if c.rule == "max_drop"]
+    checks = [c for c in check_run(run).checks if c.rule == "max_drop"]
     assert {(c.state, c.n_family) for c in checks} == {("open", 4)}
     assert checks[0].reason.endswith(
         " All draws agree, but 100 of them are too few for 4 tests: raise statistics.draws."
@@ -432,7 +432,7 @@ def test_a_hostile_baseline_cannot_paint_the_terminal(make):
     old = as_baseline(make("old"))
     identity = replace(old.identity, design={"\x1b[31mred": "x"}, plan_sha256="y")
     with pytest.raises(UsageError, match="prompt drift: ") as caught:
-        gated(make("new"), replace(old, identity=identity))
+        check_run(make("new"), replace(old, identity=identity))
     assert "\x1b" not in str(caught.value)
 
 
@@ -443,7 +443,7 @@ def test_pools_of_other_sets_are_not_paired(make, monkeypatch):
         "pools. Pools of two plans are paired where the plans are of one design. Write the "
     )
     with pytest.raises(UsageError, match=message):
-        gated(make("new", lexicon="other"), as_baseline(make("old")), allow_drift=True)
+        check_run(make("new", lexicon="other"), as_baseline(make("old")), allow_drift=True)
 
 
 @pytest.mark.slow
@@ -455,7 +455,7 @@ def test_a_loss_of_exactly_the_margin_is_let_through_as_seldom_as_the_level_says
     for study in range(150):
         seeds = 3 * study + 10
         old = as_baseline(
-            audited(write_at(tmp_path / f"{study}-old", behaviour(noise=0.1, model_seed=seeds)))
+            read_run(write_at(tmp_path / f"{study}-old", behaviour(noise=0.1, model_seed=seeds)))
         )
         for left, found in ((0.65, let_through), (0.70, equal_failed)):
             how = behaviour(
@@ -463,8 +463,8 @@ def test_a_loss_of_exactly_the_margin_is_let_through_as_seldom_as_the_level_says
                 noise=0.1,
                 model_seed=seeds + (1 if left > 0.66 else 2),
             )
-            new = audited(write_at(tmp_path / f"{study}-{left}", how))
-            check = next(c for c in gated(new, old).checks if c.place.probe == "gone")
+            new = read_run(write_at(tmp_path / f"{study}-{left}", how))
+            check = next(c for c in check_run(new, old).checks if c.place.probe == "gone")
             found.append(check.state == ("holds" if found is let_through else "fails"))
     assert sum(let_through) / 150 <= 0.06
     assert sum(equal_failed) == 0

@@ -3,14 +3,14 @@
 import polars as pl
 import pytest
 
-from harness.stats.matching import matched_sums
+from harness.stats.relative import matched_sums
 
 
 def test_a_case_counts_where_both_runs_have_it(make, behaviour):
     """The last sample's antonym is the last case: it fails in one run alone."""
     whole, lacking = make("whole"), make("lacking", behaviour(model_seed=2), lost=1)
 
-    new, old = matched_sums(lacking.measured.pairs, whole.measured.pairs)
+    new, old = matched_sums(lacking.estimates.pairs, whole.estimates.pairs)
 
     rows = {probe: (a["n"].sum(), b["n"].sum()) for probe, a, b in _by_probe(new, old)}
     assert rows["antonym"] == (59, 59)
@@ -26,7 +26,7 @@ def test_other_plans_are_not_matched(make):
     message = "matching: the two runs hold other cases. Compare them by cluster."
     one, other = make("one"), make("other", lexicon="other")
     with pytest.raises(ValueError, match=message):
-        matched_sums(one.measured.pairs, other.measured.pairs)
+        matched_sums(one.estimates.pairs, other.estimates.pairs)
 
 
 def _by_probe(new, old):

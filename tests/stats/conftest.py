@@ -10,7 +10,7 @@ from harness.files.writing import parquet_bytes
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA, RunStore
 from harness.stats.columns import SUMMARY_SCHEMA
-from harness.stats.facts import ModelFacts
+from harness.stats.pairs import ModelFacts
 from harness.suite.schema import Suite
 
 SIDE = 64

@@ -1,4 +1,4 @@
-"""Intervals against plain loops over the same draws, against scipy, and in simulation."""
+"""The bootstrap of ratios and its draws, against plain definitions and their laws."""
 
 import re
 from statistics import NormalDist
@@ -9,9 +9,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.bootstrap import crossed_intervals, ratio_intervals
-from harness.stats.draws import cluster_draws
-from harness.stats.limits import LEAST_ERROR
+from harness.stats import bootstrap as module
+from harness.stats.bootstrap import cluster_draws, crossed_inference, ratio_inference
+from harness.stats.inference import LEAST_ERROR
 
 GAUSS = NormalDist()
 
@@ -86,7 +86,7 @@ def test_clusters_agree_with_a_plain_loop_over_the_same_draws(size):
     numerator, denominator = example(size)
     draws = clusters(size)
 
-    found = ratio_intervals(numerator, denominator, draws=draws)
+    found = ratio_inference(numerator, denominator, draws=draws).intervals
 
     for p in range(2):
         n, d = numerator[:, p], denominator[:, p]
@@ -120,7 +120,7 @@ def test_words_and_clusters_agree_with_a_plain_loop_over_the_same_draws():
     by_word += rng.normal(0, 0.2, (1, n_words, 1))
     c, w = clusters(size, 200), words(n_words, 200)
 
-    found = crossed_intervals(by_word, denominator, clusters=c, words=w)
+    found = crossed_inference(by_word, denominator, clusters=c, words=w).intervals
 
     for p in range(2):
         y, d = by_word[:, :, p], denominator[:, p]
@@ -138,7 +138,7 @@ def test_words_and_clusters_agree_with_a_plain_loop_over_the_same_draws():
 def test_scipy_agrees_when_each_cluster_is_one_sample():
     numerator, denominator = example(40, columns=1, seed=5)
     draws = clusters(40, draws=20_000)
-    found = ratio_intervals(numerator, denominator, draws=draws)
+    found = ratio_inference(numerator, denominator, draws=draws).intervals
 
     for method, prefix in (("percentile", "percentile_"), ("BCa", "bca_")):
         theirs = scipy.stats.bootstrap(
@@ -160,8 +160,10 @@ def test_no_variance_gives_the_interval_x_x(size, ratio, seed):
     base = np.random.default_rng(seed).uniform(0.1, 3, (size, 1))
     w, c = words(3, 100), clusters(size, 100)
 
-    one = ratio_intervals(ratio * base, base, draws=c)
-    two = crossed_intervals(np.repeat(ratio * base[:, None], 3, 1), base, clusters=c, words=w)
+    one = ratio_inference(ratio * base, base, draws=c).intervals
+    two = crossed_inference(
+        np.repeat(ratio * base[:, None], 3, 1), base, clusters=c, words=w
+    ).intervals
 
     for found in (one, two):
         limits = {float(x[0]) for name, x in found._asdict().items() if name != "standard_error"}
@@ -176,8 +178,8 @@ def test_limits_scale_with_the_numerators(size, factor, seed):
     numerator, denominator = example(size, seed=seed)
     draws = clusters(size, 100)
 
-    base = ratio_intervals(numerator, denominator, draws=draws)
-    scaled = ratio_intervals(factor * numerator, denominator, draws=draws)
+    base = ratio_inference(numerator, denominator, draws=draws).intervals
+    scaled = ratio_inference(factor * numerator, denominator, draws=draws).intervals
 
     for before, after in zip(base, scaled, strict=True):
         np.testing.assert_allclose(after, factor * before, rtol=1e-9)
@@ -187,10 +189,10 @@ def test_many_columns_are_solved_as_one_by_one():
     numerator, denominator = example(8, columns=600)
     draws = clusters(8, 100)
 
-    together = ratio_intervals(numerator, denominator, draws=draws)
+    together = ratio_inference(numerator, denominator, draws=draws).intervals
 
     for p in (0, 255, 256, 599):
-        alone = ratio_intervals(numerator[:, [p]], denominator[:, [p]], draws=draws)
+        alone = ratio_inference(numerator[:, [p]], denominator[:, [p]], draws=draws).intervals
         for many, one in zip(together, alone, strict=True):
             assert many[p] == pytest.approx(one[0], rel=1e-10)
 
@@ -199,22 +201,22 @@ def test_words_that_all_act_alike_add_nothing():
     numerator, denominator = example(12)
     by_word = np.repeat(numerator[:, None, :], 5, axis=1)
 
-    one = ratio_intervals(numerator, denominator, draws=clusters(12))
-    two = crossed_intervals(by_word, denominator, clusters=clusters(12), words=words(5))
+    one = ratio_inference(numerator, denominator, draws=clusters(12)).intervals
+    two = crossed_inference(by_word, denominator, clusters=clusters(12), words=words(5)).intervals
 
     for single, crossed in zip(one, two, strict=True):
         np.testing.assert_allclose(crossed, single, rtol=1e-9)
 
 
 def test_one_cluster_has_an_estimate_and_no_limits():
-    found = ratio_intervals(np.array([[1.0]]), np.array([[2.0]]), draws=clusters(1))
+    found = ratio_inference(np.array([[1.0]]), np.array([[2.0]]), draws=clusters(1)).intervals
 
     assert found.estimate[0] == 0.5
     assert all(np.isnan(x[0]) for name, x in found._asdict().items() if name != "estimate")
 
 
 def test_a_zero_denominator_is_undefined_and_not_an_error():
-    found = ratio_intervals(np.zeros((4, 1)), np.zeros((4, 1)), draws=clusters(4))
+    found = ratio_inference(np.zeros((4, 1)), np.zeros((4, 1)), draws=clusters(4)).intervals
 
     assert all(np.isnan(x[0]) for x in found)
 
@@ -223,7 +225,7 @@ def test_draws_without_any_denominator_are_left_out():
     """Two of three clusters hold nothing: a draw of these two alone has no ratio."""
     base = np.array([[1.0], [0.0], [0.0]])
 
-    found = ratio_intervals(base / 2, base, draws=clusters(3))
+    found = ratio_inference(base / 2, base, draws=clusters(3)).intervals
 
     assert (found.low[0], found.high[0]) == (0.5, 0.5)
 
@@ -233,7 +235,7 @@ def test_one_unsteady_cluster_in_twenty_does_not_send_a_limit_away():
     rng = np.random.default_rng(0)
     numerator = 0.9 + rng.normal(0, 1e-4, (20, 1))
     numerator[0] = 0.1
-    found = ratio_intervals(numerator, np.ones((20, 1)), draws=clusters(20, 4000))
+    found = ratio_inference(numerator, np.ones((20, 1)), draws=clusters(20, 4000)).intervals
 
     # The exact 95 % limit for the share of unsteady clusters is 24.9 %.
     exact = 0.9 - 0.8 * scipy.stats.binomtest(1, 20).proportion_ci(method="exact").high
@@ -247,7 +249,7 @@ def test_draws_of_other_clusters_are_refused():
         "Make the draws from the names of these clusters."
     )
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
-        ratio_intervals(np.ones((5, 1)), np.ones((5, 1)), draws=clusters(4))
+        ratio_inference(np.ones((5, 1)), np.ones((5, 1)), draws=clusters(4))
 
 
 def test_intervals_cover_a_skewed_ratio():
@@ -257,7 +259,7 @@ def test_intervals_cover_a_skewed_ratio():
     n = rng.integers(1, 5, (size, studies))
     base = n * rng.beta(8, 2, (size, studies))
     loss = rng.exponential(0.1, (size, studies))
-    found = ratio_intervals(base * (1 - loss), base, draws=clusters(size, 1000))
+    found = ratio_inference(base * (1 - loss), base, draws=clusters(size, 1000)).intervals
 
     covered = np.mean((found.low <= 0.9) & (found.high >= 0.9))
     covered90 = np.mean((found.low90 <= 0.9) & (found.high90 >= 0.9))
@@ -277,8 +279,69 @@ def test_two_way_intervals_cover_when_words_vary():
     by_word += rng.normal(0, 0.05, (size, 1, studies))
     ones = np.ones((size, studies))
 
-    two = crossed_intervals(by_word, ones, clusters=clusters(size, 600), words=words(n_words, 600))
-    one = ratio_intervals(by_word.mean(axis=1), ones, draws=clusters(size, 600))
+    two = crossed_inference(
+        by_word, ones, clusters=clusters(size, 600), words=words(n_words, 600)
+    ).intervals
+    one = ratio_inference(by_word.mean(axis=1), ones, draws=clusters(size, 600)).intervals
 
     assert 0.91 <= np.mean((two.low <= 0.8) & (two.high >= 0.8)) <= 0.995
     assert np.mean((one.low <= 0.8) & (one.high >= 0.8)) < 0.85
+
+
+names = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=12, unique=True)
+
+
+def weights(draws):
+    return np.vstack([block for _, block in draws.blocks()])
+
+
+@given(names, st.integers(1, 50), st.integers(0, 5))
+def test_each_draw_holds_as_many_units_as_there_are(units, count, seed):
+    drawn = weights(cluster_draws("d/test", units, count=count, seed=seed))
+
+    assert drawn.shape == (count, len(units))
+    assert (drawn.sum(axis=1) == len(units)).all()
+    assert (drawn >= 0).all()
+
+
+@pytest.mark.parametrize("cells", [1, 7, 60, 10_000])
+def test_the_block_size_does_not_change_a_draw(monkeypatch, cells):
+    draws = cluster_draws("d/test", "abcdefg", count=50, seed=3)
+    expected = weights(draws)
+
+    monkeypatch.setattr(module, "_BLOCK_CELLS", cells)
+
+    np.testing.assert_array_equal(weights(draws), expected)
+    rows = [rows for rows, _ in draws.blocks()]
+    assert rows[0].start == 0
+    assert rows[-1].stop == 50
+
+
+def test_draws_depend_on_seed_dataset_units_and_role_only():
+    base = dict(count=200, seed=0)
+    expected = weights(cluster_draws("d/test", "abcd", **base))
+
+    np.testing.assert_array_equal(weights(cluster_draws("d/test", "abcd", **base)), expected)
+    others = [
+        cluster_draws("d/test", "abcd", count=200, seed=1),
+        cluster_draws("e/test", "abcd", **base),
+        cluster_draws("d/test", "abce", **base),
+        cluster_draws("d/test", "abcd", **base, role="words"),
+    ]
+    for other in others:
+        assert not np.array_equal(weights(other), expected)
+
+
+def test_units_are_drawn_equally_often():
+    drawn = weights(cluster_draws("d/test", "abcde", count=20_000, seed=0))
+
+    # A count is binomial(5, 1/5): its mean has a standard error of 0.0063 here.
+    np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.03)
+    np.testing.assert_allclose(drawn.var(axis=0), 0.8, atol=0.05)
+
+
+def test_known_draws():
+    """Golden: a change here changes every published interval."""
+    drawn = weights(cluster_draws("kvasir_polyp/test", ["a", "b", "c"], count=4, seed=0))
+
+    assert drawn.tolist() == [[1, 0, 2], [1, 1, 1], [1, 1, 1], [0, 1, 2]]

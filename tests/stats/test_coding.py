@@ -10,9 +10,8 @@ import pytest
 from harness.errors import RunError
 from harness.stats import coding, pairs
 from harness.stats.assessment import assess
-from harness.stats.bootstrap import ratio_intervals
+from harness.stats.bootstrap import cluster_draws, ratio_inference
 from harness.stats.coding import PLAN_KEYS, code_plan, code_scores
-from harness.stats.draws import cluster_draws
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_pooled_intervals_cover():
     pool = rng.permutation(1000) % 50
     pooled = [np.array([x[pool == k].sum(axis=0) for k in range(50)]) for x in (after, base)]
     draws = cluster_draws("d", [f"p{k}" for k in range(50)], count=1000, seed=0)
-    found = ratio_intervals(*pooled, draws=draws)
+    found = ratio_inference(*pooled, draws=draws).intervals
     assert 0.92 <= np.mean((found.low <= truth) & (found.high >= truth)) <= 0.98
 
 

@@ -11,7 +11,7 @@ from harness.stats.columns import (
     relative_columns,
     why_too_low,
 )
-from harness.stats.limits import Intervals
+from harness.stats.inference import Intervals
 
 
 def intervals(estimate, low, high):

@@ -1,4 +1,4 @@
-"""Comparisons of models: against plain Python, laws, and what is left out."""
+"""Comparisons of models and their ranks: against plain Python, laws, and what is left out."""
 
 import re
 from dataclasses import replace
@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.special import ndtri
 
@@ -13,9 +15,9 @@ from harness.commands.compare import subjects_of
 from harness.errors import NothingSelectedError, RunError
 from harness.files.writing import Ledger, parquet_bytes
 from harness.runs.store import RunStore
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, two_sided
-from harness.stats.limits import PIVOT_LEVELS, Inference, Intervals
-from harness.stats.sides import CHANGE, ORIGINAL, STEADINESS
+from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
+from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, ranks, two_sided
+from harness.stats.inference import PIVOT_LEVELS, Inference, Intervals
 
 KEYS = ["figure", "dataset", "probe", "attribute"]
 
@@ -91,7 +93,7 @@ def test_figures_agree_with_plain_loops_over_the_counts(run, found):
 
 def test_limits_agree_with_a_plain_bootstrap(run, found):
     """Original Dice: the same draws, looped over in Python, studentised by hand."""
-    from harness.stats.draws import cluster_draws
+    from harness.stats.bootstrap import cluster_draws
 
     plan = RunStore(run).plan_cases().filter(pl.col("probe") == "original")
     rows = plan.join(RunStore(run).scores(), on="case_id").rows(named=True)
@@ -351,3 +353,40 @@ def test_cases_without_an_agreement_are_left_out_for_both(compared_run):
     found = compared(compared_run(change=changed))
     assert [c.n_common - c.n_compared for c in found.coverage] == [10, 10]
     assert found.differences.filter(pl.col("figure") == STEADINESS)["difference"].is_finite().all()
+
+
+def test_models_that_are_not_shown_to_differ_share_their_ranks():
+    assert [r.text for r in ranks(3, [(0, 1), (0, 2)])] == ["1", "2-3", "2-3"]
+    assert [r.text for r in ranks(2, [])] == ["1-2", "1-2"]
+    assert [r.tied_with for r in ranks(3, [(0, 1), (0, 2)])] == [(), (2,), (1,)]
+
+
+def test_a_tie_need_not_be_transitive_and_the_ranges_say_so():
+    first, second, third = ranks(3, [(0, 2)])
+    assert (first.text, second.text, third.text) == ("1-2", "1-3", "2-3")
+    assert second.tied_with == (0, 2)
+
+
+@st.composite
+def tournaments(draw):
+    size = draw(st.integers(1, 6))
+    pairs = [(a, b) for a in range(size) for b in range(a + 1, size)]
+    results = [draw(st.sampled_from([None, (a, b), (b, a)])) for a, b in pairs]
+    return size, [r for r in results if r]
+
+
+@given(tournaments())
+def test_ranges_are_within_bounds_and_ties_are_mutual(tournament):
+    size, shown = tournament
+    found = ranks(size, shown)
+    for place, rank in enumerate(found):
+        assert 1 <= rank.first <= rank.last <= size
+        assert rank.last - rank.first == len(rank.tied_with)
+        assert all(place in found[other].tied_with for other in rank.tied_with)
+
+
+@given(st.integers(1, 6), st.randoms())
+def test_a_full_order_has_no_ties_whatever_the_order_of_the_pairs(size, random):
+    shown = [(a, b) for a in range(size) for b in range(a + 1, size)]
+    random.shuffle(shown)
+    assert [r.text for r in ranks(size, shown)] == [str(k + 1) for k in range(size)]

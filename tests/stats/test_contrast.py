@@ -9,10 +9,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.bootstrap import crossed_inference, ratio_inference
-from harness.stats.contrast import Ratios, difference_inference
-from harness.stats.draws import cluster_draws
-from harness.stats.limits import LEAST_ERROR, Intervals
+from harness.stats.bootstrap import Ratios, cluster_draws, crossed_inference, ratio_inference
+from harness.stats.contrast import difference_inference
+from harness.stats.inference import LEAST_ERROR, Intervals
 
 
 def clusters(count, draws=300, seed=0):

@@ -74,7 +74,7 @@ def test_a_listener_is_moved_and_a_control_is_not(verdicts_of):
     )
     assert still.reason == (
         "Dice changes by 0.0 % [0.0, 0.0]: shown to stay within 2 %, and even within 0.0 %; "
-        "clusters that lose their mask could be 6.0 % of all and absent here."
+        "up to 6.0 % of clusters could lose their mask without appearing in this sample."
     )
 
 

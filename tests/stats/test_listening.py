@@ -10,8 +10,8 @@ import pytest
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA
 from harness.stats.assessment import assess
-from harness.stats.facts import ModelFacts
 from harness.stats.language import from_record
+from harness.stats.pairs import ModelFacts
 from harness.suite.schema import Suite
 
 MODEL = ModelFacts("m@1", "m", (), False, 0.5)
@@ -180,7 +180,7 @@ def test_a_mask_may_move_while_its_dice_stays():
     [
         (1.0, "steady", "it is steady under changes that keep the meaning."),
         (0.6, "brittle", "it is brittle under changes that keep the meaning."),
-        (0.97, "cannot tell", "whether it is steady cannot be told."),
+        (0.97, "cannot tell", "whether it is steady is undecided."),
     ],
 )
 def test_steadiness_is_what_keeps_under_a_kept_meaning(keeps, steadiness, words):
@@ -230,7 +230,7 @@ def test_edits_that_never_reach_the_model_tell_nothing():
 def test_without_a_valid_word_in_a_words_place_nothing_is_told():
     found = Scenes().probe("empty", None, meaning="removed", stays=1.0).verdict()
     assert (found.language, found.evidence) == ("cannot tell", ())
-    assert found.blocking[0] == "No verdict: no probe puts another valid word in a word's place."
+    assert found.blocking[0] == "No verdict: no probe replaces a word with another valid value."
 
 
 def test_a_random_word_is_shown_beside_and_decides_nothing():

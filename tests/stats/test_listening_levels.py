@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from scipy.special import ndtri
 
-from harness.stats.intervals import Solved
-from harness.stats.limits import PIVOT_LEVELS, Intervals
+from harness.stats.inference import PIVOT_LEVELS, Inference, Intervals
 from harness.stats.listening import language_verdicts
 from harness.suite.schema import Statistics
 
@@ -29,14 +28,14 @@ def solved(bound, errors, *, side):
     pivot = np.repeat(ndtri(PIVOT_LEVELS)[:, None], len(estimate), axis=1)
     ones = np.ones(len(estimate))
     intervals = Intervals(estimate, error * ones, *limits)
-    return Solved(intervals, pivot, 1_000_000 * ones, 0 * ones)
+    return Inference(intervals, pivot, 1_000_000 * ones, 0 * ones)
 
 
 def evidence(*, named, n=1, clusters=50, few_named=None, **figures):
     """Of `n` attributes, all with the figures given; (bound, distance, side) each."""
     table = {q: solved(bound, [z] * n, side=side) for q, (bound, z, side) in figures.items()}
     for quantity in ("named_gain", "decisive"):
-        table.setdefault(quantity, Solved.nothing(n))
+        table.setdefault(quantity, Inference.undefined(n))
     n_named = clusters if few_named is None else few_named
     rows = pl.DataFrame({"cell": range(n), "attribute": [f"a{k}" for k in range(n)]})
     same = dict.fromkeys(("model_id", "model", "dataset", "split", "prompts", "prompt_type"), "x")

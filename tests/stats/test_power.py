@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.planning import planning_rows
 from harness.stats.power import (
     clusters_for_none,
     clusters_needed,
     degrees_of_freedom,
+    planning_rows,
     power_of,
     smallest_effect,
 )

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from harness.plan.build import PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA
-from harness.stats.facts import ModelFacts
-from harness.stats.pairs import paired
+from harness.stats.pairs import ModelFacts, pair
 from harness.stats.relative import cell_figures, cell_totals, cluster_sums, nested_means
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
@@ -142,7 +141,7 @@ def test_means_agree_with_loops_over_cases(run, empty):
     plan, scores = frames(run)
     expected, counted, cluster_of = slow(run, empty)
 
-    pairs = paired(plan, scores, models=MODELS, empty=empty, floor=0.1)
+    pairs = pair(plan, scores, models=MODELS, empty=empty, floor=0.1)
     all_cases = pl.concat(pairs.chunks())
     means = nested_means(all_cases)
     figures = cell_figures(cell_totals(means.samples, cluster_sums(means.samples), floor=0.1))
@@ -199,7 +198,7 @@ def check_clusters(row, dice, before, cluster_of):
 def test_word_deviations_give_each_words_sum_and_cancel(run):
     """Sum over samples of (mean with this word less mean over words), missing words at the mean."""
     plan, scores = frames(run)
-    cases = pl.concat(paired(plan, scores, models=MODELS, empty=1.0, floor=0.1).chunks())
+    cases = pl.concat(pair(plan, scores, models=MODELS, empty=1.0, floor=0.1).chunks())
     means = nested_means(cases)
     by_word, indices = defaultdict(dict), defaultdict(set)
     for case in cases.filter(pl.col("dice").is_not_null()).iter_rows(named=True):

@@ -14,7 +14,7 @@ import pytest
 
 from harness.runs.store import RunStore
 from harness.stats.assessment import assess
-from harness.stats.facts import ModelFacts
+from harness.stats.pairs import ModelFacts
 
 SUITE = "name: big\ntitle: big\nprobes:\n" + "".join(
     f"  - {{name: probe{i}, perturbation: antonym}}\n" for i in range(20)

@@ -1,5 +1,6 @@
 """p-values and intervals never contradict each other; corrections agree with the libraries."""
 
+import math
 import re
 from statistics import NormalDist
 
@@ -9,12 +10,12 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.bootstrap import ratio_inference
-from harness.stats.draws import cluster_draws
-from harness.stats.limits import PIVOT_LEVELS
-from harness.stats.significance import (
+from harness.stats.bootstrap import cluster_draws, ratio_inference
+from harness.stats.inference import (
+    PIVOT_LEVELS,
     Estimate,
-    corrected,
+    adjust,
+    adjust_families,
     deciding_test,
     level_among,
     p_greater,
@@ -130,19 +131,36 @@ def test_corrections_agree_with_statsmodels(p_values):
 
     for rule, method in (("holm", "holm"), ("benjamini_hochberg", "fdr_bh")):
         theirs = multipletests(p_values, method=method)[1]
-        np.testing.assert_allclose(corrected(p_values, rule), theirs, rtol=1e-12)
-    assert corrected(p_values, "none") == p_values
+        np.testing.assert_allclose(adjust(p_values, rule), theirs, rtol=1e-12)
+    assert adjust(p_values, "none") == p_values
 
 
 def test_an_empty_family_has_nothing_to_correct():
-    assert corrected([], "holm") == []
+    assert adjust([], "holm") == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1) | st.just(math.nan)), max_size=12),
+    st.sampled_from(["holm", "benjamini_hochberg", "none"]),
+)
+def test_families_are_adjusted_one_by_one(tests, rule):
+    """Against adjusting each family alone; what is not tested is in none."""
+    for k, ((key, p), own) in enumerate(zip(tests, adjust_families(tests, rule), strict=True)):
+        numbers = [j for j, (other, q) in enumerate(tests) if other == key and not math.isnan(q)]
+        alone = dict(zip(numbers, adjust([tests[j][1] for j in numbers], rule), strict=True))
+        assert len(own.family) == len(numbers)
+        if math.isnan(p):
+            assert (own.place, math.isnan(own.p_value)) == (None, True)
+        else:
+            assert own.p_value == alone[k]
+            assert own.others == [tests[j][1] for j in numbers if j != k]
 
 
 @given(p_lists, st.sampled_from(["holm", "benjamini_hochberg", "none"]))
 def test_the_level_beside_others_is_where_the_correction_turns(others, rule):
     level = level_among(others, rule, 0.05)
-    assert corrected([level * (1 - 1e-9), *others], rule)[0] <= 0.05
-    assert corrected([level * (1 + 1e-6), *others], rule)[0] > 0.05
+    assert adjust([level * (1 - 1e-9), *others], rule)[0] <= 0.05
+    assert adjust([level * (1 + 1e-6), *others], rule)[0] > 0.05
 
 
 def test_scaling_moves_every_figure():
