@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
+from harness._version import __version__
 from harness.auditing.listener import Listener
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import polars as pl
 
 from harness.report.sheet import Sheet, interval, number, renderable
 from harness.stats.language import LanguageVerdict
-from harness.stats.phrases import expectation_text
-from harness.stats.verdicts import Verdict
+from harness.stats.verdicts import Verdict, expectation_text
 
 if TYPE_CHECKING:
     from rich.console import Group

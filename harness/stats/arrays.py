@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.errors import UsageError
-from harness.stats.bootstrap import ratio_intervals
-from harness.stats.draws import cluster_draws
+from harness.stats.bootstrap import cluster_draws, ratio_inference
 
 _DRAWS = 10_000
 
@@ -70,7 +69,7 @@ def relative_change(
     if not kept or sums[0].sum() == 0:
         return RelativeChange(np.nan, np.nan, np.nan, len(kept), len(index))
     draws = cluster_draws("arrays", [str(n) for n in range(len(index))], count=_DRAWS, seed=seed)
-    found = ratio_intervals((sums[1] - sums[0])[:, None], sums[0][:, None], draws=draws)
+    found = ratio_inference((sums[1] - sums[0])[:, None], sums[0][:, None], draws=draws).intervals
     percent, low, high = (
         round(100 * float(v[0]), 10) for v in (found.estimate, found.low, found.high)
     )
