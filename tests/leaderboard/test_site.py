@@ -179,7 +179,7 @@ def test_pages_of_rows_that_are_gone_are_removed(tmp_path, row, reference):
 
 
 def test_a_spread_of_nothing_is_a_dash():
-    assert spread_cell(None).text == "-"
+    assert spread_cell(None) == "-"
 
 
 def test_the_board_is_not_stale(board_folder):
