@@ -1,8 +1,7 @@
 """Computes, writes and counts what a run has shown."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,13 +38,14 @@ def summarise(
     from harness.data.readings import mask_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
+    from harness.stats.pairs import models_of
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
     scores = store.scores_scan()
     found = assess(
         store.plan_scan(),
         scores,
-        models=model_facts(manifest),
+        models=models_of(manifest),
         not_applicable=store.not_applicable(),
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),
@@ -54,24 +54,6 @@ def summarise(
     masks = mask_lines(manifest.get("masks", []))
     paths = write_assessment(found, folder, title=suite.title, masks=masks)
     return Summarised(found, tuple(paths), _count(store, scores))
-
-
-def model_facts(manifest: Mapping[str, Any]) -> list[Any]:
-    """What the statistics must know of each model of a run."""
-    from harness.data.readings import rules_of
-    from harness.stats.pairs import ModelFacts
-
-    return [
-        ModelFacts(
-            model_id=entry["model_id"],
-            name=entry["name"],
-            trained_on=tuple(entry["trained_on"]),
-            control=entry["control"],
-            threshold=entry["threshold"],
-            foreground=rules_of(manifest),
-        )
-        for entry in manifest.get("models", [])
-    ]
 
 
 def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:

@@ -67,18 +67,18 @@ def subjects_of(
         UsageError: A folder is no run, a name is unknown, or fewer than two models are left.
     """
     from harness.auditing.choices import with_rules
-    from harness.auditing.summarising import model_facts
     from harness.errors import UsageError
     from harness.stats.common import Subject
+    from harness.stats.pairs import models_of
 
     found = []
     for argument in runs:
         store, name = _opened(argument)
         wanted = [name] if name else list(models)
         suite = with_rules(store.suite(), rules)
-        facts = [f for f in model_facts(store.manifest) if _is_wanted(f, wanted)]
+        facts = [f for f in models_of(store.manifest) if _is_wanted(f, wanted)]
         if name and not facts:
-            known = ", ".join(repr(f.name) for f in model_facts(store.manifest))
+            known = ", ".join(repr(f.name) for f in models_of(store.manifest))
             raise UsageError(
                 f"{argument}: no model {name!r} in this run. It holds {known}. Give one of them, "
                 "by name or id."
