@@ -6,7 +6,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv env
-env/bin/pip install --quiet --disable-pip-version-check torch==2.15.0 torchmetrics==1.9.0 scipy==1.17.1
+env/bin/pip install --quiet --disable-pip-version-check uv
+env/bin/uv pip install --quiet --python env/bin/python torch==2.15.0 torchmetrics==1.9.0 scipy==1.17.1
 env/bin/python - <<'PYTHON'
 import torch
 import torchmetrics
