@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,14 +126,20 @@ def suite_of(track: Track) -> Suite:
 def _tables(folder: Path) -> list[pl.DataFrame]:
     """Plan, what does not apply, and truth; a damaged file can end the process that decodes it."""
     schemas = {"plan": PLAN_SCHEMA, "not_applicable": NOT_APPLICABLE_SCHEMA, "truth": TRUTH_SCHEMA}
-    contents = [(folder / f"{name}.parquet").read_bytes() for name in schemas]
-    if not survives(contents, most_bytes=1 << 30):
+    contents = tuple((folder / f"{name}.parquet").read_bytes() for name in schemas)
+    if not _survive(contents):
         raise SubmissionError(
             f"{folder}: the plan or truth cannot be decoded. A pinned track ships with both. "
             "Restore the folder."
         )
     frames = (pl.read_parquet(io.BytesIO(content)) for content in contents)
     return [frame.cast(schema) for frame, schema in zip(frames, schemas.values(), strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _survive(contents: tuple[bytes, ...]) -> bool:
+    """Asked once a track: it takes a process."""
+    return survives(contents, most_bytes=1 << 30)
 
 
 def pinned_reference(track: Track) -> Reference:
