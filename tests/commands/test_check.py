@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from harness.data import defects
+from harness.data import checks
 
 
 def test_check_counts_defects_in_a_table(call):
@@ -77,9 +77,9 @@ def test_tokens_are_counted_on_request(call, monkeypatch):
     """Of words here: loading CLIP's vocabulary takes seconds."""
 
     def of_words(limit):
-        return defects.Tokenizer("word", lambda texts: [len(t.split()) for t in texts], limit)
+        return checks.Tokenizer("word", lambda texts: [len(t.split()) for t in texts], limit)
 
-    monkeypatch.setattr(defects, "clip_tokenizer", of_words)
+    monkeypatch.setattr(checks, "clip_tokenizer", of_words)
     code, out, _ = call("check", "--datasets", "kvasir_polyp", "--tokens", "10", "--json")
     assert code == 0
     found = {f["defect"]: f["n_rows"] for f in json.loads(out)["data"]["findings"]}

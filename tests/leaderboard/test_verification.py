@@ -104,7 +104,7 @@ def test_an_unknown_track_is_told(edit, copy):
 
 
 def test_every_reason_is_told_not_only_the_first(edit, copy, reasons, tables):
-    edit("run.json", '"plan_sha256": "0', '"plan_sha256": "1')
+    edit("run.json", '"plan_sha256": "7', '"plan_sha256": "8')
     edit("submission.yaml", "licence:", "license:")
     (copy / "notes.txt").write_text("")
     scores = tables["scores.parquet"][1:].with_columns(tp=pl.col("tp") + 1)
