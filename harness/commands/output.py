@@ -43,6 +43,8 @@ def terminal(width: int | None = None, *, err: bool = False, **options: Any) -> 
     from rich.segment import Segment
 
     class Escaped:
+        """Renders what it holds, escaped."""
+
         def __init__(self, inner: ConsoleRenderable) -> None:
             self.inner = inner
 
@@ -52,9 +54,12 @@ def terminal(width: int | None = None, *, err: bool = False, **options: Any) -> 
                 yield segment._replace(text=visible(segment.text)) if is_text else segment
 
     class Escaping(RenderHook):
+        """Escapes everything that a console renders."""
+
         def process_renderables(
             self, renderables: list[ConsoleRenderable]
         ) -> list[ConsoleRenderable]:
+            """Each in its escaped form."""
             return [Escaped(one) for one in renderables]
 
     found = Console(stderr=err, markup=False, emoji=False, **options)
