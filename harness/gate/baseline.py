@@ -61,6 +61,7 @@ class Baseline:
 
 
 _Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_MOST_WORDS = 1_000_000  # a number that no column holds is no number of words
 
 
 class _Signature(Strict):
@@ -77,7 +78,7 @@ class _Cell(Strict):
     attribute: str | None
     meaning: str
     cases: str
-    n_words: int = Field(ge=0)
+    n_words: int = Field(ge=0, le=_MOST_WORDS)
     word_error: _Figure
     clusters: dict[str, list[_Figure]]
 
