@@ -61,11 +61,7 @@ def compare(
 def subjects_of(
     runs: Sequence[str], models: Sequence[str], *, rules: Mapping[str, Mapping[str, Any]]
 ) -> "list[Subject]":
-    """The models that are compared, in the order of the command line.
-
-    Raises:
-        UsageError: A folder is no run, a name is unknown, or fewer than two models are left.
-    """
+    """The models that are compared, at least two, in the order of the command line."""
     from harness.auditing.choices import with_rules
     from harness.errors import UsageError
     from harness.stats.common import Subject

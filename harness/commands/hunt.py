@@ -107,11 +107,7 @@ def hunting(
     prompts: str | None = None,
     seed: int = 0,
 ) -> "Suite":
-    """A suite without probes, for verbs that choose their own edits.
-
-    Raises:
-        UsageError: The prompts are to come from a table, or no dataset is named.
-    """
+    """A suite without probes, for verbs that choose their own edits."""
     from harness.auditing.choices import split_names, with_choices
     from harness.errors import UsageError
     from harness.suite.schema import Suite

@@ -68,11 +68,7 @@ def replay(
 
 
 def _cards(breaks: "Mapping[Path, Break]", datasets: Sequence[str] | None) -> dict[str, str]:
-    """Dataset -> name or path of its card. A break names a dataset that ships, or one given here.
-
-    Raises:
-        UsageError: A dataset is neither.
-    """
+    """Dataset -> name or path of its card: of a dataset that ships, or of one given here."""
     from harness.auditing.choices import split_names
     from harness.cards import dataset_names, load_dataset_card
     from harness.errors import UsageError, choose

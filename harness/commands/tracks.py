@@ -28,11 +28,7 @@ def planned(track: "Track", root: Path, *, quiet: bool = False) -> Planned:
 
 
 def reference_of(track: "Track", root: Path | None, *, quiet: bool = False) -> "Reference":
-    """What submissions to a track are held against: pinned, or measured on a copy of its data.
-
-    Raises:
-        UsageError: The track is not pinned and no data root is given.
-    """
+    """What submissions to a track are held against: pinned, or measured on a copy of its data."""
     from harness.errors import UsageError
     from harness.leaderboard.tracks import measured_reference, pinned_reference
 

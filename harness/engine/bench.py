@@ -1,16 +1,13 @@
 """How fast the engine is, against the plain loop and against the arithmetic.
 
-Conventions: times are seconds. Each is the median over interleaved blocks, all in one
-process at the same number of threads, since machines drift; a block runs the engine on its
-share of the pictures. *Ideal* is ``N_images t_image + N_texts t_text + N_cases t_decode``,
-each the minimum over batch sizes. *Engine* is the real one: it reads and decodes files,
-encodes, decodes, counts and writes scores. *Plain* is the unmodified full forward per case
-at its best batch size and full text length, without reading or counting. A ratio is given
-by the wall clock and by the time of the processor (`cpu`), which other programs on a shared
-machine disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA
-the most that the engine held on the device, on a CPU the most that the process has held so
-far, libraries and plain loop included. `torch.utils.benchmark` reads one clock and sets the number
-of threads itself; here both clocks are read over the same work, the whole engine included.
+Conventions: times are seconds, each the median over interleaved blocks in one process at the same
+number of threads, since machines drift. *Ideal* is ``N_images t_image + N_texts t_text + N_cases
+t_decode``, each the minimum over batch sizes. *Engine* is the real one: it reads files, encodes,
+decodes, counts and writes scores. *Plain* is the full forward per case at its best batch size,
+without reading or counting. Ratios are of the wall clock and of the processor's time (`cpu`), which
+other programs disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA the
+most that the engine held, on a CPU the most that the process has held so far.
+`torch.utils.benchmark` reads one clock and sets the number of threads; both clocks are read here.
 """
 
 import statistics

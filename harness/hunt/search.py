@@ -1,12 +1,8 @@
 """Looks for the smallest break: Hypothesis first, then every smaller candidate one by one.
 
-Conventions: the budget counts calls of the model, one for each distinct text and one for
-the original; texts that were tried cost nothing. The same model, sample, seed and version of
-Hypothesis give the same break; where minimality is proven, seed and version do not matter.
-
-References:
-    D. R. MacIver, Z. Hatfield-Dodds, et al., Hypothesis: a new approach to property-based
-    testing, Journal of Open Source Software 4(43):1891, 2019. doi:10.21105/joss.01891
+Conventions: the budget counts calls of the model, one for each distinct text and one for the
+original; texts that were tried cost nothing. The same model, sample, seed and version of Hypothesis
+give the same break; where minimality is proven, seed and version do not matter.
 """
 
 import math

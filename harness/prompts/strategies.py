@@ -1,16 +1,10 @@
 """Hypothesis strategies over edits: variants combined, shrinking towards no edit.
 
-Conventions: a strategy never makes strings. It chooses among the variants that the
-perturbations themselves enumerate or sample for a prompt (*atoms*, the smallest first)
-and makes those together that do not overlap; what is chosen is verified afterwards.
-Hypothesis's draws are no declared sample: what they gave is recorded, never redrawn.
-
-Choices are drawn as booleans. Hypothesis draws whole numbers partly from constants that
-it finds in whatever modules are loaded, and a plan may not depend on those.
-
-References:
-    D. R. MacIver, Z. Hatfield-Dodds, et al., Hypothesis: a new approach to property-based
-    testing, Journal of Open Source Software 4(43):1891, 2019. doi:10.21105/joss.01891
+Conventions: a strategy chooses among the variants that perturbations make of a prompt (*atoms*, the
+smallest first) and makes those together that do not overlap; what is chosen is verified afterwards.
+What Hypothesis draws is recorded, never redrawn. Choices are drawn as booleans: Hypothesis draws
+whole numbers partly from constants of whatever modules are loaded, and a plan may not depend on
+those. Source: MacIver, Hatfield-Dodds, et al., JOSS 4(43):1891, 2019.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -188,12 +182,7 @@ def compositions(
 ) -> st.SearchStrategy[Composition]:
     """Up to `most` variants of the families made together, shrinking towards none.
 
-    Args:
-        prompt: The original.
-        context: What the perturbations may look at.
-        families: Which perturbations.
-        most: How many at most.
-        meaning: Only variants that do this to the meaning; all when None.
+    With `meaning` only variants that do this to the meaning.
     """
     atoms = [
         atom

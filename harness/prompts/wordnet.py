@@ -1,17 +1,12 @@
 """WordNet 3.0 through NLTK: antonyms, synonyms, and what is an English word.
 
-Conventions: words are lower case. The choice is deterministic: adjective senses
-before noun, adverb and verb senses, senses in WordNet's order (most frequent
-first). The antonym is the first one of the word's own lemma; synonyms are the other
-lemmas of the word's first sense.
+Conventions: words are lower case. The choice is deterministic: adjective senses before noun, adverb
+and verb senses, the most frequent first. The antonym is the first one of the word's own lemma;
+synonyms are the other lemmas of the word's first sense (C. Fellbaum, ed., WordNet, 1998).
 
-NLTK reads its own data folders only. ``python -m harness.prompts.wordnet`` fills one
-by NLTK's downloader; offline, ``python -m harness.prompts.wordnet FOLDER`` copies the
-files of Debian's packages ``wordnet-base`` and ``wordnet-sense-index`` from `FOLDER`,
-with the file ``lexnames``, which Debian leaves out: `LEXNAMES` is its text.
-
-References:
-    C. Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press, 1998.
+NLTK reads its own data folders only. ``python -m harness.prompts.wordnet`` fills one by NLTK's
+downloader; offline, with a folder behind it, from Debian's ``wordnet-base`` and
+``wordnet-sense-index``, which leave out the file ``lexnames``: it lies in ``data/``.
 """
 
 import hashlib
@@ -115,11 +110,7 @@ def _spelled(lemma: Any) -> str:
 
 
 def load_wordnet() -> WordNet:
-    """Open NLTK's copy of WordNet.
-
-    Raises:
-        LexiconError: NLTK has no WordNet, or another version than 3.0.
-    """
+    """NLTK's copy of WordNet; refuses none, and another version than 3.0."""
     reader = _reader()
     version = reader.get_version()
     if version != VERSION:
@@ -151,18 +142,7 @@ def _reader() -> Any:
 
 
 def install(source: Path | None, target: Path) -> Path:
-    """Put WordNet 3.0 where NLTK finds it.
-
-    Args:
-        source: A folder with Debian's files; None downloads them with NLTK's downloader.
-        target: A folder of NLTK's data path.
-
-    Returns:
-        The folder with WordNet's files.
-
-    Raises:
-        LexiconError: A file is missing, or the download failed.
-    """
+    """Put WordNet into a folder of NLTK's data path, from Debian's files or by its downloader."""
     folder = target / "corpora" / "wordnet"
     if source is None:
         import nltk

@@ -90,11 +90,7 @@ class Audit:
         self.judge(found, wanted=verdict, strict=strict)
 
     def judge(self, verdicts: Sequence[Verdict], *, wanted: Outcome, strict: bool) -> None:
-        """Raise if a verdict is not `wanted`; skip where one is inconclusive, or raise if `strict`.
-
-        Raises:
-            ProbeFailed: With figures and worst cases of each such verdict.
-        """
+        """Raise if a verdict is not `wanted`; skip if one is inconclusive, or raise if `strict`."""
         __tracebackhide__ = True
         wrong = [v for v in verdicts if v.verdict not in (wanted, "inconclusive")]
         unclear = [v for v in verdicts if v.verdict == "inconclusive"]

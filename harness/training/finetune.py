@@ -7,10 +7,7 @@ The folder it fills::
     checkpoints/best.ckpt  the epoch with the best validation Dice
     model.safetensors      its weights
     card.yaml              ``extends`` the base card; this is what to give to ``run``
-    figures.json           what was reached, in which time, with which settings
-
-Conventions: times are seconds; Dice is per image at the model's input size, mean
-over images. The last three files are written when the training has ended.
+    figures.json           times in seconds, mean Dice per image at the input size, settings
 """
 
 import contextlib
@@ -78,27 +75,19 @@ def finetune(
 ) -> Finetuned:
     """Train a model on the train splits, keep its best epoch on the val splits.
 
-    A card without weights is trained from random numbers. Issued again, the same
-    call continues after the last finished epoch; a finished training is returned
-    as it stands.
+    A card without weights is trained from random numbers. Issued again, the same call continues
+    after the last finished epoch; a finished training is returned as it stands.
 
     Args:
         model: Name or path of the card to start from.
         datasets: Names or paths of dataset cards; several are pooled.
         out: Folder to fill; its name becomes the new model's name.
         data_root: Folder above the datasets' own.
-        prompt_type: A rung, or ``random`` for all but the empty one; the dataset
-            card's own when None. Of list prompts one is drawn each time.
+        prompt_type: A rung, or ``random`` for all but the empty one; the dataset card's own when
+            None. Of list prompts one is drawn each time.
         recipe: Settings; the reference's when None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        report: Called after each epoch with its figures; with None Lightning's
-            progress bar is shown.
-
-    Raises:
-        UsageError: The library for training is not installed.
-        RunError: The folder holds another training.
-        DataError: A dataset has no train or val split, or samples are wrong.
-        HarnessError: As of `load_model`.
+        report: Called after each epoch with its figures; None shows Lightning's progress bar.
     """
     _require_lightning()
     recipe = recipe or Recipe()

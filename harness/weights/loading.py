@@ -122,19 +122,16 @@ def watched_loading() -> Iterator[list[Loaded]]:
 def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
     """The tensors of a file of weights, of its shards, or of a folder in hub format.
 
-    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or
-    ``model`` is read, else that at the top.
+    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or ``model`` is
+    read, else that at the top.
 
     Args:
         path: A file, an index of shards, or a folder.
-        under: Read one part of the model only, such as ``decoder.``; its keys come
-            back without it. A wrapper's prefix may stand in front of it in the file
-            (``net.clipseg.decoder.film_mul.bias``): of several such places the one
-            with most keys is meant. The rest of the file is not read.
+        under: Read one part of the model only, such as ``decoder.``, without this prefix. A
+            wrapper's may stand before it; of several such places the one with most keys is meant.
 
     Raises:
-        CheckpointError: The file is missing, damaged, no checkpoint, or has no
-            tensor `under` that name.
+        CheckpointError: The file is missing, damaged, or has no tensor `under` that name.
     """
     with _opened(weight_files(path)) as weights:
         state = next(iter(weights.states))
@@ -213,27 +210,13 @@ def _places(key: str, under: str) -> Iterator[str]:
 def fit(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str
 ) -> dict[str, torch.Tensor]:
-    """Rename `tensors` to the keys of `module`; every key of the module must be there.
+    """Rename `tensors` of the file `where` to the keys of `module`, all of which must be there.
 
     Wrappers are taken off: prefixes of any depth (``net.``, ``model.clipseg.`` ...), and
-    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model
-    (``criterion.pos_weight``, ``n_averaged``) is left out, as are buffers the module does
-    not save (such as ``position_ids``, which older libraries saved). Batch norm's
-    counters of training steps, which files from before torch 0.4.1 lack and no result
-    depends on, stay as they are.
-
-    Args:
-        module: The model that is to hold the tensors.
-        tensors: What a file holds.
-        where: The file, for messages.
-
-    Returns:
-        A state dict that ``load_state_dict(strict=True)`` accepts.
-
-    Raises:
-        CheckpointError: Keys are missing, of another shape, or no floating-point numbers
-            where the model has such; the model's own parts have more keys; or several
-            sets of weights fit.
+    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model is left out, as
+    are buffers that the module does not save. Batch norm's counters of training steps, which old
+    files lack and no result depends on, stay as they are. What comes back
+    ``load_state_dict(strict=True)`` accepts.
     """
     return _fit(module, _Tensors(tensors), choice=None, where=where)[0]
 
@@ -260,11 +243,7 @@ def _fit(
 def _only(
     matches: Sequence[Match], wanted: _State, weights: _Weights, *, where: str
 ) -> tuple[Match, _State]:
-    """The one match that is meant, with its tensors.
-
-    Raises:
-        CheckpointError: Several have the model's shapes and different numbers.
-    """
+    """The one match that is meant, with its tensors; refuses several of different numbers."""
     read = [
         (match, {name: weights.get(match.state, key) for name, key in match.keys.items()})
         for match in matches
@@ -325,19 +304,17 @@ def _name(dtype: torch.dtype) -> str:
 def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
     """Fill `module` with the weights of a file or folder, strictly.
 
-    What else the file holds is left out, and said in a note of the loaded model. A
-    ``config.json`` in a folder of a hub must say what the module's own configuration says.
+    What else the file holds is left out, and said in a note of the loaded model. A ``config.json``
+    in a folder of a hub must say what the module's own configuration says.
 
     Args:
         module: The model, or the part of one.
-        path: The file or folder; with ``#PLACE`` behind it where it holds several sets
-            of weights, such as ``last.ckpt#ema_state_dict``.
-        part: What `module` is called in the file's model (``decoder``): only what
-            stands under that name is read.
+        path: The file or folder; with ``#PLACE`` behind it where it holds several sets of weights,
+            such as ``last.ckpt#ema_state_dict``.
+        part: What `module` is called in the file's model (``decoder``): only that part is read.
 
     Raises:
-        CheckpointError: The file cannot be read safely, does not fit, or holds
-            numbers that are not finite.
+        CheckpointError: The file cannot be read safely, does not fit, or is not finite.
         CardError: The folder's configuration is another than the card's.
     """
     if part:
@@ -350,11 +327,7 @@ def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
-    """Fill `module` with `tensors`, strictly; `where` names their file in messages.
-
-    Raises:
-        CheckpointError: They do not fit, or hold numbers that are not finite.
-    """
+    """Fill `module` with `tensors`, strictly; `where` names their file in messages."""
     _fill(module, _Tensors(tensors), choice=None, where=where)
 
 

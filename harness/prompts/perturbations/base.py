@@ -228,17 +228,11 @@ def drawn(
     repeats: int,
     otherwise: NotApplicable,
 ) -> Iterator[Outcome]:
-    """Up to `repeats` variants from a pool, uniform without replacement.
+    """Up to `repeats` variants from a pool, uniform without replacement; else `otherwise`.
 
-    Skipping the inadmissible ones of a uniform permutation leaves a uniform
-    permutation of the others, and only as many are made as are drawn.
-
-    Args:
-        pool: What to choose from; its items make distinct variants.
-        make: The variant of an item, or None where it is not admissible.
-        rng: Source of chance.
-        repeats: How many.
-        otherwise: What is said where nothing in the pool is admissible.
+    `make` gives the variant of an item, None where it is not admissible. Skipping those of a
+    uniform permutation leaves a uniform permutation of the others, and only as many are made as are
+    drawn.
     """
     found = 0
     for index in rng.permutation(len(pool)).tolist():
@@ -318,11 +312,7 @@ def contradicts_itself(variant: Variant, prompt: Prompt, context: Context) -> st
 
 
 def named(prompt: Prompt, attribute: str | None) -> Span:
-    """The span of an attribute that `variants_of` has found to be there.
-
-    Raises:
-        PromptError: The prompt does not name it.
-    """
+    """The span of an attribute that `variants_of` has found to be there."""
     span = prompt.span(attribute) if attribute is not None else None
     if span is None:
         raise PromptError(
