@@ -22,37 +22,8 @@ from harness.files.writing import replace_together
 VERSION = "3.0"
 _PARTS_OF_SPEECH = ("a", "n", "r", "v")
 
-# Lexicographer files in the order of their numbers; see lexnames(5WN).
-_FILES = {
-    "adj": ("all", "pert"),
-    "adv": ("all",),
-    "noun": (
-        *("Tops", "act", "animal", "artifact", "attribute", "body", "cognition"),
-        *("communication", "event", "feeling", "food", "group", "location", "motive"),
-        *("object", "person", "phenomenon", "plant", "possession", "process", "quantity"),
-        *("relation", "shape", "state", "substance", "time"),
-    ),
-    "verb": (
-        *("body", "change", "cognition", "communication", "competition", "consumption"),
-        *("contact", "creation", "emotion", "motion", "perception", "possession", "social"),
-        *("stative", "weather"),
-    ),
-}
-_CATEGORIES = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
-
-
-def _lexnames() -> str:
-    named = [(part, name) for part, names in _FILES.items() for name in names]
-    named.append(("adj", "ppl"))
-    return "".join(
-        f"{number:02d}\t{part}.{name}\t{_CATEGORIES[part]}\n"
-        for number, (part, name) in enumerate(named)
-    )
-
-
-LEXNAMES = _lexnames()
-
-
+# Names of the lexicographer files, lexnames(5WN), which Debian leaves out.
+LEXNAMES = Path(__file__).parent / "data" / "lexnames"
 # What NLTK's reader opens; Debian has these under the same names.
 DATA_FILES = tuple(f"data.{part}" for part in ("adj", "adv", "noun", "verb"))
 OTHER_FILES = (
@@ -161,7 +132,7 @@ def install(source: Path | None, target: Path) -> Path:
                 "holds them, such as /usr/share/wordnet."
             )
     files = {folder / name: (source / name).read_bytes() for name in DATA_FILES + OTHER_FILES}
-    replace_together(files | {folder / "lexnames": LEXNAMES.encode()})
+    replace_together(files | {folder / "lexnames": LEXNAMES.read_bytes()})
     return folder
 
 
