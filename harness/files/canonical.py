@@ -137,6 +137,16 @@ def read_json(path: Path, *, error: type[HarnessError], missing: str, repair: st
     return parse_json(content, path, error=error, repair=repair)
 
 
+def read_object(
+    path: Path, *, error: type[HarnessError], missing: str, repair: str
+) -> dict[str, Any]:
+    """Read one JSON file that holds an object."""
+    found = read_json(path, error=error, missing=missing, repair=repair)
+    if not isinstance(found, dict):
+        raise error(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
+    return found
+
+
 def parse_json(content: bytes, path: Path, *, error: type[HarnessError], repair: str) -> Any:
     """Parse JSON: no NaN or infinity, no doubled key; a mark in front is skipped."""
     text = decoded(content, path, error=error)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 from pydantic import Field
@@ -26,7 +26,7 @@ from harness.data.layout import annotation_file
 from harness.data.trial import survives
 from harness.errors import SubmissionError, choose
 from harness.files import read_yaml, shipped, validate
-from harness.files.canonical import canonical, read_json
+from harness.files.canonical import canonical, read_object
 from harness.files.writing import replace_together, smallest_parquet
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
@@ -136,7 +136,10 @@ def pinned_reference(track: Track) -> Reference:
     folder = _folder(track.name)
     try:
         cases, left_out, truth = _tables(folder)
-        sources = _sources(folder / "sources.json")
+        repair = "Restore the file."
+        sources = read_object(
+            folder / "sources.json", error=SubmissionError, missing=repair, repair=repair
+        )
     except FileNotFoundError as problem:
         raise SubmissionError(
             f"{problem.filename or folder}: no such file. A pinned track ships with its plan and "
@@ -178,16 +181,6 @@ def pin(track: Track, plan: Plan, truth: pl.DataFrame, *, folder: Path | None = 
     text = json.dumps(dict(plan.sources), indent=1, sort_keys=True, ensure_ascii=False)
     replace_together({**files, folder / "sources.json": f"{text}\n".encode()})
     return Pins(plan.sha256, truth_sha256(truth))
-
-
-def _sources(path: Path) -> dict[str, Any]:
-    repair = "Restore the file."
-    found = read_json(path, error=SubmissionError, missing=repair, repair=repair)
-    if not isinstance(found, dict):
-        raise SubmissionError(
-            f"{path}: found {type(found).__name__}. An object is needed. {repair}"
-        )
-    return found
 
 
 def measured_reference(

@@ -26,7 +26,7 @@ from harness.cards import DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
-from harness.files.canonical import read_json
+from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
 from harness.records import Sample
@@ -177,7 +177,7 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     make_folder(out / "checkpoints")
     claim = out / "training.json"
     if claim.is_file():
-        found = _read_json(claim)
+        found = _read_record(claim)
         other = sorted(key for key in identity if found.get(key) != identity[key])
         if other:
             key = other[0]
@@ -190,20 +190,17 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     ended = out / "figures.json"
     if not ended.is_file():
         return None
-    figures = _read_json(ended)
+    figures = _read_record(ended)
     limits = {key: getattr(recipe, key) for key in _LIMITS}
     before = figures.get("recipe")
     is_same = isinstance(before, dict) and all(before.get(k) == v for k, v in limits.items())
     return figures if is_same else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A record of an earlier call, which is written by the harness alone."""
+def _read_record(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote."""
     repair = "Start again in another --out, or delete the folder."
-    found = read_json(path, error=RunError, missing=repair, repair=repair)
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
-    return found
+    return read_object(path, error=RunError, missing=repair, repair=repair)
 
 
 def _train(

@@ -7,7 +7,6 @@ own reader is used, because keys in such files are often those of an older versi
 where weights are tied. Weights are float32 on the CPU; nothing is downloaded or executed.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from harness.errors import CardError, CheckpointError, choose
+from harness.files.canonical import read_object
 from harness.weights.files import FOLDER_FILES, split_choice
 
 _SETTINGS = "settings"
@@ -164,19 +164,8 @@ def _read_configuration(kind: Any, folder: Path, *, name: str) -> Any:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise CheckpointError(
-            f"{file}: cannot be read as JSON ({type(problem).__name__}: {_first_line(problem)}). "
-            "The file of the hub's folder is needed. Download it again."
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{file}: found {type(content).__name__}. Keys and values are needed. Download it "
-            "again."
-        )
-    return content
+    repair = "Download the file of the hub's folder again."
+    return read_object(file, error=CheckpointError, missing=repair, repair=repair)
 
 
 def check_normalisation(
