@@ -86,13 +86,8 @@ def _drawn(header: list[str], rows: list[list[str]]) -> Table:
     drawn = Table(box=None, padding=(0, 2, 0, 0))
     for place, name in enumerate(header):
         # A data set's name may break after 'Dice'.
-        drawn.add_column(
-            name, justify="right" if place else "left", min_width=_longest(rows, place)
-        )
+        longest = max((len(row[place]) for row in rows), default=0)
+        drawn.add_column(name, justify="right" if place else "left", min_width=longest)
     for row in rows:
         drawn.add_row(*(Text(cell, no_wrap=True) for cell in row))
     return drawn
-
-
-def _longest(rows: list[list[str]], place: int) -> int:
-    return max((len(row[place]) for row in rows), default=0)

@@ -99,11 +99,6 @@ class _File(Strict):
     cells: list[_Cell]
 
 
-def from_run(run: Audited, failures: Sequence[str]) -> Baseline:
-    """A run as a baseline, given the keys of the checks it fails."""
-    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
-
-
 def text_of(baseline: Baseline) -> str:
     """The text of a baseline's file."""
     own = baseline.identity

@@ -4,7 +4,6 @@ Conventions: see `harness.gate.checks` for states and results. Everything is rec
 counts of the run under the suite that is locked in it; no model is loaded.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from harness.gate.baseline import (
     Baseline,
     Drift,
     drift_between,
-    from_run,
     read_file,
     refuse_drift,
     refuse_other_signatures,
@@ -113,14 +111,10 @@ def check_run(
     )
 
 
-def failures_of(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Keys of the suite's own rules that a run fails: what a baseline keeps of them."""
-    return tuple(sorted({c.key for c in checks if c.state == "fails"}))
-
-
 def as_baseline(run: Audited) -> Baseline:
-    """A run as what others are compared with."""
-    return from_run(run, failures_of(absolute_checks(run)))
+    """A run as what others are compared with, and the suite's own rules that it fails."""
+    failures = {check.key for check in absolute_checks(run) if check.state == "fails"}
+    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
 
 
 def baseline_at(path: Path, *, run: Audited) -> Baseline:

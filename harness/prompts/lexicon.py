@@ -40,11 +40,9 @@ class Thesaurus(Protocol):
 
     def antonym(self, word: str) -> str | None:
         """The opposite of a lower-case word, or None."""
-        ...
 
     def synonyms(self, word: str) -> tuple[str, ...]:
         """Other lower-case words for the same, the nearest first."""
-        ...
 
 
 @dataclass(frozen=True)

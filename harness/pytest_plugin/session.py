@@ -46,11 +46,8 @@ class Request:
     def key(self) -> str:
         """A name for the folder of such runs."""
         content = json.dumps(asdict(self), sort_keys=True)
-        return f"{Path(self.suite).stem.partition('.')[0]}-{_hash(content)}"
-
-
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return f"{Path(self.suite).stem.partition('.')[0]}-{digest[:12]}"
 
 
 def requested(config: pytest.Config, suite: str, **given: Any) -> Request:

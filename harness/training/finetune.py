@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.cards import DatasetCard, load_dataset_card, load_model_card
+from harness.cards import load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
@@ -152,12 +152,8 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
         names=[card.name for card in cards],
         train=pooled("train"),
         val=pooled("val"),
-        prompt_types={card.name: _prompt_type(card, prompt_type) for card in cards},
+        prompt_types={card.name: prompt_type or card.prompt_type for card in cards},
     )
-
-
-def _prompt_type(card: DatasetCard, chosen: str | None) -> str:
-    return card.prompt_type if chosen is None else chosen
 
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:

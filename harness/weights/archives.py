@@ -177,7 +177,10 @@ def open_zip(path: Path) -> Iterator[Archive]:
     with _readable(path), zipfile.ZipFile(path) as archive:
         root = _root(archive, path)
         if archive.getinfo(f"{root}data.pkl").file_size > PICKLE_LIMIT:
-            raise _too_much(path)
+            raise CheckpointError(
+                f"{path}: its pickle is longer than {PICKLE_LIMIT >> 20} MiB. Tensors lie beside "
+                "the pickle, which only describes them. Save the model's state_dict() alone."
+            )
         content = _unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
         yield Archive(
             _states(content, path),
@@ -284,13 +287,6 @@ def _big_endian(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path}: the numbers are stored big-endian. Little-endian files are read. "
         "Save the model again on a little-endian machine."
-    )
-
-
-def _too_much(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: its pickle is longer than {PICKLE_LIMIT >> 20} MiB. Tensors lie beside "
-        "the pickle, which only describes them. Save the model's state_dict() alone."
     )
 
 

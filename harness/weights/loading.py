@@ -9,10 +9,10 @@ their running average; a state has a dotted place in the file, empty at its top.
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,56 +46,34 @@ _FLOATING = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
 _State = Mapping[str, torch.Tensor]
 
 
-class _Weights(Protocol):
-    """An open file of weights, or a model's open shards."""
+class _Weights(NamedTuple):
+    """An open file of weights, or a model's open shards: keys by state, and how one is read."""
 
     states: Mapping[str, Collection[str]]
-
-    def get(self, state: str, key: str) -> torch.Tensor: ...
-
-
-class _Flat:
-    """A safetensors file: one state, at its top."""
-
-    def __init__(self, store: Any) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: dict.fromkeys(store.keys())}
-        self._store = store
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._store.get_tensor(key)
-        return tensor
+    get: Callable[[str, str], torch.Tensor]
 
 
-class _Shards:
+def _shards(file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> _Weights:
     """A model in several files, of which each is opened when it is first needed."""
+    opened: dict[Path, _Weights] = {}
 
-    def __init__(self, file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: file_of}
-        self._file_of, self._stack = file_of, stack
-        self._open: dict[Path, _Weights] = {}
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        shard = self._file_of[key]
-        if shard not in self._open:
-            self._open[shard] = self._stack.enter_context(_open_file(shard))
-        for state, keys in self._open[shard].states.items():
+    def get(_: str, key: str) -> torch.Tensor:
+        shard = file_of[key]
+        if shard not in opened:
+            opened[shard] = stack.enter_context(_open_file(shard))
+        for state, keys in opened[shard].states.items():
             if key in keys:
-                return self._open[shard].get(state, key)
+                return opened[shard].get(state, key)
         raise CheckpointError(
             f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
             "shards must belong together. Copy the folder again."
         )
 
+    return _Weights({_TOP: file_of}, get)
 
-class _Tensors:
-    """Tensors that were read elsewhere."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: tensors}
-        self._tensors = tensors
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        return self._tensors[key]
+def _in_memory(tensors: _State) -> _Weights:
+    return _Weights({_TOP: tensors}, lambda _, key: tensors[key])
 
 
 class Loaded(NamedTuple):
@@ -145,7 +123,7 @@ def _opened(files: WeightFiles) -> Iterator[_Weights]:
         if files.file_of is None:
             yield stack.enter_context(_open_file(files.paths[0]))
         else:
-            yield _Shards(files.file_of, stack)
+            yield _shards(files.file_of, stack)
 
 
 @contextlib.contextmanager
@@ -156,13 +134,14 @@ def _open_file(path: Path) -> Iterator[_Weights]:
             head = file.read(64)
         if is_zip(head):
             with open_zip(path) as archive:
-                yield archive
+                yield _Weights(archive.states, archive.get)
         elif is_legacy(head):
             with open_legacy(path) as archive:
-                yield archive
+                yield _Weights(archive.states, archive.get)
         elif path.suffix == ".safetensors" or _is_safetensors(head):
             with safe_open(path, framework="pt") as store:
-                yield _Flat(store)
+                keys = dict.fromkeys(store.keys())
+                yield _Weights({_TOP: keys}, lambda _, key: store.get_tensor(key))
         else:
             raise CheckpointError(
                 f"{path}: neither safetensors nor a file that torch.save wrote. One of them is "
@@ -218,7 +197,7 @@ def fit(
     files lack and no result depends on, stay as they are. What comes back
     ``load_state_dict(strict=True)`` accepts.
     """
-    return _fit(module, _Tensors(tensors), choice=None, where=where)[0]
+    return _fit(module, _in_memory(tensors), choice=None, where=where)[0]
 
 
 def _fit(
@@ -328,7 +307,7 @@ def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
     """Fill `module` with `tensors`, strictly; `where` names their file in messages."""
-    _fill(module, _Tensors(tensors), choice=None, where=where)
+    _fill(module, _in_memory(tensors), choice=None, where=where)
 
 
 def _fill(module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str) -> None:
