@@ -268,6 +268,7 @@ def test_the_shell_can_complete():
     environment = os.environ | {
         "_VLSM_HARNESS_COMPLETE": "complete_bash",
         "COMP_WORDS": "vlsm-harness ga",
+        "COMP_CWORD": "1",
     }
     program = "import sys; sys.argv = ['vlsm-harness']; from harness.cli import main; main()"
     found = subprocess.run(
