@@ -60,7 +60,11 @@ def absolute_checks(run: Audited) -> list[Check]:
     figures = run.estimates
     verdicts = decide_verdicts(figures.named, figures.solved, suite=run.suite)
     language = language_verdicts(
-        figures.named, figures.solved, verdicts, settings=run.suite.statistics
+        figures.named,
+        figures.solved,
+        verdicts,
+        units=figures.sums.units,
+        settings=run.suite.statistics,
     )
     return [
         *completeness(run),

@@ -4,8 +4,10 @@ Conventions: a *quantity* is a ratio of sums over units: ``dice`` and ``referenc
 (mean Dice after the change and of the originals), ``relative`` (their ratio),
 ``points`` (their difference), ``agreement``, ``worst`` (lowest Dice over the originals'),
 and over the samples with a named target ``named_gain`` (Dice with it minus Dice with the own
-mask) and ``decisive`` (the relative one there); all are fractions, and ratios of Dice are 1
-where nothing changes.
+mask) and ``decisive`` (the relative one there); over prompts for what is absent
+``false_positive`` (share of the picture that is painted), ``aligned`` (share of it on the mask of
+the original prompt) and ``present_dice`` (Dice of their originals); all are fractions, and ratios
+of Dice are 1 where nothing changes.
 
 References:
     E. L. Korn and B. I. Graubard, Confidence intervals for proportions with small expected
@@ -31,6 +33,9 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     "worst": ("worst", "reference"),
     "named_gain": ("gain", "n_named"),
     "decisive": ("own_named", "reference_named"),
+    "false_positive": ("false_positive", "n_refused"),
+    "aligned": ("aligned", "painted"),
+    "present_dice": ("present_dice", "n_present_dice"),
 }
 """Numerator and denominator of each quantity, columns of the units' sums."""
 
@@ -41,6 +46,8 @@ MINIMUM_WORDS = 10
 """With fewer words an interval speaks of these words only: they are not resampled."""
 
 _COUNTS = {"agreement": "n_agreement", "named_gain": "n_named", "decisive": "n_named"}
+_ABSENT = {"false_positive": "n_refused", "aligned": "painted", "present_dice": "n_present_dice"}
+_OF_ORIGINALS = ("dice", "false_positive", "present_dice")
 _WORD_COLUMNS = {"dice": "dice", "relative": "dice", "points": "dice", "agreement": "agreement"}
 _SHARE = tuple(f"catastrophic_share{end}" for end in ("", "_low", "_high"))
 
@@ -104,8 +111,11 @@ def _problems(
     original = set(cells.filter(pl.col("probe") == "original")["cell"])
     words = {cell: rows for (cell,), rows in deviations.group_by("cell", maintain_order=True)}
     for (cell,), rows in sums.group_by("cell", maintain_order=True):
-        for quantity in ["dice"] if cell in original else list(QUANTITIES):
-            kept = rows.filter(pl.col(_COUNTS.get(quantity, "n")) > 0)
+        asked = rows["n_refused"].sum() > 0
+        for quantity in _OF_ORIGINALS if cell in original else QUANTITIES:
+            if quantity in _ABSENT and not asked:
+                continue
+            kept = rows.filter(pl.col((_COUNTS | _ABSENT).get(quantity, "n")) > 0)
             if kept.height:
                 own = words.get(cell) if quantity in _WORD_COLUMNS else None
                 yield kept["unit"].to_numpy(), _problem(cell, quantity, kept, own, names)
