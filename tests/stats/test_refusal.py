@@ -144,7 +144,7 @@ ROW = {"split": "test", "expected_mask": "empty", "absent_kind": None, "aligned_
 ROW |= {f"{name}{end}": 0.5 for name in ("false_positive_area",) for end in ("", "_low", "_high")}
 
 
-def judged(probes, *, missed=0.0, clusters=40, settings=Statistics()):
+def judged(probes, *, missed=0.0, clusters=40, settings=None):
     """The verdict on probes whose clusters refuse as given, beside originals of a miss rate."""
     units, rows = [], []
     originals = (np.arange(clusters) < missed * clusters).astype(float)
@@ -153,7 +153,9 @@ def judged(probes, *, missed=0.0, clusters=40, settings=Statistics()):
         kind = ("missed", "n_missed") if refused is None else ("refused", "n_refused")
         for unit, event in enumerate(events):
             own = dict.fromkeys(("missed", "n_missed", "refused", "n_refused"), 0.0)
-            units.append({"cell": cell, "unit": unit} | own | dict(zip(kind, (event, 1.0))))
+            units.append(
+                {"cell": cell, "unit": unit} | own | dict(zip(kind, (event, 1.0), strict=True))
+            )
         n = 0 if refused is None else len(events)
         rows.append(
             ROW | {"cell": cell, "probe": name, "n_samples_refusal": n, "n_clusters_refusal": n}
@@ -167,7 +169,7 @@ def judged(probes, *, missed=0.0, clusters=40, settings=Statistics()):
             "refusal_rate_low": one.low,
             "refusal_rate_high": one.high,
         }
-    return judge_refusal(rows, solved, frame, settings)
+    return judge_refusal(rows, solved, frame, settings or Statistics())
 
 
 def test_a_model_that_paints_whatever_it_is_asked_for_hallucinates():
@@ -262,7 +264,7 @@ def is_absent():
 
 
 def painted(pixels):
-    """A change that paints so many pixels, all of them on the original's mask, for what is absent."""
+    """A change that paints so many pixels for what is absent, on the original's mask."""
     of = {"n_pred": pixels, "tp_original": pixels, "tp": 0}
     return lambda scores: scores.with_columns(
         pl.when(is_absent())
