@@ -29,15 +29,14 @@ import numpy as np
 import polars as pl
 
 from harness.stats.inference import (
-    PIVOT_LEVELS,
     Estimate,
-    Floats,
     Inference,
     adjust,
     estimate_of,
     p_greater,
     p_less,
 )
+from harness.stats.intervals import share_inference
 from harness.stats.verdicts import ALPHA, MOST_EMPTY, blocked_because, with_limits
 from harness.suite.schema import Statistics
 
@@ -60,65 +59,7 @@ RATES = {"refusal_rate": ("refused", "n_refused"), "miss_rate": ("missed", "n_mi
 FIGURES = ("refusal_rate", "miss_rate", "false_positive_area", "aligned_share", "mcc", "dice_mcc")
 """What a summary holds of absent prompts, each with its limits."""
 
-_NO_DRAWS = 1 / float(PIVOT_LEVELS[0]) - 1
 NOTHING = (math.nan, math.nan, math.nan)
-
-
-def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats], Floats]]:
-    """A share of clustered samples, and its one-sided limits.
-
-    Args:
-        events: Of each cluster, ``(G,)``; may be fractions of a sample.
-        sizes: Samples of each cluster, ``(G,)``, positive.
-
-    Returns:
-        The share, and a function of levels in (0, 1): the share that a one-sided test at a level
-        would just not reject from above; at 0.025 the upper, at 0.975 the lower 95 % limit.
-
-    Example:
-        >>> share, limit = share_limit(np.zeros(20), np.ones(20))
-        >>> share, limit(np.array([0.025, 0.975])).round(3).tolist()
-        (0.0, [0.168, 0.0])
-    """
-    from scipy.special import stdtrit
-
-    n_clusters, total = len(sizes), sizes.sum()
-    share = float(events.sum() / total)
-    if share <= 0:
-        return 0.0, lambda q: np.where(q < 0.5, 1 - q ** (1 / n_clusters), 0.0)
-    if share >= 1:
-        return 1.0, lambda q: np.where(q > 0.5, (1 - q) ** (1 / n_clusters), 1.0)
-    if n_clusters < 2:
-        return share, lambda q: np.full_like(q, np.nan)
-    spread = ((events - share * sizes) ** 2).sum() * n_clusters / (n_clusters - 1)
-    # Fractions of a sample may vary less than yes and no do; they never count for more samples.
-    effective = min(share * (1 - share) * total**2 / spread, total) if spread > 0 else total
-
-    def limit(levels: Floats) -> Floats:
-        t = stdtrit(n_clusters - 1, 1 - levels)
-        middle = share * effective + t**2 / 2
-        half = t * np.sqrt(share * (1 - share) * effective + t**2 / 4)
-        return np.asarray((middle + half) / (effective + t**2))
-
-    return share, limit
-
-
-def share_inference(events: Floats, sizes: Floats) -> Inference:
-    """A share of clustered samples as one problem, with a pivot that gives its limits back."""
-    kept = sizes > 0
-    found = Inference.undefined(1)
-    if not kept.any():
-        return found
-    share, limit = share_limit(events[kept], sizes[kept])
-    limits = limit(PIVOT_LEVELS)
-    ends = limit(np.array([0.975, 0.025, 0.95, 0.05]))
-    error = float((ends[1] - ends[0]) / (2 * 1.96))
-    names = ("estimate", "standard_error", "low", "high", "low90", "high90")
-    for name, value in zip(names, (share, error, *ends), strict=True):
-        getattr(found.intervals, name)[0] = value
-    found.pivot[:, 0] = (share - limits) / error
-    found.n_draws[0], found.word_error[0] = _NO_DRAWS, 0.0
-    return found
 
 
 def rates(units: pl.DataFrame, *, n_cells: int) -> dict[str, Inference]:
