@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
+from harness.prompts.perturbations.absence import KINDS
 from harness.stats.inference import (
     Estimate,
     Inference,
@@ -43,15 +44,6 @@ from harness.suite.schema import Statistics
 Refusal = Literal["refuses", "hallucinates", "cannot tell", "not asked"]
 Limits = tuple[float, float, float]
 Row = Mapping[str, Any]
-
-KINDS: Mapping[str, str] = {
-    "absent_near": "near",
-    "absent_far": "far",
-    "absent_modality": "other modality",
-    "absent_target": "another image's target",
-    "absent_nonsense": "nonsense",
-}
-"""Perturbation -> what kind of thing that is not there it asks for."""
 
 RATES = {"refusal_rate": ("refused", "n_refused"), "miss_rate": ("missed", "n_missed")}
 """Shares with their events and samples, columns of the units' sums."""
@@ -136,7 +128,7 @@ def refusal_columns(rows: pl.DataFrame, solved: Mapping[str, Inference]) -> pl.D
         *(pl.Series(name, values, dtype=pl.Float64) for name, values in columns.items()),
         pl.Series("elsewhere_share", 1 - aligned, dtype=pl.Float64),
         absent_kind=pl.col("perturbation").replace_strict(
-            dict(KINDS), default=None, return_dtype=pl.String
+            KINDS, default=None, return_dtype=pl.String
         ),
     )
 

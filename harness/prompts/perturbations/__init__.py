@@ -11,6 +11,7 @@ from harness.errors import SuiteError
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.edits import apply_edits, invert_edits
 from harness.prompts.perturbations import (
+    absence,
     change,
     denial,
     destruction,
@@ -68,7 +69,12 @@ _BUILT_IN: tuple[Perturbation, ...] = (
     change.WRONG_CLASS,
     denial.CONTRADICTION,
     denial.NEGATION,
-    denial.ABSENT,
+    absence.ABSENT,
+    absence.ABSENT_NEAR,
+    absence.ABSENT_FAR,
+    absence.ABSENT_MODALITY,
+    absence.ABSENT_TARGET,
+    absence.ABSENT_NONSENSE,
     wording.SYNONYM,
     wording.PARAPHRASE,
     wording.REORDER_ATTRIBUTES,
