@@ -14,6 +14,7 @@ References:
     number of positive counts estimated from survey data, Survey Methodology 24(2):193-201, 1998.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -295,3 +296,43 @@ def _inference_from(share: float, limit: Callable[[Floats], Floats]) -> Inferenc
     found.pivot[:, 0] = (share - limits) / error
     found.n_draws[0], found.word_error[0] = _NO_DRAWS, 0.0
     return found
+
+
+def mcc(refused: float, missed: float, n_absent: float, n_present: float) -> float:
+    """Matthews correlation of "something is painted" and "the target is there", over samples.
+
+    One answer to every prompt has no correlation: it counts as 0, the limit of a model that
+    answers by chance.
+
+    Example:
+        >>> mcc(1.0, 0.0, 10, 10), mcc(0.0, 0.0, 10, 10), round(mcc(0.5, 0.1, 10, 10), 3)
+        (1.0, 0.0, 0.436)
+    """
+    answers = (n_present * (1 - missed) + n_absent * (1 - refused)) * (
+        n_present * missed + n_absent * refused
+    )
+    if answers == 0:
+        return 0.0 if n_absent and n_present else math.nan
+    return (refused - missed) * math.sqrt(n_present * n_absent / answers)
+
+
+def recovered(
+    figure: Callable[..., float], parts: Sequence[tuple[float, float, float]], signs: Sequence[int]
+) -> tuple[float, float, float]:
+    """A monotone figure of several estimates with limits recovered from theirs.
+
+    Args:
+        figure: Of the parts' values.
+        parts: Estimates with their limits.
+        signs: 1 where the figure grows with a part, -1 where it falls.
+    """
+    centre = [part[0] for part in parts]
+    value = figure(*centre)
+    ends = []
+    for side in (1, 2):
+        squares = 0.0
+        for k, (part, sign) in enumerate(zip(parts, signs, strict=True)):
+            moved = part[side if sign > 0 else 3 - side]
+            squares += (figure(*centre[:k], moved, *centre[k + 1 :]) - value) ** 2
+        ends.append(value + (math.sqrt(squares) if side == 2 else -math.sqrt(squares)))
+    return value, ends[0], ends[1]

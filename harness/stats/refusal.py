@@ -21,7 +21,7 @@ References:
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -37,7 +37,7 @@ from harness.stats.inference import (
     p_greater,
     p_less,
 )
-from harness.stats.intervals import share_inference
+from harness.stats.intervals import mcc, recovered, share_inference
 from harness.stats.verdicts import ALPHA, MOST_EMPTY, blocked_because, with_limits
 from harness.suite.schema import Statistics
 
@@ -68,46 +68,6 @@ def rates(units: pl.DataFrame, *, n_cells: int) -> dict[str, Inference]:
             if sizes.sum() > 0:
                 found[name].put(int(str(cell)), share_inference(events, sizes), 0)
     return found
-
-
-def mcc(refused: float, missed: float, n_absent: float, n_present: float) -> float:
-    """Matthews correlation of "something is painted" and "the target is there", over samples.
-
-    One answer to every prompt has no correlation: it counts as 0, the limit of a model that
-    answers by chance.
-
-    Example:
-        >>> mcc(1.0, 0.0, 10, 10), mcc(0.0, 0.0, 10, 10), round(mcc(0.5, 0.1, 10, 10), 3)
-        (1.0, 0.0, 0.436)
-    """
-    answers = (n_present * (1 - missed) + n_absent * (1 - refused)) * (
-        n_present * missed + n_absent * refused
-    )
-    if answers == 0:
-        return 0.0 if n_absent and n_present else math.nan
-    return (refused - missed) * math.sqrt(n_present * n_absent / answers)
-
-
-def recovered(
-    figure: Callable[..., float], parts: Sequence[Limits], signs: Sequence[int]
-) -> Limits:
-    """A monotone figure of several estimates with limits recovered from theirs.
-
-    Args:
-        figure: Of the parts' values.
-        parts: Estimates with their limits.
-        signs: 1 where the figure grows with a part, -1 where it falls.
-    """
-    centre = [part[0] for part in parts]
-    value = figure(*centre)
-    ends = []
-    for side in (1, 2):
-        squares = 0.0
-        for k, (part, sign) in enumerate(zip(parts, signs, strict=True)):
-            moved = part[side if sign > 0 else 3 - side]
-            squares += (figure(*centre[:k], moved, *centre[k + 1 :]) - value) ** 2
-        ends.append(value + (math.sqrt(squares) if side == 2 else -math.sqrt(squares)))
-    return value, ends[0], ends[1]
 
 
 def refusal_columns(rows: pl.DataFrame, solved: Mapping[str, Inference]) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """A model that refuses in exactly three of ten pictures, through the public door."""
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -8,6 +9,8 @@ import harness
 from harness.auditing.choices import model_arguments, select_suite
 from harness.auditing.running import Conditions, run_models
 from harness.auditing.summarising import summarise
+from harness.errors import RunError
+from harness.runs.store import THRESHOLDS
 
 ADAPTER = '''
 import numpy as np
@@ -72,7 +75,7 @@ def numbered(tmp_path_factory):
     return root
 
 
-def audited(root, refuses):
+def audited(root, refuses, *, name="run", **conditions):
     card = (
         "name: oracle\ntitle: Oracle\nadapter: adapter.py:Oracle\nthreshold: 0.5\n"
         f"settings: {{refuses: {refuses}}}\n"
@@ -82,8 +85,8 @@ def audited(root, refuses):
         select_suite(str(root / "absent.yaml")),
         model_arguments([str(root / "oracle.yaml")], None),
         root=root,
-        out=root / f"run-{refuses}",
-        conditions=Conditions(random_weights=True),
+        out=root / f"{name}-{refuses}",
+        conditions=Conditions(random_weights=True, **conditions),
     )
     with store.locked():
         summarise(store)
@@ -122,3 +125,26 @@ def test_the_first_thing_told_of_a_model_that_paints_whatever_it_is_asked_for(nu
     (line,) = (x for x in text.splitlines() if x.startswith("| absent ") and "whole" in x)
     assert "refuses: no" in line
     assert "unmoved: yes" not in line
+
+
+def test_the_curve_over_thresholds_needs_no_second_run(numbered):
+    run = audited(numbered, 3, name="curved", thresholds=True)
+    plain = audited(numbered, 3)
+    assert run.scores.drop("model_id").equals(plain.scores.drop("model_id"))
+
+    curve = pl.read_parquet(run.folder / "thresholds.parquet")
+    assert curve["threshold"].to_list() == list(THRESHOLDS)
+    # Logits of +-5 are on one side of every threshold.
+    assert curve["refusal_rate"].to_list() == pytest.approx([0.3] * 19)
+    assert set(curve["refusal"]) == {"hallucinates"}
+    row = next(r for r in run.summary.iter_rows(named=True) if r["probe"] == "absent")
+    assert curve["dice"].to_list() == pytest.approx([row["reference_dice"]] * 19)
+    assert curve["chosen"].sum() == 2
+    text = " ".join((run.folder / "summary.md").read_text(encoding="utf-8").split())
+    assert (
+        "Refusal over thresholds: the verdict stands over the whole range: hallucinates at 19 of 19"
+    ) in text
+
+    message = "oracle was run with thresholds 'kept', now it is None. A run keeps one thresholds"
+    with pytest.raises(RunError, match=message):
+        audited(numbered, 3, name="curved")
