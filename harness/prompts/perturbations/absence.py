@@ -5,15 +5,18 @@ describes the target; `absent_target` borrows the whole prompt of another pictur
 picture shows is known for certain only where all its targets are samples (`Population.complete`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-
-import numpy as np
 
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.entries import read_kin
 from harness.prompts.lexicon import is_denial
-from harness.prompts.perturbations.base import Lottery, Outcome, drawn, with_class
+from harness.prompts.perturbations.base import (
+    Draw,
+    Outcomes,
+    sampled,
+    with_class,
+)
 from harness.prompts.perturbations.change import (
     as_nouns,
     lent,
@@ -23,32 +26,19 @@ from harness.prompts.perturbations.change import (
 )
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
-Draw = Callable[[Prompt, str | None, Context, np.random.Generator, int], Iterable[Outcome]]
-
 _kin = cache(read_kin)
+_asks = sampled(Meaning.CHANGED, ExpectedMask.EMPTY, Form.FREE, scope=Scope.SAMPLE)
 
 
-def _absent(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@_asks
+def absent(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """A class that none of the image's samples has, or a thing no such image shows."""
-    span = prompt.span("class")
-    if span is None or is_denial(span.value):
-        return [no_class(span)]
-    pool = unseen_classes(span, context) or as_nouns(
-        context.lexicon.strangers.things, span, context
-    )
-    return drawn(
-        pool,
-        lambda value: with_class(prompt, span, value),
-        rng=rng,
-        repeats=repeats,
-        otherwise=NotApplicable("nothing is known that the image does not show"),
-    )
+    nothing = "nothing is known that the image does not show"
+    return _another_noun(prompt, context, draw, _unseen, nothing)
+
+
+def _unseen(span: Span, context: Context) -> Sequence[str]:
+    return unseen_classes(span, context) or _far(span, context)
 
 
 def _near(span: Span, context: Context) -> Sequence[str]:
@@ -70,37 +60,56 @@ def _nonsense(span: Span, context: Context) -> Sequence[str]:
     return as_nouns(_kin().nonsense, span, context)
 
 
-def _from_pool(pool: Callable[[Span, Context], Sequence[str]], nothing: str) -> Draw:
-    """Draws the noun that takes the place of the class word."""
-
-    def draw(
-        prompt: Prompt,
-        attribute: str | None,
-        context: Context,
-        rng: np.random.Generator,
-        repeats: int,
-    ) -> Iterable[Outcome]:
-        span = prompt.span("class")
-        if span is None or is_denial(span.value):
-            return [no_class(span)]
-        return drawn(
-            pool(span, context),
-            lambda value: with_class(prompt, span, value),
-            rng=rng,
-            repeats=repeats,
-            otherwise=NotApplicable(nothing.format(span.value)),
-        )
-
-    return draw
-
-
-def _target(
+def _another_noun(
     prompt: Prompt,
-    attribute: str | None,
     context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+    draw: Draw,
+    pool: Callable[[Span, Context], Sequence[str]],
+    nothing: str,
+) -> Outcomes:
+    """A noun from the pool in the place of the class word."""
+    span = prompt.span("class")
+    if span is None or is_denial(span.value):
+        return [no_class(span)]
+    return draw.from_pool(
+        pool(span, context),
+        lambda value: with_class(prompt, span, value),
+        otherwise=NotApplicable(nothing.format(span.value)),
+    )
+
+
+@_asks
+def absent_near(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
+    """Another lesion or class of the same organ."""
+    nothing = "nothing near {!r} is known to be absent"
+    return _another_noun(prompt, context, draw, _near, nothing)
+
+
+@_asks
+def absent_far(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
+    """An everyday thing."""
+    return _another_noun(prompt, context, draw, _far, "no everyday thing is known")
+
+
+@_asks
+def absent_modality(
+    prompt: Prompt, attribute: str | None, context: Context, draw: Draw
+) -> Outcomes:
+    """A finding or organ of another part of the body, which other pictures show."""
+    nothing = "no finding of another part of the body is known"
+    return _another_noun(prompt, context, draw, strangers, nothing)
+
+
+@_asks
+def absent_nonsense(
+    prompt: Prompt, attribute: str | None, context: Context, draw: Draw
+) -> Outcomes:
+    """A word that means nothing."""
+    return _another_noun(prompt, context, draw, _nonsense, "no nonsense is known")
+
+
+@_asks
+def absent_target(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """The prompt of another picture's target that describes none of this picture's."""
     population, sample = context.population, context.sample
     if not population.complete or sample is None:
@@ -122,34 +131,9 @@ def _target(
         absent = all(context.reader.exclude(own, other) for own in shown)
         return lent(prompt, other) if absent else None
 
-    return drawn(
-        others,
-        make,
-        rng=rng,
-        repeats=repeats,
-        otherwise=NotApplicable("no target of another picture is certainly absent from this one"),
-    )
+    nothing = "no target of another picture is certainly absent from this one"
+    return draw.from_pool(others, make, otherwise=NotApplicable(nothing))
 
-
-def _kind(name: str, draw: Draw) -> Lottery:
-    return Lottery(
-        name=name,
-        meaning=Meaning.CHANGED,
-        expected_mask=ExpectedMask.EMPTY,
-        form=Form.FREE,
-        draw=draw,
-        scope=Scope.SAMPLE,
-    )
-
-
-ABSENT = _kind("absent", _absent)
-ABSENT_NEAR = _kind("absent_near", _from_pool(_near, "nothing near {!r} is known to be absent"))
-ABSENT_FAR = _kind("absent_far", _from_pool(_far, "no everyday thing is known"))
-ABSENT_MODALITY = _kind(
-    "absent_modality", _from_pool(strangers, "no finding of another part of the body is known")
-)
-ABSENT_TARGET = _kind("absent_target", _target)
-ABSENT_NONSENSE = _kind("absent_nonsense", _from_pool(_nonsense, "no nonsense is known"))
 
 KINDS = {
     "absent_near": "near",

@@ -5,7 +5,6 @@ is right.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 
 from harness.prompts.context import Context, Form
@@ -15,11 +14,12 @@ from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import is_denial
 from harness.prompts.perturbations.base import (
     Outcome,
-    Rule,
+    Outcomes,
     agreeing_verb,
     edited,
     named,
     rewritten,
+    rule,
 )
 from harness.prompts.phrases import Rewriting
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span
@@ -28,7 +28,8 @@ from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, 
 _JOINED = re.compile(r"(?:-\w+)*")
 
 
-def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The value and its opposite of the same thing: "small yet large"."""
     span = named(prompt, attribute)
     if SEPARATOR in span.value:
@@ -46,7 +47,8 @@ def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> I
     yield edited(prompt, [Edit(end, end, "", f" yet {words}", attribute)], attribute=attribute)
 
 
-def _negation(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def negation(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The class is denied by "no" before the sentence, other attributes by their phrases.
 
     No other sentence of the prompt may go on to affirm what is denied, or deny what it affirms.
@@ -118,21 +120,3 @@ def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Ed
 
 def _is_one_word(value: str) -> bool:
     return undress(value).before == "" and " " not in value
-
-
-CONTRADICTION = Rule(
-    name="contradiction",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_contradiction,
-    per_attribute=True,
-)
-NEGATION = Rule(
-    name="negation",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_negation,
-    per_attribute=True,
-)
