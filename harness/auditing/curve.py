@@ -25,9 +25,8 @@ def threshold_curve(
 ) -> pl.DataFrame:
     """Refusal against Dice over thresholds, from counts alone.
 
-    A threshold is *chosen* by the splits called ``val``, where a set has one, and then judged by
-    the others; else by each half of the clusters for the other half. It has the greatest product
-    of Dice and MCC, or where nothing absent was asked for the greatest Dice.
+    A threshold is *chosen* by the mean Dice of present targets, as validation data are commonly
+    used: of the split called ``val``, where a run has one, else of each half of the clusters.
 
     Args:
         plan: As in the run directory.
@@ -134,8 +133,7 @@ def _choices(cases: pl.DataFrame) -> list[float]:
     found = []
     for own in validation:
         figures = {t: _means(rows) for (t,), rows in own.group_by("threshold", maintain_order=True)}
-        name = "dice" if own["refused"].drop_nulls().is_empty() else "dice_mcc"
-        known = {t: f[name] for t, f in figures.items() if math.isfinite(f[name])}
+        known = {t: f["dice"] for t, f in figures.items() if math.isfinite(f["dice"])}
         if known:
             found.append(max(known, key=lambda t: (known[t], -abs(t - 0.5))))
     return found

@@ -260,7 +260,7 @@ def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> d
         expected = ExpectedMask.OWN
     if expected is ExpectedMask.NAMED:
         sample = cell.original.sample
-        named = targets.get((sample.image_id, made.text))
+        named = made.target or targets.get((sample.image_id, made.text))
         named = None if named == sample.sample_id else named
         expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
     own = {

@@ -137,8 +137,8 @@ def refusal_cells(row: Row) -> tuple[str, ...]:
 
 
 CURVE_LEAD = (
-    "Dice, missed and MCC: of the original prompts and those for what is not there. Chosen: by "
-    "validation data, a split called val or each half of the clusters for the other."
+    "Dice, missed and MCC: of the original prompts and those for what is not there. Chosen: where "
+    "validation data have the best Dice, a split called val or each half of the clusters."
 )
 
 

@@ -60,7 +60,14 @@ def test_the_families_of_each_meaning():
         },
         "changed": {
             *("antonym", "swap_value", "other_sample", "wrong_class", "contradiction"),
-            *("negation", "absent", "absent_near", "absent_far", "absent_modality"),
+            *(
+                "negation",
+                "negation_named",
+                "absent",
+                "absent_near",
+                "absent_far",
+                "absent_modality",
+            ),
             *("absent_target", "absent_nonsense"),
         },
         "preserved": {

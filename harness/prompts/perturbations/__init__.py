@@ -69,6 +69,7 @@ _BUILT_IN: tuple[Perturbation, ...] = (
     change.wrong_class,
     denial.contradiction,
     denial.negation,
+    denial.negation_named,
     absence.absent,
     absence.absent_near,
     absence.absent_far,

@@ -1,14 +1,16 @@
 """Perturbations that contradict or deny.
 
 Conventions: as in `base`. Of what contradicts itself or is only denied nothing says which mask
-is right.
+is right; where an image shows several targets and all are known, `negation_named` denies what all
+but one of them are, and so names that one.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.prompts.context import Context, Form
-from harness.prompts.dressing import undress
+from harness.prompts.context import Context, Form, Scope
+from harness.prompts.dressing import article_of, undress
 from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import is_denial
@@ -120,3 +122,52 @@ def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Ed
 
 def _is_one_word(value: str) -> bool:
     return undress(value).before == "" and " " not in value
+
+
+_THE_ONE: Mapping[str, str] = {
+    "class": "the one that is not {article}{value}",
+    "location": "the one that is not located in {value} of the image",
+}
+_IS_NOT = "the one that is not {value}"
+_UNSAYABLE = ("number",)
+
+
+@rule(Meaning.CHANGED, ExpectedMask.NAMED, Form.FREE, per_attribute=True, scope=Scope.SAMPLE)
+def negation_named(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The one target of the image that lacks a value which all the others share."""
+    span = named(prompt, attribute)
+    population, sample = context.population, context.sample
+    if not population.complete or sample is None:
+        yield NotApplicable("the data set does not say what else its pictures show", attribute)
+        return
+    if span.attribute in _UNSAYABLE or is_denial(span.value):
+        yield NotApplicable(f"one target cannot be told by not being {span.value!r}", attribute)
+        return
+    others = _those_without(span, context)
+    if len(others) != 1:
+        reason = f"not exactly one target of the image is certainly not {span.value!r}"
+        yield NotApplicable(reason, attribute)
+        return
+    pattern = _THE_ONE.get(span.attribute, _IS_NOT)
+    value = lowered(span.value)
+    text = pattern.format(value=value, article=article_of(value))
+    yield replace(rewritten(prompt, text, attribute=attribute), target=others[0])
+
+
+def _those_without(span: Span, context: Context) -> list[str]:
+    """Samples of the image with another value; none where one of them may or may not have it."""
+    sample, population, lexicon = context.sample, context.population, context.lexicon
+    assert sample is not None, "the caller has looked"
+    found = []
+    for other in population.of_image(sample.image_id):
+        for prompt in other.prompts.get(population.prompt_type, ()):
+            own = prompt.span(span.attribute)
+            if own is None:
+                return []
+            if lexicon.excludes(span.attribute, own.value, span.value):
+                found.append(other.sample_id)
+            elif lexicon.canonical(span.attribute, own.value) != lexicon.canonical(
+                span.attribute, span.value
+            ):
+                return []
+    return found

@@ -1,8 +1,13 @@
 """Contradictions, denials, and targets that are not there."""
 
+from dataclasses import replace
+
 import pytest
 
+from harness.prompts.context import Context
 from harness.prompts.grammar import load_grammar
+from harness.prompts.lexicon import load_lexicon
+from harness.prompts.population import Population
 
 PHOTO = "one small white round polyp, located in top of the image"
 CAMUS = "Myocardium in two-chamber view of the heart at end of the systole cycle of a "
@@ -156,3 +161,46 @@ def test_denials_keep_the_grammar_where_it_knows_them(texts):
     (text,) = texts("negation", "bkai_polyp", "polyp", "class")
 
     assert grammar.parse(text).values == {"class": "no polyp"}
+
+
+@pytest.fixture
+def crowd(contexts):
+    """The context of a picture with three lesions, the first two of them red, and its prompts."""
+    context = Context(load_grammar("phantom_crowd"), load_lexicon())
+    base = contexts("kvasir_polyp").sample
+    texts = ("one small red round polyp", "one large red oval polyp", "one small black oval tumor")
+    texts = [text.replace("round", "circle") for text in texts]
+    prompts = [context.grammar.parse(text, prompt_type="p5") for text in texts]
+    samples = [
+        replace(base, sample_id=f"s{k}", image_id="one", prompts={"p5": (prompt,)})
+        for k, prompt in enumerate(prompts)
+    ]
+    population = Population(samples, "p5", complete=True)
+    return replace(context, sample=samples[0], population=population, _memory={}), prompts
+
+
+def test_what_all_targets_but_one_are_names_that_one_by_denial(crowd, made):
+    context, (first, *_) = crowd
+    (color,) = made("negation_named", first, context, "color")
+    assert (color.text, color.target) == ("the one that is not red", "s2")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "reason"),
+    [
+        ("shape", "not exactly one target of the image is certainly not 'circle'"),
+        # A polyp may be a tumor.
+        ("class", "not exactly one target of the image is certainly not 'polyp'"),
+        ("number", "one target cannot be told by not being 'one'"),
+    ],
+)
+def test_a_denial_that_names_none_or_several_is_not_made(crowd, made, attribute, reason):
+    context, (first, *_) = crowd
+    assert [o.reason for o in made("negation_named", first, context, attribute)] == [reason]
+
+
+def test_where_targets_may_be_missing_no_denial_names_one(crowd, made):
+    context, (first, *_) = crowd
+    unknown = replace(context, population=Population(context.population.samples, "p5"))
+    (why,) = made("negation_named", first, unknown, "color")
+    assert why.reason == "the data set does not say what else its pictures show"
