@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.auditing.listener import Listener
     from harness.models import LoadedModel
     from harness.report.loaded import LoadedRun
-    from harness.stats.arrays import RelativeChange
+    from harness.stats.bootstrap import RelativeChange
     from harness.suite.schema import Suite
 
 __all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
@@ -110,12 +110,12 @@ def relative_change(
     """The paper's relative Dice change in percent, with its interval.
 
     It is ``100 (mean(after) - mean(before)) / mean(before)`` over the same samples, with a
-    studentised bootstrap of clusters; see `harness.stats.arrays.relative_change`.
+    studentised bootstrap of clusters; see `harness.stats.bootstrap.relative_change`.
 
     Example:
         >>> relative_change([0.8, 0.6, 0.7, 0.9], [0.8, 0.3, 0.7, 0.9]).percent
         -10.0
     """
-    from harness.stats.arrays import relative_change as change
+    from harness.stats.bootstrap import relative_change as change
 
     return change(before, after, clusters, seed=seed)

@@ -19,6 +19,7 @@ from harness.stats.columns import add_names, cell_rows, low_baselines
 from harness.stats.inference import Inference
 from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
+from harness.stats.refusal import rates
 from harness.stats.relative import ClusterSums, reduce
 from harness.suite.schema import Suite
 
@@ -67,7 +68,15 @@ def estimate(
     """
     settings = suite.statistics
     empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = pair(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
+    pairs = pair(
+        plan,
+        scores,
+        models=models,
+        empty=empty,
+        floor=settings.dice_floor,
+        refusal_area=settings.refusal_area,
+        texts=texts,
+    )
     sums = reduce(pairs)
     solved = cell_intervals(
         sums.units,
@@ -78,6 +87,7 @@ def estimate(
         count=settings.draws,
         seed=settings.seed,
     )
+    solved |= rates(sums.units, n_cells=pairs.cells.height)
     low = low_baselines(solved, settings.dice_floor)
     solved = {
         name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
