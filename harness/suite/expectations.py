@@ -2,7 +2,8 @@
 
 Three kinds are those of CheckList (M. T. Ribeiro et al., ACL 2020,
 doi:10.18653/v1/2020.acl-main.442): *invariance* (the figure stays within a margin), *direction*
-(it moves beyond a bound) and *minimum* (it is at least so high). *Refusal* asks for an empty mask where the right one is.
+(it moves beyond a bound) and *minimum* (it is at least so high). *Refusal* asks for an empty mask
+where the right one is.
 
 Conventions: bounds are in the unit of their figure: ``relative_change`` in percent of the
 original Dice, ``points`` and ``named_gain`` in points (100 times a difference of Dice),
