@@ -2,20 +2,33 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import polars as pl
 import typer
+from rich.text import Text
 
 from harness.auditing.choices import split_names
 from harness.auditing.subjects import subjects_of
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say_json, terminal
-
-if TYPE_CHECKING:
-    from harness.stats.comparison.common import Subject
-    from harness.stats.comparison.compare import Comparison
-    from harness.stats.comparison.tuning import Tuning
+from harness.errors import UsageError
+from harness.report.comparison import (
+    comparison_json,
+    coverage_lines,
+    coverage_sentences,
+    sections,
+    write_comparison,
+)
+from harness.report.escape import plain
+from harness.report.sheet import renderable
+from harness.report.tuning import tuning_content, tuning_sheets, write_tuning
+from harness.stats.comparison.common import Subject
+from harness.stats.comparison.compare import Comparison
+from harness.stats.comparison.compare import compare as compared
+from harness.stats.comparison.tuning import Tuning, compare_language
 
 # Above this many rows a terminal shows ranks and what is shown to differ, and counts the rest.
 MOST_ROWS = 60
@@ -30,6 +43,12 @@ def compare(
         list[str] | None,
         typer.Option("--model", help="Only these models, by name or id: a,b or repeated."),
     ] = None,
+    language: Annotated[
+        bool,
+        typer.Option(
+            "--language", help="Two models, base and tuned: what finetuning did to the language."
+        ),
+    ] = False,
     empty: Annotated[
         str | None, typer.Option("--empty", help="Dice of two empty masks: one, zero or nan.")
     ] = None,
@@ -37,27 +56,19 @@ def compare(
         str | None, typer.Option("--correction", help="holm, benjamini_hochberg or none.")
     ] = None,
     draws: Annotated[int | None, typer.Option("--draws", help="Bootstrap draws.")] = None,
-    language: Annotated[
-        bool,
-        typer.Option(
-            "--language", help="Two models, base and tuned: what finetuning did to the language."
-        ),
-    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
-            help="Folder for comparison.md, .json and two Parquet tables, or for a page.",
+            help="Folder for comparison.md, .json and two Parquet tables; with --language for "
+            "language.html and .json.",
         ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare models on the same cases: differences with intervals, and ranks with ties."""
-    from harness.report.comparison import comparison_json, write_comparison
-    from harness.stats.comparison.compare import compare as compared
-
     rules: dict[str, dict[str, Any]] = {
         "statistics": {"correction": correction, "draws": draws},
         "metric": {"empty": empty},
@@ -75,12 +86,8 @@ def compare(
 
 
 def _compare_language(
-    subjects: "Sequence[Subject]", out: Path | None, *, as_json: bool, quiet: bool
+    subjects: Sequence[Subject], out: Path | None, *, as_json: bool, quiet: bool
 ) -> None:
-    from harness.errors import UsageError
-    from harness.report.tuning import tuning_content, write_tuning
-    from harness.stats.comparison.tuning import compare_language
-
     if len(subjects) != 2:
         names = ", ".join(subject.label for subject in subjects)
         raise UsageError(
@@ -90,19 +97,12 @@ def _compare_language(
     found = compare_language(*subjects)
     paths = write_tuning(found, subjects, out) if out else []
     if as_json:
-        say_json(json.dumps(tuning_content(found), indent=1, ensure_ascii=False) + "\n")
+        say_json(json.dumps(tuning_content(found), indent=1, ensure_ascii=False))
     elif not quiet:
         _print_tuning(found, paths)
 
 
-def _print_tuning(found: "Tuning", paths: Sequence[Path]) -> None:
-    from rich.text import Text
-
-    from harness.report.comparison import coverage_sentences
-    from harness.report.escape import plain
-    from harness.report.sheet import renderable
-    from harness.report.tuning import tuning_sheets
-
+def _print_tuning(found: Tuning, paths: Sequence[Path]) -> None:
     console = terminal(130)
     for line in (*coverage_sentences(found.coverage), "", found.sentence, ""):
         console.print(Text(plain(line)), soft_wrap=True)
@@ -112,22 +112,13 @@ def _print_tuning(found: "Tuning", paths: Sequence[Path]) -> None:
         console.print(Text(plain(line)), soft_wrap=True)
 
 
-def _print(found: "Comparison", paths: Sequence[Path]) -> None:
-    import polars as pl
-    from rich.text import Text
-
-    from harness.report.comparison import coverage_lines, sections
-    from harness.report.escape import plain
-    from harness.report.sheet import renderable
-
+def _print(found: Comparison, paths: Sequence[Path]) -> None:
     console = terminal(130)
     for line in coverage_lines(found):
         console.print(Text(plain(line)), soft_wrap=True)
     console.print()
     n_rows = found.differences.height
     if n_rows > MOST_ROWS:
-        from dataclasses import replace
-
         found = replace(found, differences=found.differences.filter(pl.col("differs")))
     for section in sections(found):
         console.print(renderable(section))
