@@ -27,6 +27,7 @@ class Conditions:
 
     A batch size of None is the model's usual one; without a cluster this process runs them.
     `fresh` moves an existing run aside first.
+    `thresholds` counts every case at further thresholds.
     `loaded` is the next model to be evaluated, where it was loaded before.
     """
 
@@ -35,6 +36,7 @@ class Conditions:
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
+    thresholds: bool = False
     fresh: bool = False
     cluster: ClusterOptions | None = None
     loaded: "LoadedModel | None" = None
@@ -221,6 +223,8 @@ def _evaluate(
         for note in entry["notes"]:
             listener.note(f"note: {model_id}: {note}")
         entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
+        if how.thresholds:
+            entry["thresholds"] = "kept"
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, listener=listener)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
@@ -278,6 +282,7 @@ def _executor(
         metric=suite.metric,
         texts=distinct_texts(plan.cases),
         kept_masks=conditions.kept_masks,
+        thresholds=conditions.thresholds,
     ) as executor:
         yield executor
 

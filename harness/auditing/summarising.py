@@ -35,6 +35,7 @@ def summarise(
         suite: With the rules of the statistics; the run's own when None.
         out: Folder of the result; the run's own when None.
     """
+    from harness.auditing.curve import threshold_curve
     from harness.data.readings import mask_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
@@ -52,7 +53,10 @@ def summarise(
         texts=store.texts(),
     )
     masks = mask_lines(manifest.get("masks", []))
-    paths = write_assessment(found, folder, title=suite.title, masks=masks)
+    curve = None
+    if (curves := store.curves()) is not None:
+        curve = threshold_curve(store.plan_scan(), scores, curves, suite.statistics)
+    paths = write_assessment(found, folder, title=suite.title, masks=masks, curve=curve)
     return Summarised(found, tuple(paths), _count(store, scores))
 
 

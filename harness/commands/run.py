@@ -61,6 +61,10 @@ def run(
             "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
         ),
     ] = 2,
+    thresholds: Annotated[
+        bool,
+        typer.Option("--thresholds", help="Count every case at 19 thresholds, for the curve."),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -106,6 +110,7 @@ def run(
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
                 kept_masks=masks,
+                thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
             ),

@@ -2,7 +2,8 @@
 
 The file holds sums, not figures: per row of the summary and cluster the number of samples and the
 sums of Dice before and after; where targets are named, also over those samples their number and the
-sums of Dice with the own and the named mask. So another run can be paired with it by cluster.
+sums of Dice with the own and the named mask; where the right mask is empty, also the number of
+samples and of refusals. So another run can be paired with it by cluster.
 
 Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the same
 bytes. A file is read as data from a stranger. Two plans are *cases* when they are one and the same,
@@ -35,7 +36,7 @@ _SUM_SCHEMA = {
     **dict.fromkeys((*SUM_KEYS, "cluster"), pl.String),
     **dict.fromkeys(SUMS, pl.Float64),
 }
-_PLAIN = 3
+_PLAIN, _NAMED = 3, 6
 _RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
 
 
@@ -77,12 +78,12 @@ class _Cell(Strict):
     clusters: dict[str, list[_Figure]]
 
     @pydantic.model_validator(mode="after")
-    def _three_or_six(self) -> "_Cell":
+    def _whole_parts(self) -> "_Cell":
         for name, figures in self.clusters.items():
-            if len(figures) not in (_PLAIN, len(SUMS)):
+            if len(figures) not in (_PLAIN, _NAMED, len(SUMS)):
                 raise ValueError(
                     f"cluster {name!r} has {len(figures)} figures, "
-                    f"{_PLAIN} or {len(SUMS)} are needed"
+                    f"{_PLAIN}, {_NAMED} or {len(SUMS)} are needed"
                 )
         return self
 
@@ -139,7 +140,7 @@ def _cell_texts(baseline: Baseline) -> list[str]:
 
 
 def _figures(values: Sequence[float]) -> str:
-    kept = values if values[_PLAIN] else values[:_PLAIN]
+    kept = values if values[_NAMED] else values[:_NAMED] if values[_PLAIN] else values[:_PLAIN]
     return json.dumps([_rounded(value) for value in kept])
 
 
@@ -161,7 +162,8 @@ def read_file(path: Path) -> Baseline:
         found = _File.model_validate(content)
     except pydantic.ValidationError as problems:
         raise UsageError("\n".join(_explained(path, p) for p in problems.errors())) from None
-    if found.columns != list(SUMS):
+    # Files from before refusal was measured say nothing of it, and are as good for the rest.
+    if found.columns not in (list(SUMS), list(SUMS[:_NAMED])):
         raise UsageError(
             f"{path}: columns {found.columns!r}. They must be {list(SUMS)!r}. {_RENEW}"
         )

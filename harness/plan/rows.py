@@ -255,7 +255,7 @@ def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
     meaning = made.meaning or cell.rule.meaning
-    expected, named = cell.rule.expected_mask, None
+    expected, named = made.expected_mask or cell.rule.expected_mask, None
     if meaning is Meaning.PRESERVED:
         expected = ExpectedMask.OWN
     if expected is ExpectedMask.NAMED:

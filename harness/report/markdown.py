@@ -10,7 +10,7 @@ import polars as pl
 
 from harness.report.escape import code, escaped
 from harness.report.sheet import WIDTH, bullets, markdown_lines, table_lines
-from harness.report.table import sections
+from harness.report.table import curve_sheets, sections
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 
@@ -43,7 +43,11 @@ _AWAY = (
 
 
 def markdown(
-    found: Assessment, *, title: str = "Audit of prompts", masks: Iterable[str] = ()
+    found: Assessment,
+    *,
+    title: str = "Audit of prompts",
+    masks: Iterable[str] = (),
+    curve: pl.DataFrame | None = None,
 ) -> str:
     """The text of ``summary.md``.
 
@@ -51,6 +55,7 @@ def markdown(
         found: What is said of a run.
         title: Of the suite; any text.
         masks: Sentences on how true masks were read; any text.
+        curve: Of `harness.auditing.curve.threshold_curve`, if there is one.
     """
     summary = found.summary
     lines = [f"# {escaped(title)}", "", *_facts(summary)]
@@ -62,6 +67,10 @@ def markdown(
             lines += _of_language(verdict)
     for section in sections(summary, found.verdicts):
         lines += ["", *markdown_lines(section)]
+    if curve is not None and curve.height:
+        names = dict(summary.select("model_id", "model").unique().iter_rows())
+        for sheet in curve_sheets(curve, names):
+            lines += ["", *markdown_lines(sheet)]
     lines += ["", "## How to read this", ""]
     lines += bullets(_caveats(summary))
     return "\n".join(lines) + "\n"

@@ -136,6 +136,51 @@ def refusal_cells(row: Row) -> tuple[str, ...]:
     )
 
 
+CURVE_LEAD = (
+    "Dice, missed and MCC: of the original prompts and those for what is not there. Chosen: by "
+    "validation data, a split called val or each half of the clusters for the other."
+)
+
+
+def curve_sheets(curve: pl.DataFrame, names: Mapping[str, str]) -> Iterator[Sheet]:
+    """Refusal against Dice over thresholds, a table for each model and data set."""
+    for (model_id, dataset), rows in _grouped(curve, ["model_id", "dataset"]):
+        yield Sheet(
+            name="thresholds",
+            title=f"{names.get(model_id, model_id)} on {dataset}: over thresholds",
+            lead=CURVE_LEAD,
+            header=("threshold", "verdict", "Dice", "missed", "refusal rate [95 %]", "Dice x MCC"),
+            rows=tuple(_curve_cells(row) for row in rows.iter_rows(named=True)),
+            n_text=2,
+            data=rows,
+            notes=(curve_note(rows),),
+        )
+
+
+def _curve_cells(row: Row) -> tuple[str, ...]:
+    chosen = f" (chosen {row['chosen']} of {row['n_choices']})" if row["chosen"] else ""
+    return (
+        f"{row['threshold']:.2f}{chosen}",
+        row["refusal"],
+        number(row["dice"], 3),
+        number(row["miss_rate"], 3),
+        interval(row, "refusal_rate", "", 3),
+        number(row["dice_mcc"], 3),
+    )
+
+
+def curve_note(rows: pl.DataFrame) -> str:
+    """Over which thresholds each verdict on refusal stands."""
+    ranges = []
+    for verdict in dict.fromkeys(rows["refusal"]):
+        own = rows.filter(pl.col("refusal") == verdict)["threshold"]
+        ranges.append(
+            f"{verdict} at {len(own)} of {rows.height} ({own.min():.2f} to {own.max():.2f})"
+        )
+    one = "the verdict stands over the whole range" if len(ranges) == 1 else "it changes"
+    return f"Refusal over thresholds: {one}: {', '.join(ranges)}."
+
+
 def has_surface(row: Row) -> bool:
     """Whether the contours of a row's masks were compared."""
     return bool(row["n_surface"] or row["n_one_empty"])

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from harness.records import Meaning
+from harness.records import ExpectedMask, Meaning
 from harness.stats.inference import (
     Estimate,
     Inference,
@@ -49,7 +49,7 @@ from harness.stats.language import (
     evidence_sentence,
     verdict_sentence,
 )
-from harness.stats.refusal import is_absent, judge_refusal
+from harness.stats.refusal import judge_refusal
 from harness.stats.verdicts import ALPHA, Verdict, blocked_because
 from harness.suite.schema import Statistics
 
@@ -98,7 +98,7 @@ def _evidence(
     changed = [r for r in rows if r["meaning"] == Meaning.CHANGED and r["n_cases"]]
     named = any(r["n_samples_named"] for r in changed)
     # Where targets are known, a prompt that names none is a question of refusal alone.
-    changed = [r for r in changed if not (named and is_absent(r["expected_mask"]))]
+    changed = [r for r in changed if not (named and r["expected_mask"] == ExpectedMask.EMPTY)]
     random = {
         (r["split"], r["attribute"]): r["relative_change_percent"]
         for r in rows

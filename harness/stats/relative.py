@@ -261,10 +261,14 @@ def _counted(flags: pl.DataFrame, used_words: pl.DataFrame) -> pl.DataFrame:
 
 
 SUM_KEYS = PLAN_KEYS
-SUMS = ("n", "reference", "dice", "n_named", "own_named", "dice_named")
-"""Samples with both Dice, sums of original and changed Dice; the same where a target is named."""
+SUMS = (
+    *("n", "reference", "dice", "n_named", "own_named", "dice_named"),
+    *("n_refused", "refused"),
+)
+"""Samples with both Dice, sums of original and changed Dice; the same where a target is named;
+samples that ask for what is absent, and how many of them are refused."""
 
-_KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED}
+_KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED, "refused": ("refused",)}
 
 
 def named_sums(units: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:

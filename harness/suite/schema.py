@@ -343,6 +343,7 @@ def _check_gate(suite: Suite, document: Document) -> None:
         *((("max_drop", n), rule) for n, rule in enumerate(gate.max_drop)),
         *((("min_dice", n), rule) for n, rule in enumerate(gate.min_dice)),
         *((("must_listen", n), rule) for n, rule in enumerate(gate.must_listen)),
+        *((("must_refuse", n), rule) for n, rule in enumerate(gate.must_refuse)),
         (("non_inferiority",), gate.non_inferiority),
     ]
     for place, rule in rules:

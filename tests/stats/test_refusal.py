@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from harness.stats.assessment import assess
 from harness.stats.inference import estimate_of, p_greater, p_less
-from harness.stats.refusal import judge_refusal, mcc, rates, recovered, share_inference, share_limit
+from harness.stats.intervals import share_inference, share_limit
+from harness.stats.refusal import judge_refusal, mcc, rates, recovered
 from harness.suite.schema import Statistics
 
 ENDS = np.array([0.975, 0.025])

@@ -1,19 +1,18 @@
-"""Perturbations that contradict, deny, or ask for what is not there.
+"""Perturbations that contradict or deny.
 
-Conventions: as in `base`. After `absent` the right mask is empty; of what contradicts
-itself or is only denied nothing says which mask is right.
+Conventions: as in `base`. Of what contradicts itself or is only denied nothing says which mask
+is right.
 """
 
 import re
 from dataclasses import replace
 
-from harness.prompts.context import Context, Form, Scope
+from harness.prompts.context import Context, Form
 from harness.prompts.dressing import undress
 from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import is_denial
 from harness.prompts.perturbations.base import (
-    Draw,
     Outcome,
     Outcomes,
     agreeing_verb,
@@ -21,10 +20,7 @@ from harness.prompts.perturbations.base import (
     named,
     rewritten,
     rule,
-    sampled,
-    with_class,
 )
-from harness.prompts.perturbations.change import as_nouns, no_class, other_values
 from harness.prompts.phrases import Rewriting
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span
 
@@ -124,36 +120,3 @@ def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Ed
 
 def _is_one_word(value: str) -> bool:
     return undress(value).before == "" and " " not in value
-
-
-@sampled(Meaning.CHANGED, ExpectedMask.EMPTY, Form.FREE, scope=Scope.SAMPLE)
-def absent(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
-    """A class that none of the image's samples has, or a thing no such image shows."""
-    span = prompt.span("class")
-    if span is None or is_denial(span.value):
-        return [no_class(span)]
-    pool = _unseen_classes(span, context) or as_nouns(
-        context.lexicon.strangers.things, span, context
-    )
-    return draw.from_pool(
-        pool,
-        lambda value: with_class(prompt, span, value),
-        otherwise=NotApplicable("nothing is known that the image does not show"),
-    )
-
-
-def _unseen_classes(span: Span, context: Context) -> list[str]:
-    """Classes of the dataset that nothing said of the image names, where all is known of it."""
-    if not context.population.complete or context.sample is None:
-        return []
-    excludes = context.lexicon.excludes
-    spoken = {
-        item
-        for sample in context.population.of_image(context.sample.image_id)
-        for prompts in sample.prompts.values()
-        for other in prompts
-        for value in other.values.values()
-        for item in value.split(SEPARATOR)
-    }
-    known = other_values(span, context)
-    return [v for v in known if all(excludes("class", v, item) for item in spoken)]
