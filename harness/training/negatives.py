@@ -11,17 +11,11 @@ from harness.plan.build import value_sets
 from harness.prompts.context import Context
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import PERTURBATIONS, variants_of
+from harness.prompts.perturbations import PERTURBATIONS, absence, variants_of
 from harness.prompts.population import Population
 from harness.records import Sample, Variant
 
-KINDS = {
-    "near": "absent_near",
-    "far": "absent_far",
-    "modality": "absent_modality",
-    "target": "absent_target",
-    "nonsense": "absent_nonsense",
-}
+KINDS = {name.removeprefix("absent_"): name for name in absence.KINDS}
 """What `--negative-kinds` calls a kind of absent thing -> the perturbation that asks for it."""
 
 _TRIED = 8

@@ -501,7 +501,7 @@ def test_dropped_prompts_keep_their_masks(root):
 def test_a_recipe_that_cannot_be_is_refused(card, root, tmp_path, settings, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         finetune(
-            card(), ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=Recipe(**settings)
+            card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=Recipe(**settings)
         )
 
 
@@ -516,7 +516,7 @@ def test_unknown_kinds_and_kinds_that_never_apply_are_refused(root):
 
 
 def test_prompt_types_may_be_mixed(root):
-    (sample, *_) = load_samples("kvasir_polyp", root, "train")
+    (sample, *_) = samples_of(root, "train")
     rungs = sorted(sample.prompts)
     assert prompt_choices(sample, f"{rungs[0]}, {rungs[-1]}") == [
         [p.text for p in sample.prompts[r]] for r in (rungs[0], rungs[-1])
@@ -547,13 +547,13 @@ def test_the_text_tower_stays_where_it_is_frozen():
 def test_the_new_card_tells_the_recipe(card, root, tmp_path):
     recipe = Recipe(**QUICK, negatives=0.25, negative_kinds=("far",), prompt_dropout=0.1)
     made = finetune(
-        card(), ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
+        card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
     )
     training = yaml.safe_load(made.card.read_text())["training"]
     assert training["negatives"] == 0.25
     assert training["negative_kinds"] == ["far"]
     assert training["prompt_types"] == {"kvasir_polyp": "p6"}
     again = finetune(
-        card(), ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
+        card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
     )
     assert again.figures == made.figures
