@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.report.loaded import LoadedRun
     from harness.stats.bootstrap import RelativeChange
+    from harness.stats.comparison.tuning import Tuning
     from harness.suite.schema import Suite
 
-__all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
+__all__ = ["__version__", "audit", "compare_language", "load_model", "load_run", "load_suite"]
+__all__ += ["relative_change"]
 
 
 def __dir__() -> list[str]:
@@ -119,3 +121,23 @@ def relative_change(
     from harness.stats.bootstrap import relative_change as change
 
     return change(before, after, clusters, seed=seed)
+
+
+def compare_language(base: str | Path, tuned: str | Path) -> "Tuning":
+    """What finetuning did to a model's language: attribute by attribute kept, lost or gained.
+
+    Args:
+        base: Run directory of the model before finetuning; ``RUN#MODEL`` where it holds several.
+        tuned: That of the model after it.
+
+    Returns:
+        States, figures and differences (`harness.stats.comparison.tuning`); ``sentence`` says it.
+
+    Raises:
+        UsageError: A folder is no run, or a run holds several models and none is named.
+        RunError: Metrics or true masks differ.
+    """
+    from harness.auditing.subjects import subjects_of
+    from harness.stats.comparison.tuning import compare_language as compare
+
+    return compare(*subjects_of([str(base), str(tuned)], [], rules={}))

@@ -25,7 +25,7 @@ from harness.gate.checks import Check, Place, Rule, State
 from harness.records import Meaning
 from harness.stats.bootstrap import Draws, Ratios, cluster_draws, ratio_inference
 from harness.stats.columns import why_too_low
-from harness.stats.contrast import difference_inference
+from harness.stats.comparison.contrast import difference_inference
 from harness.stats.inference import (
     PIVOT_LEVELS,
     Estimate,
