@@ -108,6 +108,12 @@ class Grammar(Strict):
         default={},
         description="Per attribute: the phrase around it, and the phrase that denies it.",
     )
+    spellings: dict[str, list[str]] = Field(
+        default={}, description="Per text of the templates: how else it is written in the prompts."
+    )
+    otherwise: Literal["lexicon"] | None = Field(
+        default=None, description="'lexicon' reads what fits no template as free text."
+    )
 
 
 class Layout(Strict):
@@ -238,7 +244,12 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
-    grammar: Grammar
+    grammar: Grammar | None = Field(
+        default=None, description="How its sentences are built; without one they are free text."
+    )
+    classes: list[str] = Field(
+        default=[], description="Its targets as free text calls them, in the singular."
+    )
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."
     )
@@ -259,6 +270,11 @@ class DatasetCard(Strict):
         if isinstance(given, tuple) and not -math.inf < given[0] < given[1] < math.inf:
             raise ValueError("two rising, finite numbers are needed")
         return given
+
+    @property
+    def attributes(self) -> dict[str, AttributeRule]:
+        """The attributes that its grammar knows."""
+        return {} if self.grammar is None else self.grammar.attributes
 
     @property
     def reading(self) -> Reading:

@@ -16,10 +16,12 @@ from typing import Any
 
 import polars as pl
 
+from harness.cards import DatasetCard
 from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.files.canonical import canonical
 from harness.plan.rows import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
+from harness.prompts.freetext.terms import is_read_freely, needs_terms, read_terms, suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.prompts.perturbations import Context
@@ -105,12 +107,27 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         "word_list_sha256": words_sha256(),
         "seed": suite.seed,
     }
+    sources |= _spans(sets)
     tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
     if tables:
         sources["tables"] = tables
     if suite.property_based:
         sources["hypothesis"] = version("hypothesis")
     return Plan(cases, not_applicable, sources)
+
+
+def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
+    """Which sets' spans the lexicon found, and the hash of the further words, where any needs them."""
+    free = {p.card.name: spans_from(p.card) for p in sets if is_read_freely(p.card)}
+    terms = {"terms_sha256": read_terms()[1]} if any(needs_terms(p.card) for p in sets) else {}
+    return {**terms, **({"spans": free} if free else {})}
+
+
+def spans_from(card: DatasetCard) -> str:
+    """What the attribute spans of a dataset's prompts come from."""
+    if card.grammar is None:
+        return "lexicon"
+    return "grammar, else lexicon" if card.grammar.otherwise else "grammar"
 
 
 @contextmanager
@@ -127,7 +144,7 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
     """What perturbations may look at in a dataset; its sample is still to be put in."""
-    grammar = load_grammar(planned.card)
+    grammar, lexicon = load_grammar(planned.card), suit(lexicon, planned.card)
     everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
     return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
 
@@ -142,7 +159,8 @@ def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
 
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
-    known = {a for planned in sets for a in planned.card.grammar.attributes}
+    names = {p.card.name: {*load_grammar(p.card).card.attributes} for p in sets}
+    known = {a for found in names.values() for a in found}
     asked = [
         (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
     ]
@@ -150,7 +168,7 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
         (
             f"dataset {p.card.name!r}: its card does not have",
             p.entry.attributes,
-            set(p.card.grammar.attributes),
+            names[p.card.name],
         )
         for p in sets
     ]

@@ -17,7 +17,6 @@ import polars as pl
 from harness.cards import DatasetCard
 from harness.data.table_variants import TableTexts
 from harness.files.canonical import canonical, edits_text, object_of, scalars
-from harness.prompts.grammar import PromptGrammar
 from harness.prompts.perturbations import (
     Context,
     Outcome,
@@ -213,7 +212,7 @@ def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     sample, prompt = cell.original.sample, cell.original.prompt
-    for attribute in _attributes(cell, context.grammar):
+    for attribute in _attributes(cell, context):
         seen = {prompt.text}
         repeat = 0
         for made in _made(cell, attribute, context):
@@ -243,11 +242,15 @@ def _made(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outc
     )
 
 
-def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
+def _attributes(cell: _Cell, context: Context) -> Iterable[str | None]:
+    """Those that the probe asks about; in free text, those that the dataset's prompts name."""
+    grammar = context.grammar
     if not cell.rule.per_attribute:
         return [None]
     here, probed = cell.planned.entry.attributes, cell.probe.attributes
     named: Iterable[str] = grammar.attributes(cell.original.prompt.prompt_type)
+    if grammar.is_free:
+        named = [name for name in named if name in context.value_sets]
     if probed != "all":
         named = [a for a in probed if a in grammar.card.attributes]
     return named if here == "all" else [a for a in named if a in here]

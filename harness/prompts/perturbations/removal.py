@@ -29,7 +29,7 @@ def _empty(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[
 
 def _without(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
     span = named(prompt, attribute)
-    texts = (phrase.apply(prompt) for phrase in context.grammar.drops.get(span.attribute, ()))
+    texts = (phrase.apply(prompt) for phrase in context.grammar.drops_of(prompt, span.attribute))
     text = next((text for text in texts if text is not None), None)
     if text is None:
         reason = f"the grammar knows no sentence of {prompt.prompt_type} without {attribute}"

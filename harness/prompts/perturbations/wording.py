@@ -67,11 +67,11 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
     plain = context.lexicon.plain
     said: list[tuple[str, Template | None]] = []
     if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
-        own = context.grammar.templates[prompt.prompt_type][prompt.template]
+        own = context.grammar.template_of(prompt)
         fixed = _followers(own, prompt, context)
         said += [
             (text, template)
-            for template in context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+            for template in context.grammar.orders_of(prompt)
             if _followers(template, prompt, context) == fixed
             and (text := write_as(template, prompt, prompt.values)) is not None
         ]
