@@ -143,15 +143,17 @@ def _open(
     listener: Listener,
 ) -> None:
     from harness.auditing.record import environment
+    from harness.auditing.samples import span_counts
     from harness.data import cluster_kind
     from harness.data.layout import content_hashes, digest_of
-    from harness.data.readings import kept_readings, mask_counts, mask_lines
+    from harness.data.readings import data_lines, kept_readings, mask_counts
 
     masks = [
         {"dataset": planned.card.name, "split": planned.entry.split} | mask_counts(planned.samples)
         for planned in sets
     ]
-    for line in mask_lines(masks):
+    spans = span_counts(sets)
+    for line in data_lines({"masks": masks, "spans": spans}):
         listener.remark(line)
 
     shown = content_hashes(s for planned in sets for s in planned.samples)
@@ -166,6 +168,7 @@ def _open(
         limit=limit,
         readings=kept_readings({planned.card.name: planned.card.reading for planned in sets}),
         masks=masks,
+        spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),

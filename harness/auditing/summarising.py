@@ -35,7 +35,7 @@ def summarise(
         suite: With the rules of the statistics; the run's own when None.
         out: Folder of the result; the run's own when None.
     """
-    from harness.data.readings import mask_lines
+    from harness.data.readings import data_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
     from harness.stats.pairs import models_of
@@ -51,8 +51,7 @@ def summarise(
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    masks = mask_lines(manifest.get("masks", []))
-    paths = write_assessment(found, folder, title=suite.title, masks=masks)
+    paths = write_assessment(found, folder, title=suite.title, masks=data_lines(manifest))
     return Summarised(found, tuple(paths), _count(store, scores))
 
 

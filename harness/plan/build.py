@@ -16,11 +16,11 @@ from typing import Any
 
 import polars as pl
 
-from harness.cards import DatasetCard
 from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.files.canonical import canonical
 from harness.plan.rows import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
+from harness.prompts.freetext.counting import spans_from
 from harness.prompts.freetext.terms import is_read_freely, needs_terms, read_terms, suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import Lexicon, load_lexicon
@@ -117,17 +117,10 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
 
 
 def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
-    """Which sets' spans the lexicon found, and the hash of the further words, where any needs them."""
+    """Which sets' spans the lexicon found, and the hash of further words that any set needs."""
     free = {p.card.name: spans_from(p.card) for p in sets if is_read_freely(p.card)}
     terms = {"terms_sha256": read_terms()[1]} if any(needs_terms(p.card) for p in sets) else {}
     return {**terms, **({"spans": free} if free else {})}
-
-
-def spans_from(card: DatasetCard) -> str:
-    """What the attribute spans of a dataset's prompts come from."""
-    if card.grammar is None:
-        return "lexicon"
-    return "grammar, else lexicon" if card.grammar.otherwise else "grammar"
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def contradiction(values: Mapping[str, str], lexicon: Lexicon) -> str | None:
     return (
         _miscount(values, lexicon)
         or _denied_class(values, lexicon)
-        or _one_sided(values, lexicon)
+        or one_sided(values, lexicon)
         or _too_few_areas(values, lexicon)
     )
 
@@ -70,7 +70,8 @@ def _denied_class(values: Mapping[str, str], lexicon: Lexicon) -> str | None:
     return None
 
 
-def _one_sided(values: Mapping[str, str], lexicon: Lexicon) -> str | None:
+def one_sided(values: Mapping[str, str], lexicon: Lexicon) -> str | None:
+    """How laterality and sides contradict each other, or a place stands twice; None if neither."""
     laterality, named = values.get("laterality"), places(values, lexicon)
     if len({*named}) < len(named):
         return f"'{named[0].zone} {named[0].side}' stands twice"

@@ -49,7 +49,7 @@ def markdown(
     Args:
         found: What is said of a run.
         title: Of the suite; any text.
-        masks: Sentences on how true masks were read; any text.
+        masks: Sentences on how true masks and free text were read; any text.
     """
     summary = found.summary
     lines = [f"# {escaped(title)}", "", *_facts(summary)]

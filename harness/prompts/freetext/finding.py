@@ -29,10 +29,12 @@ _VIEW = re.compile(
 )
 # A number that counts nothing: a measurement, a label, a pronoun.
 _MEASURED = re.compile(
-    r"[.,:/]\d| ?(?:mm|cm|ml|px|pixels?|percent|degrees?|weeks?|months?|days?|hours?|years?)\b| ?[%x]"
+    r"[.,:/]\d| ?[%x]"
+    r"| ?(?:mm|cm|ml|px|pixels?|percent|degrees?|weeks?|months?|days?|hours?|years?)\b"
 )
 _LABEL = re.compile(
-    r"(?:\d[.,:/x]|#|\b(?:type|grade|stage|segment|level|figure|case|patient|no\.|number|bi-rads) ?)$"
+    r"(?:\d[.,:/x]|#"
+    r"|\b(?:type|grade|stage|segment|level|figure|case|patient|no\.|number|bi-rads) ?)$"
 )
 _PRONOUN = re.compile(r"\b(?:the|this|that|each|every|any|no|which|another|other|either) $")
 # After "left" these go on to say where, and name nothing that has a left side.
@@ -41,6 +43,11 @@ _PLACE_GOES_ON = re.compile(
     r"|border|margin|hand|and|or|to|in|on|at|with|is|are|was|were|than|from|near|by|above|below"
     r"|which|that|within|inside|next|behind|where|a|an|the|it|there)\b)"
 )
+
+_OF_A_THING = re.compile(
+    r" of (?!(?:the|this|that|its|an?|image|picture|frame|photo|view|scan|slice|screen)\b)"
+)
+_LIES = re.compile(r"(?:\b(?:in|at|on|near|to|towards?|from|the)|,) $")
 
 
 class _Around(NamedTuple):
@@ -215,6 +222,9 @@ def _is_number(word: str, around: _Around) -> bool:
 
 
 def _is_place(word: str, around: _Around) -> bool:
+    """Not so "middle" in "a middle of donut shape": of a thing, and nothing is said to lie there."""
+    if _OF_A_THING.match(around.after) and not _LIES.search(around.before):
+        return False
     return word not in {"left", "right"} or _PLACE_GOES_ON.match(around.after) is not None
 
 

@@ -31,8 +31,9 @@ _NOT_ALONE = re.compile(
     re.IGNORECASE,
 )
 _PLACED = re.compile(
-    r"(?P<comma>,?) (?P<verb>(?:which (?:is|are) |that (?:is|are) )?(?:located |found |situated |seen "
-    r"|lying |visible )?)(?P<preposition>in|at|on|near|towards?) (?:the )?$"
+    r"(?P<comma>,?) (?P<verb>(?:which (?:is|are) |that (?:is|are) )?"
+    r"(?:located |found |situated |seen |lying |visible )?)"
+    r"(?P<preposition>in|at|on|near|towards?) (?:the )?$"
 )
 _PLACE_ENDS = re.compile(
     r"(?:[- ](?:side|part|corner|half|third|region|area|quadrant|portion|edge|border|hand side))?"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from harness.prompts.context import Context, Form
 from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.grammar import LEXICON
 from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
 from harness.prompts.phrases import write_as
 from harness.prompts.templates import Slot, Template
@@ -70,7 +71,7 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
         own = context.grammar.template_of(prompt)
         fixed = _followers(own, prompt, context)
         said += [
-            (text, template)
+            (with_right_articles(text) if prompt.template == LEXICON else text, template)
             for template in context.grammar.orders_of(prompt)
             if _followers(template, prompt, context) == fixed
             and (text := write_as(template, prompt, prompt.values)) is not None
