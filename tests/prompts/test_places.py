@@ -162,6 +162,6 @@ def test_what_fits_no_sentence_is_read_by_the_lexicon():
 def test_too_many_spellings_are_refused():
     content = CARD.model_dump() | {"grammar": CARD.grammar.model_dump()}
     content["grammar"]["spellings"] = {" ": ["", "  ", "   "]}
-    message = "has 4096 spellings with ' '. At most 64 are tried. Give fewer spellings, of longer"
+    message = "has 16384 spellings with ' '. At most 64 are tried. Give fewer spellings, of longer"
     with pytest.raises(CardError, match=re.escape(message)):
         load_grammar(DatasetCard.model_validate(content))

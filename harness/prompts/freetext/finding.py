@@ -222,7 +222,7 @@ def _is_number(word: str, around: _Around) -> bool:
 
 
 def _is_place(word: str, around: _Around) -> bool:
-    """Not so "middle" in "a middle of donut shape": of a thing, and nothing is said to lie there."""
+    """Not so "middle" in "a middle of donut polyp": it is of a thing, and nothing lies there."""
     if _OF_A_THING.match(around.after) and not _LIES.search(around.before):
         return False
     return word not in {"left", "right"} or _PLACE_GOES_ON.match(around.after) is not None
