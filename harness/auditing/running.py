@@ -28,6 +28,7 @@ class Conditions:
     A batch size of None is the model's usual one; without a cluster this process runs them.
     `fresh` moves an existing run aside first.
     `loaded` is the next model to be evaluated, where it was loaded before.
+    `recipes` holds the places of models that are checkpoints of one recipe.
     """
 
     device: str = "auto"
@@ -38,6 +39,7 @@ class Conditions:
     fresh: bool = False
     cluster: ClusterOptions | None = None
     loaded: "LoadedModel | None" = None
+    recipes: tuple[tuple[int, ...], ...] = ()
 
 
 def run_models(
@@ -89,11 +91,39 @@ def run_models(
                 done.append(
                     _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
                 )
-            store.update(evaluated=done)
+            store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
             store.update(status="interrupted")
             raise
     return store
+
+
+def _recipes(
+    store: "RunStore", done: list[str], chosen: tuple[tuple[int, ...], ...]
+) -> list[dict[str, Any]]:
+    """Recipes of a run: those it had, and those of these models.
+
+    Raises:
+        UsageError: Two checkpoints of a recipe are one and the same model.
+    """
+    import hashlib
+
+    from harness.errors import UsageError
+
+    names = {entry["model_id"]: entry["name"] for entry in store.manifest["models"]}
+    found = {recipe["model_id"]: recipe for recipe in store.manifest.get("recipes", [])}
+    for places in chosen:
+        seeds = sorted({done[place] for place in places})
+        if len(seeds) < len(places):
+            raise UsageError(
+                f"{names[seeds[0]]}: found {len(places)} checkpoints that are {len(seeds)} "
+                "different models. The seeds of a recipe differ. Leave out the copies."
+            )
+        name = f"{names[seeds[0]]} ({len(seeds)} seeds)"
+        digest = hashlib.sha256("\n".join(seeds).encode()).hexdigest()[:12]
+        key = f"{names[seeds[0]]}-seeds@{digest}"
+        found[key] = {"model_id": key, "name": name, "seeds": seeds}
+    return list(found.values())
 
 
 def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":

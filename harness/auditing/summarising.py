@@ -38,14 +38,14 @@ def summarise(
     from harness.data.readings import data_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
-    from harness.stats.pairs import models_of
+    from harness.stats.pairs import assessed
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
     scores = store.scores_scan()
     found = assess(
         store.plan_scan(),
         scores,
-        models=models_of(manifest),
+        models=assessed(manifest),
         not_applicable=store.not_applicable(),
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),

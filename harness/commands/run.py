@@ -28,7 +28,10 @@ def run(
     suite: SuiteName,
     model: Annotated[
         list[str],
-        typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
+        typer.Option(
+            "--model",
+            help="CARD or CARD=CHECKPOINT; repeat for several models. CARD=A,B,C: training seeds.",
+        ),
     ],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
@@ -79,13 +82,14 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.auditing.choices import model_arguments, select_suite, split_names
+    from harness.auditing.choices import recipe_arguments, select_suite, split_names
     from harness.auditing.running import Conditions, run_models
     from harness.commands.progress import Terminal
     from harness.commands.score import finish
     from harness.trackers import check_trackers, log_run
 
     trackers = check_trackers(split_names(log))
+    chosen = recipe_arguments(model, checkpoint)
     with interruptible():
         store = run_models(
             select_suite(
@@ -96,7 +100,7 @@ def run(
                 prompts=prompts,
                 seed=seed,
             ),
-            model_arguments(model, checkpoint),
+            chosen.models,
             root=data_root,
             out=out,
             limit=limit,
@@ -108,6 +112,7 @@ def run(
                 kept_masks=masks,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
+                recipes=chosen.recipes,
             ),
             listener=Terminal(quiet=quiet),
         )

@@ -20,6 +20,7 @@ from harness.stats.inference import Inference
 from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
 from harness.stats.relative import ClusterSums, reduce
+from harness.stats.seeds import add_seeds, as_recipes, expand, pool_seeds, seed_columns
 from harness.suite.schema import Suite
 
 
@@ -67,8 +68,10 @@ def estimate(
     """
     settings = suite.statistics
     empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = pair(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
-    sums = reduce(pairs)
+    pairs = pair(
+        plan, scores, models=expand(models), empty=empty, floor=settings.dice_floor, texts=texts
+    )
+    pairs, sums, by_seed = pool_seeds(pairs, reduce(pairs), models)
     solved = cell_intervals(
         sums.units,
         sums.words,
@@ -78,11 +81,16 @@ def estimate(
         count=settings.draws,
         seed=settings.seed,
     )
+    solved, spreads = add_seeds(solved, by_seed)
     low = low_baselines(solved, settings.dice_floor)
     solved = {
         name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
     }
-    rows = cell_rows(pairs, sums, solved, low, settings=settings)
+    n_seeds = {m.model_id: len(m.seeds) for m in models}
+    rows = cell_rows(pairs, sums, solved, low, settings=settings, n_seeds=n_seeds)
+    rows = seed_columns(rows, spreads, models)
+    scores = as_recipes(scores, models)
+    texts = None if texts is None else as_recipes(texts, models).lazy().collect()
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
