@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.errors import CardError, choose
+from harness.errors import CardError, choose, nearest
 from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
 from harness.records import Reading
 
@@ -217,6 +218,19 @@ class Percentiles(Strict):
         return pair
 
 
+def _named_grammar(given: Any) -> Any:
+    """``grammar: qata_cov19`` takes the grammar of a card that ships."""
+    if not isinstance(given, str):
+        return given
+    known = dataset_names()
+    if given not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"no shipped data set is called that.{nearest(given, known)} Known: {names}"
+        )
+    return load_dataset_card(given).grammar
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -244,8 +258,12 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
-    grammar: Grammar | None = Field(
-        default=None, description="How its sentences are built; without one they are free text."
+    grammar: Annotated[
+        Grammar | None, BeforeValidator(_named_grammar, json_schema_input_type=Grammar | str | None)
+    ] = Field(
+        default=None,
+        description="How its sentences are built, or the shipped set whose are built alike; "
+        "without one they are free text.",
     )
     classes: list[str] = Field(
         default=[], description="Its targets as free text calls them, in the singular."

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cards import DatasetCard, load_dataset_card
 from harness.errors import CardError
+from harness.files import shipped
 from harness.prompts.coherence import contradiction, n_areas, places
 from harness.prompts.context import Context
 from harness.prompts.freetext.terms import suit
@@ -165,3 +166,18 @@ def test_too_many_spellings_are_refused():
     message = "has 16384 spellings with ' '. At most 64 are tried. Give fewer spellings, of longer"
     with pytest.raises(CardError, match=re.escape(message)):
         load_grammar(DatasetCard.model_validate(content))
+
+
+def test_the_grammar_of_a_set_that_ships_is_taken_by_its_name(tmp_path):
+    content = (shipped("suites") / "datasets" / "mosmeddata_plus.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(content.replace("mosmeddata_plus", "mine"), encoding="utf-8")
+    assert load_dataset_card(path).grammar == CARD.grammar
+
+    path.write_text(content.replace("qata_cov19", "qata_covid"), encoding="utf-8")
+    message = (
+        "mine.yaml:14: grammar: found 'qata_covid'. no shipped data set is called that. Did you "
+        "mean 'qata_cov19'? Known: 'bkai_polyp'"
+    )
+    with pytest.raises(CardError, match=re.escape(message)):
+        load_dataset_card(path)

@@ -12,7 +12,8 @@ from harness.data.checks.rows import Defect, SplitRows
 from harness.data.corrected import CLASS
 from harness.data.masks import NUMBERS
 from harness.prompts.coherence import ZONES, count, n_areas, one_sided
-from harness.prompts.freetext.terms import extend
+from harness.prompts.freetext.terms import extend, plurals_of
+from harness.prompts.grammar import LEXICON
 from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.records import Prompt
 
@@ -77,12 +78,15 @@ def _several(rows: SplitRows) -> Iterator[tuple[int, Prompt, str]]:
 
 
 def singular_noun(rows: SplitRows) -> Mapping[int, str]:
-    """Several targets, and the class word of one."""
+    """Several targets, and the class word of one; areas with a place each are no targets."""
     plurals = set(rows.card.plural.values())
+    english = {*plurals_of(rows.card).values(), *_lexicon().forms.plurals.values()}
     return _first(
         (place, repr(prompt.text))
         for place, prompt, _ in _several(rows)
-        if CLASS in prompt.values and prompt.values[CLASS] not in plurals
+        if CLASS in prompt.values and "zone" not in prompt.values
+        if prompt.values[CLASS] not in plurals
+        if prompt.template != LEXICON or prompt.values[CLASS].lower() not in english
     )
 
 
@@ -92,6 +96,7 @@ def one_size_for_several(rows: SplitRows) -> Mapping[int, str]:
         (place, repr(prompt.text))
         for place, prompt, _ in _several(rows)
         if "size" in prompt.values and _SEPARATOR not in prompt.values["size"]
+        if prompt.template != LEXICON
     )
 
 
@@ -117,7 +122,9 @@ def repeated_places(rows: SplitRows) -> Mapping[int, str]:
 def seven_or_more(rows: SplitRows) -> Mapping[int, str]:
     """So many targets that specks of the mask were probably counted."""
     return _first(
-        (place, repr(number)) for place, _, number in _several(rows) if count_of(number) >= _MANY
+        (place, repr(number))
+        for place, prompt, number in _several(rows)
+        if count_of(number) >= _MANY and prompt.template != LEXICON
     )
 
 
