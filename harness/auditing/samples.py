@@ -54,7 +54,7 @@ def span_counts(sets: "Sequence[PlannedSet]") -> "list[dict[str, Any]]":
     found = []
     for planned in sets:
         prompts = [p for s in planned.samples for p in s.prompts.get(planned.prompt_type, ())]
-        counts = count_spans(planned.card, prompts)
+        counts = count_spans(planned.card, prompts, freely=planned.is_from_table)
         if counts is not None:
             found.append({"dataset": planned.card.name, "split": planned.entry.split} | counts)
     return found

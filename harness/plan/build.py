@@ -118,8 +118,13 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
 
 def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
     """Which sets' spans the lexicon found, and the hash of further words that any set needs."""
-    free = {p.card.name: spans_from(p.card) for p in sets if is_read_freely(p.card)}
-    terms = {"terms_sha256": read_terms()[1]} if any(needs_terms(p.card) for p in sets) else {}
+    free = {
+        p.card.name: spans_from(p.card, freely=p.is_from_table)
+        for p in sets
+        if p.is_from_table or is_read_freely(p.card)
+    }
+    needed = bool(free) or any(needs_terms(p.card) for p in sets)
+    terms = {"terms_sha256": read_terms()[1]} if needed else {}
     return {**terms, **({"spans": free} if free else {})}
 
 
@@ -137,7 +142,9 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
     """What perturbations may look at in a dataset; its sample is still to be put in."""
-    grammar, lexicon = load_grammar(planned.card), suit(lexicon, planned.card)
+    freely = planned.is_from_table
+    grammar = load_grammar(planned.card, freely=freely)
+    lexicon = suit(lexicon, planned.card, freely=freely)
     everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
     return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
 
@@ -152,7 +159,9 @@ def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
 
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
-    names = {p.card.name: {*load_grammar(p.card).card.attributes} for p in sets}
+    names = {
+        p.card.name: {*load_grammar(p.card, freely=p.is_from_table).card.attributes} for p in sets
+    }
     known = {a for found in names.values() for a in found}
     asked = [
         (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes

@@ -26,7 +26,7 @@ from harness.prompts.perturbations import (
     variants_of,
 )
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suite.schema import DatasetEntry, Probe, Suite, rules_of
+from harness.suite.schema import TABLE, DatasetEntry, Probe, Suite, rules_of
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -77,6 +77,11 @@ class PlannedSet:
     samples: Sequence[Sample]
     all_samples: Sequence[Sample]
     tables: TableTexts | None = None
+
+    @property
+    def is_from_table(self) -> bool:
+        """Whether its original prompts are a table's, which the card's grammar need not fit."""
+        return self.entry.prompts == TABLE
 
     @property
     def prompt_type(self) -> str:
@@ -249,8 +254,9 @@ def _attributes(cell: _Cell, context: Context) -> Iterable[str | None]:
         return [None]
     here, probed = cell.planned.entry.attributes, cell.probe.attributes
     named: Iterable[str] = grammar.attributes(cell.original.prompt.prompt_type)
-    if grammar.is_free:
-        named = [name for name in named if name in context.value_sets]
+    if grammar.finder is not None:
+        found = [name for name in grammar.card.attributes if name in context.value_sets]
+        named = found if grammar.is_free else dict.fromkeys([*named, *found])
     if probed != "all":
         named = [a for a in probed if a in grammar.card.attributes]
     return named if here == "all" else [a for a in named if a in here]

@@ -166,7 +166,9 @@ class PromptGrammar:
 
     def _of(self, prompt_type: str) -> tuple[Template, ...]:
         where = f"dataset {self.dataset!r}"
-        choose(prompt_type, self.prompt_types, kind="prompt type", where=where, error=PromptError)
+        # What the lexicon reads may stand on a rung for which the card has no template.
+        known = self.prompt_types if self.finder is None else PROMPT_TYPES
+        choose(prompt_type, known, kind="prompt type", where=where, error=PromptError)
         return self.templates.get(prompt_type, ())
 
     def template_of(self, prompt: Prompt) -> Template:
@@ -278,11 +280,13 @@ def _likeness(template: Template, text: str) -> float:
     return difflib.SequenceMatcher(None, template.skeleton, text[:200], autojunk=False).ratio()
 
 
-def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
+def load_grammar(dataset: str | DatasetCard, *, freely: bool = False) -> PromptGrammar:
     """Compile the prompt grammar of a dataset.
 
     Args:
         dataset: Its card, or the name or path of the card.
+        freely: Whether the lexicon reads what fits no template, whatever the card says: for
+            prompts from a table.
 
     Raises:
         CardError: No such card, or a template is wrong.
@@ -293,7 +297,7 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
     """
     card = dataset if isinstance(dataset, DatasetCard) else load_dataset_card(dataset)
     finder = None
-    if is_read_freely(card):
+    if freely or is_read_freely(card):
         finder = SpanFinder(vocabulary(plurals_of(card)))
         if card.grammar is None:
             return PromptGrammar(card.name, rules(finder.vocabulary), {}, finder=finder)
@@ -308,7 +312,7 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
     paraphrases, orders = compile_paraphrases(grammar, where=where)
     return PromptGrammar(
         card.name,
-        grammar,
+        grammar if finder is None else _with_free(grammar, finder),
         templates,
         paraphrases,
         orders,
@@ -317,6 +321,12 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
         first_of,
         finder,
     )
+
+
+def _with_free(grammar: Grammar, finder: SpanFinder) -> Grammar:
+    """The card's attributes, and those that the lexicon finds beside them."""
+    attributes = {**rules(finder.vocabulary).attributes, **grammar.attributes}
+    return grammar.model_copy(update={"attributes": attributes})
 
 
 class _Templates(NamedTuple):

@@ -14,21 +14,23 @@ from harness.prompts.grammar import LEXICON, load_grammar
 from harness.records import Prompt
 
 
-def spans_from(card: DatasetCard) -> str:
+def spans_from(card: DatasetCard, *, freely: bool = False) -> str:
     """What the attribute spans of a dataset's prompts come from."""
     if card.grammar is None:
         return "lexicon"
-    return "grammar, else lexicon" if is_read_freely(card) else "grammar"
+    return "grammar, else lexicon" if freely or is_read_freely(card) else "grammar"
 
 
-def count_spans(card: DatasetCard, prompts: Sequence[Prompt]) -> dict[str, Any] | None:
+def count_spans(
+    card: DatasetCard, prompts: Sequence[Prompt], *, freely: bool = False
+) -> dict[str, Any] | None:
     """What was found in which of a set's prompts; None where its grammar reads all of them.
 
     Returns:
         ``from``, ``n_prompts``, ``n_by_lexicon``, ``n_without`` a span, and by attribute in how
         many prompts it was ``found`` and how many name it ``again``.
     """
-    finder = load_grammar(card).finder
+    finder = load_grammar(card, freely=freely).finder
     if finder is None:
         return None
     free = [prompt for prompt in prompts if prompt.template == LEXICON and prompt.text]
@@ -39,7 +41,7 @@ def count_spans(card: DatasetCard, prompts: Sequence[Prompt]) -> dict[str, Any] 
         for attribute in {span.attribute for span in finder.find(prompt.text).further}
     )
     return {
-        "from": spans_from(card),
+        "from": spans_from(card, freely=freely),
         "n_prompts": len(prompts),
         "n_by_lexicon": len(free),
         "n_without": sum(not prompt.spans for prompt in free),

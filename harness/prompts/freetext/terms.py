@@ -88,12 +88,17 @@ def new_attributes() -> frozenset[str]:
     return frozenset({*terms.opposites, *terms.alike} - {*opposites, *synonyms})
 
 
-def suit(lexicon: Lexicon, card: DatasetCard) -> Lexicon:
+def suit(lexicon: Lexicon, card: DatasetCard, *, freely: bool = False) -> Lexicon:
     """The lexicon that a dataset's prompts need: with further words for free text.
 
     Cards whose grammar keeps to the attributes of the curated files have those alone.
+
+    Args:
+        lexicon: The curated one.
+        card: The dataset's.
+        freely: Whether the prompts are others than those that the card is about.
     """
-    if needs_terms(card):
+    if freely or needs_terms(card):
         return extend(lexicon, plurals=plurals_of(card))
     return lexicon
 
