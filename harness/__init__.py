@@ -40,6 +40,7 @@ def audit(
 
     Args:
         model: ``CARD`` or ``CARD=CHECKPOINT``: a name, or the path of a card; several for several.
+            ``CARD=A,B,C`` are checkpoints of one recipe that differ by training seed.
         suite: Its name, the path of its file, or a loaded one.
         data_root: Folder above the datasets' own.
         datasets: ``NAME``, ``NAME/SPLIT`` or card files in place of the suite's.
@@ -54,7 +55,7 @@ def audit(
     Raises:
         HarnessError: A file, card, model or data set is wrong; the message says how to repair it.
     """
-    from harness.auditing.choices import model_arguments, select_suite, with_choices
+    from harness.auditing.choices import recipe_arguments, select_suite, with_choices
     from harness.auditing.listener import SILENT
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
@@ -65,13 +66,14 @@ def audit(
         else with_choices(suite, datasets=datasets)
     )
     models = [model] if isinstance(model, str | Path) else list(model)
+    given = recipe_arguments([str(one) for one in models], None)
     store = run_models(
         chosen,
-        model_arguments([str(one) for one in models], None),
+        given.models,
         root=Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,
-        conditions=Conditions(device=device),
+        conditions=Conditions(device=device, recipes=given.recipes),
         listener=progress or SILENT,
     )
     with store.locked():

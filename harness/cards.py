@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.errors import CardError, choose
+from harness.errors import CardError, choose, nearest
 from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
 from harness.records import Reading
 
@@ -107,6 +108,12 @@ class Grammar(Strict):
     negations: dict[str, dict[str, str]] = Field(
         default={},
         description="Per attribute: the phrase around it, and the phrase that denies it.",
+    )
+    spellings: dict[str, list[str]] = Field(
+        default={}, description="Per text of the templates: how else it is written in the prompts."
+    )
+    otherwise: Literal["lexicon"] | None = Field(
+        default=None, description="'lexicon' reads what fits no template as free text."
     )
 
 
@@ -211,6 +218,19 @@ class Percentiles(Strict):
         return pair
 
 
+def _named_grammar(given: Any) -> Any:
+    """``grammar: qata_cov19`` takes the grammar of a card that ships."""
+    if not isinstance(given, str):
+        return given
+    known = dataset_names()
+    if given not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"no shipped data set is called that.{nearest(given, known)} Known: {names}"
+        )
+    return load_dataset_card(given).grammar
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -238,7 +258,16 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
-    grammar: Grammar
+    grammar: Annotated[
+        Grammar | None, BeforeValidator(_named_grammar, json_schema_input_type=Grammar | str | None)
+    ] = Field(
+        default=None,
+        description="How its sentences are built, or the shipped set whose are built alike; "
+        "without one they are free text.",
+    )
+    classes: list[str] = Field(
+        default=[], description="Its targets as free text calls them, in the singular."
+    )
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."
     )
@@ -259,6 +288,11 @@ class DatasetCard(Strict):
         if isinstance(given, tuple) and not -math.inf < given[0] < given[1] < math.inf:
             raise ValueError("two rising, finite numbers are needed")
         return given
+
+    @property
+    def attributes(self) -> dict[str, AttributeRule]:
+        """The attributes that its grammar knows."""
+        return {} if self.grammar is None else self.grammar.attributes
 
     @property
     def reading(self) -> Reading:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.auditing.choices import model_arguments, select_suite, split_names
+from harness.auditing.choices import recipe_arguments, select_suite, split_names
 from harness.auditing.running import Conditions, run_models
 from harness.commands.options import (
     AsJson,
@@ -37,7 +37,10 @@ def run(
     suite: SuiteName,
     model: Annotated[
         list[str],
-        typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
+        typer.Option(
+            "--model",
+            help="CARD or CARD=CHECKPOINT; repeat for several models. CARD=A,B,C: training seeds.",
+        ),
     ],
     checkpoint: Checkpoint = None,
     data_root: DataRoot = Path("data"),
@@ -90,6 +93,7 @@ def run(
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
     trackers = check_trackers(split_names(log))
+    chosen = recipe_arguments(model, checkpoint)
     with interruptible():
         store = run_models(
             select_suite(
@@ -100,7 +104,7 @@ def run(
                 prompts=prompts,
                 seed=seed,
             ),
-            model_arguments(model, checkpoint),
+            chosen.models,
             root=data_root,
             out=out,
             limit=limit,
@@ -113,6 +117,7 @@ def run(
                 thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
+                recipes=chosen.recipes,
             ),
             listener=Terminal(quiet=quiet),
         )

@@ -220,10 +220,15 @@ def number_words() -> dict[int, str]:
     return words | {100: "one hundred"}
 
 
+def read_raw() -> tuple[dict[str, Opposites], dict[str, Synonyms]]:
+    """Opposites and synonyms of all attributes as the files have them."""
+    opposites = _read("opposites.yaml", _OppositesFile).attributes
+    return opposites, _read("synonyms.yaml", _SynonymsFile).attributes
+
+
 def read_entries() -> dict[str, Entries]:
     """The entries of all attributes."""
-    opposites = _read("opposites.yaml", _OppositesFile).attributes
-    synonyms = _read("synonyms.yaml", _SynonymsFile).attributes
+    opposites, synonyms = read_raw()
     return {
         name: compile_entries(opposites.get(name, Opposites()), synonyms.get(name, Synonyms()))
         for name in sorted({*opposites, *synonyms})

@@ -38,7 +38,7 @@ def write_assessment(
         found: What is said of a run.
         folder: The run directory.
         title: Heading of the Markdown file.
-        masks: Sentences on how true masks were read, for the Markdown file.
+        masks: Sentences on how true masks and free text were read, for the Markdown file.
         curve: Of `harness.auditing.curve.threshold_curve`, where the run kept the counts for it.
 
     Returns:

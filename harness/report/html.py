@@ -12,6 +12,7 @@ import polars as pl
 
 from harness.data.readings import mask_lines
 from harness.files.writing import write_text
+from harness.prompts.freetext.counting import span_lines
 from harness.report import sheets
 from harness.report.breakdown import subgroups, word_effects, word_figure
 from harness.report.charts import listening_map, listening_points
@@ -132,6 +133,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "clusters": f"at least {settings.minimum_clusters} for a verdict; "
         + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
         "masks": " ".join(mask_lines(manifest.get("masks", []))),
+        "spans": " ".join(span_lines(manifest.get("spans", []))),
         "correction": f"{settings.correction}, within (model, data set, kind of expectation)",
         "least Dice": f"{settings.dice_floor:g}: below it no relative change is given",
         "cases": ", ".join(f"{v:,} {k}" for k, v in counts.items() if isinstance(v, int)),

@@ -54,7 +54,7 @@ def markdown(
     Args:
         found: What is said of a run.
         title: Of the suite; any text.
-        masks: Sentences on how true masks were read; any text.
+        masks: Sentences on how true masks and free text were read; any text.
         curve: Of `harness.auditing.curve.threshold_curve`, if there is one.
     """
     summary = found.summary

@@ -141,7 +141,12 @@ def assess(
         verdicts=tuple(outcomes),
         language=tuple(
             language_verdicts(
-                found.named, found.solved, outcomes, units=found.sums.units, settings=settings
+                found.named,
+                found.solved,
+                outcomes,
+                units=found.sums.units,
+                settings=settings,
+                by_seed=found.by_seed,
             )
         ),
         signature=signature_of(settings),

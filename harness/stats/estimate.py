@@ -21,6 +21,7 @@ from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
 from harness.stats.refusal import rates
 from harness.stats.relative import ClusterSums, reduce
+from harness.stats.seeds import add_seeds, as_recipes, expand, pool_seeds, seed_columns
 from harness.suite.schema import Suite
 
 
@@ -35,6 +36,7 @@ class Estimates:
             is undefined in them, so that no verb can tell it.
         rows: A row a cell, with its number in ``cell``.
         named: The same with names, signatures and kinds of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`.
     """
 
     pairs: Pairs
@@ -42,6 +44,7 @@ class Estimates:
     solved: Mapping[str, Inference]
     rows: pl.DataFrame
     named: pl.DataFrame
+    by_seed: pl.DataFrame
 
 
 def estimate(
@@ -71,13 +74,13 @@ def estimate(
     pairs = pair(
         plan,
         scores,
-        models=models,
+        models=expand(models),
         empty=empty,
         floor=settings.dice_floor,
         refusal_area=settings.refusal_area,
         texts=texts,
     )
-    sums = reduce(pairs)
+    pairs, sums, by_seed = pool_seeds(pairs, reduce(pairs), models)
     solved = cell_intervals(
         sums.units,
         sums.words,
@@ -88,18 +91,23 @@ def estimate(
         seed=settings.seed,
     )
     solved |= rates(sums.units, n_cells=pairs.cells.height)
+    solved, spreads = add_seeds(solved, by_seed)
     low = low_baselines(solved, settings.dice_floor)
     solved = {
         name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
     }
-    rows = cell_rows(pairs, sums, solved, low, settings=settings)
+    n_seeds = {m.model_id: len(m.seeds) for m in models}
+    rows = cell_rows(pairs, sums, solved, low, settings=settings, n_seeds=n_seeds)
+    rows = seed_columns(rows, spreads, models)
+    scores = as_recipes(scores, models)
+    texts = None if texts is None else as_recipes(texts, models).lazy().collect()
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
     counts = dict.fromkeys(("n_one_empty", "n_surface"), pl.Int64)
     rows = _beside(rows, surface, **dict.fromkeys(MEASURES, pl.Float64), **counts)
     named = add_names(rows, models, suite, cluster_kinds or {})
-    return Estimates(pairs, sums, solved, rows, named)
+    return Estimates(pairs, sums, solved, rows, named, by_seed)
 
 
 def _beside(

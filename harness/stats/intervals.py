@@ -40,6 +40,9 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 """Numerator and denominator of each quantity, columns of the units' sums."""
 
+RATES = {"refusal_rate": ("refused", "n_refused"), "miss_rate": ("missed", "n_missed")}
+"""Shares with their events and samples, columns of the units' sums."""
+
 RELATIVE = ("relative", "worst", "decisive")
 """Those that say nothing where the Dice of the originals is too low."""
 

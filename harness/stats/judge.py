@@ -160,7 +160,12 @@ def _bare(one: _Candidate) -> Verdict:
     low, high = one.expectation.accepted
     n_clusters = row[_CLUSTERS.get(of, "n_clusters")]
     freedom = degrees_of_freedom(
-        found.error, found.word_error, n_clusters=n_clusters or 0, n_words=row["n_words"] or 0
+        found.error,
+        found.word_error,
+        n_clusters=n_clusters or 0,
+        n_words=row["n_words"] or 0,
+        seed_error=found.seed_error,
+        n_seeds=row["n_seeds"] or 0,
     )
     names = ("model_id", "model", "dataset", "split", "prompts", "prompt_type", "probe")
     none_seen = row["catastrophic_share"] == 0

@@ -64,6 +64,7 @@ def language_verdicts(
     *,
     units: pl.DataFrame,
     settings: Statistics,
+    by_seed: pl.DataFrame | None = None,
 ) -> list[LanguageVerdict]:
     """One verdict for each (model, dataset, prompts, prompt type), in that order.
 
@@ -73,6 +74,7 @@ def language_verdicts(
         verdicts: Of `harness.stats.judge.decide_verdicts`; those on a preserved meaning count.
         units: Of `harness.stats.relative.ClusterSums`.
         settings: Margins, the bound of refusal and the least number of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
     """
     by_type = _changes_by_type(rows)
     found = []
@@ -82,7 +84,7 @@ def language_verdicts(
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
         evidence = _evidence(own, solved, settings)
         verdict = _verdict(first, evidence, kept, by_type, settings)
-        judged = judge_refusal(own, solved, units, settings)
+        judged = judge_refusal(own, solved, units, settings, by_seed=by_seed)
         verdict = replace(verdict, **judged._asdict())
         found.append(replace(verdict, reason=verdict_sentence(verdict)))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))

@@ -12,7 +12,7 @@ memory does not grow with their number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class ModelFacts:
         control: Whether it ignores its prompt by construction.
         threshold: Probability above which a pixel belongs to the mask, in (0, 1).
         foreground: Dataset -> rule by which its run read the true masks.
+        seeds: Ids of the checkpoints of a recipe, two or more; none for a single model.
     """
 
     model_id: str
@@ -44,6 +45,7 @@ class ModelFacts:
     control: bool
     threshold: float
     foreground: Mapping[str, str] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
 
     def rule(self, dataset: str | None) -> str:
         """The rule for the true masks of a dataset."""
@@ -64,6 +66,23 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
         )
         for entry in manifest.get("models", [])
     ]
+
+
+def assessed(manifest: Mapping[str, Any]) -> list[ModelFacts]:
+    """Metadata of what a run is assessed of: recipes in place of their checkpoints."""
+    models = {one.model_id: one for one in models_of(manifest)}
+    recipes = [
+        replace(
+            models[recipe["seeds"][0]],
+            model_id=recipe["model_id"],
+            name=recipe["name"],
+            seeds=tuple(recipe["seeds"]),
+        )
+        for recipe in manifest.get("recipes", [])
+        if {*recipe["seeds"]} <= {*models}
+    ]
+    in_one = {seed for recipe in recipes for seed in recipe.seeds}
+    return [*recipes, *(one for name, one in models.items() if name not in in_one)]
 
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)

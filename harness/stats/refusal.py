@@ -37,16 +37,14 @@ from harness.stats.inference import (
     p_greater,
     p_less,
 )
-from harness.stats.intervals import mcc, recovered, share_inference
+from harness.stats.intervals import RATES, mcc, recovered, share_inference
+from harness.stats.seeds import seed_error, with_seeds
 from harness.stats.verdicts import ALPHA, MOST_EMPTY, blocked_because, with_limits
 from harness.suite.schema import Statistics
 
 Refusal = Literal["refuses", "hallucinates", "cannot tell", "not asked"]
 Limits = tuple[float, float, float]
 Row = Mapping[str, Any]
-
-RATES = {"refusal_rate": ("refused", "n_refused"), "miss_rate": ("missed", "n_missed")}
-"""Shares with their events and samples, columns of the units' sums."""
 
 FIGURES = ("refusal_rate", "miss_rate", "false_positive_area", "aligned_share", "mcc", "dice_mcc")
 """What a summary holds of absent prompts, each with its limits."""
@@ -96,7 +94,7 @@ def refusal_columns(rows: pl.DataFrame, solved: Mapping[str, Inference]) -> pl.D
 def _figures(row: Row, solved: Mapping[str, Inference]) -> dict[str, Limits]:
     """Each figure with its limits."""
     cell = row["cell"]
-    refused, missed = (_limits(solved, name, cell) for name in RATES)
+    refused, missed = (_clipped(_limits(solved, name, cell), 0) for name in RATES)
     painted, aligned = (_limits(solved, name, cell) for name in ("false_positive", "aligned"))
     dice = _limits(solved, "present_dice", cell)
     counts = row["n_samples_refusal"] or 0, row["n_samples_present"] or 0
@@ -186,7 +184,12 @@ class Judged(NamedTuple):
 
 
 def judge_refusal(
-    rows: Sequence[Row], solved: Mapping[str, Inference], units: pl.DataFrame, settings: Statistics
+    rows: Sequence[Row],
+    solved: Mapping[str, Inference],
+    units: pl.DataFrame,
+    settings: Statistics,
+    *,
+    by_seed: pl.DataFrame | None = None,
 ) -> Judged:
     """Decide whether a model refuses what is not there, over all probes of one data set.
 
@@ -198,14 +201,15 @@ def judge_refusal(
         solved: With `RATES`.
         units: Of `harness.stats.relative.ClusterSums`.
         settings: Bound and least number of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
     """
     own = [r for r in rows if r["n_samples_refusal"] and asks_absent(r)]
     if not own:
         return Judged()
     bound = settings.least_refusal
     originals = [r["cell"] for r in rows if r["probe"] == "original"]
-    whole, n_clusters = _pooled(units, [r["cell"] for r in own], "refusal_rate")
-    missed, _ = _pooled(units, originals, "miss_rate")
+    whole, n_clusters = _pooled(units, by_seed, [r["cell"] for r in own], "refusal_rate")
+    missed, _ = _pooled(units, by_seed, originals, "miss_rate")
     blocked = why_no_refusal(n_clusters, missed.value, settings)
     tests = [whole, *(estimate_of(solved["refusal_rate"], r["cell"]) for r in own)]
     enough = [True, *(r["n_clusters_refusal"] >= settings.minimum_clusters for r in own)]
@@ -220,9 +224,9 @@ def judge_refusal(
     elif not blocked and 2 * p_greater(whole, bound) <= ALPHA:
         verdict = "refuses"
     evidence = tuple(_asked(r, is_below) for r, is_below in zip(own, below[1:], strict=True))
-    limits = whole.value, whole.low, whole.high
+    limits, misses = (_clipped((e.value, e.low, e.high), 0) for e in (whole, missed))
     reason = _reason(verdict, limits, evidence, blocked, is_below=below[0])
-    return Judged(verdict, reason, limits, (missed.value, missed.low, missed.high), evidence)
+    return Judged(verdict, reason, limits, misses, evidence)
 
 
 def asks_absent(row: Row) -> bool:
@@ -235,12 +239,20 @@ def is_absent(expected_mask: str | None) -> bool:
     return "empty" in (expected_mask or "").split("+")
 
 
-def _pooled(units: pl.DataFrame, cells: Sequence[int], rate: str) -> tuple[Estimate, int]:
+def _pooled(
+    units: pl.DataFrame, by_seed: pl.DataFrame | None, cells: Sequence[int], rate: str
+) -> tuple[Estimate, int]:
     """One rate over several cells, and its clusters."""
     columns = RATES[rate]
-    sums = units.filter(pl.col("cell").is_in(cells)).group_by("unit").agg(pl.col(columns).sum())
-    events, sizes = (sums.sort("unit")[c].to_numpy() for c in columns)
-    return estimate_of(share_inference(events, sizes), 0), int((sizes > 0).sum())
+    chosen = pl.col("cell").is_in(cells)
+    sums = units.filter(chosen).group_by("unit").agg(pl.col(columns).sum()).sort("unit")
+    found = share_inference(*(sums[c].to_numpy() for c in columns))
+    own = None if by_seed is None else by_seed.filter(chosen)
+    if own is not None and own.height:
+        seeds = own.group_by("seed").agg(pl.col(columns).sum()).sort("seed")
+        error = seed_error(*(seeds[c].to_numpy() for c in columns))
+        found = with_seeds(found, np.array([error]), np.array([seeds.height]))
+    return estimate_of(found, 0), int((sums[columns[1]] > 0).sum())
 
 
 def why_no_refusal(n_clusters: int, missed: float, settings: Statistics) -> str:

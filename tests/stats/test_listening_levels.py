@@ -28,7 +28,7 @@ def solved(bound, errors, *, side):
     pivot = np.repeat(ndtri(PIVOT_LEVELS)[:, None], len(estimate), axis=1)
     ones = np.ones(len(estimate))
     intervals = Intervals(estimate, error * ones, *limits)
-    return Inference(intervals, pivot, 1_000_000 * ones, 0 * ones)
+    return Inference(intervals, pivot, 1_000_000 * ones, 0 * ones, 0 * ones)
 
 
 def evidence(*, named, n=1, clusters=50, few_named=None, **figures):

@@ -129,7 +129,7 @@ def absent_target(prompt: Prompt, attribute: str | None, context: Context, draw:
 
     def make(other: Prompt) -> Variant | None:
         absent = all(context.reader.exclude(own, other) for own in shown)
-        return lent(prompt, other) if absent else None
+        return lent(prompt, other, context) if absent else None
 
     nothing = "no target of another picture is certainly absent from this one"
     return draw.from_pool(others, make, otherwise=NotApplicable(nothing))

@@ -13,6 +13,7 @@ from harness.prompts.context import Context, Form, Scope
 from harness.prompts.dressing import article_of, undress
 from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.freetext.sentences import is_subject
 from harness.prompts.lexicon import is_denial
 from harness.prompts.perturbations.base import (
     Outcome,
@@ -27,6 +28,7 @@ from harness.prompts.phrases import Rewriting
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span
 
 # What is joined to a value by a hyphen: "-year-old", "-chamber", "-shaped".
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 _JOINED = re.compile(r"(?:-\w+)*")
 
 
@@ -59,7 +61,7 @@ def negation(prompt: Prompt, attribute: str | None, context: Context) -> Outcome
     if attribute == "class":
         yield _no_class_there(prompt, span, context)
         return
-    for phrase in context.grammar.negations.get(span.attribute, ()):
+    for phrase in context.grammar.negations_of(prompt, span.attribute):
         if phrase.edit(prompt) is None:
             continue
         if phrase.instead[0].endswith("-") and not _is_one_word(span.value):
@@ -90,6 +92,9 @@ def _denied_by(phrase: Rewriting, prompt: Prompt, span: Span, context: Context) 
 def _no_class_there(prompt: Prompt, noun: Span, context: Context) -> Outcome:
     if is_denial(noun.value):
         return NotApplicable(f"{noun.value!r} already says that there is none", noun.attribute)
+    if context.grammar.is_free and not is_subject(prompt, noun):
+        reason = f"{noun.value!r} is not what the sentence begins with, so that 'no' denies more"
+        return NotApplicable(reason, noun.attribute)
     edits = [_denial(prompt)]
     for span in prompt.spans:
         if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
@@ -99,6 +104,9 @@ def _no_class_there(prompt: Prompt, noun: Span, context: Context) -> Outcome:
 
 
 def _denial(prompt: Prompt) -> Edit:
+    article = _ARTICLE.match(prompt.text)
+    if article is not None:
+        return Edit(0, article.end(), article.group(), "no ")
     first = prompt.spans[0] if prompt.spans and prompt.spans[0].start == 0 else None
     if first is None:
         return Edit(0, 0, "", "no ")
@@ -116,7 +124,7 @@ def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Ed
         value = SEPARATOR.join(kept)
         edit = Edit(span.start, span.end, span.value, value, span.attribute)
         return [edit, *agreeing_verb(prompt, span, value, context)]
-    phrases = (phrase.edit(prompt) for phrase in context.grammar.drops.get(span.attribute, ()))
+    phrases = (phrase.edit(prompt) for phrase in context.grammar.drops_of(prompt, span.attribute))
     return [edit for edit in phrases if edit is not None][:1]
 
 

@@ -282,7 +282,7 @@ def test_a_difference_is_tested_on_both_sides(errors, p):
     """Normal draws: 1.8 errors from 0 are 3.6 % on one side, and 7.2 % on two."""
     limits = [np.array([errors + z]) for z in ndtri([0.025, 0.975, 0.05, 0.95, *[0.5] * 4])]
     intervals = Intervals(np.array([float(errors)]), np.ones(1), *limits)
-    solved = Inference(intervals, ndtri(PIVOT_LEVELS)[:, None], np.array([1e6]), np.zeros(1))
+    solved = Inference(intervals, ndtri(PIVOT_LEVELS)[:, None], np.array([1e6]), *np.zeros((2, 1)))
     assert two_sided(solved) == pytest.approx([p], abs=2e-4)
 
 
