@@ -19,7 +19,15 @@ from pydantic import (
 )
 
 from harness.errors import CardError, choose
-from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
+from harness.files import (
+    Document,
+    name_problem,
+    parse_yaml,
+    path_problem,
+    read_yaml,
+    shipped,
+    validate,
+)
 from harness.records import Reading
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
@@ -34,7 +42,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Names become parts of paths, of files and of folders."""
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise ValueError("a name holds letters, digits, '-', '_' and '.' only")
@@ -59,7 +67,7 @@ def _holdable(path: str) -> str:
     return path
 
 
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[str, AfterValidator(plain_name)]
 Below = Annotated[str, AfterValidator(_stays)]
 Holdable = Annotated[str, AfterValidator(_holdable)]
 
@@ -198,6 +206,16 @@ class MaskRule(Strict):
         return self
 
 
+def read_mask_rule(text: str, *, where: str) -> Reading:
+    """A rule for masks, written as on a dataset's card: ``{above: 127}``.
+
+    Raises:
+        CardError: It is no such rule.
+    """
+    rule = validate(parse_yaml(text.encode(), Path(where)), MaskRule)
+    return _reading(rule, intensity=None, orientation=None)
+
+
 class Percentiles(Strict):
     """Intensities between two percentiles of each picture."""
 
@@ -263,18 +281,26 @@ class DatasetCard(Strict):
     @property
     def reading(self) -> Reading:
         """How its pictures and masks are read."""
-        masks, given = self.masks or MaskRule.model_construct(), self.intensity
-        is_alpha = masks.foreground == "alpha"
-        return Reading(
-            foreground=None if is_alpha else masks.foreground,
-            above=masks.above,
-            values=tuple(masks.values),
-            channel="a" if is_alpha else masks.channel,
+        given = self.intensity
+        return _reading(
+            self.masks or MaskRule.model_construct(),
             intensity=("percentiles", *given.percentiles)
             if isinstance(given, Percentiles)
             else given,
             orientation=self.orientation,
         )
+
+
+def _reading(masks: MaskRule, *, intensity: Any, orientation: str | None) -> Reading:
+    is_alpha = masks.foreground == "alpha"
+    return Reading(
+        foreground=None if is_alpha else masks.foreground,
+        above=masks.above,
+        values=tuple(masks.values),
+        channel="a" if is_alpha else masks.channel,
+        intensity=intensity,
+        orientation=orientation,
+    )
 
 
 class Weights(Strict):

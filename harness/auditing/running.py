@@ -79,8 +79,8 @@ def run_models(
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if conditions.fresh and (aside := store.set_aside()):
         listener.note(f"the earlier run was moved to {aside}")
-    with _nothing_left(store), store.locked():
-        _open(store, plan, suite, sets, root=root, limit=limit, listener=listener)
+    with removed_if_empty(store), store.locked():
+        open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
             done = []
@@ -117,7 +117,7 @@ def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
 
 
 @contextmanager
-def _nothing_left(store: "RunStore") -> Iterator[None]:
+def removed_if_empty(store: "RunStore") -> Iterator[None]:
     """Remove the folder again if an error ends the run before anything was evaluated."""
     import shutil
 
@@ -132,7 +132,7 @@ def _nothing_left(store: "RunStore") -> Iterator[None]:
         raise
 
 
-def _open(
+def open_run(
     store: "RunStore",
     plan: "Plan",
     suite: "Suite",
@@ -142,6 +142,7 @@ def _open(
     limit: int | None,
     listener: Listener,
 ) -> None:
+    """Create the run of a plan, or continue it."""
     from harness.auditing.record import environment
     from harness.data import cluster_kind
     from harness.data.layout import content_hashes, digest_of

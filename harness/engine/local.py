@@ -10,6 +10,7 @@ cases become error rows, so that the others' counts do not depend on it.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -44,6 +45,19 @@ IMAGES_PER_BATCH = 8
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     """Read every image and mask of a shard; failures are kept as messages."""
+    read = read_pictures(shard, root, model.adapter.preprocess, model.adapter.input_size)
+    # From pinned memory a device fetches them itself while it computes.
+    pixels = read.pixels.pin_memory() if model.device.type == "cuda" else read.pixels
+    return replace(read, pixels=pixels)
+
+
+def read_pictures(
+    shard: Shard,
+    root: Path,
+    preprocess: Callable[[NDArray[np.uint8]], Tensor],
+    blank_size: tuple[int, int],
+) -> Pictures:
+    """Read every image and mask of a shard; a black picture stands for one that is unreadable."""
     rows = shard.cases.select("image", "mask", "dataset").unique(maintain_order=True).rows()
     first_of = {image: dataset for image, _, dataset in reversed(rows)}
     one_at_a_time = Lock()
@@ -51,14 +65,13 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     def image(name: str) -> _Image:
         def use(image: NDArray[np.uint8]) -> _Image:
             with one_at_a_time:  # adapters need not stand more
-                pixels = model.adapter.preprocess(image)
+                pixels = preprocess(image)
             return _Image(pixels, (image.shape[0], image.shape[1]))
 
         try:
             return with_image(root / name, shard.reading(first_of[name]), use)
         except DataError as problem:
-            blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
-            return use(blank)._replace(error=str(problem))
+            return use(np.zeros((*blank_size, 3), dtype=np.uint8))._replace(error=str(problem))
 
     with ThreadPoolExecutor(max_workers=READERS) as readers:
         images = dict(zip(shard.images, readers.map(image, shard.images), strict=True))
@@ -67,9 +80,7 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
         )
         found = {(row[2], row[1]): truth for row, truth in zip(rows, truths, strict=True)}
     stacked = torch.stack([images[name].pixels for name in shard.images])
-    # From pinned memory a device fetches them itself while it computes.
-    pixels = stacked.pin_memory() if model.device.type == "cuda" else stacked
-    return Pictures(pixels, [images[name].size for name in shard.images], found)
+    return Pictures(stacked, [images[name].size for name in shard.images], found)
 
 
 class _Image(NamedTuple):

@@ -39,6 +39,11 @@ class LoadedModel:
     random_weights: bool
     notes: tuple[Note, ...] = ()
 
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self.card.threshold
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the model computes."""
         return computing(self.device, self.precision)

@@ -8,6 +8,7 @@ unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``
 memory does not grow with their number.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,8 @@ class ModelFacts:
         name: What tables call it.
         trained_on: Datasets whose training split it saw; empty where its card is silent.
         control: Whether it ignores its prompt by construction.
-        threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        threshold: Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks
+            were made elsewhere.
         foreground: Dataset -> rule by which its run read the true masks.
     """
 
@@ -51,14 +53,23 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
     return [
         ModelFacts(
             model_id=entry["model_id"],
-            name=entry["name"],
+            name=shown_name(entry),
             trained_on=tuple(entry["trained_on"]),
             control=entry["control"],
-            threshold=entry["threshold"],
+            threshold=math.nan if entry["threshold"] is None else entry["threshold"],
             foreground=foreground,
         )
         for entry in manifest.get("models", [])
     ]
+
+
+IMPORTED = "predictions imported"
+"""What stands beside the name of whatever made masks that were not computed by the run."""
+
+
+def shown_name(entry: Mapping[str, Any]) -> str:
+    """The name of a model of a run as figures and tables show it."""
+    return f"{entry['name']} ({IMPORTED})" if entry.get("imported") else str(entry["name"])
 
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)
