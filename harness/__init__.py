@@ -3,7 +3,7 @@
 The public face; everything else may change without notice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,13 @@ from harness._version import __version__
 
 if TYPE_CHECKING:
     from harness.auditing.listener import Listener
-    from harness.models import LoadedModel
+    from harness.models import LoadedModel, WrappedFunction
     from harness.report.loaded import LoadedRun
     from harness.stats.arrays import RelativeChange
     from harness.suite.schema import Suite
 
 __all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
+__all__ += ["wrap"]
 
 
 def __dir__() -> list[str]:
@@ -25,7 +26,7 @@ def __dir__() -> list[str]:
 
 def audit(
     *,
-    model: str | Path | Sequence[str | Path],
+    model: "str | Path | WrappedFunction | Sequence[str | Path | WrappedFunction]",
     suite: "str | Path | Suite",
     data_root: str | Path = "data",
     datasets: Sequence[str] | None = None,
@@ -37,7 +38,8 @@ def audit(
     """Run a suite with one or more models, or continue it, and compute what it shows.
 
     Args:
-        model: ``CARD`` or ``CARD=CHECKPOINT``: a name, or the path of a card; several for several.
+        model: ``CARD`` or ``CARD=CHECKPOINT``: a name, or the path of a card; several for several;
+            or a function, as `wrap` returns it.
         suite: Its name, the path of its file, or a loaded one.
         data_root: Folder above the datasets' own.
         datasets: ``NAME``, ``NAME/SPLIT`` or card files in place of the suite's.
@@ -62,10 +64,10 @@ def audit(
         if isinstance(suite, str | Path)
         else with_choices(suite, datasets=datasets)
     )
-    models = [model] if isinstance(model, str | Path) else list(model)
+    models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     store = run_models(
         chosen,
-        model_arguments([str(one) for one in models], None),
+        model_arguments([str(one) if isinstance(one, Path) else one for one in models]),
         root=Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,
@@ -95,6 +97,18 @@ def load_model(
     from harness.models import load_model as load
 
     return load(name_or_card, checkpoint, device)
+
+
+def wrap(function: Callable[..., Any], **settings: Any) -> "WrappedFunction":
+    """A function ``f(image, prompt)`` or ``f(images, prompts)`` that returns masks, as a model.
+
+    It needs no card, weights, threshold, preprocessing or tokenizer. `settings` are those of
+    `harness.models.wrap`: ``name``, ``input`` (``array``, ``pil``, ``tensor``), ``output``,
+    ``batched``, ``threshold``, ``trained_on`` and ``version``.
+    """
+    from harness.models import wrap as wrapped
+
+    return wrapped(function, **settings)
 
 
 def load_suite(name_or_path: str | Path) -> "Suite":

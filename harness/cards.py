@@ -343,6 +343,10 @@ class ModelCard(Strict):
     paper: str | None = None
     licence: str | None = None
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
+    kind: Literal["adapter", "callable"] = Field(
+        default="adapter",
+        description="'callable': `adapter` names a function f(image, prompt) that returns masks.",
+    )
     settings: dict[str, Any] = {}
     weights: Weights | None = None
     further_weights: dict[str, Weights] = Field(
@@ -373,6 +377,22 @@ class ModelCard(Strict):
     training: dict[str, Any] | None = Field(default=None, description="How it was trained.")
     figures: dict[str, Any] | None = Field(default=None, description="What was measured of it.")
     notes: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_function(cls, given: Any) -> Any:
+        """A function needs no title, and what it returns is cut where it is as likely as not."""
+        if isinstance(given, dict) and given.get("kind") == "callable":
+            return {"title": str(given.get("name", "")), "threshold": 0.5} | given
+        return given
+
+    @model_validator(mode="after")
+    def _no_weights(self) -> "ModelCard":
+        if self.kind == "callable":
+            for key in ("weights", "further_weights", "tokenizer", "checkpoint"):
+                if getattr(self, key):
+                    raise ValueError(f"a function brings its own weights; take {key!r} off")
+        return self
 
 
 def dataset_names() -> list[str]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.model.wrapping import WrappedFunction
     from harness.suite.schema import DatasetEntry, Suite
 
-# Name or path of a card, and the checkpoint to fill it with.
-Models = list[tuple[str, Path | None]]
+# Name or path of a card, and the checkpoint to fill it with; or a function.
+Models = list[tuple["str | WrappedFunction", Path | None]]
 
 
 def split_names(values: Sequence[str] | None) -> list[str]:
@@ -16,12 +17,17 @@ def split_names(values: Sequence[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
-def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+def model_arguments(
+    values: "Sequence[str | WrappedFunction]", checkpoint: Path | None = None
+) -> Models:
     """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
     from harness.errors import UsageError
 
     models: Models = []
     for value in values:
+        if not isinstance(value, str):
+            models.append((value, None))
+            continue
         name, _, file = value.partition("=")
         models.append((name, Path(file) if file else None))
     if checkpoint is not None:

@@ -9,7 +9,7 @@ while the counts of one batch are on their way the next one is being decoded.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -41,12 +41,12 @@ MaskKey = tuple[str, str]
 class Pictures:
     """The decoded inputs of one shard.
 
-    `pixels` is ``(I, 3, H, W)`` float32; `sizes` the original (height, width) of
+    `pixels` is ``(I, 3, H, W)`` float32, or ``(3, H, W)`` each where a model takes any size; `sizes` the original (height, width) of
     each image; `truths` the masks of each sample, by dataset and mask path, or the error that
     stands for it: two datasets may read one file by different rules.
     """
 
-    pixels: Tensor
+    pixels: Tensor | Sequence[Tensor]
     sizes: list[tuple[int, int]]
     truths: Mapping[MaskKey, NDArray[np.bool_] | str]
 

@@ -20,6 +20,14 @@ from harness.data.readings import rules_of
 from harness.metrics import ABOVE_HALF, agreement, dice
 from harness.stats.coding import PLAN_KEYS, CodedPlan, code_plan, code_scores
 
+IMPORTED = "predictions imported"
+"""What stands beside the name of whatever made masks that were not computed by the run."""
+
+
+def shown_name(entry: Mapping[str, Any]) -> str:
+    """The name of a model of a run as figures and tables show it."""
+    return f"{entry['name']} ({IMPORTED})" if entry.get("imported") else str(entry["name"])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -42,6 +50,11 @@ class ModelFacts:
     threshold: float
     foreground: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What a user may call it."""
+        return self.model_id, self.name, self.name.removesuffix(f" ({IMPORTED})")
+
     def rule(self, dataset: str | None) -> str:
         """The rule for the true masks of a dataset."""
         return self.foreground.get(dataset or "", ABOVE_HALF)
@@ -61,15 +74,6 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
         )
         for entry in manifest.get("models", [])
     ]
-
-
-IMPORTED = "predictions imported"
-"""What stands beside the name of whatever made masks that were not computed by the run."""
-
-
-def shown_name(entry: Mapping[str, Any]) -> str:
-    """The name of a model of a run as figures and tables show it."""
-    return f"{entry['name']} ({IMPORTED})" if entry.get("imported") else str(entry["name"])
 
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)
