@@ -362,6 +362,9 @@ class ModelCard(Strict):
     )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
+    aspect: Literal["stretched"] | None = Field(
+        default=None, description="'stretched': trained on pictures whose shape was not kept."
+    )
     trainable: Literal["all", "decoder"] = "all"
     trained_on: list[str] = []
     prompt_type: PromptType | None = None

@@ -72,6 +72,7 @@ def import_predictions(
     """
     from harness.auditing.running import open_run, removed_if_empty
     from harness.data.answers import opened
+    from harness.plan.repeats import with_answers
     from harness.runs.store import RunStore
 
     origin, out = _origin(plan, out)
@@ -79,12 +80,14 @@ def import_predictions(
     with opened(predictions.folder, predictions.reading) as answers:
         suite, sets, made = _rebuilt(origin, root, plan, listener)
         _refuse_strangers(answers, made.cases, listener)
+        made = with_answers(made, answers.n_repeats)
         store = RunStore(out or runs / f"{suite.name}-{made.sha256[:8]}")
         if fresh and (aside := store.set_aside()):
             listener.note(f"the earlier run was moved to {aside}")
         with removed_if_empty(store), store.locked(), _interrupted(store):
             open_run(store, made, suite, sets, root=root, limit=origin.limit, listener=listener)
-            _score(store, predictions, answers, suite, root, kept_masks, listener)
+            imported = _imported(store, predictions, answers, suite, root)
+            _score(store, predictions, imported, suite, root, kept_masks, listener)
     return store
 
 
@@ -158,30 +161,46 @@ def _refuse_strangers(answers: "Answers", cases: "pl.DataFrame", listener: Liste
         )
 
 
-def _score(
+def _imported(
     store: "RunStore",
     predictions: Predictions,
     answers: "Answers",
     suite: "Suite",
     root: Path,
+) -> "Imported":
+    """The predictions with the answer of each case; the run's plan holds one row an answer."""
+    from dataclasses import replace
+
+    from harness.data.readings import readings_of
+    from harness.engine.imported import Imported, network_size
+    from harness.plan.repeats import answered_keys
+
+    cases = store.plan_cases()
+    found = Imported(
+        model_id=f"{predictions.name}@{answers.sha256()[:12]}",
+        answers=answers,
+        keys=answered_keys(cases),
+    )
+    if suite.metric.resolution == "native":
+        return found
+    size = network_size(found, cases, root=root, readings=readings_of(store.manifest))
+    return replace(found, size=size)
+
+
+def _score(
+    store: "RunStore",
+    predictions: Predictions,
+    imported: "Imported",
+    suite: "Suite",
+    root: Path,
     kept_masks: int,
     listener: Listener,
 ) -> None:
-    from harness.data.readings import readings_of
-    from harness.engine.imported import Imported, execute_imported, network_size
+    from harness.engine.imported import execute_imported
 
     cases = store.plan_cases()
-    digest = answers.sha256()
-    imported = Imported(
-        model_id=f"{predictions.name}@{digest[:12]}",
-        answers=answers,
-        keys={case: (case, 0) for case in cases["case_id"]},
-    )
-    if suite.metric.resolution == "model":
-        size = network_size(imported, cases, root=root, readings=readings_of(store.manifest))
-        imported = Imported(imported.model_id, answers, imported.keys, size)
     _replace_earlier(store, predictions.name, imported.model_id, listener)
-    entry = _entry(predictions, imported, digest)
+    entry = _entry(predictions, imported)
     for note in entry["notes"]:
         listener.note(f"note: {imported.model_id}: {note}")
     store.add_model(entry)
@@ -211,7 +230,7 @@ def _replace_earlier(store: "RunStore", name: str, model_id: str, listener: List
             )
 
 
-def _entry(predictions: Predictions, imported: "Imported", digest: str) -> dict[str, Any]:
+def _entry(predictions: Predictions, imported: "Imported") -> dict[str, Any]:
     """The line in ``run.json``; what only a model that ran here has is empty."""
     from harness.stats.pairs import IMPORTED
 
@@ -229,8 +248,8 @@ def _entry(predictions: Predictions, imported: "Imported", digest: str) -> dict[
         "model_id": imported.model_id,
         "name": predictions.name,
         "imported": {
-            "sha256": digest,
             "answers": len(imported.answers.found),
+            "repeats": imported.answers.n_repeats,
             "rule": predictions.reading.rule,
         },
         "card": {"name": predictions.name, "title": IMPORTED},
@@ -255,13 +274,20 @@ def _tell_missing(
     import polars as pl
 
     is_missing = pl.Series([case not in imported for case in cases["case_id"]], dtype=pl.Boolean)
-    missing = cases.filter(is_missing).select("case_id", "dataset", "split", "image", "prompt")
+    keys = [imported.keys[case] for case in cases["case_id"]]
+    missing = cases.select(
+        pl.Series("case_id", [str(case) for case, _ in keys]),
+        pl.Series("repeat", [repeat for _, repeat in keys]),
+        *("dataset", "split", "image", "prompt"),
+    ).filter(is_missing)
     path = store.folder / MISSING
     if missing.is_empty():
         path.unlink(missing_ok=True)
         return
     store.ledger.write({MISSING: missing.write_csv().encode()})
-    named = ", ".join(map(str, missing["case_id"].head(_SHOWN)))
+    has_repeats = imported.answers.n_repeats > 1
+    shown = missing.head(_SHOWN).select("case_id", "repeat").iter_rows()
+    named = ", ".join(f"{case}-{repeat}" if has_repeats else case for case, repeat in shown)
     more = " ..." if missing.height > _SHOWN else ""
     listener.note(
         f"note: {missing.height} of {cases.height} cases have no answer: {named}{more} All of them "

@@ -88,8 +88,8 @@ class Answers:
         except EncodingError as problem:
             # There is no card of predictions: the option says the same.
             text = str(problem).replace("`masks: ", "`")
-            text = text.replace("on the dataset's card", "as --masks RULE").replace(
-                "the dataset's card", "--masks"
+            text = text.replace("on the dataset's card", "as --mask-rule RULE").replace(
+                "the dataset's card", "--mask-rule"
             )
             text = text if text.startswith(answer.where) else f"{answer.where}: {text}"
             raise EncodingError(text) from None

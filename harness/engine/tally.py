@@ -41,9 +41,10 @@ MaskKey = tuple[str, str]
 class Pictures:
     """The decoded inputs of one shard.
 
-    `pixels` is ``(I, 3, H, W)`` float32, or ``(3, H, W)`` each where a model takes any size; `sizes` the original (height, width) of
-    each image; `truths` the masks of each sample, by dataset and mask path, or the error that
-    stands for it: two datasets may read one file by different rules.
+    `pixels` is ``(I, 3, H, W)`` float32, or ``(3, H, W)`` each where a model takes any size;
+    `sizes` the original (height, width) of each image; `truths` the masks of each sample, by
+    dataset and mask path, or the error that stands for it: two datasets may read one file by
+    different rules.
     """
 
     pixels: Tensor | Sequence[Tensor]

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness.cards import ResolvedCard, Weights
+from harness.cards import ModelCard, ResolvedCard, Weights
 from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
 from harness.model.callables import FunctionAdapter, Settings
 from harness.model.contract import read_settings
@@ -184,7 +184,8 @@ class Files(NamedTuple):
     `arguments` are the keywords that the adapter's constructor gets besides the
     settings: ``weights`` always, ``further_weights`` and ``tokenizer`` where the card
     names such files. `sha256` is the hash of the main file of weights,
-    `further_sha256` holds the others'.
+    `further_sha256` holds the others'. `is_bare`: there are none, which is right for a
+    model without parameters alone.
     """
 
     arguments: Mapping[str, Any]

@@ -5,8 +5,8 @@ What a function returns is read by what it holds, the same way in every call:
 - bool, a PIL mask, or numbers that are 0 and 1, or 0 and 255: a mask;
 - decimal numbers that all lie in [0, 1]: probabilities, cut at the card's threshold;
 - decimal numbers of which some are negative: logits, cut where the sigmoid is the threshold;
-- a list of masks or of ``{"mask": ...}``, or ``{"masks": ...}``, as pipelines of transformers return
-  them: their union; an empty list is an empty mask.
+- a list of masks or of ``{"mask": ...}``, or ``{"masks": ...}``, as pipelines of transformers
+  return them: their union; an empty list is an empty mask.
 
 Anything else is refused with what would be right; ``output=`` says it where the numbers do not. A
 mask has the size of the picture. One of the same shape but another size is scaled to it, with a

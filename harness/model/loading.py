@@ -12,7 +12,7 @@ import torch
 
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
-from harness.model.adapters import Files, build_traced, find_files
+from harness.model.adapters import Files, build_traced, find_files, no_weights
 from harness.model.callables import FunctionAdapter
 from harness.model.contract import Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
@@ -90,6 +90,8 @@ def load_model(
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
         adapter = _staged(raw, card)
+        if files.is_bare and any(True for _ in adapter.module.parameters()):
+            raise no_weights(card)
         notes = _notes(raw, card, random_weights=random_weights)
         if files.checkpoint is not None:
             load_into(adapter.module, files.checkpoint)
@@ -197,7 +199,8 @@ def _digest(
     `chosen` is the precision and, where a file holds several sets of weights, which was meant.
     """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
-    places |= {"kind"} if card.kind == "adapter" else set()  # ids are older than the key
+    # Ids are older than these keys; the second describes the model, and changes nothing.
+    places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
     content = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 import polars as pl
 
 from harness.metrics import EMPTY_SCORES
+from harness.stats.answers import answer_note, widen_by_answers
 from harness.stats.coding import PLAN_KEYS
 from harness.stats.columns import add_names, cell_rows, low_baselines
 from harness.stats.inference import Inference
 from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
 from harness.stats.relative import ClusterSums, reduce
-from harness.suite.schema import Suite
+from harness.suite.schema import Statistics, Suite
+
+FEWEST_DRAWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,15 @@ def estimate(
     """
     settings = suite.statistics
     empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = pair(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
+
+    def paired(part: pl.DataFrame | pl.LazyFrame) -> Pairs:
+        floor = settings.dice_floor
+        return pair(part, scores, models=models, empty=empty, floor=floor, texts=texts)
+
+    pairs = paired(plan)
     sums = reduce(pairs)
-    solved = cell_intervals(
-        sums.units,
-        sums.words,
-        cells=pairs.cells,
-        units=pairs.plan.units,
-        words=pairs.plan.words,
-        count=settings.draws,
-        seed=settings.seed,
+    solved, answers = widen_by_answers(
+        plan, _solved(pairs, sums, settings, settings.draws), lambda part: _alone(paired(part))
     )
     low = low_baselines(solved, settings.dice_floor)
     solved = {
@@ -88,8 +90,31 @@ def estimate(
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
     counts = dict.fromkeys(("n_one_empty", "n_surface"), pl.Int64)
     rows = _beside(rows, surface, **dict.fromkeys(MEASURES, pl.Float64), **counts)
+    if answers is not None:
+        rows = rows.join(answer_note(answers), on="cell", how="left", maintain_order="left")
+        told = pl.concat_list("notes", "answer_note").list.drop_nulls()
+        rows = rows.with_columns(notes=told).drop("answer_note")
     named = add_names(rows, models, suite, cluster_kinds or {})
     return Estimates(pairs, sums, solved, rows, named)
+
+
+def _solved(
+    pairs: Pairs, sums: ClusterSums, settings: Statistics, count: int
+) -> dict[str, Inference]:
+    return cell_intervals(
+        sums.units,
+        sums.words,
+        cells=pairs.cells,
+        units=pairs.plan.units,
+        words=pairs.plan.words,
+        count=count,
+        seed=settings.seed,
+    )
+
+
+def _alone(pairs: Pairs) -> dict[str, Inference]:
+    """The figures of one answer to each case; of their intervals nothing is used."""
+    return _solved(pairs, reduce(pairs), Statistics(), FEWEST_DRAWS)
 
 
 def _beside(
