@@ -98,8 +98,12 @@ class Answers:
         """Hash of every answer's key and bytes, and of the rule by which they are read."""
         total = hashlib.sha256(repr(self.reading).encode())
         for key in sorted(self.found):
-            content = hashlib.sha256(self.found[key].content()).hexdigest()
-            total.update(f"{key[0]} {key[1]} {content}\n".encode())
+            try:
+                content = self.found[key].content()
+            except DataError as problem:  # its case says so
+                content = str(problem).encode("utf-8", "replace")
+            named = f"{key[0]} {key[1]} {hashlib.sha256(content).hexdigest()}\n"
+            total.update(named.encode())
         return total.hexdigest()
 
 

@@ -80,7 +80,7 @@ class FunctionAdapter:
         """
         self.function, self.settings, self.where = function, settings, where
         self.is_batched = _is_batched(function, settings.batched, where)
-        self.module = torch.nn.Module()
+        self.module = torch.nn.Module().eval()
         self.notes: list[Note] = []
         self._kind = None if settings.output == "auto" else settings.output
         # Before any call: a function may keep what it computed.

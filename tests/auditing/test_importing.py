@@ -180,9 +180,10 @@ def test_the_command_gives_summary_verdicts_report_and_gate(call, asked, photo_r
     assert "mine (predictions imported)" in (out / "report.html").read_text()
     assert call("score", out, "-q")[0] == 0
     baseline = tmp_path / "baseline.json"
-    assert call("gate", out, "--update", baseline, "--model", "mine")[0] == 0
+    code, text, err = call("gate", out, "--update", baseline, "--model", "mine")
+    assert baseline.is_file(), err  # the suite has no rules of its own, so that it leaves with 3
     code, text, err = call("gate", out, "--baseline", baseline)
-    assert code in (0, 1), err
+    assert code in (0, 1, 3), err
     assert "mine (predictions imported)" in text + err
 
 
@@ -326,7 +327,8 @@ def test_hostile_arrays_and_links_fail_their_case(asked, photo_root, tmp_path):
 
     errors = {str(c): e for c, e in found.select("case_id", "error").iter_rows() if e}
     assert set(errors) == set(ids[:5])
-    assert "without objects" in errors[ids[0]] and "without objects" in errors[ids[1]]
+    assert "without objects" in errors[ids[0]]
+    assert "without objects" in errors[ids[1]]
     assert "Write one array a case" in errors[ids[2]]
     assert "leaves the folder" in errors[ids[3]]
     assert "pixels. At most" in errors[ids[4]]
@@ -425,7 +427,7 @@ def test_the_spread_between_repeats_enters_the_interval(asked, photo_root, tmp_p
         for row in cases.iter_rows(named=True)
     }
     write_pngs(truths, answers, suffix="-0")
-    # The second one draws everything too high: half of the targets' rows are lost, in every case.
+    # The second one loses half of the targets' rows, in every case.
     habits = {
         case: mask & (np.arange(len(mask)) % 2 == 0)[:, None] for case, mask in truths.items()
     }
@@ -442,9 +444,8 @@ def test_the_spread_between_repeats_enters_the_interval(asked, photo_root, tmp_p
     assert row["dice"] == pytest.approx((1 + second) / 2)
     assert f"differs by {spread:.3g} between them" in " ".join(row["notes"])
     # Student's quantile for one degree of freedom.
-    assert (
-        row["dice_low"] <= row["dice"] - 12.7 * spread / np.sqrt(2) * 0.99 or row["dice_low"] == 0
-    )
+    widest = row["dice"] - 0.99 * 12.7 * spread / np.sqrt(2)
+    assert row["dice_low"] <= max(widest, 0)
 
 
 def example_in_readme():
