@@ -26,8 +26,7 @@ def demo(
     from harness.auditing.choices import select_suite
     from harness.auditing.running import run_models
     from harness.auditing.summarising import summarise
-    from harness.commands.progress import Terminal
-    from harness.commands.run import interruptible
+    from harness.commands.progress import Terminal, interruptible
 
     started = time.monotonic()
     with interruptible():

@@ -1,7 +1,5 @@
 """``run``: a suite, some models, a run directory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +79,7 @@ def run(
     """Run a suite with one or more models; the same command again continues it."""
     from harness.auditing.choices import model_arguments, select_suite, split_names
     from harness.auditing.running import Conditions, run_models
-    from harness.commands.progress import Terminal
+    from harness.commands.progress import Terminal, interruptible
     from harness.commands.score import finish
     from harness.trackers import check_trackers, log_run
 
@@ -117,16 +115,6 @@ def run(
                 say(f"logged to {name}: {place}", err=True)
     if not is_whole:
         raise typer.Exit(3)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("Interrupted. The same command again continues from here.", err=True)
-        raise typer.Exit(130) from None
 
 
 def _batch_size(text: str) -> int | None:

@@ -162,8 +162,7 @@ def _imported(
     quiet: bool,
 ) -> "RunStore":
     from harness.auditing.importing import import_predictions
-    from harness.commands.progress import Terminal
-    from harness.commands.run import interruptible
+    from harness.commands.progress import Terminal, interruptible
 
     with interruptible():
         return import_predictions(

@@ -5,7 +5,6 @@ Conventions: ``plan.parquet`` holds the cases (`PLAN_SCHEMA`); in the file's own
 and the plan's hash. The plan itself knows no machine; a data root that moved is given anew.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import polars as pl
 
 from harness.errors import UsageError
 from harness.files.canonical import parse_json
-from harness.files.writing import write_bytes
+from harness.files.writing import parquet_bytes, write_bytes
 from harness.plan.build import Plan
 from harness.suite.schema import Suite
 
@@ -43,9 +42,7 @@ def plan_bytes(plan: Plan, suite: Suite, *, data_root: Path, limit: int | None) 
         "limit": limit,
         "plan_sha256": plan.sha256,
     }
-    held = io.BytesIO()
-    plan.cases.write_parquet(held, compression="zstd", metadata={ORIGIN: json.dumps(origin)})
-    return held.getvalue()
+    return parquet_bytes(plan.cases, metadata={ORIGIN: json.dumps(origin)})
 
 
 def write_plan(path: Path, plan: Plan, suite: Suite, *, data_root: Path, limit: int | None) -> None:
