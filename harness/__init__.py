@@ -54,7 +54,7 @@ def audit(
     Raises:
         HarnessError: A file, card, model or data set is wrong; the message says how to repair it.
     """
-    from harness.auditing.choices import model_arguments, select_suite, with_choices
+    from harness.auditing.choices import any_models, select_suite, with_choices
     from harness.auditing.listener import SILENT
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
@@ -67,7 +67,7 @@ def audit(
     models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     store = run_models(
         chosen,
-        model_arguments([str(one) if isinstance(one, Path) else one for one in models]),
+        any_models([str(one) if isinstance(one, Path) else one for one in models]),
         root=Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,

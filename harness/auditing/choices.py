@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from harness.suite.schema import DatasetEntry, Suite
 
 # Name or path of a card, and the checkpoint to fill it with; or a function.
-Models = list[tuple["str | WrappedFunction", Path | None]]
+Models = Sequence[tuple["str | WrappedFunction", Path | None]]
 
 
 def split_names(values: Sequence[str] | None) -> list[str]:
@@ -17,17 +17,21 @@ def split_names(values: Sequence[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
+def any_models(values: "Sequence[str | WrappedFunction]") -> Models:
+    """As `model_arguments`, for cards and functions."""
+    return [
+        model_arguments([one], None)[0] if isinstance(one, str) else (one, None) for one in values
+    ]
+
+
 def model_arguments(
-    values: "Sequence[str | WrappedFunction]", checkpoint: Path | None = None
-) -> Models:
+    values: Sequence[str], checkpoint: Path | None
+) -> list[tuple[str, Path | None]]:
     """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
     from harness.errors import UsageError
 
-    models: Models = []
+    models: list[tuple[str, Path | None]] = []
     for value in values:
-        if not isinstance(value, str):
-            models.append((value, None))
-            continue
         name, _, file = value.partition("=")
         models.append((name, Path(file) if file else None))
     if checkpoint is not None:

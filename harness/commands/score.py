@@ -1,6 +1,6 @@
 """``score``: the summary of a run from its stored counts, or of masks made elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +110,7 @@ def _opened(run: Path) -> "RunStore":
     return store
 
 
-def _refuse_rules(rules: "dict[str, dict[str, object]]") -> None:
+def _refuse_rules(rules: Mapping[str, Mapping[str, object]]) -> None:
     """A run keeps the rules it was made with: others are a second look at its counts."""
     from harness.errors import UsageError
 

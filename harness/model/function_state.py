@@ -84,10 +84,10 @@ def _of_data(value: Any) -> Iterator[Any]:
     if isinstance(value, torch.Tensor):
         array = value.detach().cpu().contiguous()
         yield from (str(array.dtype), tuple(array.shape))
-        yield memoryview(array.reshape(-1).view(torch.uint8).numpy())
+        yield array.reshape(-1).view(torch.uint8).numpy().data
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         yield from (value.dtype.str, value.shape)
-        yield memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif isinstance(value, torch.nn.Module):
         yield from sorted({f"{type(m).__module__}.{type(m).__qualname__}" for m in value.modules()})
         yield dict(value.state_dict())
@@ -157,5 +157,5 @@ def _is_own_kind(thing: Any) -> bool:
     module = sys.modules.get(thing.__module__ or "")
     file = getattr(module, "__file__", None)
     if file is None:  # a notebook or console; what is compiled into Python has no text of its own
-        return thing.__module__ == "__main__"
+        return bool(thing.__module__ == "__main__")
     return is_own(thing.__module__, file)

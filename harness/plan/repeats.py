@@ -25,7 +25,7 @@ def with_answers(plan: Plan, n: int) -> Plan:
     """
     if n == 1:
         return plan
-    step = 1 + int(plan.cases["repeat"].max() or 0)  # type: ignore[call-overload]
+    step = 1 + max(plan.cases["repeat"].to_list(), default=0)
     if n * step > _MOST_REPEATS:
         raise RunError(
             f"plan: {n} answers of {step} repeats each. At most {_MOST_REPEATS} are numbered. Give "

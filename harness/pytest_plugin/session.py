@@ -193,7 +193,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
-    from harness.auditing.choices import model_arguments, select_suite
+    from harness.auditing.choices import any_models, select_suite
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
     from harness.commands.progress import Terminal
@@ -210,7 +210,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
         )
         store = run_models(
             suite,
-            model_arguments(request.models),
+            any_models(request.models),
             root=Path(request.data_root),
             out=None,
             runs=folder,
