@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.errors import CardError, choose
+from harness.errors import CardError, choose, nearest
 from harness.files import (
     Document,
     name_problem,
@@ -115,6 +116,12 @@ class Grammar(Strict):
     negations: dict[str, dict[str, str]] = Field(
         default={},
         description="Per attribute: the phrase around it, and the phrase that denies it.",
+    )
+    spellings: dict[str, list[str]] = Field(
+        default={}, description="Per text of the templates: how else it is written in the prompts."
+    )
+    otherwise: Literal["lexicon"] | None = Field(
+        default=None, description="'lexicon' reads what fits no template as free text."
     )
 
 
@@ -229,6 +236,19 @@ class Percentiles(Strict):
         return pair
 
 
+def _named_grammar(given: Any) -> Any:
+    """``grammar: qata_cov19`` takes the grammar of a card that ships."""
+    if not isinstance(given, str):
+        return given
+    known = dataset_names()
+    if given not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"no shipped data set is called that.{nearest(given, known)} Known: {names}"
+        )
+    return load_dataset_card(given).grammar
+
+
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
@@ -256,7 +276,16 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
-    grammar: Grammar
+    grammar: Annotated[
+        Grammar | None, BeforeValidator(_named_grammar, json_schema_input_type=Grammar | str | None)
+    ] = Field(
+        default=None,
+        description="How its sentences are built, or the shipped set whose are built alike; "
+        "without one they are free text.",
+    )
+    classes: list[str] = Field(
+        default=[], description="Its targets as free text calls them, in the singular."
+    )
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."
     )
@@ -277,6 +306,11 @@ class DatasetCard(Strict):
         if isinstance(given, tuple) and not -math.inf < given[0] < given[1] < math.inf:
             raise ValueError("two rising, finite numbers are needed")
         return given
+
+    @property
+    def attributes(self) -> dict[str, AttributeRule]:
+        """The attributes that its grammar knows."""
+        return {} if self.grammar is None else self.grammar.attributes
 
     @property
     def reading(self) -> Reading:
@@ -514,8 +548,9 @@ def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, 
     if isinstance(place, dict) and isinstance(place.get("path"), str):
         # It is inherited, and a relative path starts at the card that wrote it.
         merged["tokenizer"] = {**place, "path": str(base_path.resolve().parent / place["path"])}
-    settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
+    both = [merged.get("settings") or {}, data.get("settings") or {}]
     merged |= data
-    if settings:
-        merged["settings"] = settings
+    strange = [settings for settings in both if not isinstance(settings, dict)]
+    if any(both):  # anything but a mapping is left for the schema to refuse
+        merged["settings"] = strange[0] if strange else {**both[0], **both[1]}
     return merged, folder if "adapter" in data else adapter_folder

@@ -28,7 +28,9 @@ class Conditions:
 
     A batch size of None is the model's usual one; without a cluster this process runs them.
     `fresh` moves an existing run aside first.
+    `thresholds` counts every case at further thresholds.
     `loaded` is the next model to be evaluated, where it was loaded before.
+    `recipes` holds the places of models that are checkpoints of one recipe.
     """
 
     device: str = "auto"
@@ -36,9 +38,11 @@ class Conditions:
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
+    thresholds: bool = False
     fresh: bool = False
     cluster: ClusterOptions | None = None
     loaded: "LoadedModel | None" = None
+    recipes: tuple[tuple[int, ...], ...] = ()
 
 
 def run_models(
@@ -90,11 +94,39 @@ def run_models(
                 done.append(
                     _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
                 )
-            store.update(evaluated=done)
+            store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
             store.update(status="interrupted")
             raise
     return store
+
+
+def _recipes(
+    store: "RunStore", done: list[str], chosen: tuple[tuple[int, ...], ...]
+) -> list[dict[str, Any]]:
+    """Recipes of a run: those it had, and those of these models.
+
+    Raises:
+        UsageError: Two checkpoints of a recipe are one and the same model.
+    """
+    import hashlib
+
+    from harness.errors import UsageError
+
+    names = {entry["model_id"]: entry["name"] for entry in store.manifest["models"]}
+    found = {recipe["model_id"]: recipe for recipe in store.manifest.get("recipes", [])}
+    for places in chosen:
+        seeds = sorted({done[place] for place in places})
+        if len(seeds) < len(places):
+            raise UsageError(
+                f"{names[seeds[0]]}: found {len(places)} checkpoints that are {len(seeds)} "
+                "different models. The seeds of a recipe differ. Leave out the copies."
+            )
+        name = f"{names[seeds[0]]} ({len(seeds)} seeds)"
+        digest = hashlib.sha256("\n".join(seeds).encode()).hexdigest()[:12]
+        key = f"{names[seeds[0]]}-seeds@{digest}"
+        found[key] = {"model_id": key, "name": name, "seeds": seeds}
+    return list(found.values())
 
 
 def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
@@ -147,15 +179,17 @@ def open_run(
 ) -> None:
     """Create the run of a plan, or continue it."""
     from harness.auditing.record import environment
+    from harness.auditing.samples import span_counts
     from harness.data import cluster_kind
     from harness.data.layout import content_hashes, digest_of
-    from harness.data.readings import kept_readings, mask_counts, mask_lines
+    from harness.data.readings import data_lines, kept_readings, mask_counts
 
     masks = [
         {"dataset": planned.card.name, "split": planned.entry.split} | mask_counts(planned.samples)
         for planned in sets
     ]
-    for line in mask_lines(masks):
+    spans = span_counts(sets)
+    for line in data_lines({"masks": masks, "spans": spans}):
         listener.remark(line)
 
     shown = content_hashes(s for planned in sets for s in planned.samples)
@@ -170,6 +204,7 @@ def open_run(
         limit=limit,
         readings=kept_readings({planned.card.name: planned.card.reading for planned in sets}),
         masks=masks,
+        spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
@@ -226,6 +261,8 @@ def _evaluate(
         for note in entry["notes"]:
             listener.note(f"note: {model_id}: {note}")
         entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
+        if how.thresholds:
+            entry["thresholds"] = "kept"
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, listener=listener)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
@@ -306,6 +343,7 @@ def _executor(
         metric=suite.metric,
         texts=distinct_texts(plan.cases),
         kept_masks=conditions.kept_masks,
+        thresholds=conditions.thresholds,
     ) as executor:
         yield executor
 

@@ -205,7 +205,7 @@ def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> Non
     for table in tables(found.summary):
         console.print(table)
     for verdict in found.language:
-        if verdict.evidence:
+        if verdict.is_asked:
             console.print(Text(plain(verdict.reason)), soft_wrap=True)
     counts = store.manifest["counts"]
     console.print(

@@ -28,7 +28,7 @@ from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
 from harness.errors import DataError
-from harness.model.contract import AnySize, Features
+from harness.model.contract import AnySize, Features, ScoresPresence
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
 from harness.records import Reading
@@ -122,6 +122,8 @@ def execute(
 ) -> None:
     """Evaluate every case of the stored plan that has no score yet.
 
+    Cases are counted at other thresholds as well where the run's record of the model says so.
+
     Args:
         store: An opened run.
         model: The model, on its device.
@@ -135,7 +137,8 @@ def execute(
     saved = open_saved_masks(store, model.model_id, k=kept_masks)
     cases = store.plan_cases()
     texts = distinct_texts(cases)
-    worker = Worker(model, texts, metric=metric, batch_size=batch_size)
+    thresholds = store.keeps_thresholds(model.model_id)
+    worker = Worker(model, texts, metric=metric, batch_size=batch_size, thresholds=thresholds)
     worker.known = saved.selection if saved else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -145,7 +148,7 @@ def execute(
             if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
                 saved.add(worker.kept)
-            store.write_part(model.model_id, shard.index, scores)
+            store.write_part(model.model_id, shard.index, scores, worker.curves)
             advance(shard.cases.height)
 
 
@@ -192,7 +195,13 @@ class Worker:
     """One loaded model that turns shards into scores."""
 
     def __init__(
-        self, model: LoadedModel, texts: Sequence[str], *, metric: Metric, batch_size: int
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        *,
+        metric: Metric,
+        batch_size: int,
+        thresholds: bool = False,
     ) -> None:
         self.model = model
         self.metric = metric
@@ -201,6 +210,9 @@ class Worker:
         # What the run has kept so far, and what the last shard offers to it.
         self.known: Selection | None = None
         self.kept: list[Kept] = []
+        # Counts of the last shard at other thresholds, where they are asked for.
+        self.thresholds = thresholds
+        self.curves: pl.DataFrame | None = None
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
@@ -208,16 +220,26 @@ class Worker:
             features = self._encode_images(pictures.pixels)
             batches = _batches(shard, self.batch_size, by_image=isinstance(features, list))
             selector = MaskSelector(shard.cases, self.known) if self.known else None
-            tally = Tally(shard, pictures, self.metric, self.model, selector)
+            tally = Tally(
+                shard, pictures, self.metric, self.model, selector, thresholds=self.thresholds
+            )
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
             for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
-                logits = self.model.adapter.decode(_rows(features, images[own]), texts)
-                tally.add(own.start, logits.float())
+                tally.add(own.start, *self._decode(_rows(features, images[own]), texts))
             scores = tally.frame()
+            self.curves = tally.curves()
         self.kept = selector.kept() if selector else []
         return scores
+
+    def _decode(self, images: Features, texts: Features) -> tuple[Tensor, Tensor | None]:
+        """Logits, and presence scores where they are wanted and the model has them."""
+        adapter = self.model.adapter
+        if self.thresholds and isinstance(adapter, ScoresPresence):
+            logits, presence = adapter.decode_with_presence(images, texts)
+            return logits.float(), presence
+        return adapter.decode(images, texts).float(), None
 
     def _encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Features | list[Features]:
         """Features of all pictures; one by one where they have different sizes."""

@@ -23,6 +23,7 @@ from harness.engine.counts import area, is_finite, overlap, resize_mask
 from harness.engine.mask_selector import MaskSelector
 from harness.engine.shards import Shard
 from harness.engine.surface import surface_distances
+from harness.engine.thresholds import MaskKey, ThresholdCounts, with_presence
 from harness.metrics import EMPTY_SCORES, iou
 from harness.model.features import binarise
 from harness.runs.store import DONE, FAILED, SCORE_SCHEMA
@@ -32,9 +33,6 @@ COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", 
 NONE = -1
 _SURFACE = {"hausdorff": "hausdorff_px", "hd95": "hd95_px", "nsd": "nsd"}
 """Columns that a metric may ask for -> of the scores."""
-
-MaskKey = tuple[str, str]
-"""Dataset and path of a mask."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,8 @@ class Tally:
         metric: Metric,
         source: MaskSource,
         selector: MaskSelector | None = None,
+        *,
+        thresholds: bool = False,
     ) -> None:
         self._selector = selector
         self._shard, self._pictures, self._metric, self._source = shard, pictures, metric, source
@@ -106,6 +106,7 @@ class Tally:
         self._original = shard.original_pair.tolist()
         self._names: list[MaskKey] = shard.cases.select("dataset", "mask").rows()
         self._named = _named_masks(shard)
+        self._at_thresholds = ThresholdCounts(shard, self._names) if thresholds else None
         self._due: dict[int, list[int]] = {}
         for case, later in enumerate(map(max, self._pair, self._original)):
             self._due.setdefault(later, []).append(case)
@@ -123,9 +124,12 @@ class Tally:
         self._errors: dict[int, str] = {}
         self._asked: list[_Asked] = []
 
-    def add(self, start: int, logits: Tensor) -> None:
-        """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order."""
-        self._add(start, self._masks_of(start, logits), is_finite(logits))
+    def add(self, start: int, logits: Tensor, presence: Tensor | None = None) -> None:
+        """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order.
+
+        Presence scores ``(B,)`` bear on the counts at other thresholds alone.
+        """
+        self._add(start, self._masks_of(start, logits, presence), is_finite(logits))
 
     def add_masks(self, start: int, masks: Tensor, problems: Mapping[int, str]) -> None:
         """Take the masks ``(B, H, W)`` of the pairs from `start` on, in order.
@@ -136,6 +140,17 @@ class Tally:
         pairs = range(start, start + len(masks))
         fine = torch.tensor([pair not in problems for pair in pairs], dtype=torch.bool)
         self._add(start, iter([(start, masks)]), fine)
+
+    def _masks_of(
+        self, start: int, logits: Tensor, presence: Tensor | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Masks at the metric's resolution; counts at other thresholds are taken on the way."""
+        for first, sized in self._at_metric_size(start, logits):
+            if self._at_thresholds is not None:
+                own = presence if presence is None else presence[first - start :][: len(sized)]
+                shown = sized if own is None else with_presence(sized, own)
+                self._at_thresholds.add(first, shown, self._known_truth)
+            yield first, binarise(sized, self._source.threshold)
 
     def _add(self, start: int, parts: Iterator[tuple[int, Tensor]], fine: Tensor) -> None:
         asked = []
@@ -155,17 +170,17 @@ class Tally:
             self._take(asked)
         self._asked = []
 
-    def _masks_of(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Masks at the metric's resolution; images of unequal size come one by one."""
+    def _at_metric_size(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Logits at the metric's resolution; images of unequal size come one by one."""
         if self._metric.resolution == "model":
-            yield start, binarise(logits, self._source.threshold)
+            yield start, logits
             return
         for offset, single in enumerate(logits):
             size = self._pictures.sizes[int(self._shard.pairs[start + offset, 0])]
             native = torch.nn.functional.interpolate(
                 single[None, None], size=size, mode="bilinear", align_corners=False
             )
-            yield start + offset, binarise(native[0], self._source.threshold)
+            yield start + offset, native[0]
 
     def _ask(self, first: int, masks: Tensor, fine: Tensor) -> _Asked:
         """Start the counts of all cases that are due, and their way to this process."""
@@ -280,6 +295,18 @@ class Tally:
             resized = np.array(resize_mask(truth, height, width))
             self._truths[key] = torch.from_numpy(resized).to(self._source.device)
         return self._truths[key]
+
+    def _known_truth(self, name: MaskKey, height: int, width: int) -> Tensor | None:
+        is_lost = isinstance(self._pictures.truths[name], str)
+        return None if is_lost else self._truth(name, height, width)
+
+    def curves(self) -> pl.DataFrame | None:
+        """Counts at other thresholds of the cases that were done; None where nobody asked."""
+        if self._at_thresholds is None:
+            return None
+        self.finish()
+        failed = np.isin(np.arange(self._shard.cases.height), list(self._errors))
+        return self._at_thresholds.frame(~failed)
 
     def frame(self) -> pl.DataFrame:
         """The scores, in the order of the shard's cases."""

@@ -120,6 +120,17 @@ class EmbedsText(Protocol):
 
 
 @runtime_checkable
+class ScoresPresence(Protocol):
+    """A model that says how sure it is that what a text names is there at all."""
+
+    def decode_with_presence(
+        self, image_features: Any, text_features: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `decode`, and with the logits N probabilities that there is anything to mark."""
+        ...
+
+
+@runtime_checkable
 class PartlyTrainable(Protocol):
     """A model of which the decoder alone can be finetuned (``trainable: decoder``)."""
 

@@ -51,11 +51,8 @@ class Request:
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         given["models"] = [str(model) for model in self.models]  # a function's is its id
         content = json.dumps(given, sort_keys=True)
-        return f"{Path(self.suite).stem.partition('.')[0]}-{_hash(content)}"
-
-
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return f"{Path(self.suite).stem.partition('.')[0]}-{digest[:12]}"
 
 
 def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
@@ -73,11 +70,7 @@ def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
 
 
 def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
-    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`.
-
-    Raises:
-        UsageError: There is no marker, or it has a word that is unknown.
-    """
+    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`."""
     if marker is None:
         raise UsageError(
             "vlsm_audit: the test has no marker. It says what to run: put "
@@ -123,9 +116,7 @@ def _texts(value: str | Path | Sequence[str] | None) -> tuple[str, ...]:
 def audited(config: pytest.Config, request: Request) -> Audit:
     """The audit of a request: run here, by another worker, or read from memory.
 
-    Raises:
-        UsageError: There is no folder for runs.
-        AuditError: The run failed; every test of the session that asks for it sees the same.
+    Where the run failed every test of the session that asks for it sees the same `AuditError`.
     """
     audits = config.stash.setdefault(_AUDITS, {})
     if request.key not in audits:
@@ -193,7 +184,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
-    from harness.auditing.choices import any_models, select_suite
+    from harness.auditing.choices import recipe_arguments, select_suite
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
     from harness.commands.progress import Terminal
@@ -208,9 +199,10 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
             prompt_type=request.prompt_type,
             prompts=request.prompts,
         )
+        given = recipe_arguments(request.models, None)
         store = run_models(
             suite,
-            any_models(request.models),
+            given.models,
             root=Path(request.data_root),
             out=None,
             runs=folder,

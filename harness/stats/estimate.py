@@ -20,7 +20,9 @@ from harness.stats.columns import add_names, cell_rows, low_baselines
 from harness.stats.inference import Inference
 from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
+from harness.stats.refusal import rates
 from harness.stats.relative import ClusterSums, reduce
+from harness.stats.seeds import add_seeds, as_recipes, expand, pool_seeds, seed_columns
 from harness.suite.schema import Statistics, Suite
 
 FEWEST_DRAWS = 100
@@ -37,6 +39,7 @@ class Estimates:
             is undefined in them, so that no verb can tell it.
         rows: A row a cell, with its number in ``cell``.
         named: The same with names, signatures and kinds of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`.
     """
 
     pairs: Pairs
@@ -44,6 +47,7 @@ class Estimates:
     solved: Mapping[str, Inference]
     rows: pl.DataFrame
     named: pl.DataFrame
+    by_seed: pl.DataFrame
 
 
 def estimate(
@@ -72,19 +76,35 @@ def estimate(
     empty = EMPTY_SCORES[suite.metric.empty]
 
     def paired(part: pl.DataFrame | pl.LazyFrame) -> Pairs:
-        floor = settings.dice_floor
-        return pair(part, scores, models=models, empty=empty, floor=floor, texts=texts)
+        return pair(
+            part,
+            scores,
+            models=expand(models),
+            empty=empty,
+            floor=settings.dice_floor,
+            refusal_area=settings.refusal_area,
+            texts=texts,
+        )
 
     pairs = paired(plan)
-    sums = reduce(pairs)
+    pairs, sums, by_seed = pool_seeds(pairs, reduce(pairs), models)
     solved, answers = widen_by_answers(
-        plan, _solved(pairs, sums, settings, settings.draws), lambda part: _alone(paired(part))
+        plan,
+        _solved(pairs, sums, settings, settings.draws),
+        lambda part: _alone(paired(part), models),
     )
+    solved = dict(solved)
+    solved |= rates(sums.units, n_cells=pairs.cells.height)
+    solved, spreads = add_seeds(solved, by_seed)
     low = low_baselines(solved, settings.dice_floor)
     solved = {
         name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
     }
-    rows = cell_rows(pairs, sums, solved, low, settings=settings)
+    n_seeds = {m.model_id: len(m.seeds) for m in models}
+    rows = cell_rows(pairs, sums, solved, low, settings=settings, n_seeds=n_seeds)
+    rows = seed_columns(rows, spreads, models)
+    scores = as_recipes(scores, models)
+    texts = None if texts is None else as_recipes(texts, models).lazy().collect()
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
@@ -95,7 +115,7 @@ def estimate(
         told = pl.concat_list("notes", "answer_note").list.drop_nulls()
         rows = rows.with_columns(notes=told).drop("answer_note")
     named = add_names(rows, models, suite, cluster_kinds or {})
-    return Estimates(pairs, sums, solved, rows, named)
+    return Estimates(pairs, sums, solved, rows, named, by_seed)
 
 
 def _solved(
@@ -112,9 +132,10 @@ def _solved(
     )
 
 
-def _alone(pairs: Pairs) -> dict[str, Inference]:
+def _alone(pairs: Pairs, models: Sequence[ModelFacts]) -> dict[str, Inference]:
     """The figures of one answer to each case; of their intervals nothing is used."""
-    return _solved(pairs, reduce(pairs), Statistics(), FEWEST_DRAWS)
+    pairs, sums, _ = pool_seeds(pairs, reduce(pairs), models)
+    return _solved(pairs, sums, Statistics(), FEWEST_DRAWS)
 
 
 def _beside(
