@@ -43,11 +43,11 @@ def subjects_of(
 
 
 def _is_wanted(facts: Any, wanted: Sequence[str]) -> bool:
-    return not wanted or facts.name in wanted or facts.model_id in wanted
+    return not wanted or not set(facts.known_as).isdisjoint(wanted)
 
 
 def _refuse_strangers(models: Sequence[str], found: Sequence[Subject]) -> None:
-    known = {name for s in found for name in (s.facts.name, s.facts.model_id)}
+    known = {name for s in found for name in s.facts.known_as}
     for name in models:
         if name not in known:
             raise UsageError(

@@ -14,8 +14,7 @@ from harness.auditing.summarising import summarise
 from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.options import Quiet
 from harness.commands.output import say, terminal
-from harness.commands.progress import Terminal
-from harness.commands.run import interruptible
+from harness.commands.progress import Terminal, interruptible
 from harness.report.headline import most_telling
 from harness.report.table import deciding_table, language_sentences
 from harness.stats.assessment import Assessment

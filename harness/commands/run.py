@@ -1,7 +1,5 @@
 """``run``: a suite, some models, a run directory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +24,7 @@ from harness.commands.options import (
     SuiteName,
 )
 from harness.commands.output import say
-from harness.commands.progress import Terminal
+from harness.commands.progress import Terminal, interruptible
 from harness.commands.score import finish
 from harness.engine.cluster import parse_cluster_options
 from harness.errors import UsageError
@@ -127,16 +125,6 @@ def run(
                 say(f"logged to {name}: {place}", err=True)
     if not is_whole:
         raise typer.Exit(3)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("Interrupted. The same command again continues from here.", err=True)
-        raise typer.Exit(130) from None
 
 
 def _batch_size(text: str) -> int | None:

@@ -25,6 +25,7 @@ from harness.cards import Strict
 from harness.errors import UsageError
 from harness.files.canonical import read_json
 from harness.gate.audited import Audited, Identity
+from harness.metrics import ELSEWHERE
 from harness.stats.relative import SUM_KEYS, SUMS
 
 BASELINE_VERSION = 1
@@ -267,12 +268,19 @@ def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None
         ("metric", old.metric, new.metric),
         ("verdict", old.verdict, new.verdict),
     ):
-        if before != now:
+        if _with_any_cut(before, now) != _with_any_cut(now, before):
             raise UsageError(
                 f"{where}: the {kind} signature of the baseline is {before!r}, this run's is "
                 f"{now!r}. Numbers of different signatures are never compared. Run both with "
                 "one metric, threshold and statistics, or write the baseline anew from this run."
             )
+
+
+def _with_any_cut(signature: str, other: str) -> str:
+    """A signature without its threshold where either side's masks were cut elsewhere."""
+    if ELSEWHERE not in (*signature.split("|"), *other.split("|")):
+        return signature
+    return "|".join(part for part in signature.split("|") if not part.startswith("thr:"))
 
 
 def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:

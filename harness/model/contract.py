@@ -157,6 +157,17 @@ class Noted(Protocol):
     notes: Sequence[Note]
 
 
+@runtime_checkable
+class AnySize(Protocol):
+    """A model that takes pictures as they are.
+
+    Pixels of one call are of one size, which differs between calls, and logits have it;
+    `input_size` is that of made-up pictures alone.
+    """
+
+    any_size: bool
+
+
 class StagedAdapter(Adapter, Staged, Protocol):
     """What the engine and the trainer work with: any wrapped model, in stages."""
 

@@ -301,3 +301,8 @@ def _skip(
 def _case_id(encoded: Mapping[str, str]) -> int:
     """The id of a row whose values are encoded (see `harness.files.canonical`)."""
     return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
+
+
+def case_id_of(row: Mapping[str, Any]) -> int:
+    """The id of a row of a plan."""
+    return _case_id(scalars({key: row[key] for key in _CONTENT}))

@@ -75,7 +75,7 @@ class SetCollector(pytest.Collector):
                 if not binding(probe.expect, rule.meaning):
                     own = ()
                 for index, label in _labels(own):
-                    models = [argument] if len(self.request.models) > 1 else []
+                    models = [str(argument)] if len(self.request.models) > 1 else []
                     parts = "-".join([*models, *label])
                     name = probe.name + (f"[{parts}]" if parts else "")
                     item: Any = ProbeItem.from_parent(self, name=name)

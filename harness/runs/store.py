@@ -298,6 +298,18 @@ class RunStore:
             return
         self.update(models=[*models, dict(entry)])
 
+    def drop_model(self, model_id: str) -> Path:
+        """Take a model out of the run; returns the folder to which its parts and masks move."""
+        place = make_folder(self.folder / "replaced" / model_id)
+        names = [*self.part_names(model_id), f"masks/{model_id}", f"masks/{model_id}.parquet"]
+        with writing(place):
+            for path in (self.folder / name for name in names):
+                if path.exists():
+                    shutil.move(path, place / path.name)
+        models = self.manifest.get("models", [])
+        self.update(models=[known for known in models if known["model_id"] != model_id])
+        return place
+
     def keeps_thresholds(self, model_id: str) -> bool:
         """Whether cases of a model are counted at `THRESHOLDS`."""
         entries = self.manifest.get("models", [])

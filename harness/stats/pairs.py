@@ -11,6 +11,7 @@ target is as small. Cases come in chunks of whole clusters, so that
 memory does not grow with their number.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,14 @@ from harness.metrics import ABOVE_HALF, Scores, agreement, dice
 from harness.records import ExpectedMask
 from harness.stats.coding import PLAN_KEYS, WANTED, CodedPlan, code_plan, code_scores
 
+IMPORTED = "predictions imported"
+"""What stands beside the name of whatever made masks that were not computed by the run."""
+
+
+def shown_name(entry: Mapping[str, Any]) -> str:
+    """The name of a model of a run as figures and tables show it."""
+    return f"{entry['name']} ({IMPORTED})" if entry.get("imported") else str(entry["name"])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -34,7 +43,8 @@ class ModelFacts:
         name: What tables call it.
         trained_on: Datasets whose training split it saw; empty where its card is silent.
         control: Whether it ignores its prompt by construction.
-        threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        threshold: Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks
+            were made elsewhere.
         foreground: Dataset -> rule by which its run read the true masks.
         seeds: Ids of the checkpoints of a recipe, two or more; none for a single model.
     """
@@ -47,6 +57,11 @@ class ModelFacts:
     foreground: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[str, ...] = ()
 
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What a user may call it."""
+        return self.model_id, self.name, self.name.removesuffix(f" ({IMPORTED})")
+
     def rule(self, dataset: str | None) -> str:
         """The rule for the true masks of a dataset."""
         return self.foreground.get(dataset or "", ABOVE_HALF)
@@ -58,10 +73,10 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
     return [
         ModelFacts(
             model_id=entry["model_id"],
-            name=entry["name"],
+            name=shown_name(entry),
             trained_on=tuple(entry["trained_on"]),
             control=entry["control"],
-            threshold=entry["threshold"],
+            threshold=math.nan if entry["threshold"] is None else entry["threshold"],
             foreground=foreground,
         )
         for entry in manifest.get("models", [])
