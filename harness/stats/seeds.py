@@ -28,8 +28,10 @@ from harness.stats.intervals import QUANTITIES, RATES
 from harness.stats.pairs import ModelFacts, Pairs
 from harness.stats.relative import ClusterSums
 
-_SUMMED = ("n_failed", "n_missing", "n_original_lost", "n_undefined", "n_cut_away")
-_SUMMED += ("n_both_empty", "n_same_tokens")
+_SUMMED = (
+    *("n_failed", "n_missing", "n_original_lost", "n_undefined", "n_cut_away"),
+    *("n_both_empty", "n_same_tokens"),
+)
 
 
 class Pooled(NamedTuple):
