@@ -346,9 +346,35 @@ def _away_cells(label: str, row: Row) -> tuple[str, ...]:
     )
 
 
-def language_sentences(language: Sequence[LanguageVerdict]) -> list[str]:
-    """One sentence for each model and data set on which words were changed."""
-    return [verdict.reason for verdict in language if verdict.is_asked]
+LINE = 99
+"""Characters of a verdict's line; the sentence with its evidence stands in the report."""
+
+
+def verdict_line(verdict: LanguageVerdict) -> str:
+    """A verdict in one short line: language use, refusal, steadiness.
+
+    Example:
+        >>> verdict_line(LanguageVerdict(
+        ...     "m@1", "m", "d", "released", "p6", "listening", "brittle", "", True,
+        ...     heard=("color", "size"), refusal="hallucinates",
+        ... ))
+        'm: listening (color, size); hallucinates; brittle'
+    """
+    names = {"listening": verdict.heard, "moved here": verdict.heard}
+    names |= {"cannot tell": verdict.unclear}
+    own = names.get(verdict.language, ())
+    asked = {"not asked": [], "cannot tell": ["refusal undecided"]}
+    rest = asked.get(verdict.refusal, [verdict.refusal])
+    rest = [
+        *rest,
+        {"cannot tell": "steadiness undecided"}.get(verdict.steadiness, verdict.steadiness),
+    ]
+    for shown in (", ".join(own), f"{len(own)} attributes"):
+        what = f"{verdict.language} ({shown})" if own else verdict.language
+        line = f"{verdict.model}: {'; '.join([what, *rest])}"
+        if len(line) <= LINE:
+            break
+    return line
 
 
 def deciding_table(
