@@ -142,7 +142,7 @@ def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
 
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
-    known = {a for planned in sets for a in planned.card.grammar.attributes}
+    known = {a for planned in sets for a in planned.card.attributes}
     asked = [
         (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
     ]
@@ -150,7 +150,7 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
         (
             f"dataset {p.card.name!r}: its card does not have",
             p.entry.attributes,
-            set(p.card.grammar.attributes),
+            set(p.card.attributes),
         )
         for p in sets
     ]

@@ -38,6 +38,7 @@ class PromptGrammar:
 
     `paraphrases` say the same otherwise, per rung; `orders` hold the same phrases in
     other places, per rung and template; `drops` and `negations` are kept per attribute.
+    `is_free` takes any text, and finds no attribute in it.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class PromptGrammar:
     orders: Mapping[tuple[str, int], tuple[Template, ...]] = field(default_factory=dict, repr=False)
     drops: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
     negations: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    is_free: bool = False
     _attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     _known: dict[tuple[str, str | None, int], Prompt | None] = field(
         default_factory=dict, compare=False, repr=False
@@ -160,6 +162,8 @@ class PromptGrammar:
             )
 
     def _parse_as(self, text: str, prompt_type: str, index: int) -> Prompt | None:
+        if self.is_free:
+            return Prompt(text, prompt_type, index)
         for number, template in enumerate(self._of(prompt_type)):
             spans = template.match(text)
             if not isinstance(spans, Mismatch):
@@ -211,48 +215,49 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
         ('number', 'size', 'shape', 'tumor_type', 'class', 'location')
     """
     card = dataset if isinstance(dataset, DatasetCard) else load_dataset_card(dataset)
-    where = f"dataset card {card.name!r}: grammar"
+    if card.grammar is None:
+        free: dict[str, tuple[Template, ...]] = dict.fromkeys(PROMPT_TYPES, ())
+        return PromptGrammar(card.name, Grammar(attributes={}, prompts={}), free, is_free=True)
+    where, grammar = f"dataset card {card.name!r}: grammar", card.grammar
     templates: dict[str, tuple[Template, ...]] = {}
-    for rung, sources in card.grammar.prompts.items():
+    for rung, sources in grammar.prompts.items():
         if not sources:
             raise CardError(
                 f"{where}.prompts.{rung}: found an empty list. A prompt type needs at least one "
                 "template. Add one or remove the type."
             )
         templates[rung] = tuple(
-            compile_template(
-                source, card.grammar.attributes, where=f"{where}.prompts.{rung}[{number}]"
-            )
+            compile_template(source, grammar.attributes, where=f"{where}.prompts.{rung}[{number}]")
             for number, source in enumerate(sources)
         )
-    _refuse_unused(card, templates)
-    _refuse_strange_keys(card, where)
-    attributes = card.grammar.attributes
-    paraphrases, orders = compile_paraphrases(card.grammar, where=where)
+    _refuse_unused(grammar, templates, where)
+    _refuse_strange_keys(grammar, where)
+    paraphrases, orders = compile_paraphrases(grammar, where=where)
     return PromptGrammar(
         card.name,
-        card.grammar,
+        grammar,
         templates,
         paraphrases,
         orders,
-        compile_rewritings(card.grammar.drops, attributes, where=f"{where}.drops"),
-        compile_rewritings(card.grammar.negations, attributes, where=f"{where}.negations"),
+        compile_rewritings(grammar.drops, grammar.attributes, where=f"{where}.drops"),
+        compile_rewritings(grammar.negations, grammar.attributes, where=f"{where}.negations"),
     )
 
 
-def _refuse_unused(card: DatasetCard, templates: Mapping[str, tuple[Template, ...]]) -> None:
+def _refuse_unused(
+    grammar: Grammar, templates: Mapping[str, tuple[Template, ...]], where: str
+) -> None:
     used = {name for several in templates.values() for t in several for name in t.attributes}
-    for name in card.grammar.attributes:
+    for name in grammar.attributes:
         if name not in used:
             raise CardError(
-                f"dataset card {card.name!r}: grammar.attributes.{name}: no template has a slot "
+                f"{where}.attributes.{name}: no template has a slot "
                 f"{{{name}}}. Every attribute stands in one. Add the slot or remove the attribute."
             )
 
 
-def _refuse_strange_keys(card: DatasetCard, where: str) -> None:
+def _refuse_strange_keys(grammar: Grammar, where: str) -> None:
     """Changes of what the grammar does not have would never apply."""
-    grammar = card.grammar
     for key, names, known in (
         ("paraphrases", grammar.paraphrases, grammar.prompts),
         ("drops", grammar.drops, grammar.attributes),

@@ -104,7 +104,7 @@ class Reader:
         """The original as it is compared; None where it cannot be read as itself."""
         key = (prompt.prompt_type, prompt.text)
         if key not in self._originals:
-            readable = self.says(prompt.text, prompt, self.meaning(prompt))
+            readable = self.grammar.is_free or self.says(prompt.text, prompt, self.meaning(prompt))
             self._originals[key] = _comparable(prompt.text) if readable else None
         return self._originals[key]
 
@@ -115,6 +115,8 @@ class Reader:
     def _candidates(self, prompt: Prompt) -> Iterator[Template]:
         """The template of the original first: most variants keep it."""
         key = (prompt.prompt_type, prompt.template)
+        if self.grammar.is_free:
+            return
         yield self.grammar.templates[prompt.prompt_type][prompt.template]
         if key not in self._others:
             self._others[key] = tuple(self._listed(*key))

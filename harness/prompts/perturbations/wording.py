@@ -66,7 +66,9 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
     """
     plain = context.lexicon.plain
     said: list[tuple[str, Template | None]] = []
-    if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
+    if prompt.spans and all(
+        plain(span.attribute, span.value) == span.value for span in prompt.spans
+    ):
         own = context.grammar.templates[prompt.prompt_type][prompt.template]
         fixed = _followers(own, prompt, context)
         said += [
