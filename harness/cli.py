@@ -20,6 +20,7 @@ from harness.commands import (
     bench,
     check,
     compare,
+    data,
     demo,
     doctor,
     finetune,
@@ -76,6 +77,7 @@ app.command("compare")(compare.compare)
 app.command("power")(power.power)
 app.command("hunt")(hunt.hunt)
 app.command("replay")(replay.replay)
+app.add_typer(data.app, name="data")
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("generate")(generate.generate)

@@ -1,7 +1,7 @@
 """Reads the two formats of ``torch.save`` without executing what is pickled in them.
 
 A ``.ckpt`` of Lightning holds, beside its tensors, pickled objects: the reference's
-carry MONAI losses, ``functools.partial`` and optimizers. `harness.weights.pickles` reads them
+carry MONAI losses, ``functools.partial`` and optimizers. `harness.files.pickles` reads them
 as data; of what they would call, the functions that rebuild tensors have a meaning
 here and nothing else has. No name in the file is ever imported.
 
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from harness.errors import CheckpointError
-from harness.weights.pickles import DAMAGE, Name, Unknown, read_pickle
+from harness.files.pickles import DAMAGE, Name, Unknown, read_pickle
 
 _DTYPES = {
     "DoubleStorage": torch.float64,

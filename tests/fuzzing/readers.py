@@ -205,7 +205,7 @@ def _pickle(folder, run):
     import collections
     import pickle
 
-    from harness.weights.pickles import DAMAGE, read_pickle
+    from harness.files.pickles import DAMAGE, read_pickle
 
     path = folder / "a.pkl"
     content = {"a": [1, 2.5, None, (True, b"x" * 300)], "b": {"c": {1, 2}, "d": frozenset("xy")}}
