@@ -199,6 +199,6 @@ def _content(made: "Made") -> dict[str, object]:
             for split, samples in made.samples.items()
         },
         "masks": dict(made.look.encodings),
-        "notes": list(made.found.notes),
+        "notes": [*made.found.notes, *made.found.gaps],
         "next": _next(made),
     }

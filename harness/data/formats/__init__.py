@@ -116,7 +116,7 @@ def initialise(
         "layout": {"folder": target.name, "images": str(images), "masks": str(masks)},
         **look.keys,
         "clusters": clusters,
-        "defects": list(found.notes),
+        "defects": list(found.gaps),
     }
     _write(target, found, listed, content)
     card = load_dataset_card(target / CARD)
@@ -252,4 +252,4 @@ def _said(
     texts = Counter(p.text for s in first for p in s.prompts.get(card.prompt_type, ()))
     examples = ", ".join(repr(text) for text in list(texts)[:3])
     said.append(f"prompts ({card.prompt_type}): {len(texts)} distinct, such as {examples}.")
-    return [*said, *found.notes]
+    return [*said, *found.notes, *found.gaps]

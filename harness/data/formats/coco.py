@@ -65,7 +65,8 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
         nothing = sum(entry.mask is None for entry in entries)
         notes = [f"{nothing} expressions name nothing: they are kept, with empty masks."]
         source = [str(path) for path, _ in listed] + [str(one.path) for one in instances]
-        return Found("refcoco", ", ".join(source), tuple(entries), tuple(notes if nothing else ()))
+        gaps = tuple(notes if nothing else ())
+        return Found("refcoco", ", ".join(source), tuple(entries), gaps=gaps)
     entries, notes = [], []
     for one in instances:
         found, bare = _of_classes(files, one)
@@ -74,7 +75,7 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
             kept = "are kept, with empty masks" if len(one.categories) == 1 else "are left out"
             notes.append(f"{one.path}: {bare} pictures without an annotation {kept}.")
     sources = ", ".join(str(one.path) for one in instances)
-    return Found("coco", sources, tuple(entries), tuple(notes))
+    return Found("coco", sources, tuple(entries), gaps=tuple(notes))
 
 
 def _contents(files: Files) -> list[tuple[PurePosixPath, Any]]:
@@ -294,8 +295,8 @@ def _pycocotools(where: str) -> Callable[[list[list[float]], int, int], NDArray[
 
     def draw(polygons: list[list[float]], height: int, width: int) -> NDArray[np.bool_]:
         made = drawing.merge(drawing.frPyObjects(polygons, height, width))
-        mask: NDArray[np.bool_] = drawing.decode(made).astype(np.bool_)
-        return mask
+        # Its own decoder warns under NumPy 2.
+        return decode_rle({"size": [height, width], "counts": made["counts"].decode()}, where=where)
 
     return draw
 

@@ -60,7 +60,7 @@ def read_embedded(files: Files, choices: Choices) -> Found | None:
     if not entries:
         return None
     shards = dict.fromkeys(note.partition(":")[0] for note in notes)
-    return Found("hugging-face", ", ".join(shards), tuple(entries), tuple(notes), clusters)
+    return Found("hugging-face", ", ".join(shards), tuple(entries), tuple(notes), clusters=clusters)
 
 
 def _said(columns: _Columns) -> str:

@@ -62,7 +62,8 @@ class Found:
         format: Name of the format.
         source: The files that say so, for the card.
         entries: The rows.
-        notes: What else was understood, or left out: a sentence each.
+        notes: What else was understood: a sentence each.
+        gaps: What was left out or filled in: a sentence each, which the card keeps.
         clusters: Where the clusters of the entries come from.
     """
 
@@ -70,6 +71,7 @@ class Found:
     source: str
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     clusters: str | None = None
 
 

@@ -33,11 +33,11 @@ _SPLITS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"}
 _SPLITS |= {"test": "test", "testing": "test", "ts": "test", "testset": "test"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _AFTER = re.compile(
-    r"[\W_]+(?:mask|masks|label|labels|gt|groundtruth|ground_truth|seg|segmentation|annotation)"
-    r"(?:[\W_]*[0-9]+)?$",
+    r"[-_. ]+(?:mask|masks|label|labels|gt|groundtruth|ground_truth|seg|segmentation|annotation)"
+    r"(?:[-_. ]*[0-9]+)?$",
     re.IGNORECASE,
 )
-_BEFORE = re.compile(r"^(?:masks?|labels?|gt|seg|segmentation)[\W_]+", re.IGNORECASE)
+_BEFORE = re.compile(r"^(?:masks?|labels?|gt|seg|segmentation)[-_. ]+", re.IGNORECASE)
 _CHANNEL = re.compile(r"_0000$")
 _TOP = PurePosixPath()
 _MOST_FILES = 2_000_000

@@ -49,9 +49,9 @@ def read_released(files: Files, choices: Choices) -> Found | None:
         entries += [_row(files, path, number, row) for number, row in enumerate(rows)]
     if not entries:
         return None
-    notes = ["The annotations stay as they are."]
     clusters = "the rows' own" if all(entry.cluster for entry in entries) else None
-    return Found("released", ", ".join(map(str, listed)), tuple(entries), tuple(notes), clusters)
+    notes = ("The annotations stay as they are.",)
+    return Found("released", ", ".join(map(str, listed)), tuple(entries), notes, clusters=clusters)
 
 
 def _row(files: Files, path: PurePosixPath, number: int, row: Any) -> Entry:
@@ -82,7 +82,8 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
     if not pairs:
         return None
     alone = sum(not is_mask(image) for image in files.pictures) - len(pairs)
-    notes = [f"{alone} pictures without a mask are left out."] if alone else []
+    gaps = (f"{alone} pictures without a mask are left out.",) if alone else ()
+    notes = []
     default = words_of(files.folder.resolve().name)
     values = _label_values(files, pairs)
     if values:
@@ -101,7 +102,7 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
             else choices.ask("No table or JSON holds sentences: which one fits all?", default)
         )
         entries = [entry for pair in pairs for entry in _of_masks(files, *pair, prompt)]
-    return Found("folders", "its pictures and masks", tuple(entries), tuple(notes))
+    return Found("folders", "its pictures and masks", tuple(entries), tuple(notes), gaps)
 
 
 def _class_of(image: PurePosixPath, mask: PurePosixPath) -> str:

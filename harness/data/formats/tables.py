@@ -58,6 +58,7 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
         return None
     entries: list[Entry] = []
     notes: list[str] = []
+    gaps: list[str] = []
     for rows, columns in tables:
         made = list(_entries(files, rows, columns, choices))
         entries += [entry for entry in made if any(entry.prompts.values())]
@@ -65,17 +66,18 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
         notes.append(f"{rows.path}: {len(rows.rows)} rows; columns: {columns.said()}.")
         nothing = [entry.where for entry in made if entry.mask is None]
         if nothing:
-            notes.append(
+            gaps.append(
                 f"{len(nothing)} rows without a mask are kept, with empty ones, first {nothing[0]}."
             )
         if silent:
-            notes.append(f"{len(silent)} rows without a sentence are left out, first {silent[0]}.")
+            gaps.append(f"{len(silent)} rows without a sentence are left out, first {silent[0]}.")
     clusters = next((f"column {c.cluster!r}" for _, c in tables if c.cluster), None)
     return Found(
         "table",
         ", ".join(dict.fromkeys(str(rows.path) for rows, _ in tables)),
         tuple(entries),
         tuple(notes),
+        tuple(gaps),
         clusters,
     )
 

@@ -27,6 +27,7 @@ AXES = (
 )
 MAX_VOXELS = 1 << 30
 _MOST_LABELS = 64
+_CLUSTERS = "one volume, one cluster"
 _PERCENTILES = (0.5, 99.5)
 _INSTALL = "Install it (pip install 'vlsm-harness[volumes]')."
 
@@ -75,11 +76,9 @@ def read_volumes(files: Files, choices: Choices) -> Found | None:
         )
     ]
     empty = sum(entry.mask is None for entry in entries)
-    notes = (
-        f"{len(pairs)} volumes: {AXES}.",
-        f"{empty} of {len(entries)} slices hold no target: they are kept, with empty masks.",
-    )
-    return Found("nifti", f"{len(pairs)} volumes", tuple(entries), notes, "one volume, one cluster")
+    kept = (f"{empty} of {len(entries)} slices hold no target: they are kept, with empty masks.",)
+    source = f"{len(pairs)} volumes: {AXES}"
+    return Found("nifti", source, tuple(entries), (), kept if empty else (), _CLUSTERS)
 
 
 def slices(entry: Entry, choices: Choices) -> Iterator[Entry]:

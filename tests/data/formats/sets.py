@@ -1,6 +1,6 @@
 """Small data sets as strangers keep them: one function a form, which writes it into a folder.
 
-Each draws discs on noise: every picture has one or two, left or right, and sentences that say which.
+Each draws discs on noise: every picture has one or two, left or right; sentences say which.
 """
 
 import io
