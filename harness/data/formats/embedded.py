@@ -42,6 +42,8 @@ def read_embedded(files: Files, choices: Choices) -> Found | None:
     Raises:
         DataError: A shard cannot be read, or has no column of masks.
     """
+    for cached in (_shard, _try):
+        cached.cache_clear()  # the files may be others than those of an earlier call
     entries: list[Entry] = []
     notes: list[str] = []
     clusters = None

@@ -46,6 +46,8 @@ def read_volumes(files: Files, choices: Choices) -> Found | None:
     Raises:
         DataError: A volume has no labels, or other axes or another size than they.
     """
+    for cached in (_load, _labels, _window):
+        cached.cache_clear()  # the files may be others than those of an earlier call
     images = [path for path in files.volumes if not is_mask(path)]
     if not images:
         return None

@@ -92,7 +92,7 @@ def test_a_file_of_a_table_may_be_named(make, tmp_path):
         (
             {"image": ["0.png", "1.png", "9.png"]},
             r"^pairs.csv: row 4, column 'image': no picture '9.png' below .*\. Did you mean "
-            r"'.\.png'\? A picture is named by its file, such as 'images/0.png'. Add the file, or correct",
+            r"'.\.png'\? A picture is named by its file, such as 'images/0.png'. Add the file,",
         ),
         (
             {"image": ["0.png", None, "1.png"]},
