@@ -142,7 +142,8 @@ def _columns(
             f"and one of masks are needed: {_EXAMPLE}. Rename them, or write --column "
             "mask=NAME."
         )
-    prompt, names = column("prompt", rest), ()
+    prompt = column("prompt", rest)
+    names: tuple[str, ...] = ()
     if prompt is None:
         prompt, names = _classes(files, path, rest)
     return _Columns(image, mask, prompt, column("cluster", rest), names)
@@ -157,7 +158,9 @@ def _classes(
         return None, ()
     said = read_json(info, error=DataError, missing="", repair="Save the data set again.")
     features = said.get("features") if isinstance(said, dict) else None
-    for name in columns if isinstance(features, dict) else []:
+    if not isinstance(features, dict):
+        return None, ()
+    for name in columns:
         kind = features.get(name)
         names = kind.get("names") if isinstance(kind, dict) else None
         if isinstance(names, list) and all(isinstance(one, str) for one in names):

@@ -17,8 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import DataError, nearest
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".ppm")
-PICTURES += (".pgm", ".pbm")
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2"),
+    *(".ppm", ".pgm", ".pbm"),
+)
 VOLUMES = (".nii", ".nii.gz")
 PREPARED = "prepared"
 """The folder for what is written; it is never read as a source."""
@@ -218,7 +220,7 @@ def _grouped(
 
 
 def _best(
-    found: list[PurePosixPath], wanted: PurePosixPath, near: PurePosixPath, split: str | None
+    found: Sequence[PurePosixPath], wanted: PurePosixPath, near: PurePosixPath, split: str | None
 ) -> list[PurePosixPath]:
     """Those of the longest common end, then of the row's split, then nearest to the table."""
 

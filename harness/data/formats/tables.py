@@ -257,6 +257,8 @@ def _prompts(row: Mapping[str, Any], columns: _Columns, where: str) -> dict[str,
             if rung.lower() in PROMPT_TYPES
         }
     elif cell is not None:
-        rung = row.get(columns.prompt_type) if columns.prompt_type else None
-        found[str(rung).lower() if rung else SENTENCE] = texts_of(cell, where, str(columns.prompt))
+        named = row.get(columns.prompt_type) if columns.prompt_type else None
+        found[str(named).lower() if named else SENTENCE] = texts_of(
+            cell, where, str(columns.prompt)
+        )
     return found
