@@ -1,17 +1,18 @@
 """``data``: makes a data set of a folder of pictures, masks and sentences."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say, say_json
-
-if TYPE_CHECKING:
-    from harness.data.formats import Made
+from harness.commands.progress import Terminal
+from harness.data.formats import CARD, Choices, Made, initialise
+from harness.errors import UsageError
 
 app = typer.Typer(
     help="Make a data set of your own files.", no_args_is_help=True, rich_markup_mode=None
@@ -74,9 +75,6 @@ def init(
     quiet: Quiet = False,
 ) -> None:
     """Say what a folder holds, and write a card and annotations that `check` passes."""
-    from harness.commands.progress import Terminal
-    from harness.data.formats import Choices, initialise
-
     choices = Choices(
         ask=_take_defaults(quiet or as_json) if yes else _ask,
         columns=_pairs(column, "--column", "image=picture"),
@@ -94,15 +92,13 @@ def init(
     say(f"{made.found.format}: {made.found.source}")
     for line in made.said:
         say(f"  {line}")
-    say(f"clusters: {made.card.clusters.rule}. Card: {made.folder / 'card.yaml'}")
+    say(f"clusters: {made.card.clusters.rule}. Card: {made.folder / CARD}")
     say("Next:")
     for line in _next(made):
         say(f"  {line}")
 
 
 def _ask(question: str, default: str) -> str:
-    from harness.errors import UsageError
-
     try:
         answer = typer.prompt(question, default=default, err=True)
     except typer.Abort:
@@ -125,8 +121,6 @@ def _take_defaults(quiet: bool) -> Callable[[str, str], str]:
 
 
 def _pairs(values: Sequence[str] | None, option: str, example: str) -> dict[str, str]:
-    from harness.errors import UsageError
-
     found = {}
     for value in values or []:
         key, equals, name = value.partition("=")
@@ -140,8 +134,6 @@ def _pairs(values: Sequence[str] | None, option: str, example: str) -> dict[str,
 
 
 def _number(text: str) -> int:
-    from harness.errors import UsageError
-
     if not text.isdecimal():
         raise UsageError(
             f"--label: found the value {text!r}. A whole number is needed, as in --label 1=liver. "
@@ -151,8 +143,6 @@ def _number(text: str) -> int:
 
 
 def _window(text: str | None) -> tuple[float, float] | None:
-    from harness.errors import UsageError
-
     if text is None:
         return None
     try:
@@ -167,13 +157,11 @@ def _window(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _next(made: "Made") -> list[str]:
+def _next(made: Made) -> list[str]:
     """The commands that come next, with what they need of this data set."""
-    import shlex
-
     split = "" if "test" in made.card.splits else f" --split {made.card.splits[0]}"
     chosen = (
-        f"--datasets {shlex.quote(str(made.folder / 'card.yaml'))} "
+        f"--datasets {shlex.quote(str(made.folder / CARD))} "
         f"--data-root {shlex.quote(str(made.folder.parent))}{split}"
     )
     return [
@@ -182,12 +170,12 @@ def _next(made: "Made") -> list[str]:
     ]
 
 
-def _content(made: "Made") -> dict[str, object]:
+def _content(made: Made) -> dict[str, object]:
     return {
         "format": made.found.format,
         "source": made.found.source,
         "folder": str(made.folder),
-        "card": str(made.folder / "card.yaml"),
+        "card": str(made.folder / CARD),
         "data_root": str(made.folder.parent),
         "splits": {
             split: {
