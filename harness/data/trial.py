@@ -34,7 +34,7 @@ def survives(
         files: Their contents.
         most_bytes: What the cells of one may take, every repeated text counted.
         columns: Those that are decoded; all where None.
-        form: ``parquet``, or ``arrow`` for streams of Arrow's record batches.
+        form: ``parquet``, ``arrow`` for streams of Arrow's record batches, ``ipc`` for files.
     """
     said = {"sizes": list(map(len, files)), "columns": columns, "most_bytes": most_bytes}
     said["form"] = form
@@ -64,8 +64,8 @@ def main() -> None:
     said = json.loads(sys.stdin.buffer.readline())
     for size in said["sizes"]:
         content = io.BytesIO(sys.stdin.buffer.read(size))
-        read = pl.read_parquet if said["form"] == "parquet" else pl.read_ipc_stream
-        table = read(content, columns=said["columns"])
+        readers = {"parquet": pl.read_parquet, "arrow": pl.read_ipc_stream, "ipc": pl.read_ipc}
+        table = readers[said.get("form", "parquet")](content, columns=said["columns"])
         texts = [s.str.len_bytes().sum() for s in table.iter_columns() if s.dtype == pl.String]
         if max(table.estimated_size(), sum(texts)) > said["most_bytes"]:
             sys.exit(1)

@@ -9,6 +9,7 @@ keeps its row with an empty mask. Polygons are drawn by pycocotools, whose pixel
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -83,10 +84,13 @@ def _contents(files: Files) -> list[tuple[PurePosixPath, Any]]:
     for path in files.paths:
         place = files.path(path)
         if path.suffix.lower() == ".json":
-            content = read_json(
-                place, error=DataError, missing="", repair="Export the annotations again."
-            )
-            found.append((path, content))
+            # What is no JSON may belong to something else; where nothing else is there, the
+            # reader of tables says what is wrong with it.
+            with suppress(DataError):
+                content = read_json(
+                    place, error=DataError, missing="", repair="Export the annotations again."
+                )
+                found.append((path, content))
         elif path.suffix.lower() in {".p", ".pkl", ".pickle"}:
             found.append((path, _unpickled(place)))
     return found

@@ -84,7 +84,9 @@ def _is_picture(kind: pl.DataType) -> bool:
 def _read(
     path: Path, columns: Sequence[str] | None = None, n_rows: int | None = None
 ) -> pl.DataFrame:
-    read = pl.read_parquet if path.suffix.lower() == ".parquet" else pl.read_ipc_stream
+    read = {"parquet": pl.read_parquet, "arrow": pl.read_ipc_stream, "ipc": pl.read_ipc}[
+        _form(path)
+    ]
     try:
         return read(path, columns=None if columns is None else list(columns), n_rows=n_rows)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
@@ -92,6 +94,14 @@ def _read(
             f"{path}: the shard cannot be read ({str(problem)[:200]}). A whole Parquet file, or "
             "an Arrow stream as `save_to_disk` writes it, is needed. Save the data set again."
         ) from None
+
+
+def _form(path: Path) -> str:
+    """Which of the three forms a shard has: ``save_to_disk`` writes streams."""
+    if path.suffix.lower() == ".parquet":
+        return "parquet"
+    with path.open("rb") as file:
+        return "ipc" if file.read(6) == b"ARROW1" else "arrow"
 
 
 def _schema(path: Path) -> Mapping[str, pl.DataType]:
@@ -112,8 +122,7 @@ def _schema(path: Path) -> Mapping[str, pl.DataType]:
 @lru_cache(maxsize=1024)
 def _try(path: Path) -> None:
     """Refuse a shard that cannot be decoded in bounded memory, before it is decoded here."""
-    form = "parquet" if path.suffix.lower() == ".parquet" else "arrow"
-    if not survives([path.read_bytes()], most_bytes=MAX_UNFOLDED, form=form):
+    if not survives([path.read_bytes()], most_bytes=MAX_UNFOLDED, form=_form(path)):
         raise DataError(
             f"{path}: decoding ends in an error, or the cells unfold to more than "
             f"{MAX_UNFOLDED:,} bytes. At most so many are read. Save the data set again, in more "

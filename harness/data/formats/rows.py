@@ -120,7 +120,8 @@ def read_rows(folder: Path, path: PurePosixPath) -> list[Rows]:
 def of_json(path: PurePosixPath, content: Any, split: str | None) -> list[Rows]:
     """The rows of JSON: a list of objects, lists by split, or a mapping by picture."""
     if isinstance(content, list):
-        return [_of_objects(path, content, split)]
+        is_rows = bool(content) and isinstance(content[0], dict)
+        return [_of_objects(path, content, split)] if is_rows else []
     if not isinstance(content, dict):
         return []
     listed = {name: value for name, value in content.items() if isinstance(value, list)}

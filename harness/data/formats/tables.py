@@ -5,7 +5,7 @@ is found beside its picture. So the workbooks of the LViT layout are read as wel
 `Image` names a mask.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -93,7 +93,7 @@ def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
             )
     else:
         wanted = [path for path in files.paths if path.suffix.lower() in _SUFFIXES]
-    read = [rows for path in wanted for rows in read_rows(files.folder, path)]
+    read, problems = _read(files, wanted)
     known = [(rows, c) for rows in read if (c := _columns(files, rows, choices)) is not None]
     speaking = [(rows, c) for rows, c in known if c.prompt or c.ladder]
     if not speaking:
@@ -104,7 +104,21 @@ def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
         ]
     kinds = [rows.path.suffix.lower() for rows, _ in speaking]
     first = next((kind for kind in _SUFFIXES if kind in kinds), None)
+    if first is None and problems:
+        raise problems[0]
     return [one for one, kind in zip(speaking, kinds, strict=True) if kind == first]
+
+
+def _read(files: Files, paths: Sequence[PurePosixPath]) -> tuple[list[Rows], list[DataError]]:
+    """The rows of files, and what is wrong with those that cannot be read."""
+    read: list[Rows] = []
+    problems: list[DataError] = []
+    for path in paths:
+        try:
+            read += read_rows(files.folder, path)
+        except DataError as problem:
+            problems.append(problem)
+    return read, problems
 
 
 def _columns(files: Files, rows: Rows, choices: Choices) -> _Columns | None:

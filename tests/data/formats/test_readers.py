@@ -67,6 +67,24 @@ def test_a_table_without_sentences_does_not_hide_one_that_has_them(make, tmp_pat
     assert make(tmp_path).found.source == "pairs.csv"
 
 
+def test_other_json_does_not_stand_in_the_way(make, tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "classes.json").write_text('["dot"]')
+    (tmp_path / "metrics.json").write_text('{"dice": NaN}')
+    refused(make, tmp_path, "metrics.json: not valid JSON")
+    table(tmp_path, {"image": ["0.png"], "prompt": ["a dot"]})
+    assert len(make(tmp_path).samples["test"]) == 1
+
+
+def test_volumes_may_stand_in_a_table(make, tmp_path):
+    scan(tmp_path)
+    table(tmp_path, {"image": ["a.nii.gz"], "prompt": ["a bright dot"]})
+    made = make(tmp_path)
+    assert len(made.samples["test"]) == 10
+    assert sum(not s.is_empty for s in made.samples["test"]) == 1
+    assert made.card.clusters.rule == "annotated"
+
+
 def test_columns_may_be_named(make, tmp_path):
     pictures(tmp_path)
     table(tmp_path, {"a": ["0.png"], "b": ["1.png"], "text": ["no"], "c": ["a dot"]})
@@ -415,6 +433,11 @@ def test_a_broken_stream_is_told(make, tmp_path, sets):
     (tmp_path / "validation/data-00000-of-00001.arrow").unlink()
     place.write_bytes(place.read_bytes()[:400])
     refused(make, tmp_path, r"data-00000-of-00001.arrow: decoding ends in an error, or the cells")
+
+
+def test_arrow_files_are_read_as_streams_are(make, tmp_path, sets):
+    sets._embedded(4).write_ipc(tmp_path / "test.arrow")
+    assert len(make(tmp_path).samples["test"]) == 6
 
 
 def volume(path, values, affine=None):
