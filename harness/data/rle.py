@@ -6,7 +6,7 @@ from the third run on as its difference from the run before the last one. Text o
 read as data: nothing is allocated before the runs are known to fill the picture exactly.
 """
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,8 @@ def decode_rle(mask: Any, *, where: str) -> NDArray[np.bool_]:
     """
     size = mask.get("size") if isinstance(mask, dict) else None
     is_size = isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
-    if not is_size or min(size) < 1:
-        raise _refusal(where, f"found {str(mask)[:80]!r}", "`size` is [height, width]")
+    if size is None or not is_size or min(size) < 1:
+        _refuse(where, f"found {str(mask)[:80]!r}", "`size` is [height, width]")
     height, width = size
     if height * width > MAX_PIXELS:
         raise DataError(
@@ -46,10 +46,10 @@ def decode_rle(mask: Any, *, where: str) -> NDArray[np.bool_]:
         )
     runs = _runs(mask.get("counts"), where)
     if len(runs) and (runs.min() < 0 or runs.max() > MAX_PIXELS):
-        raise _refusal(where, "a run is negative or longer than any mask", "Runs are pixels")
+        _refuse(where, "a run is negative or longer than any mask", "Runs are pixels")
     total = int(runs.sum())
     if total != height * width:
-        raise _refusal(
+        _refuse(
             where, f"the runs fill {total} pixels, the size {height} x {width}", "Both are equal"
         )
     values = np.zeros(len(runs), dtype=np.bool_)
@@ -57,8 +57,8 @@ def decode_rle(mask: Any, *, where: str) -> NDArray[np.bool_]:
     return np.repeat(values, runs).reshape(width, height).T
 
 
-def _refusal(where: str, found: str, right: str) -> DataError:
-    return DataError(
+def _refuse(where: str, found: str, right: str) -> NoReturn:
+    raise DataError(
         f"{where}: {found}. {right}, as in COCO's run-length encoding. Write the mask again, for "
         "instance with pycocotools.mask.encode."
     )
@@ -68,9 +68,9 @@ def _runs(counts: Any, where: str) -> NDArray[np.int64]:
     if isinstance(counts, str):
         return _runs_of_text(counts, where)
     if not isinstance(counts, list) or not all(type(n) is int for n in counts):
-        raise _refusal(where, f"found counts {str(counts)[:60]!r}", "They are runs, or their text")
+        _refuse(where, f"found counts {str(counts)[:60]!r}", "They are runs, or their text")
     if any(abs(n) > MAX_PIXELS for n in counts):
-        raise _refusal(where, "a run is negative or longer than any mask", "Runs are pixels")
+        _refuse(where, "a run is negative or longer than any mask", "Runs are pixels")
     return np.array(counts, dtype=np.int64)
 
 
@@ -81,12 +81,12 @@ def _runs_of_text(text: str, where: str) -> NDArray[np.int64]:
     groups = codes - _FIRST
     ends = (groups & 32) == 0
     if codes.min() < _FIRST or codes.max() > _LAST or not ends[-1]:
-        raise _refusal(where, f"the counts {text[:40]!r} are no such text", "Each run ends in it")
+        _refuse(where, f"the counts {text[:40]!r} are no such text", "Each run ends in it")
     last = np.flatnonzero(ends)
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
     if lengths.max() > _MOST_GROUPS:
-        raise _refusal(where, "a run has more digits than any mask needs", "Runs are pixels")
+        _refuse(where, "a run has more digits than any mask needs", "Runs are pixels")
     place = np.arange(len(codes)) - np.repeat(first, lengths)
     runs = np.add.reduceat((groups & 31) << (5 * place), first)
     runs -= np.where(groups[last] & 16, 1 << (5 * lengths), 0)

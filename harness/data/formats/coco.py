@@ -219,7 +219,7 @@ def _picture(files: Files, one: _Instances, image: Any) -> Path:
     name = one.images[image]["file_name"]
     found = files.find(name, mask=False, split=split_of(one.path.stem))
     if len(found) != 1:
-        raise files.refuse_missing(f"{one.path}: image {image}", "file_name", name, mask=False)
+        files.refuse_missing(f"{one.path}: image {image}", "file_name", name, mask=False)
     return files.path(found[0])
 
 

@@ -214,7 +214,7 @@ class _Cell:
             found = files.find(path or "", mask=mask, split=None)
             if len(found) != 1:
                 column = f"column {self.column!r}"
-                raise files.refuse_missing(self.where, column, str(path), mask=mask)
+                files.refuse_missing(self.where, column, str(path), mask=mask)
             return files.path(found[0])
         name = PurePosixPath((path or "").replace("\\", "/")).name
         return Made(name or f"{self.place.stem}_{self.number:06d}.png", self.content)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from harness.errors import DataError, nearest
 
@@ -194,17 +195,21 @@ class Files:
         yield self._by_stem.get(wanted.name.lower(), [])
         yield self._by_key.get(key_of(wanted), [])
 
-    def refuse_missing(self, where: str, column: str, text: str, *, mask: bool) -> DataError:
-        """What is said of a cell that names no file."""
+    def refuse_missing(self, where: str, column: str, text: str, *, mask: bool) -> NoReturn:
+        """Say that a cell names no file.
+
+        Raises:
+            DataError: Always.
+        """
         kind = "mask" if mask else "picture"
         known = [path for path in self._all if is_mask(path) == mask] or list(self._all)
         if not known:
-            return DataError(
+            raise DataError(
                 f"{where}, {column}: {text[:120]!r}, and no {kind} lies below {self.folder}. "
                 f"Pictures and masks lie there, such as {kind}s/1.png. Add them."
             )
         near = nearest(text, [path.name for path in known[:20_000]])
-        return DataError(
+        raise DataError(
             f"{where}, {column}: no {kind} {text[:120]!r} below {self.folder}.{near} A {kind} is "
             f"named by its file, such as {str(known[0])!r}. Add the file, or correct the name."
         )

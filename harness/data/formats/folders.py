@@ -62,7 +62,7 @@ def _row(files: Files, path: PurePosixPath, number: int, row: Any) -> Entry:
         paths = files.find(name, mask=mask, split=path.stem)
         if len(paths) != 1:
             key = "'mask_name'" if mask else "'img_name'"
-            raise files.refuse_missing(where, key, name, mask=mask)
+            files.refuse_missing(where, key, name, mask=mask)
         found.append(files.path(paths[0]))
     prompts = {rung: tuple(p.text for p in texts) for rung, texts in parsed.prompts.items()}
     return Entry(where, found[0], found[1], prompts, path.stem, parsed.cluster)

@@ -225,7 +225,7 @@ def _file(
         return None
     found = files.find(str(cell), mask=mask, near=rows.path.parent, split=split)
     if not found:
-        raise files.refuse_missing(where, f"column {column!r}", str(cell), mask=mask)
+        files.refuse_missing(where, f"column {column!r}", str(cell), mask=mask)
     if len(found) > 1:
         raise DataError(
             f"{where}, column {column!r}: {str(cell)!r} may be {str(found[0])!r} or "
