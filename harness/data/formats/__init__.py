@@ -24,7 +24,7 @@ from harness.data.formats.looking import Look, look_at
 from harness.data.formats.patients import find_patients
 from harness.data.formats.tables import read_tables
 from harness.data.formats.volumes import read_volumes
-from harness.data.formats.writing import Row, Writer, annotations, common_folder
+from harness.data.formats.writing import Row, Writer, annotations, folders_of, layout_of
 from harness.data.layout import load_samples
 from harness.errors import DataError, UsageError, choose
 from harness.files.writing import json_bytes, replace_together
@@ -101,19 +101,21 @@ def initialise(
     _refuse_card(target, overwrite)
     found = recognise(_sources(folder), choices)
     rows = Writer(folder, target).rows(found.entries, tick)
-    default_split = _default_split(rows, choices)
-    images, masks = (
-        common_folder(getattr(row, part) for row in rows) for part in ("image", "mask")
-    )
+    rows = _with_splits(rows, choices)
+    images, masks = (folders_of(rows, part) for part in ("image", "mask"))
     look = look_at(_distinct(target, rows, "image"), _distinct(target, rows, "mask"), choices, tick)
     clusters, rows = _clusters(found, rows, choices)
-    listed = annotations(rows, images, masks, default_split=default_split)
+    listed = annotations(rows, images, masks)
     content = {
         "name": _plain_name(name or target.name),
         "source": f"{found.source} ({found.format}), by `vlsm-harness data init`",
         "splits": list(listed),
         "prompt_type": _prompt_type(rows),
-        "layout": {"folder": target.name, "images": str(images), "masks": str(masks)},
+        "layout": {
+            "folder": target.name,
+            "images": layout_of(images),
+            "masks": layout_of(masks),
+        },
         **look.keys,
         "clusters": clusters,
         "defects": list(found.gaps),
@@ -165,12 +167,13 @@ def _sources(folder: Path) -> Files:
     return Files(folder, tuple(kept))
 
 
-def _default_split(rows: Sequence[Row], choices: Choices) -> str:
-    """The split of rows that name none."""
+def _with_splits(rows: Sequence[Row], choices: Choices) -> list[Row]:
+    """The rows, each with a split: where none is named, the user's."""
     unnamed = sum(row.split is None for row in rows)
-    if choices.split is not None or not unnamed:
-        return choices.split or "test"
-    return choices.ask(f"{unnamed} rows name no split: which one are they?", "test")
+    default = choices.split or "test"
+    if unnamed and choices.split is None:
+        default = choices.ask(f"{unnamed} rows name no split: which one are they?", default)
+    return [row if row.split is not None else replace(row, split=default) for row in rows]
 
 
 def _distinct(target: Path, rows: Sequence[Row], part: str) -> list[Path]:

@@ -169,15 +169,33 @@ def common_folder(paths: Iterable[PurePosixPath]) -> PurePosixPath:
     return PurePosixPath(*shared)
 
 
+Folders = Mapping[str, PurePosixPath]
+
+
+def folders_of(rows: Sequence[Row], part: str) -> Folders:
+    """The folder of the pictures (`part` ``image``) or masks (``mask``) of each split."""
+    paths: dict[str, list[PurePosixPath]] = {}
+    for row in rows:
+        paths.setdefault(row.split or "", []).append(getattr(row, part))
+    return {split: common_folder(listed) for split, listed in paths.items()}
+
+
+def layout_of(folders: Folders) -> str | dict[str, str]:
+    """Folders as a card's layout has them: one, or one for each split where they differ."""
+    named = {split: str(folder) for split, folder in folders.items()}
+    return next(iter(named.values())) if len(set(named.values())) == 1 else named
+
+
 def annotations(
-    rows: Sequence[Row], images: PurePosixPath, masks: PurePosixPath, *, default_split: str
+    rows: Sequence[Row], images: Folders, masks: Folders
 ) -> dict[str, list[dict[str, Any]]]:
     """The annotation rows of each split, in the released form."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
+        split = row.split or ""
         made: dict[str, Any] = {
-            "img_name": row.image.relative_to(images).as_posix(),
-            "mask_name": row.mask.relative_to(masks).as_posix(),
+            "img_name": row.image.relative_to(images[split]).as_posix(),
+            "mask_name": row.mask.relative_to(masks[split]).as_posix(),
             "prompts": {
                 rung: texts[0] if len(texts) == 1 else list(texts)
                 for rung, texts in row.prompts.items()
@@ -186,5 +204,5 @@ def annotations(
         }
         if row.cluster is not None:
             made["cluster"] = row.cluster
-        found.setdefault(row.split or default_split, []).append(made)
+        found.setdefault(split, []).append(made)
     return found

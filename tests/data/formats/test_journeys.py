@@ -116,6 +116,13 @@ def test_sentences_of_one_target_are_one_sample(made):
         assert all(len(sample.prompts["p9"]) == 2 for sample in listed)
 
 
+def test_splits_in_folders_of_their_own_have_them_in_the_layout(made):
+    layout = made["lvit"].card.layout
+    assert layout.images == {"test": "Test_Folder/img", "train": "Train_Folder/img"}
+    assert layout.masks == {"test": "Test_Folder/labelcol", "train": "Train_Folder/labelcol"}
+    assert made["lvit"].samples["train"][0].sample_id == "mask_P000_0.png"
+
+
 def test_what_names_nothing_keeps_its_row_and_its_sentences(made):
     listed = [s for s in made["grefcoco"].samples["testA"] if s.is_empty]
     texts = {tuple(p.text for p in s.prompts["p9"]) for s in listed}

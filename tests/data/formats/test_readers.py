@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.data import load_samples
+from harness.data.formats import FORMATS
 from harness.data.formats.coco import segmentation_mask
 from harness.data.formats.files import list_files
 from harness.data.formats.looking import look_at
@@ -18,6 +20,7 @@ from harness.data.formats.patients import find_patients
 from harness.data.images import read_mask
 from harness.errors import DataError, UsageError
 
+ROOT = Path(__file__).resolve().parents[3]
 SIZE = (20, 30)
 
 
@@ -527,3 +530,42 @@ def test_a_copy_elsewhere_leaves_the_folder_as_it_is(make, tmp_path, sets):
     assert sorted(str(p) for p in (tmp_path / "theirs").rglob("*")) == before
     assert made.card.name == "mine"
     assert len(load_samples(made.card, tmp_path, "test")) == 8
+
+
+# The examples of the documentation ----------------------------------------------------------------
+
+
+def examples(language):
+    text = (ROOT / "suites/datasets/README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_documented_json_is_read(make, tmp_path):
+    instances, refs = examples("json")
+    disc(tmp_path / "images/7.jpg", size=(480, 640))
+    (tmp_path / "instances_test.json").write_text(instances)
+    (sample,) = make(tmp_path).samples["test"]
+    assert sample.prompts["p1"][0].text == "polyp"
+    assert read_mask(sample.mask)[-1].any()  # the crowd
+    (tmp_path / "refs.json").write_text(refs)
+    listed = make(tmp_path, overwrite=True).samples["testA"]
+    assert [len(s.prompts["p9"]) for s in listed] == [2, 1, 1]
+    assert [s.is_empty for s in listed] == [False, False, True]
+
+
+def test_the_documented_table_is_read(make, tmp_path):
+    (table_text,) = [text for text in examples("text") if text.startswith("image;mask")]
+    for number in (1, 2, 3):
+        disc(tmp_path / f"images/{number}.jpg", 90 + number)
+    for name in ("1_a", "1_b", "3_a"):
+        disc(tmp_path / f"masks/{name}.png")
+    (tmp_path / "pairs.csv").write_text(table_text)
+    made = make(tmp_path)
+    assert {split: len(listed) for split, listed in made.samples.items()} == {"test": 3, "train": 1}
+    assert made.card.clusters.source == "column 'patient'"
+
+
+def test_every_format_is_documented():
+    text = (ROOT / "suites/datasets/README.md").read_text()
+    headings = re.findall(r"^\*\*([^*]+)\*\*", text, flags=re.MULTILINE)
+    assert len(headings) == len(FORMATS) + 2  # references and workbooks are read with others
