@@ -102,10 +102,17 @@ def initialise(
     found = recognise(_sources(folder), choices)
     rows = Writer(folder, target).rows(found.entries, tick)
     rows = _with_splits(rows, choices)
-    images, masks = (folders_of(rows, part) for part in ("image", "mask"))
+    is_kept = bool(found.folders) and target == folder
+    images, masks = (
+        {split: places[part] for split, places in found.folders.items()}
+        if is_kept
+        else folders_of(rows, ("image", "mask")[part])
+        for part in (0, 1)
+    )
     look = look_at(_distinct(target, rows, "image"), _distinct(target, rows, "mask"), choices, tick)
     clusters, rows = _clusters(found, rows, choices)
     listed = annotations(rows, images, masks)
+    banner = _BANNER.format(source=" ".join(found.source.split())[:200], format=found.format)
     content = {
         "name": _plain_name(name or target.name),
         "source": f"{found.source} ({found.format}), by `vlsm-harness data init`",
@@ -120,7 +127,7 @@ def initialise(
         "clusters": clusters,
         "defects": list(found.gaps),
     }
-    _write(target, found, listed, content)
+    _write(target, banner, {} if is_kept else listed, content)
     card = load_dataset_card(target / CARD)
     samples = {split: load_samples(card, target.parent, split, tick=tick) for split in card.splits}
     return Made(target, card, found, look, samples, tuple(_said(card, look, samples, found)))
@@ -220,14 +227,11 @@ def _plain_name(name: str) -> str:
 
 
 def _write(
-    target: Path, found: Found, listed: Mapping[str, Any], content: Mapping[str, Any]
+    target: Path, banner: str, listed: Mapping[str, Any], content: Mapping[str, Any]
 ) -> None:
     files = {
         target / ANNOTATIONS / f"{split}.json": json_bytes(rows) for split, rows in listed.items()
     }
-    if found.format == "released" and all(path.is_file() for path in files):
-        files = {}
-    banner = _BANNER.format(source=" ".join(found.source.split())[:200], format=found.format)
     text = banner + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     replace_together(files | {target / CARD: text.encode()})
 

@@ -8,7 +8,7 @@ Questions that a format cannot answer are asked through `Choices.ask`, one sente
 import io
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,8 @@ class Found:
         notes: What else was understood: a sentence each.
         gaps: What was left out or filled in: a sentence each, which the card keeps.
         clusters: Where the clusters of the entries come from.
+        folders: Of annotations that stay as they are: by split, the folders in which their
+            names of pictures and of masks begin.
     """
 
     format: str
@@ -73,6 +75,7 @@ class Found:
     notes: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     clusters: str | None = None
+    folders: Mapping[str, tuple[PurePosixPath, PurePosixPath]] = field(default_factory=dict)
 
 
 def _default(question: str, default: str) -> str:

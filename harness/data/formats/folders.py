@@ -41,31 +41,56 @@ def read_released(files: Files, choices: Choices) -> Found | None:
         DataError: A row names no picture or mask.
     """
     entries: list[Entry] = []
+    folders: dict[str, tuple[PurePosixPath, PurePosixPath]] = {}
     listed = [p for p in files.paths if p.parts[0] == ANNOTATIONS and p.suffix == ".json"]
     for path in listed:
         rows = load_entries(files.path(path))
         if not (isinstance(rows[0], dict) and "img_name" in rows[0]):
             return None
-        entries += [_row(files, path, number, row) for number, row in enumerate(rows)]
+        for number, row in enumerate(rows):
+            entry, place = _row(files, path, number, row)
+            entries.append(entry)
+            if folders.setdefault(path.stem, place) != place:
+                raise DataError(
+                    f"{entry.where}: its files lie in {' and '.join(map(str, place))}, those of "
+                    f"the first row in {' and '.join(map(str, folders[path.stem]))}. A split has "
+                    "one folder of pictures and one of masks, such as images and masks. Move the "
+                    "files, or write their folders into the names."
+                )
     if not entries:
         return None
-    clusters = "the rows' own" if all(entry.cluster for entry in entries) else None
-    notes = ("The annotations stay as they are.",)
-    return Found("released", ", ".join(map(str, listed)), tuple(entries), notes, clusters=clusters)
+    return Found(
+        "released",
+        ", ".join(map(str, listed)),
+        tuple(entries),
+        ("The annotations stay as they are.",),
+        clusters="the rows' own" if all(entry.cluster for entry in entries) else None,
+        folders=folders,
+    )
 
 
-def _row(files: Files, path: PurePosixPath, number: int, row: Any) -> Entry:
+def _row(
+    files: Files, path: PurePosixPath, number: int, row: Any
+) -> tuple[Entry, tuple[PurePosixPath, PurePosixPath]]:
+    """A row, and the folders in which its names begin."""
     where = f"{files.path(path)}: row {number}"
     parsed = parse_row(row, where, lambda text, rung, index: Prompt(text, rung, index))
-    found = []
-    for name, mask in ((parsed.image_name, False), (parsed.mask_name, True)):
-        paths = files.find(name, mask=mask, split=path.stem)
+    found, folders = [], []
+    for name, is_of_mask in ((parsed.image_name, False), (parsed.mask_name, True)):
+        parts = PurePosixPath(name).parts
+        paths = [
+            p
+            for p in files.find(name, mask=is_of_mask, split=path.stem)
+            if p.parts[-len(parts) :] == parts
+        ]
         if len(paths) != 1:
-            key = "'mask_name'" if mask else "'img_name'"
-            files.refuse_missing(where, key, name, mask=mask)
+            key = "'mask_name'" if is_of_mask else "'img_name'"
+            files.refuse_missing(where, key, name, mask=is_of_mask)
         found.append(files.path(paths[0]))
+        folders.append(PurePosixPath(*paths[0].parts[: -len(parts)]))
     prompts = {rung: tuple(p.text for p in texts) for rung, texts in parsed.prompts.items()}
-    return Entry(where, found[0], found[1], prompts, path.stem, parsed.cluster)
+    entry = Entry(where, found[0], found[1], prompts, path.stem, parsed.cluster)
+    return entry, (folders[0], folders[1])
 
 
 def read_folders(files: Files, choices: Choices) -> Found | None:

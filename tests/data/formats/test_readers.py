@@ -523,6 +523,38 @@ def test_an_earlier_card_stays_unless_it_is_told_to_go(make, tmp_path, sets):
     assert again.card == first.card
 
 
+ROW = {"img_name": "a/0.png", "mask_name": "a/0.png", "prompts": {"p1": "dot"}}
+
+
+def test_released_annotations_stay_as_they_are(make, tmp_path):
+    disc(tmp_path / "images/a/0.png")
+    disc(tmp_path / "masks/a/0.png")
+    place = tmp_path / "anns/val.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps([ROW, dict(ROW)]))
+    before = place.read_bytes()
+    made = make(tmp_path)
+    assert place.read_bytes() == before
+    assert (made.card.layout.images, made.card.layout.masks) == ("images", "masks")
+    assert made.samples["val"][0].sample_id == "a/0.png"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"img_name": "a/1.png"}, r"val.json: row 1, 'img_name': no picture 'a/1.png' below"),
+        ({"img_name": "0.png"}, r"val.json: row 1: its files lie in images/a and masks, those of"),
+        ({"prompts": "dot"}, r"row 1: 'prompts' is 'dot'. A dict is needed. Add the key or repair"),
+    ],
+)
+def test_released_annotations_that_do_not_fit_are_told(make, tmp_path, changed, message):
+    disc(tmp_path / "images/a/0.png")
+    disc(tmp_path / "masks/a/0.png")
+    (tmp_path / "anns").mkdir()
+    (tmp_path / "anns/val.json").write_text(json.dumps([ROW, ROW | changed]))
+    refused(make, tmp_path, message)
+
+
 def test_a_copy_elsewhere_leaves_the_folder_as_it_is(make, tmp_path, sets):
     sets.csv(tmp_path / "theirs", 6) if (tmp_path / "theirs").mkdir() is None else None
     before = sorted(str(p) for p in (tmp_path / "theirs").rglob("*"))
