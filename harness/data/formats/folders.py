@@ -32,6 +32,7 @@ from harness.records import BY_CONTENT, Prompt
 
 ANNOTATIONS = "anns"
 _MOST_LABELS = 32
+_TRIED = 50
 
 
 def read_released(files: Files, choices: Choices) -> Found | None:
@@ -41,12 +42,16 @@ def read_released(files: Files, choices: Choices) -> Found | None:
         DataError: A row names no picture or mask.
     """
     entries: list[Entry] = []
+    gaps: list[str] = []
     folders: dict[str, tuple[PurePosixPath, PurePosixPath]] = {}
     listed = [p for p in files.paths if p.parts[0] == ANNOTATIONS and p.suffix == ".json"]
     for path in listed:
         rows = load_entries(files.path(path))
         if not (isinstance(rows[0], dict) and "img_name" in rows[0]):
             return None
+        if len(listed) > 1 and not any(_is_there(files, path, row) for row in rows[:_TRIED]):
+            gaps.append(f"{path}: no picture of its {len(rows)} rows is there: it is left out.")
+            continue
         for number, row in enumerate(rows):
             entry, place = _row(files, path, number, row)
             entries.append(entry)
@@ -64,9 +69,15 @@ def read_released(files: Files, choices: Choices) -> Found | None:
         ", ".join(map(str, listed)),
         tuple(entries),
         ("The annotations stay as they are.",),
+        tuple(gaps),
         clusters="the rows' own" if all(entry.cluster for entry in entries) else None,
         folders=folders,
     )
+
+
+def _is_there(files: Files, path: PurePosixPath, row: Any) -> bool:
+    name = row.get("img_name") if isinstance(row, dict) else None
+    return isinstance(name, str) and bool(files.find(name, mask=False, split=path.stem))
 
 
 def _row(

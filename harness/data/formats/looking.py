@@ -21,7 +21,7 @@ from harness.errors import DataError, EncodingError, UsageError
 from harness.records import Reading
 
 _ORIENTATION = 0x0112
-_FEW = 32
+_FEW = 4
 _LOSSY = {"JPEG", "MPO"}
 
 
@@ -127,7 +127,9 @@ def _rule(refused: Sequence[Path], n: int, choices: Choices) -> Mapping[str, Any
     """Which values of masks are foreground, where they do not say it themselves."""
     values, is_lossy = _values(refused[0])
     shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-    default = "127" if is_lossy or len(values) > _FEW else "nonzero"
+    # Class maps count from 1; many values up to the brightest are edges.
+    has_edges = len(values) > _FEW and values[-1] > 127
+    default = "127" if is_lossy or has_edges else "nonzero"
     answer = choices.ask(
         f"{len(refused)} of {n} masks hold several values ({shown} in {refused[0].name}): is the "
         "target all but 0 (nonzero), what is above a number (127), or some values (=1,2)?",

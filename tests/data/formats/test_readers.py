@@ -532,9 +532,14 @@ def test_released_annotations_stay_as_they_are(make, tmp_path):
     place = tmp_path / "anns/val.json"
     place.parent.mkdir()
     place.write_text(json.dumps([ROW, dict(ROW)]))
+    place.with_name("train.json").write_text(json.dumps([ROW | {"img_name": "far/9.png"}]))
     before = place.read_bytes()
     made = make(tmp_path)
     assert place.read_bytes() == before
+    assert made.card.splits == ["val"]
+    assert made.card.defects == [
+        "anns/train.json: no picture of its 1 rows is there: it is left out."
+    ]
     assert (made.card.layout.images, made.card.layout.masks) == ("images", "masks")
     assert made.samples["val"][0].sample_id == "a/0.png"
 
