@@ -17,7 +17,7 @@ import yaml
 from harness.cards import PROMPT_TYPES, DatasetCard, load_dataset_card
 from harness.data.formats.coco import read_coco
 from harness.data.formats.embedded import read_embedded
-from harness.data.formats.entries import Choices, Found
+from harness.data.formats.entries import CLASS_ONLY, Choices, Found
 from harness.data.formats.files import Files, list_files
 from harness.data.formats.folders import ANNOTATIONS, read_folders, read_released
 from harness.data.formats.looking import Look, look_at
@@ -125,6 +125,7 @@ def initialise(
         },
         **look.keys,
         "clusters": clusters,
+        **_classes(rows),
         "defects": list(found.gaps),
     }
     _write(target, banner, {} if is_kept else listed, content)
@@ -219,6 +220,13 @@ def _prompt_type(rows: Sequence[Row]) -> str:
     most = max(counts.values(), default=0)
     full = [rung for rung, count in counts.items() if 2 * count >= most]
     return max(full, key=PROMPT_TYPES.index, default=PROMPT_TYPES[1])
+
+
+def _classes(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The card's classes, where the prompts are their names."""
+    if any(set(row.prompts) != {CLASS_ONLY} for row in rows):
+        return {}
+    return {"classes": sorted({text for row in rows for text in row.prompts[CLASS_ONLY]})}
 
 
 def _plain_name(name: str) -> str:

@@ -70,6 +70,15 @@ def test_a_set_becomes_one_that_is_read_whole(made, name):
     found = {s: counts(load_samples(card, one.folder.parent, s)) for s in card.splits}
     assert (one.found.format, found) == EXPECTED[name]
     assert card.grammar is None
+    assert card.classes == CLASSES.get(name, [])
+
+
+CLASSES = {
+    "folders": ["folders"],
+    "label-maps": ["label maps 1", "label maps 2"],
+    "coco": ["flat lesion", "polyp"],
+    "nifti": ["polyp"],
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
