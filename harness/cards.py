@@ -136,6 +136,7 @@ class Layout(Strict):
 class ClusterRule(Strict):
     """What is independent of what.
 
+    ``annotated`` takes each row's own ``cluster``, of which `source` says where it came from.
     ``patient`` takes the first group of `pattern` in the image's name (a regular
     expression without look-around and back-references, which is searched in linear time);
     ``sequence`` looks the number in the image's name up in `ranges` (first and
@@ -143,7 +144,7 @@ class ClusterRule(Strict):
     duplicates; ``image`` assumes that images are independent.
     """
 
-    rule: Literal["patient", "sequence", "image"]
+    rule: Literal["patient", "sequence", "image", "annotated"] = "image"
     pattern: str | None = None
     ranges: list[tuple[int, int]] = []
     source: str | None = None
@@ -236,6 +237,9 @@ class Percentiles(Strict):
         return pair
 
 
+_NOT_STATED = "not stated"
+
+
 def _named_grammar(given: Any) -> Any:
     """``grammar: qata_cov19`` takes the grammar of a card that ships."""
     if not isinstance(given, str):
@@ -252,19 +256,19 @@ def _named_grammar(given: Any) -> Any:
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
-    name: PlainName
-    title: str
-    modality: str
-    source: str
-    licence: str
+    name: PlainName = Field(examples=["name: mine"])
+    title: str = ""
+    modality: str = _NOT_STATED
+    source: str = _NOT_STATED
+    licence: str = _NOT_STATED
     private: bool = True
     generator: str | None = Field(
         default=None,
         pattern=r"^[\w./-]+\.py:\w+$",
         description="'generator.py:Class' beside the card: makes the files where there are none.",
     )
-    splits: list[Below]
-    prompt_type: PromptType
+    splits: list[Below] = ["test"]
+    prompt_type: PromptType = Field(examples=["prompt_type: p6"])
     layout: Layout = Layout()
     masks: MaskRule | None = Field(default=None, description="What of a mask is foreground.")
     intensity: Literal["full", "minmax"] | tuple[float, float] | Percentiles | None = Field(
@@ -273,7 +277,7 @@ class DatasetCard(Strict):
     orientation: Literal["stored", "displayed"] | None = Field(
         default=None, description="Whether an orientation tag turns pictures and masks."
     )
-    clusters: ClusterRule
+    clusters: ClusterRule = ClusterRule()
     named_targets: bool = False
     surface: SurfaceRule | None = None
     grammar: Annotated[

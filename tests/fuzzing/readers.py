@@ -39,11 +39,12 @@ class Reader(NamedTuple):
     allowed: tuple[type[BaseException], ...] = ()
 
 
-def _survives(files, *, columns=None, **_):
+def _survives(files, *, columns=None, form="parquet", **_):
     """In place of `harness.data.trial`, which starts a process: this is one already."""
+    read = {"parquet": pl.read_parquet, "arrow": pl.read_ipc_stream, "ipc": pl.read_ipc}[form]
     try:
         for content in files:
-            pl.read_parquet(io.BytesIO(content), columns=columns)
+            read(io.BytesIO(content), columns=columns)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return False
     return True
@@ -149,6 +150,34 @@ def _write_table(path, names, rows):
         book.save(path)
 
 
+def _strangers(name, file, form="bytes"):
+    """A file of a set that `data init` reads; pictures and masks are decoded as well."""
+
+    def prepared(folder, run):
+        from harness.data.formats import Choices, embedded, recognise
+        from harness.data.formats.entries import Made
+        from harness.data.formats.files import list_files
+
+        place = ROOT / "tests/data/formats/sets.py"
+        spec = importlib.util.spec_from_file_location("fuzzed_sets", place)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        embedded.survives = _survives
+        module.SETS[name](folder, 4)
+        path = folder / file
+
+        def read():
+            found = recognise(list_files(folder), Choices())
+            for entry in found.entries:
+                for one in (entry.image, entry.mask):
+                    if isinstance(one, Made):
+                        one.content()
+
+        return Reader(path, [path.read_bytes()], read, form)
+
+    return prepared
+
+
 def _pictures(color):
     held = []
     rng = np.random.default_rng(0)
@@ -208,7 +237,7 @@ def _pickle(folder, run):
     import collections
     import pickle
 
-    from harness.weights.pickles import DAMAGE, read_pickle
+    from harness.files.pickles import DAMAGE, read_pickle
 
     path = folder / "a.pkl"
     content = {"a": [1, 2.5, None, (True, b"x" * 300)], "b": {"c": {1, 2}, "d": frozenset("xy")}}
@@ -530,6 +559,16 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "csv table": _table(".csv"),
     "parquet table": _table(".parquet"),
     "xlsx table": _table(".xlsx"),
+    "stranger's csv": _strangers("semicolons", "pairs.csv"),
+    "stranger's json": _strangers("json", "pairs.json", "json"),
+    "coco": _strangers("coco", "annotations/instances_val2017.json", "json"),
+    "refcoco": _strangers("refcoco", "refs(unc).p"),
+    "grefcoco": _strangers("grefcoco", "grefs(unc).json", "json"),
+    "parquet shard": _strangers("hf-parquet", "data/test-00000-of-00001.parquet"),
+    "arrow shard": _strangers("hf-disk", "test/data-00000-of-00001.arrow"),
+    "arrow state": _strangers("hf-disk", "test/state.json", "json"),
+    "volume": _strangers("nifti", "labelsTs/case_000.nii.gz"),
+    "volumes' labels": _strangers("nifti", "dataset.json", "json"),
     "picture": _picture,
     "mask": _mask,
     "safetensors": _weights(".safetensors"),
