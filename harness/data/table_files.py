@@ -10,7 +10,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,21 @@ def columns_of(path: Path) -> list[str]:
         with _workbook(path) as sheet:
             return [name for name in _sheet_header(sheet) if name]
     with _readable(path):
-        return list(pl.read_parquet_schema(path)) if kind == ".parquet" else _csv_header(path)
+        return list(_parquet_schema(path)) if kind == ".parquet" else _csv_header(path)
+
+
+def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:
+    """What a file says it holds; asking a damaged one can end the process that asks."""
+    if not survives([path.read_bytes()], most_bytes=MAX_BYTES, columns=[]):
+        raise DataError(
+            f"{path}: not a Parquet file that can be read. A table is needed. Export it again."
+        )
+    return pl.read_parquet_schema(path)
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Cells:
     with _readable(path):
-        found = pl.read_parquet_schema(path)
+        found = _parquet_schema(path)
         _refuse_missing(path, list(found), columns)
         for name in columns:
             if found[name].is_nested() or found[name] in (pl.Binary, pl.Object):
