@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from harness.model.wrapping import WrappedFunction
     from harness.suite.schema import DatasetEntry, Suite
 
-# Name or path of a card, and the checkpoint to fill it with.
-Models = list[tuple[str, Path | None]]
+# Name or path of a card, and the checkpoint to fill it with; or a function.
+Models = Sequence[tuple["str | WrappedFunction", Path | None]]
 
 
 def split_names(values: Sequence[str] | None) -> list[str]:
@@ -28,24 +29,30 @@ class Chosen(NamedTuple):
     recipes: tuple[tuple[int, ...], ...]
 
 
-def recipe_arguments(values: Sequence[str], checkpoint: Path | None) -> Chosen:
+def recipe_arguments(values: "Sequence[str | WrappedFunction]", checkpoint: Path | None) -> Chosen:
     """``["a=1.pt,2.pt", "b"]`` -> models, of which the first two are one recipe.
 
-    A comma in the name of a file that is there separates nothing.
+    A comma in the name of a file that is there separates nothing. Functions stay as they are.
 
     Raises:
         UsageError: A recipe has a checkpoint twice, or an empty one.
     """
-    flat: list[str] = []
+    flat: list[str | WrappedFunction] = []
     recipes: list[tuple[int, ...]] = []
     for value in values:
+        if not isinstance(value, str):
+            flat.append(value)
+            continue
         name, _, files = value.partition("=")
         seeds = [files] if not files or Path(files).exists() else files.split(",")
         if len(seeds) > 1:
             _refuse_doubled(value, seeds)
             recipes.append(tuple(range(len(flat), len(flat) + len(seeds))))
         flat += [f"{name}={seed}" if seed else name for seed in seeds]
-    return Chosen(model_arguments(flat, checkpoint), tuple(recipes))
+    names = [one for one in flat if isinstance(one, str)]
+    cards = iter(model_arguments(names, checkpoint))
+    models = [next(cards) if isinstance(one, str) else (one, None) for one in flat]
+    return Chosen(models, tuple(recipes))
 
 
 def _refuse_doubled(value: str, seeds: Sequence[str]) -> None:
@@ -59,11 +66,13 @@ def _refuse_doubled(value: str, seeds: Sequence[str]) -> None:
         )
 
 
-def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+def model_arguments(
+    values: Sequence[str], checkpoint: Path | None
+) -> list[tuple[str, Path | None]]:
     """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
     from harness.errors import UsageError
 
-    models: Models = []
+    models: list[tuple[str, Path | None]] = []
     for value in values:
         name, _, file = value.partition("=")
         models.append((name, Path(file) if file else None))

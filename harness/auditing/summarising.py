@@ -35,6 +35,7 @@ def summarise(
         suite: With the rules of the statistics; the run's own when None.
         out: Folder of the result; the run's own when None.
     """
+    from harness.auditing.curve import threshold_curve
     from harness.data.readings import data_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
@@ -51,7 +52,11 @@ def summarise(
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    paths = write_assessment(found, folder, title=suite.title, masks=data_lines(manifest))
+    curve = None
+    if (curves := store.curves()) is not None:
+        curve = threshold_curve(store.plan_scan(), scores, curves, suite.statistics)
+    masks = data_lines(manifest)
+    paths = write_assessment(found, folder, title=suite.title, masks=masks, curve=curve)
     return Summarised(found, tuple(paths), _count(store, scores))
 
 

@@ -1,7 +1,5 @@
 """``run``: a suite, some models, a run directory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +24,7 @@ from harness.commands.options import (
     SuiteName,
 )
 from harness.commands.output import say
-from harness.commands.progress import Terminal
+from harness.commands.progress import Terminal, interruptible
 from harness.commands.score import finish
 from harness.engine.cluster import parse_cluster_options
 from harness.errors import UsageError
@@ -64,6 +62,10 @@ def run(
             "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
         ),
     ] = 2,
+    thresholds: Annotated[
+        bool,
+        typer.Option("--thresholds", help="Count every case at 19 thresholds, for the curve."),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -110,6 +112,7 @@ def run(
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
                 kept_masks=masks,
+                thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
                 recipes=chosen.recipes,
@@ -122,16 +125,6 @@ def run(
                 say(f"logged to {name}: {place}", err=True)
     if not is_whole:
         raise typer.Exit(3)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("Interrupted. The same command again continues from here.", err=True)
-        raise typer.Exit(130) from None
 
 
 def _batch_size(text: str) -> int | None:

@@ -8,7 +8,7 @@ so that a plan means the same on every machine. The plan knows no model.
 
 import gc
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.prompts.perturbations import Context
 from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
+from harness.records import Sample
 from harness.suite.schema import TABLE, Suite
 
 __all__ = ["NOT_APPLICABLE_SCHEMA", "PLAN_SCHEMA", "Plan", "PlannedSet", "build_plan"]
@@ -146,13 +147,15 @@ def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) ->
     grammar = load_grammar(planned.card, freely=freely)
     lexicon = suit(lexicon, planned.card, freely=freely)
     everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
-    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
+    values = value_sets(planned.all_samples, planned.prompt_type)
+    return Context(grammar, lexicon, values, words, population=everyone)
 
 
-def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
+def value_sets(samples: Iterable[Sample], prompt_type: str) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute that occur in the prompts of a rung, sorted."""
     found: dict[str, set[str]] = {}
-    for sample in planned.all_samples:
-        for prompt in sample.prompts.get(planned.prompt_type, ()):
+    for sample in samples:
+        for prompt in sample.prompts.get(prompt_type, ()):
             for attribute, value in prompt.values.items():
                 found.setdefault(attribute, set()).add(value)
     return {attribute: tuple(sorted(values)) for attribute, values in found.items()}

@@ -264,12 +264,12 @@ def _attributes(cell: _Cell, context: Context) -> Iterable[str | None]:
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
     meaning = made.meaning or cell.rule.meaning
-    expected, named = cell.rule.expected_mask, None
+    expected, named = made.expected_mask or cell.rule.expected_mask, None
     if meaning is Meaning.PRESERVED:
         expected = ExpectedMask.OWN
     if expected is ExpectedMask.NAMED:
         sample = cell.original.sample
-        named = targets.get((sample.image_id, made.text))
+        named = made.target or targets.get((sample.image_id, made.text))
         named = None if named == sample.sample_id else named
         expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
     own = {
@@ -301,3 +301,8 @@ def _skip(
 def _case_id(encoded: Mapping[str, str]) -> int:
     """The id of a row whose values are encoded (see `harness.files.canonical`)."""
     return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
+
+
+def case_id_of(row: Mapping[str, Any]) -> int:
+    """The id of a row of a plan."""
+    return _case_id(scalars({key: row[key] for key in _CONTENT}))

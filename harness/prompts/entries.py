@@ -78,6 +78,21 @@ class Strangers(Strict):
     things: list[tuple[str, str]]
 
 
+class Near(Strict):
+    """What is near classes that hold one of some words."""
+
+    of: list[str]
+    nouns: list[tuple[str, str]]
+
+
+class Kin(Strict):
+    """Near things and nonsense; see the header of ``kin.yaml``."""
+
+    title: str
+    near: list[Near]
+    nonsense: list[tuple[str, str]]
+
+
 class _OppositesFile(Strict):
     title: str
     attributes: dict[str, Opposites]
@@ -228,6 +243,11 @@ def read_forms() -> Forms:
 def read_strangers() -> Strangers:
     """Things that pictures do not show."""
     return _read("strangers.yaml", Strangers)
+
+
+def read_kin() -> Kin:
+    """Near things and nonsense; not of the lexicon, whose hash names what was there before."""
+    return _read("kin.yaml", Kin)
 
 
 def read_lines(name: str) -> tuple[str, ...]:

@@ -26,8 +26,9 @@ from harness.report.summary_charts import (
     attribute_figure,
     away_figure,
     ladder_figure,
+    refusal_figure,
 )
-from harness.report.table import SURFACE_LEAD
+from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD
 
 
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
@@ -88,12 +89,14 @@ def _figures(run: RunData, effects: pl.DataFrame) -> Iterator[tuple[str, Figure 
     yield "away", away_figure(summary, names)
     yield "agreement", agreement_figure(summary, names)
     yield "words", word_figure(effects, names)
+    yield "refusal", refusal_figure(summary, names)
 
 
 def _tables(run: RunData) -> dict[str, Any]:
     summary = run.summary
     away = sheets.away_sheet(summary)
     surface = sheets.surface_sheet(summary)
+    refusal = sheets.refusal_sheet(summary)
     skipped = run.store.not_applicable()
     failed = sheets.failures(run.store.scores_scan())
     groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
@@ -102,6 +105,8 @@ def _tables(run: RunData) -> dict[str, Any]:
         "probes": sheets.probes_sheet(summary),
         "surface_lead": SURFACE_LEAD,
         "surface": surface if surface.rows else None,
+        "refusal_lead": REFUSAL_LEAD,
+        "refusal_table": refusal if refusal.rows else None,
         "away_table": away if away.rows else None,
         "expectations": sheets.expectations_sheet(run),
         "language": sheets.language_sheet(run),

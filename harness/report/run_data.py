@@ -16,6 +16,7 @@ from harness.runs.frames import frame_cases
 from harness.runs.kept_masks import Kept, read_saved_masks
 from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
+from harness.stats.pairs import shown_name
 from harness.suite.schema import Suite
 
 
@@ -87,11 +88,11 @@ class RunData:
     @cached_property
     def names(self) -> dict[str, str]:
         """What stands for each model, by its id: its name, or its id where two share a name."""
-        names = [m["name"] for m in self.models]
+        names = [shown_name(m) for m in self.models]
         seeds = {seed: seed for recipe in self._recipes for seed in recipe["seeds"]}
         return seeds | {
-            m["model_id"]: m["name"] if names.count(m["name"]) == 1 else m["model_id"]
-            for m in self.models
+            m["model_id"]: name if names.count(name) == 1 else m["model_id"]
+            for m, name in zip(self.models, names, strict=True)
         }
 
     @property

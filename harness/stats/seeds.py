@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from harness.stats.inference import PIVOT_LEVELS, Floats, Inference
-from harness.stats.intervals import QUANTITIES
+from harness.stats.intervals import QUANTITIES, RATES
 from harness.stats.pairs import ModelFacts, Pairs
 from harness.stats.relative import ClusterSums
 
@@ -191,11 +191,10 @@ def add_seeds(
     for quantity, one in solved.items():
         size = len(one.intervals.estimate)
         error, n_seeds = np.zeros(size), np.zeros(size)
-        above, below = QUANTITIES[quantity]
+        above, below = (QUANTITIES | RATES)[quantity]
         for cell, rows in groups:
-            effects = seed_effects(rows[above].to_numpy(), rows[below].to_numpy())
-            n_seeds[cell] = len(effects)
-            error[cell] = np.sqrt((effects**2).sum() / (len(effects) * (len(effects) - 1)))
+            n_seeds[cell] = rows.height
+            error[cell] = seed_error(rows[above].to_numpy(), rows[below].to_numpy())
         wider[quantity] = with_seeds(one, error, n_seeds)
         whole = wider[quantity].intervals.standard_error
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -224,6 +223,12 @@ def seed_effects(numerator: Floats, denominator: Floats) -> Floats:
         return np.full(len(numerator), np.nan)
     residual = numerator - numerator.sum() / total * denominator
     return np.asarray(residual * len(numerator) / total)
+
+
+def seed_error(numerator: Floats, denominator: Floats) -> float:
+    """The seeds' part of a ratio's standard error; arguments as of `seed_effects`, two or more."""
+    effects = seed_effects(numerator, denominator)
+    return float(np.sqrt((effects**2).sum() / (len(effects) * (len(effects) - 1))))
 
 
 def with_seeds(one: Inference, seed_error: Floats, n_seeds: Floats) -> Inference:

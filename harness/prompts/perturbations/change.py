@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from harness.prompts.coherence import follow, places
 from harness.prompts.context import Context, Form, Scope
+from harness.prompts.entries import SEPARATOR
 from harness.prompts.grammar import LEXICON
 from harness.prompts.lexicon import is_denial, like
 from harness.prompts.perturbations.base import (
@@ -172,12 +173,12 @@ def other_sample(prompt: Prompt, attribute: str | None, context: Context, draw: 
         )
         if partner is not None and partner.text not in seen:
             seen.add(partner.text)
-            yield _lent(prompt, partner, context)
+            yield lent(prompt, partner, context)
     if len(seen) == 1:
         yield NotApplicable("too few prompts of other images say something else")
 
 
-def _lent(prompt: Prompt, partner: Prompt, context: Context) -> Variant:
+def lent(prompt: Prompt, partner: Prompt, context: Context) -> Variant:
     """The partner's text; in the same sentence, value by value."""
     own, other = (context.grammar.template_of(one) for one in (prompt, partner))
     if own.source != other.source:
@@ -190,31 +191,51 @@ def _lent(prompt: Prompt, partner: Prompt, context: Context) -> Variant:
     return edited(prompt, edits)
 
 
-@sampled(Meaning.CHANGED, ExpectedMask.NAMED, Form.FREE)
+@sampled(Meaning.CHANGED, ExpectedMask.NAMED, Form.FREE, scope=Scope.SAMPLE)
 def wrong_class(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """Another class of the dataset; where it has none, one of another part of the body."""
     span = prompt.span("class")
     if span is None or is_denial(span.value):
         return [no_class(span)]
     own = [value for value in other_values(span, context) if not is_denial(value)]
+    absent = set(unseen_classes(span, context) if own else strangers(span, context))
 
     def make(value: str) -> Variant | None:
         variant = with_class(prompt, span, value)
+        if value in absent:
+            variant = replace(variant, expected_mask=ExpectedMask.EMPTY)
         return variant if not own or still_fits(variant, prompt, context) else None
 
     return draw.from_pool(
-        own or _strangers(span, context),
+        own or strangers(span, context),
         make,
         otherwise=NotApplicable(f"no class but {span.value!r} fits the prompt"),
     )
 
 
-def _strangers(span: Span, context: Context) -> list[str]:
+def strangers(span: Span, context: Context) -> list[str]:
     """Classes of other datasets that share no word with those of this one."""
     own = set(" ".join([span.value, *context.grammar.card.attributes["class"].values]).split())
     kin = {word.lower().rstrip("s") for word in own}
     known = [pair for pair in context.lexicon.strangers.classes if not kin & set(pair[0].split())]
     return as_nouns(known, span, context)
+
+
+def unseen_classes(span: Span, context: Context) -> list[str]:
+    """Classes of the dataset that nothing said of the image names, where all is known of it."""
+    if not context.population.complete or context.sample is None:
+        return []
+    excludes = context.lexicon.excludes
+    spoken = {
+        item
+        for sample in context.population.of_image(context.sample.image_id)
+        for prompts in sample.prompts.values()
+        for other in prompts
+        for value in other.values.values()
+        for item in value.split(SEPARATOR)
+    }
+    known = other_values(span, context)
+    return [v for v in known if all(excludes("class", v, item) for item in spoken)]
 
 
 def as_nouns(pairs: Iterable[tuple[str, str]], span: Span, context: Context) -> list[str]:

@@ -78,8 +78,12 @@ def test_every_perturbation_keeps_every_law(name):
     assert [breach for trial in trials(name) for breach in breaches(trial)] == []
 
 
-# Without sentences of a grammar nothing is paraphrased, and these rows have one rung.
-@pytest.mark.parametrize("name", PERTURBATIONS.keys() - {"paraphrase", "prompt_type"})
+# Without sentences of a grammar nothing is paraphrased, these rows have one rung, and nobody says
+# that they name all targets of their pictures.
+BESIDE = {"paraphrase", "prompt_type", "absent_target", "negation_named"}
+
+
+@pytest.mark.parametrize("name", sorted(PERTURBATIONS.keys() - BESIDE))
 def test_every_perturbation_finds_something_to_do(name):
     assert any(trial.variants for trial in trials(name)) or name in {"spelling", "article_number"}
 

@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.special import ndtri
 
-from harness.commands.compare import subjects_of
+from harness.auditing.subjects import subjects_of
 from harness.errors import NothingSelectedError, RunError
 from harness.files.writing import Ledger, parquet_bytes
 from harness.runs.store import RunStore
-from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, ranks, two_sided
+from harness.stats.comparison.common import CHANGE, ORIGINAL, STEADINESS
+from harness.stats.comparison.compare import (
+    DIFFERENCE_SCHEMA,
+    RANK_SCHEMA,
+    compare,
+    ranks,
+    two_sided,
+)
 from harness.stats.inference import PIVOT_LEVELS, Inference, Intervals
 
 KEYS = ["figure", "dataset", "probe", "attribute"]
