@@ -191,7 +191,7 @@ def add_seeds(
     for quantity, one in solved.items():
         size = len(one.intervals.estimate)
         error, n_seeds = np.zeros(size), np.zeros(size)
-        above, below = (QUANTITIES | RATES)[quantity]
+        above, below = {**QUANTITIES, **RATES}[quantity]
         for cell, rows in groups:
             n_seeds[cell] = rows.height
             error[cell] = seed_error(rows[above].to_numpy(), rows[below].to_numpy())
