@@ -115,10 +115,13 @@ def _curve(cases: pl.DataFrame, settings: Statistics) -> list[dict[str, Any]]:
 
 def _means(cases: pl.DataFrame) -> dict[str, float]:
     """Means over cases of one threshold."""
-    refused, missed = cases["refused"].drop_nulls(), cases["missed"].drop_nulls()
-    dice = float(cases["dice"].drop_nulls().mean() or math.nan) if len(missed) else math.nan
+    refused, missed, dice_of = (
+        cases[c].drop_nulls().to_numpy() for c in ("refused", "missed", "dice")
+    )
+    dice = float(dice_of.mean()) if len(dice_of) else math.nan
     miss = float(missed.mean()) if len(missed) else math.nan
-    both = mcc(float(refused.mean()), miss, len(refused), len(missed)) if len(refused) else math.nan
+    rate = float(refused.mean()) if len(refused) else math.nan
+    both = mcc(rate, miss, len(refused), len(missed)) if len(refused) and len(missed) else math.nan
     return {"dice": dice, "miss_rate": miss, "mcc": both, "dice_mcc": dice * both}
 
 

@@ -147,7 +147,7 @@ def curve_sheets(curve: pl.DataFrame, names: Mapping[str, str]) -> Iterator[Shee
     for (model_id, dataset), rows in _grouped(curve, ["model_id", "dataset"]):
         yield Sheet(
             name="thresholds",
-            title=f"{names.get(model_id, model_id)} on {dataset}: over thresholds",
+            title=f"{names.get(str(model_id), str(model_id))!s} on {dataset!s}: over thresholds",
             lead=CURVE_LEAD,
             header=("threshold", "verdict", "Dice", "missed", "refusal rate [95 %]", "Dice x MCC"),
             rows=tuple(_curve_cells(row) for row in rows.iter_rows(named=True)),

@@ -34,7 +34,7 @@ SENTENCES = (
 
 
 def made(name, text, attribute, values=None):
-    prompt = GRAMMAR.parse(text, prompt_type="p6")
+    prompt = GRAMMAR.parse(text, prompt_type="p9")
     around = Context(GRAMMAR, LEXICON_OF_PLACES, values or {})
     found = variants_of(
         PERTURBATIONS[name],
@@ -48,9 +48,9 @@ def made(name, text, attribute, values=None):
 
 
 def check_round_trip(text):
-    prompt = GRAMMAR.parse(text, prompt_type="p6")
+    prompt = GRAMMAR.parse(text, prompt_type="p9")
     assert prompt.template != LEXICON
-    assert GRAMMAR.render("p6", prompt.values, template=prompt.template) == text
+    assert GRAMMAR.render("p9", prompt.values, template=prompt.template) == text
 
 
 @pytest.mark.parametrize("text", SENTENCES)
@@ -119,11 +119,11 @@ def test_numbers_are_exchanged_with_their_noun_and_never_too_few():
 @pytest.mark.parametrize("text", SENTENCES)
 @pytest.mark.parametrize("attribute", ["laterality", "side", "zone", "second_zone", "number"])
 def test_changed_sentences_contradict_nothing(text, attribute):
-    if attribute not in GRAMMAR.parse(text, prompt_type="p6").values:
+    if attribute not in GRAMMAR.parse(text, prompt_type="p9").values:
         return
     for changed in made("antonym", text, attribute):
         if "infection" in changed:
-            values = GRAMMAR.parse(changed, prompt_type="p6").values
+            values = GRAMMAR.parse(changed, prompt_type="p9").values
             assert contradiction(values, LEXICON_OF_PLACES) is None
             is_one = values["number"] == "one"
             assert ("infected area," in changed) == is_one
@@ -131,13 +131,13 @@ def test_changed_sentences_contradict_nothing(text, attribute):
 
 @pytest.mark.parametrize(("text", "areas"), [(0, 2), (2, 2), (5, 3), (6, 1), (7, 2)])
 def test_zones_that_follow_each_other_are_one_area(text, areas):
-    values = GRAMMAR.parse(SENTENCES[text], prompt_type="p6").values
+    values = GRAMMAR.parse(SENTENCES[text], prompt_type="p9").values
     assert n_areas(values, LEXICON_OF_PLACES) == areas
 
 
 def test_contradictions_are_told():
     def reason(text):
-        return contradiction(GRAMMAR.parse(text, prompt_type="p6").values, LEXICON_OF_PLACES)
+        return contradiction(GRAMMAR.parse(text, prompt_type="p9").values, LEXICON_OF_PLACES)
 
     assert reason(f"{B}one infected area, all left lung.") == (
         "'Bilateral' contradicts the side left"
@@ -152,7 +152,7 @@ def test_contradictions_are_told():
 
 
 def test_what_fits_no_sentence_is_read_by_the_lexicon():
-    prompt = GRAMMAR.parse("Bilateral infection of the upper left lung", prompt_type="p6")
+    prompt = GRAMMAR.parse("Bilateral infection of the upper left lung", prompt_type="p9")
 
     assert prompt.template == LEXICON
     assert prompt.values == {

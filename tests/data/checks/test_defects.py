@@ -342,7 +342,7 @@ OF_AREAS = (
 
 @pytest.mark.parametrize(("text", "kinds"), OF_AREAS)
 def test_slips_of_sentences_of_areas_are_counted(write, row, text, kinds):
-    rows = [row(f"{n}.png") | {"prompts": {"p6": text}} for n in range(2)]
+    rows = [row(f"{n}.png") | {"prompts": {"p9": text}} for n in range(2)]
     inspected = inspect([QATA], write("qata_cov19", rows))
 
     assert counts(inspected, basis="annotations") == dict.fromkeys(kinds, 2)

@@ -6,7 +6,7 @@ from harness.prompts.grammar import load_grammar
 
 
 def prompts(card, *texts):
-    return [load_grammar(card).parse(text, prompt_type="p6") for text in texts]
+    return [load_grammar(card).parse(text, prompt_type=card.prompt_type) for text in texts]
 
 
 def test_prompts_of_a_grammar_are_not_counted():
