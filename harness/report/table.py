@@ -173,10 +173,9 @@ def curve_note(rows: pl.DataFrame) -> str:
     """Over which thresholds each verdict on refusal stands."""
     ranges = []
     for verdict in dict.fromkeys(rows["refusal"]):
-        own = rows.filter(pl.col("refusal") == verdict)["threshold"]
-        ranges.append(
-            f"{verdict} at {len(own)} of {rows.height} ({own.min():.2f} to {own.max():.2f})"
-        )
+        own = rows.filter(pl.col("refusal") == verdict)["threshold"].to_list()
+        ends = f"{own[0]:.2f} to {own[-1]:.2f}"
+        ranges.append(f"{verdict} at {len(own)} of {rows.height} ({ends})")
     one = "the verdict stands over the whole range" if len(ranges) == 1 else "it changes"
     return f"Refusal over thresholds: {one}: {', '.join(ranges)}."
 

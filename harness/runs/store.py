@@ -62,6 +62,7 @@ DONE, FAILED = "done", "failed"
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))
 """Thresholds at which cases are counted where a run asks for it."""
 
+CURVE = "thresholds.parquet"
 CURVE_SCHEMA = pl.Schema(
     {"case_id": pl.UInt64(), "n_pred": pl.List(pl.UInt32), "tp": pl.List(pl.UInt32)}
 )
