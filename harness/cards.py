@@ -336,10 +336,10 @@ class ModelCard(Strict):
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
     control: bool = False
-    recognised_by: list[StateKey] = Field(
+    recognised_by: list[StateKey] | dict[str, list[StateKey]] = Field(
         default=[],
         description="Keys of a state dict that only this architecture has, without a wrapper's "
-        "prefix: by them a checkpoint given to another card is told.",
+        "prefix: by them a checkpoint given to another card is told. A family has a list a kind.",
     )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."

@@ -3,6 +3,7 @@
 from harness.model.contract import (
     Adapter,
     EmbedsText,
+    Family,
     Features,
     Note,
     Noted,
@@ -16,12 +17,14 @@ from harness.model.contract import (
     device_of,
     read_settings,
     standardise,
+    without_prefix,
 )
 from harness.model.loading import LoadedModel, load_model
 
 __all__ = [
     "Adapter",
     "EmbedsText",
+    "Family",
     "Features",
     "LoadedModel",
     "Note",
@@ -37,4 +40,5 @@ __all__ = [
     "load_model",
     "read_settings",
     "standardise",
+    "without_prefix",
 ]

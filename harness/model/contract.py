@@ -146,8 +146,43 @@ class Noted(Protocol):
     notes: Sequence[Note]
 
 
+@runtime_checkable
+class Family(Protocol):
+    """A model whose parts differ from checkpoint to checkpoint: keys and shapes tell which."""
+
+    def fit_to(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Rebuild `module` with the parts of a checkpoint, before it is loaded.
+
+        Args:
+            shapes: Key -> shape as the file has them, behind whatever prefix
+                (`without_prefix`). Where they are no member's, `module` stays, and
+                loading says what the file looks like.
+
+        Raises:
+            CheckpointError: It is a member that cannot be built.
+        """
+        ...
+
+
 class StagedAdapter(Adapter, Staged, Protocol):
     """What the engine and the trainer work with: any wrapped model, in stages."""
+
+
+def without_prefix(
+    shapes: Mapping[str, tuple[int, ...]], *endings: str
+) -> dict[str, tuple[int, ...]]:
+    """The keys below the place where the first of `endings` stands, without its prefix.
+
+    Example:
+        >>> without_prefix({"net.head.weight": (2,), "net.bias": (3,), "epoch": ()}, "head.weight")
+        {'head.weight': (2,), 'bias': (3,)}
+    """
+    for ending in endings:
+        for key in shapes:
+            if key == ending or key.endswith(f".{ending}"):
+                prefix = key.removesuffix(ending)
+                return {k.removeprefix(prefix): shapes[k] for k in shapes if k.startswith(prefix)}
+    return {}
 
 
 def device_of(module: torch.nn.Module) -> torch.device:

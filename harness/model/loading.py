@@ -13,9 +13,9 @@ import torch
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
 from harness.model.adapters import Files, build_traced, find_files
-from harness.model.contract import Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
+from harness.model.contract import Family, Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
-from harness.weights.loading import load_into, watched_loading
+from harness.weights.loading import load_into, read_shapes, watched_loading
 from harness.weights.pretrained import check_normalisation
 
 
@@ -84,6 +84,8 @@ def load_model(
         adapter = _staged(raw, card)
         notes = _notes(raw, card, random_weights=random_weights)
         if files.checkpoint is not None:
+            if isinstance(raw, Family):
+                raw.fit_to(read_shapes(files.checkpoint))
             load_into(adapter.module, files.checkpoint)
         if place_of_weights := files.checkpoint or files.arguments["weights"]:
             check_normalisation(raw.preprocess, adapter.module, place_of_weights)

@@ -8,6 +8,7 @@ their running average; a state has a dotted place in the file, empty at its top.
 """
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -37,7 +38,8 @@ from harness.weights.fitting import (
 )
 from harness.weights.pretrained import check_configuration
 
-__all__ = ["file_sha256", "fill", "fit", "load_into", "read_tensors", "weights_sha256"]
+__all__ = ["file_sha256", "fill", "fit", "load_into", "read_shapes", "read_tensors"]
+__all__ += ["weights_sha256"]
 
 # A safetensors file begins with the length of its header, which is a JSON object.
 _HEADER_LIMIT = 100_000_000
@@ -53,6 +55,8 @@ class _Weights(Protocol):
 
     def get(self, state: str, key: str) -> torch.Tensor: ...
 
+    def shape(self, state: str, key: str) -> tuple[int, ...]: ...
+
 
 class _Flat:
     """A safetensors file: one state, at its top."""
@@ -65,6 +69,9 @@ class _Flat:
         tensor: torch.Tensor = self._store.get_tensor(key)
         return tensor
 
+    def shape(self, _: str, key: str) -> tuple[int, ...]:
+        return tuple(self._store.get_slice(key).get_shape())
+
 
 class _Shards:
     """A model in several files, of which each is opened when it is first needed."""
@@ -75,12 +82,20 @@ class _Shards:
         self._open: dict[Path, _Weights] = {}
 
     def get(self, _: str, key: str) -> torch.Tensor:
+        shard, state = self._place(key)
+        return shard.get(state, key)
+
+    def shape(self, _: str, key: str) -> tuple[int, ...]:
+        shard, state = self._place(key)
+        return shard.shape(state, key)
+
+    def _place(self, key: str) -> tuple[_Weights, str]:
         shard = self._file_of[key]
         if shard not in self._open:
             self._open[shard] = self._stack.enter_context(_open_file(shard))
         for state, keys in self._open[shard].states.items():
             if key in keys:
-                return self._open[shard].get(state, key)
+                return self._open[shard], state
         raise CheckpointError(
             f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
             "shards must belong together. Copy the folder again."
@@ -96,6 +111,9 @@ class _Tensors:
 
     def get(self, _: str, key: str) -> torch.Tensor:
         return self._tensors[key]
+
+    def shape(self, _: str, key: str) -> tuple[int, ...]:
+        return tuple(self._tensors[key].shape)
 
 
 class Loaded(NamedTuple):
@@ -140,6 +158,35 @@ def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
         state = next(iter(weights.states))
         chosen = _part(list(weights.states[state]), under.removesuffix("."), where=str(path))
         return {short: weights.get(state, full) for short, full in chosen.items()}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the tensors of a file of weights; no number is read.
+
+    Of several states the one with most keys is read, since further ones repeat it; with
+    ``#PLACE`` behind the path, the one that is named.
+
+    Args:
+        path: A file, an index of shards, or a folder.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or no checkpoint; or a shape has more
+            numbers than the file has bytes.
+    """
+    file, choice = split_choice(path)
+    files = weight_files(file)
+    n_bytes = sum(one.stat().st_size for one in files.paths)
+    with _opened(files) as weights:
+        named = [state for state in weights.states if state and f"{choice}.".startswith(f"{state}.")]
+        state = max(named or weights.states, key=lambda name: len(weights.states[name]))
+        shapes = {key: weights.shape(state, key) for key in weights.states[state]}
+    for key, shape in shapes.items():
+        if math.prod(shape) > n_bytes:
+            raise CheckpointError(
+                f"{file}: the tensor {key[:120]!r} says {shape} numbers, the file has {n_bytes} "
+                "bytes. Every number has bytes of its own. The file is damaged: copy it again."
+            )
+    return shapes
 
 
 @contextlib.contextmanager
