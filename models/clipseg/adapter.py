@@ -49,7 +49,7 @@ from harness.weights.loading import load_into
 
 from .towers import vision_states
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Settings(Strict):
@@ -141,7 +141,7 @@ class ClipSeg:
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise(image, self.input_size, mean=_MEAN, std=_STD)
+        return standardise(image, self.input_size, mean=MEAN, std=STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""
