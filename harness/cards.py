@@ -287,6 +287,11 @@ class Weights(Strict):
         default=None, description="Which file in it is meant, where it holds several models."
     )
     sha256: Sha256 | None = None
+    optional: bool = Field(
+        default=False,
+        description="Of a tokenizer: go on without it where its hub cannot be reached; the adapter "
+        "then says which checkpoints need it.",
+    )
 
     @field_validator("file")
     @classmethod
@@ -332,6 +337,13 @@ class ModelCard(Strict):
     )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Of a model that draws random numbers in evaluation: samples whose mean is its "
+        "answer.",
+    )
     trainable: Literal["all", "decoder"] = "all"
     trained_on: list[str] = []
     prompt_type: PromptType | None = None

@@ -30,6 +30,7 @@ from harness.errors import DataError
 from harness.model.contract import Features
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
+from harness.model.sampling import seeded
 from harness.records import Reading
 from harness.runs.kept_masks import Kept, Selection, open_saved_masks
 from harness.runs.store import RunStore
@@ -193,6 +194,7 @@ class Worker:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
+            features = seeded(self.model.adapter, features, shard.images)
             selector = MaskSelector(shard.cases, self.known) if self.known else None
             tally = Tally(shard, pictures, self.metric, self.model, selector)
             pairs = torch.from_numpy(shard.pairs)

@@ -22,6 +22,7 @@ from harness.data.images import read_image, read_mask
 from harness.engine.counts import resize_mask
 from harness.model.contract import Predicts
 from harness.model.loading import LoadedModel
+from harness.model.sampling import seeded
 from harness.records import BY_CONTENT, Reading, Readings
 from harness.suite.schema import Metric
 
@@ -47,19 +48,27 @@ def plain_scores(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def predict(model: LoadedModel, image: NDArray[np.uint8], text: str) -> Tensor:
-    """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt."""
+def predict(model: LoadedModel, image: NDArray[np.uint8], text: str, *, name: str = "") -> Tensor:
+    """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt.
+
+    `name` is the image's in the plan: the noise of a model that samples follows it.
+    """
     pixels = model.adapter.preprocess(image)[None].to(model.device)
-    return forward(model, pixels, [text])[0].float()
+    return forward(model, pixels, [text], names=[name])[0].float()
 
 
-def forward(model: LoadedModel, pixels: Tensor, texts: list[str]) -> Tensor:
+def forward(
+    model: LoadedModel, pixels: Tensor, texts: list[str], *, names: list[str] | None = None
+) -> Tensor:
     """The model's own full forward: `predict` where its author wrote one."""
     with torch.inference_mode(), model.autocast():
         if isinstance(model.raw, Predicts):
             return model.raw.predict(pixels, texts)
         adapter = model.adapter
-        return adapter.decode(adapter.encode_images(pixels), adapter.encode_texts(texts))
+        images = adapter.encode_images(pixels)
+        if names is not None:
+            images = seeded(adapter, images, names)
+        return adapter.decode(images, adapter.encode_texts(texts))
 
 
 def _case(
@@ -74,7 +83,7 @@ def _case(
     image = read_image(root / str(row["image"]), reading)
     masks, near = [], 0
     for text in (row["prompt"], row["original_prompt"]):
-        logits = predict(model, image, str(text))
+        logits = predict(model, image, str(text), name=str(row["image"]))
         if metric.resolution == "native":
             logits = torch.nn.functional.interpolate(
                 logits[None, None], size=image.shape[:2], mode="bilinear", align_corners=False

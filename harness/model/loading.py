@@ -14,6 +14,7 @@ from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
 from harness.model.adapters import Files, build_traced, find_files
 from harness.model.contract import Family, Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
+from harness.model.sampling import Sampled, is_sampled
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
 from harness.weights.loading import load_into, read_shapes, watched_loading
 from harness.weights.pretrained import check_normalisation
@@ -81,11 +82,11 @@ def load_model(
     with building([]), watched_loading() as loaded:
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
+        if files.checkpoint is not None and isinstance(raw, Family):
+            raw.fit_to(read_shapes(files.checkpoint))
         adapter = _staged(raw, card)
         notes = _notes(raw, card, random_weights=random_weights)
         if files.checkpoint is not None:
-            if isinstance(raw, Family):
-                raw.fit_to(read_shapes(files.checkpoint))
             load_into(adapter.module, files.checkpoint)
         if place_of_weights := files.checkpoint or files.arguments["weights"]:
             check_normalisation(raw.preprocess, adapter.module, place_of_weights)
@@ -135,6 +136,8 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
     offered = set(dir(raw))
     missing = sorted({"preprocess", "count_tokens", "input_size", "module"} - offered)
     if not missing and isinstance(raw, Staged):
+        if is_sampled(raw):
+            return Sampled(raw, samples=card.card.samples)
         return cast(StagedAdapter, raw)
     if not missing and isinstance(raw, Predicts):
         return PredictOnly(raw)

@@ -243,7 +243,7 @@ def _configuration(folder, run):
 
 
 def _vocabulary(folder, run):
-    place = ROOT / "models/biomedclipseg/wordpiece.py"
+    place = ROOT / "harness/model/wordpiece.py"
     spec = importlib.util.spec_from_file_location("fuzzed_wordpiece", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
