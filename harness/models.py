@@ -3,6 +3,7 @@
 from harness.model.contract import (
     Adapter,
     EmbedsText,
+    EncodesPairs,
     Family,
     Features,
     Note,
@@ -24,6 +25,7 @@ from harness.model.loading import LoadedModel, load_model
 __all__ = [
     "Adapter",
     "EmbedsText",
+    "EncodesPairs",
     "Family",
     "Features",
     "LoadedModel",

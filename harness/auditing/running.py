@@ -234,8 +234,30 @@ def _evaluate(
                 halved=lambda n: _keep_halved(store, model_id, n, listener),
             )
         entry["hardware"]["workers"] = executor.machines()
+        _add_repeat_noise(store, entry, plan, suite, listener=listener)
         store.add_model(entry)
     return str(model_id)
+
+
+def _add_repeat_noise(
+    store: "RunStore",
+    entry: dict[str, Any],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    listener: Listener,
+) -> None:
+    """Of a model that samples: how far its scores would move if it were asked again."""
+    from harness.engine.repeats import repeat_noise
+
+    counts = store.repeats(entry["model_id"])
+    if counts is None:
+        return
+    noise = repeat_noise(counts, plan.cases, empty=suite.metric.empty)
+    entry["repeat_noise"] = noise._asdict()
+    sentence = noise.sentence(entry["card"].get("samples", 1))
+    entry["notes"] = [*entry["notes"], sentence]
+    listener.note(f"note: {entry['model_id']}: {sentence}")
 
 
 def _chosen_size(

@@ -31,6 +31,7 @@ from harness.engine.plain import forward
 from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Tally
 from harness.files.writing import temporary_folder
+from harness.model.contract import reads_pairs
 from harness.model.features import select
 from harness.model.loading import LoadedModel
 from harness.model.precision import device_name, watched_memory
@@ -60,7 +61,8 @@ Laps = dict[tuple[str, int], list[Lap]]
 class Bench:
     """Measured times of one model, in seconds, and the ratios they give.
 
-    `processor_s` holds the time of the processor per item of each stage, of the plain loop
+    `pair_s` is the part of `decode_s` in which a text is encoded under its picture, 0 where
+    texts do not depend on pictures. `processor_s` holds the time of the processor per item of each stage, of the plain loop
     and of the engine (per case).
     """
 
@@ -77,6 +79,7 @@ class Bench:
     load_s: float
     image_s: float
     text_s: float
+    pair_s: float
     decode_s: float
     count_s: float
     plain_case_s: float
@@ -161,6 +164,7 @@ def _summary(
         load_s=wall["load"],
         image_s=wall["image"],
         text_s=wall["text"],
+        pair_s=wall.get("pair", 0.0),
         decode_s=wall["decode"],
         count_s=wall["count"],
         plain_case_s=wall["plain"],
@@ -256,6 +260,9 @@ class _BenchedModel:
                 rows = torch.zeros(size, dtype=torch.int64, device=self.model.device)
                 pair = select(image, rows), select(text, rows)
                 laps["decode", size].append(self.clock(lambda p=pair: adapter.decode(*p), size))  # type: ignore[misc]
+                if reads_pairs(self.model.raw):
+                    encode = self.model.raw.encode_pairs
+                    laps["pair", size].append(self.clock(lambda p=pair: encode(*p), size))  # type: ignore[misc]
             logits = adapter.decode(*pair).float()
         tally = Tally(shard, pictures, Metric(), self.model)
         counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)

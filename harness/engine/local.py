@@ -23,6 +23,7 @@ from torch import Tensor
 from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
 from harness.engine.mask_selector import MaskSelector
+from harness.engine.repeats import RepeatCounts
 from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
@@ -30,7 +31,7 @@ from harness.errors import DataError
 from harness.model.contract import Features
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
-from harness.model.sampling import seeded
+from harness.model.sampling import Sampled, seeded
 from harness.records import Reading
 from harness.runs.kept_masks import Kept, Selection, open_saved_masks
 from harness.runs.store import RunStore
@@ -133,7 +134,7 @@ def execute(
             if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
                 saved.add(worker.kept)
-            store.write_part(model.model_id, shard.index, scores)
+            store.write_part(model.model_id, shard.index, scores, repeats=worker.repeats)
             advance(shard.cases.height)
 
 
@@ -176,6 +177,12 @@ def _out_of_memory(problem: Exception) -> bool:
     return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
 
 
+def _noise_names(shard: Shard) -> list[str]:
+    """By which noise is drawn for each image: by its content, as the plan knows it."""
+    names = dict(shard.cases.select("image", "image_id").rows())
+    return [names[image] for image in shard.images]
+
+
 class Worker:
     """One loaded model that turns shards into scores."""
 
@@ -189,24 +196,44 @@ class Worker:
         # What the run has kept so far, and what the last shard offers to it.
         self.known: Selection | None = None
         self.kept: list[Kept] = []
+        # Counts of both halves of a sampling model's answers, of the last shard.
+        self.repeats: pl.DataFrame | None = None
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
-            features = seeded(self.model.adapter, features, shard.images)
+            features = seeded(self.model.adapter, features, _noise_names(shard))
             selector = MaskSelector(shard.cases, self.known) if self.known else None
             tally = Tally(shard, pictures, self.metric, self.model, selector)
+            repeats = self._repeat_counts(shard, pictures)
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
             for start in range(0, len(pairs), self.batch_size):
                 own = slice(start, start + self.batch_size)
                 texts = self._texts.rows(places[own].contiguous())
-                logits = self.model.adapter.decode(select(features, images[own]), texts)
+                logits = self._decode(start, select(features, images[own]), texts, repeats)
                 tally.add(start, logits.float())
             scores = tally.frame()
         self.kept = selector.kept() if selector else []
+        self.repeats = repeats.frame() if repeats else None
         return scores
+
+    def _decode(
+        self, start: int, images: Features, texts: Features, repeats: RepeatCounts | None
+    ) -> Tensor:
+        adapter = self.model.adapter
+        if repeats is None or not isinstance(adapter, Sampled):
+            return adapter.decode(images, texts)
+        halves = adapter.halves(images, texts)
+        repeats.add(start, halves)
+        return adapter.together(halves)
+
+    def _repeat_counts(self, shard: Shard, pictures: Pictures) -> RepeatCounts | None:
+        """What measures the noise of a model that samples, and is told apart from others by it."""
+        if not isinstance(self.model.adapter, Sampled) or self.model.adapter.samples < 2:
+            return None
+        return RepeatCounts(shard, pictures, threshold=self.model.card.threshold)
 
     def _encode_images(self, pixels: Tensor) -> Features:
         parts = [

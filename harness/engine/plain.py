@@ -51,7 +51,7 @@ def plain_scores(
 def predict(model: LoadedModel, image: NDArray[np.uint8], text: str, *, name: str = "") -> Tensor:
     """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt.
 
-    `name` is the image's in the plan: the noise of a model that samples follows it.
+    `name` is the image's id in the plan: the noise of a model that samples follows it.
     """
     pixels = model.adapter.preprocess(image)[None].to(model.device)
     return forward(model, pixels, [text], names=[name])[0].float()
@@ -83,7 +83,7 @@ def _case(
     image = read_image(root / str(row["image"]), reading)
     masks, near = [], 0
     for text in (row["prompt"], row["original_prompt"]):
-        logits = predict(model, image, str(text), name=str(row["image"]))
+        logits = predict(model, image, str(text), name=str(row["image_id"]))
         if metric.resolution == "native":
             logits = torch.nn.functional.interpolate(
                 logits[None, None], size=image.shape[:2], mode="bilinear", align_corners=False

@@ -184,7 +184,7 @@ class RayExecutor:
                 if saved is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
                     saved.add(done.kept)
-                store.write_part(model_id, shard.index, done.scores)
+                store.write_part(model_id, shard.index, done.scores, repeats=done.repeats)
                 advance(shard.cases.height)
                 if done.batch_size < batch_size:
                     batch_size = done.batch_size

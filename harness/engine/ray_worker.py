@@ -49,6 +49,7 @@ class EvaluatedShard(NamedTuple):
     scores: pl.DataFrame
     batch_size: int
     kept: list[Kept]
+    repeats: pl.DataFrame | None = None
 
 
 class RayWorker:
@@ -101,7 +102,8 @@ class RayWorker:
             # What this worker has seen sets its bar; the driver chooses among all of them.
             for kept in self._worker.kept:
                 self._worker.known.offer(replace(kept, masks=None))
-        return EvaluatedShard(scores, self._worker.batch_size, self._worker.kept)
+        found = self._worker
+        return EvaluatedShard(scores, found.batch_size, found.kept, found.repeats)
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

@@ -3,7 +3,7 @@
 An adapter whose ``decode`` takes a ``generator`` gives one sample a call. `Sampled` makes it
 look like any other: its answer is the mean of the sigmoids of N samples, as logits.
 
-Conventions: noise is a function of the picture's name in the plan and the number of the
+Conventions: noise is a function of the picture's id in the plan (its content) and the number of the
 sample. So batches, order, interruption and executor change nothing, and all prompts of a
 picture meet the same noise, which would otherwise look like an effect of the prompt.
 Different pictures meet independent noise: the spread between pictures, from which intervals
@@ -35,7 +35,7 @@ def is_sampled(adapter: Any) -> bool:
 
 
 def noise_seed(name: str) -> int:
-    """The seed of a picture's noise, from its name in the plan."""
+    """The seed of a picture's noise, from its id in the plan."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
 
 
@@ -133,7 +133,7 @@ class Sampled:
 
 
 def seeded(adapter: Any, features: Features, names: Sequence[str]) -> Features:
-    """Image features whose noise is that of the pictures of these names, one a row.
+    """Image features whose noise is that of the pictures of these ids, one a row.
 
     Those of a model that does not sample are given back as they are.
     """

@@ -318,12 +318,32 @@ class RunStore:
         text = self.file("suite.lock.yaml").read_text(encoding="utf-8")
         return Suite.model_validate(yaml.safe_load(text))
 
-    def write_part(self, model_id: str, shard: int, scores: pl.DataFrame) -> None:
-        """Write the scores of one shard; a retry stands beside the first attempt."""
+    def write_part(
+        self,
+        model_id: str,
+        shard: int,
+        scores: pl.DataFrame,
+        *,
+        repeats: pl.DataFrame | None = None,
+    ) -> None:
+        """Write the scores of one shard; a retry stands beside the first attempt.
+
+        `repeats` are counts of both halves of a sampling model's answers.
+        """
         # Asking for names, not listing the folder: a run of millions of images has many parts.
         names = (f"scores/part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
         free = next(name for name in names if not (self.folder / name).exists())
+        # First, so that a process that is killed in between evaluates the shard again.
+        if repeats is not None:
+            self.ledger.write({f"repeats/{model_id}-{shard:06d}.parquet": parquet_bytes(repeats)})
         self.ledger.write({free: parquet_bytes(scores)})
+
+    def repeats(self, model_id: str) -> pl.DataFrame | None:
+        """Both halves' counts of a model that samples, a row a case; None where it does not."""
+        names = sorted((self.folder / "repeats").glob(f"{glob.escape(model_id)}-*.parquet"))
+        if not names:
+            return None
+        return pl.concat([pl.read_parquet(self.file(f"repeats/{path.name}")) for path in names])
 
     def part_names(self, model_id: str = "") -> list[str]:
         """The parts that are there, of one model or of all; not looked at."""

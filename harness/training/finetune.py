@@ -32,6 +32,7 @@ from harness.errors import DataError, RunError, UsageError
 from harness.files.canonical import read_json
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
+from harness.model.sampling import Sampled
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.recipe import Recipe
@@ -108,6 +109,12 @@ def finetune(
     scratch = base.card.weights is None and base.card.checkpoint is None
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
     _refuse_makeshifts(loaded)
+    if isinstance(loaded.adapter, Sampled):
+        raise UsageError(
+            f"finetune: {loaded.resolved.path}: the model draws random numbers, and its own "
+            "training is not offered here. A model without sampling is needed. Train it with its "
+            "authors' code and give the file as --model CARD=FILE."
+        )
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)

@@ -60,6 +60,11 @@ class AdapterSettings(Settings):
                 f"a shallow text adapter reads layer {max(self.extract_layers)}, 'text_layers' is "
                 f"{self.text_layers}: take 'parts: V' or 'kind: dense'"
             )
+        if is_read and self.projection_dim != self.text_hidden_size:
+            raise ValueError(
+                "a shallow text adapter's output is added to the condition: 'projection_dim', "
+                f"{self.projection_dim}, must be 'text_hidden_size', {self.text_hidden_size}"
+            )
         return self
 
 

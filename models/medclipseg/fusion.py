@@ -106,4 +106,4 @@ class Upscale(nn.Module):
 def mask_head(width: int) -> nn.Sequential:
     """From the text's vector to the vector that scores every place."""
     layers = [nn.Linear(width, width) for _ in range(3)]
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    return nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
