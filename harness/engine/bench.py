@@ -62,8 +62,8 @@ class Bench:
     """Measured times of one model, in seconds, and the ratios they give.
 
     `pair_s` is the part of `decode_s` in which a text is encoded under its picture, 0 where
-    texts do not depend on pictures. `processor_s` holds the time of the processor per item of each stage, of the plain loop
-    and of the engine (per case).
+    texts do not depend on pictures. `processor_s` holds the time of the processor per item of
+    each stage, of the plain loop and of the engine (per case).
     """
 
     model_id: str
@@ -245,24 +245,25 @@ class _BenchedModel:
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
         pixels = pictures.pixels[:IMAGES_PER_BATCH].to(self.model.device)
-        works = {
+        sides = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),
         }
         limits = {"image": len(pixels), "text": len(texts)}
         with torch.inference_mode(), self.model.autocast():
-            for kind, work in works.items():
+            for kind, work in sides.items():
                 for size in (n for n in SIZES[kind] if n <= max(limits[kind], SIZES[kind][0])):
                     n = min(size, limits[kind])
                     laps[kind, size].append(self.clock(lambda w=work, n=n: w(n), n))  # type: ignore[misc]
             image, text = adapter.encode_images(pixels[:1]), adapter.encode_texts(texts[:1])
+            works = {"decode": adapter.decode}
+            if reads_pairs(self.model.raw):
+                works["pair"] = self.model.raw.encode_pairs
             for size in sorted({*SIZES["decode"], self.batch_size}):
                 rows = torch.zeros(size, dtype=torch.int64, device=self.model.device)
                 pair = select(image, rows), select(text, rows)
-                laps["decode", size].append(self.clock(lambda p=pair: adapter.decode(*p), size))  # type: ignore[misc]
-                if reads_pairs(self.model.raw):
-                    encode = self.model.raw.encode_pairs
-                    laps["pair", size].append(self.clock(lambda p=pair: encode(*p), size))  # type: ignore[misc]
+                for kind, work in works.items():
+                    laps[kind, size].append(self.clock(lambda w=work, p=pair: w(*p), size))  # type: ignore[misc]
             logits = adapter.decode(*pair).float()
         tally = Tally(shard, pictures, Metric(), self.model)
         counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)

@@ -14,8 +14,8 @@ from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
 from harness.model.adapters import Files, build_traced, find_files
 from harness.model.contract import Family, Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
-from harness.model.sampling import Sampled, is_sampled
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
+from harness.model.sampling import Sampled, is_sampled
 from harness.weights.loading import load_into, read_shapes, watched_loading
 from harness.weights.pretrained import check_normalisation
 

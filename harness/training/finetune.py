@@ -109,12 +109,7 @@ def finetune(
     scratch = base.card.weights is None and base.card.checkpoint is None
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
     _refuse_makeshifts(loaded)
-    if isinstance(loaded.adapter, Sampled):
-        raise UsageError(
-            f"finetune: {loaded.resolved.path}: the model draws random numbers, and its own "
-            "training is not offered here. A model without sampling is needed. Train it with its "
-            "authors' code and give the file as --model CARD=FILE."
-        )
+    _refuse_sampling(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)
@@ -141,6 +136,16 @@ def _refuse_makeshifts(model: LoadedModel) -> None:
     for note in model.notes:
         if note.untrained_only:
             raise UsageError(f"finetune: {model.resolved.path}: {note.text}")
+
+
+def _refuse_sampling(model: LoadedModel) -> None:
+    """What is trained here is not the mean of samples."""
+    if isinstance(model.adapter, Sampled):
+        raise UsageError(
+            f"finetune: {model.resolved.path}: the model draws random numbers, and its own "
+            "training is not offered here. A model without sampling is needed. Train it with its "
+            "authors' code and give the file as --model CARD=FILE."
+        )
 
 
 def _check_name(out: Path) -> None:

@@ -177,7 +177,9 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     files = weight_files(file)
     n_bytes = sum(one.stat().st_size for one in files.paths)
     with _opened(files) as weights:
-        named = [state for state in weights.states if state and f"{choice}.".startswith(f"{state}.")]
+        named = [
+            state for state in weights.states if state and f"{choice}.".startswith(f"{state}.")
+        ]
         state = max(named or weights.states, key=lambda name: len(weights.states[name]))
         shapes = {key: weights.shape(state, key) for key in weights.states[state]}
     for key, shape in shapes.items():

@@ -188,9 +188,7 @@ class TuneVlseg:
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise_as_opencv(
-            image, self.input_size, method="bicubic", mean=MEAN, std=STD
-        )
+        return standardise_as_opencv(image, self.input_size, method="bicubic", mean=MEAN, std=STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start, end and full stop; the context takes the place of some."""

@@ -87,7 +87,6 @@ class Golden:
         """Some rows of a model's features."""
         return type(features)(*(leaf[places] for leaf in features))
 
-
     @classmethod
     def reference_state(cls, keys, *, alias):
         """A reference checkpoint's state dict; `alias` gives the key that a value follows."""
