@@ -18,9 +18,11 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup
 	$(BIN)/vlsm-harness demo
 
-# One thread of arithmetic in each of the workers, which would wait for each other otherwise.
+# One thread of arithmetic in each of the workers, which would wait for each other otherwise. Stealing
+# gives each a run of whole files, so that what the tests of a file share is built once.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, max(2, os.cpu_count() or 2)))")
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

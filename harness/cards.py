@@ -477,8 +477,9 @@ def _extended(document: Document, *, seen: tuple[Path, ...]) -> tuple[dict[str, 
     if isinstance(place, dict) and isinstance(place.get("path"), str):
         # It is inherited, and a relative path starts at the card that wrote it.
         merged["tokenizer"] = {**place, "path": str(base_path.resolve().parent / place["path"])}
-    settings = {**merged.get("settings", {}), **(data.get("settings") or {})}
+    both = [merged.get("settings") or {}, data.get("settings") or {}]
     merged |= data
-    if settings:
-        merged["settings"] = settings
+    strange = [settings for settings in both if not isinstance(settings, dict)]
+    if any(both):  # anything but a mapping is left for the schema to refuse
+        merged["settings"] = strange[0] if strange else {**both[0], **both[1]}
     return merged, folder if "adapter" in data else adapter_folder

@@ -1,19 +1,26 @@
 """``compare``: models against each other, case by case, from stored runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import polars as pl
 import typer
+from rich.text import Text
 
-from harness.auditing.choices import split_names
+from harness.auditing.choices import split_names, with_rules
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say_json, terminal
-
-if TYPE_CHECKING:
-    from harness.runs.store import RunStore
-    from harness.stats.common import Subject
-    from harness.stats.compare import Comparison
+from harness.errors import UsageError, nearest
+from harness.report.comparison import comparison_json, coverage_lines, sections, write_comparison
+from harness.report.escape import plain
+from harness.report.sheet import renderable
+from harness.runs.store import RunStore
+from harness.stats.common import Subject
+from harness.stats.compare import Comparison
+from harness.stats.compare import compare as compared
+from harness.stats.pairs import models_of
 
 # Above this many rows a terminal shows ranks and what is shown to differ, and counts the rest.
 MOST_ROWS = 60
@@ -37,15 +44,12 @@ def compare(
     draws: Annotated[int | None, typer.Option("--draws", help="Bootstrap draws.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for comparison.md, .json and two Parquet tables."),
+        typer.Option("--out", "-o", help="Folder for comparison.md, .json and two Parquet tables."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare models on the same cases: differences with intervals, and ranks with ties."""
-    from harness.report.comparison import comparison_json, write_comparison
-    from harness.stats.compare import compare as compared
-
     rules: dict[str, dict[str, Any]] = {
         "statistics": {"correction": correction, "draws": draws},
         "metric": {"empty": empty},
@@ -60,17 +64,8 @@ def compare(
 
 def subjects_of(
     runs: Sequence[str], models: Sequence[str], *, rules: Mapping[str, Mapping[str, Any]]
-) -> "list[Subject]":
-    """The models that are compared, in the order of the command line.
-
-    Raises:
-        UsageError: A folder is no run, a name is unknown, or fewer than two models are left.
-    """
-    from harness.auditing.choices import with_rules
-    from harness.errors import UsageError
-    from harness.stats.common import Subject
-    from harness.stats.pairs import models_of
-
+) -> list[Subject]:
+    """The models that are compared, at least two, in the order of the command line."""
     found = []
     for argument in runs:
         store, name = _opened(argument)
@@ -97,9 +92,7 @@ def _is_wanted(facts: Any, wanted: Sequence[str]) -> bool:
     return not wanted or facts.name in wanted or facts.model_id in wanted
 
 
-def _refuse_strangers(models: Sequence[str], found: "Sequence[Subject]") -> None:
-    from harness.errors import UsageError, nearest
-
+def _refuse_strangers(models: Sequence[str], found: Sequence[Subject]) -> None:
     known = {name for s in found for name in (s.facts.name, s.facts.model_id)}
     for name in models:
         if name not in known:
@@ -109,11 +102,8 @@ def _refuse_strangers(models: Sequence[str], found: "Sequence[Subject]") -> None
             )
 
 
-def _opened(argument: str) -> "tuple[RunStore, str]":
+def _opened(argument: str) -> tuple[RunStore, str]:
     """A run and the model asked for, if any."""
-    from harness.errors import UsageError
-    from harness.runs.store import RunStore
-
     folder, name = argument, ""
     if not Path(argument).exists() and "#" in argument:
         folder, _, name = argument.rpartition("#")
@@ -126,10 +116,8 @@ def _opened(argument: str) -> "tuple[RunStore, str]":
     return store, name
 
 
-def _labelled(subjects: "list[Subject]") -> "list[Subject]":
+def _labelled(subjects: list[Subject]) -> list[Subject]:
     """Each with the shortest kind of name that tells all apart."""
-    from dataclasses import replace
-
     kinds: list[Callable[[Subject], str]] = [
         lambda s: s.facts.name,
         lambda s: f"{s.facts.name} ({Path(s.run).name})",
@@ -145,22 +133,13 @@ def _labelled(subjects: "list[Subject]") -> "list[Subject]":
     return [replace(s, label=label) for s, label in zip(subjects, labels, strict=True)]
 
 
-def _print(found: "Comparison", paths: Sequence[Path]) -> None:
-    import polars as pl
-    from rich.text import Text
-
-    from harness.report.comparison import coverage_lines, sections
-    from harness.report.escape import plain
-    from harness.report.sheet import renderable
-
+def _print(found: Comparison, paths: Sequence[Path]) -> None:
     console = terminal(130)
     for line in coverage_lines(found):
         console.print(Text(plain(line)), soft_wrap=True)
     console.print()
     n_rows = found.differences.height
     if n_rows > MOST_ROWS:
-        from dataclasses import replace
-
         found = replace(found, differences=found.differences.filter(pl.col("differs")))
     for section in sections(found):
         console.print(renderable(section))

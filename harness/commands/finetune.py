@@ -16,9 +16,11 @@ def finetune(
     model: Annotated[str, typer.Option("--model", help="Name or path of the card to start from.")],
     data: Annotated[
         list[str],
-        typer.Option("--data", help="Dataset names or card files: a,b or repeated, pooled."),
+        typer.Option("--datasets", help="Names or card files: a,b or repeated, pooled."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new card and its weights.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the new card and its weights.")
+    ],
     data_root: DataRoot = Path("data"),
     prompt_type: Annotated[
         str | None, typer.Option("--prompt-type", help="p0 ... p9 or random. [default: the card's]")

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from harness.auditing.choices import model_arguments, select_suite, split_names
+from harness.auditing.running import Conditions, run_models
 from harness.commands.options import (
+    AsJson,
+    Checkpoint,
     DataRoot,
     Datasets,
     DataType,
@@ -16,12 +20,17 @@ from harness.commands.options import (
     PromptRung,
     PromptSource,
     Quiet,
+    RandomWeights,
     Seed,
     Split,
     SuiteName,
 )
 from harness.commands.output import say
+from harness.commands.progress import Terminal
+from harness.commands.score import finish
 from harness.engine.cluster import parse_cluster_options
+from harness.errors import UsageError
+from harness.trackers import check_trackers, log_run
 
 
 def run(
@@ -30,25 +39,22 @@ def run(
         list[str],
         typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
     ],
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = Path("data"),
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
     prompts: PromptSource = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
+        Path | None,
+        typer.Option("--out", "-o", help="Run directory. [default: runs/SUITE-PLANHASH]"),
     ] = None,
     limit: Limit = None,
     seed: Seed = None,
     device: Device = "auto",
     dtype: DataType = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
-    ] = False,
+    random_weights: RandomWeights = False,
     masks: Annotated[
         int,
         typer.Option(
@@ -75,16 +81,10 @@ def run(
         list[str] | None,
         typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.auditing.choices import model_arguments, select_suite, split_names
-    from harness.auditing.running import Conditions, run_models
-    from harness.commands.progress import Terminal
-    from harness.commands.score import finish
-    from harness.trackers import check_trackers, log_run
-
     trackers = check_trackers(split_names(log))
     with interruptible():
         store = run_models(
@@ -130,8 +130,6 @@ def interruptible() -> Iterator[None]:
 
 
 def _batch_size(text: str) -> int | None:
-    from harness.errors import UsageError
-
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from harness.cards import DatasetCard
 from harness.data.layout import load_samples
 from harness.errors import DataError, HarnessError, choose, nearest
-from harness.files import inside, shipped
+from harness.files import inside
+from harness.files.trust import check_trust
 from harness.files.writing import temporary_folder, write_json, writing
 
 _RECORD = "generated.json"
@@ -64,14 +65,6 @@ class Generator(Protocol):
             DataError: The split cannot be generated.
         """
         ...
-
-
-def is_trusted(file: Path) -> bool:
-    """Whether a generator may be run: it ships with the harness.
-
-    The one place that decides, asked before anything of the file is imported.
-    """
-    return file.resolve().is_relative_to(shipped("suites").resolve())
 
 
 def load_generator(card: DatasetCard) -> Generator:
@@ -166,12 +159,7 @@ def _found(card: DatasetCard) -> _Found:
             f"{where}: there is no file {str(file)!r}. 'generator.py:Class' names a file beside "
             "the card. Correct the key."
         )
-    if not is_trusted(file):
-        raise DataError(
-            f"{where}: {str(file)!r} does not ship with the harness. A generator is a program "
-            "that runs with all your rights, and only those that ship are run. Read it, write the "
-            f"files of {card.name!r} with it yourself, and take the key off the card."
-        )
+    check_trust(file, where=where, error=DataError)
     digest = hashlib.sha256()
     for path in sorted(file.parent.glob("*.py")):
         content = path.read_bytes()

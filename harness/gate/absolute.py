@@ -42,11 +42,8 @@ _HEARD: Mapping[str, State] = {"heard": "holds", "unheard": "fails", "unclear": 
 class Tested:
     """A rule at one place with its figure, before its family is known.
 
-    Attributes:
-        check: What is known so far; its state is that of a rule that may not be decided.
-        of: The figure.
-        found: The figure with its interval.
-        decision: The test; None where none is allowed.
+    The state of `check` is that of a rule that may not be decided; `decision` is None where none
+    may.
     """
 
     check: Check
@@ -111,9 +108,7 @@ def smallest_of(found: Estimate, *, n_clusters: int, n_words: int) -> float:
 def decide(tests: Sequence[Tested], *, sentence: Callable[[Tested, Check], str]) -> list[Check]:
     """The checks of tests, corrected by Holm's method within (rule, dataset).
 
-    Args:
-        tests: Of any rules and datasets.
-        sentence: What is said of a test once its check has p-value and state.
+    `sentence` says a test's outcome once its check has p-value and state.
     """
     keyed = [
         ((t.check.rule, t.check.place.dataset), t.decision.p_value if t.decision else math.nan)

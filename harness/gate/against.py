@@ -1,15 +1,13 @@
 """Checks of a run against a baseline: shown not to be worse, or failed.
 
 Original Dice is always compared, as a share of the baseline's: a model that got worse looks
-steadier. Of probes the relative change is compared, in percentage points of the own
-original Dice, and where a changed prompt names another target the Dice gained with it.
+steadier. Of probes the relative change is compared, in points of the own original Dice, and where a
+changed prompt names another target the Dice gained with it.
 
-Conventions: clusters are paired by name, and resampled together. With two runs of one plan a
-case counts where both runs have it, and random words are the same and speak for themselves;
-otherwise sums over clusters are compared, and the words' own error is added, which takes at
-least 10 of them. Non-inferiority holds and fails as
-a *minimum* does (`harness.stats.verdicts`), on 95 % limits; Holm's correction is within
-(dataset, rule).
+Conventions: clusters are paired by name, and resampled together. With two runs of one plan a case
+counts where both runs have it; otherwise sums over clusters are compared, and the error of random
+words is added, which takes at least 10 of them. Non-inferiority holds and fails as a *minimum* does
+(`harness.stats.verdicts`), on 95 % limits; Holm's correction is within (dataset, rule).
 """
 
 import math
@@ -49,14 +47,9 @@ Key = tuple[str | None, ...]
 class Compared:
     """One figure of both models over the clusters that both have.
 
-    Attributes:
-        cell: Of the run: keys, ``meaning``, ``word_error``, ``n_words``.
-        of: The figure.
-        new: Sums of the run, a row a cluster, in the order of the clusters.
-        old: Sums of the baseline, the same rows.
-        word_error: Of words that were drawn anew, percent; NaN where they are too few to know.
-        new_size: Clusters of the run, those that only it has included.
-        old_size: Clusters of the baseline.
+    `new` and `old` hold sums, a row a cluster in the same order; `new_size` and `old_size` count
+    all clusters of each. `word_error` is of words that were drawn anew, percent; NaN where they are
+    too few to know.
     """
 
     cell: Mapping[str, Any]
@@ -86,13 +79,7 @@ class Comparisons(NamedTuple):
 
 
 def comparisons(run: Audited, baseline: Baseline, drift: Drift) -> Comparisons:
-    """Every comparison that the suite asks for.
-
-    Args:
-        run: The new model.
-        baseline: What it may not be worse than.
-        drift: How the two plans differ.
-    """
+    """Every comparison that the suite asks for; `drift` says how the two plans differ."""
     settings, gate = run.suite.statistics, run.suite.gate
     compared = list(_compared(run, baseline, drift, gate))
     tests = [_tested(one, settings=settings, gate=gate) for one in compared]

@@ -1,15 +1,13 @@
 """What a run is compared with: another run, or a small file; and whether both ask the same.
 
-The file holds sums, not figures: per data set, probe, attribute and prompt type, and for each
-cluster, the number of samples and the sums of their original Dice and of their Dice after the
-change; where targets are named, also over those samples their number and the sums of Dice with
-the own and with the named mask. So another run can be paired with it cluster by cluster.
+The file holds sums, not figures: per row of the summary and cluster the number of samples and the
+sums of Dice before and after; where targets are named, also over those samples their number and the
+sums of Dice with the own and the named mask. So another run can be paired with it by cluster.
 
-Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the
-same bytes. A file is read as data from a stranger: its shape is checked, all mistakes named.
-Two plans are *cases* when they are one and the same, a *draw* when they are of one design and
-differ by their seed, and *drift* when prompts changed for another reason, so that a difference of
-the models could be one of the questions.
+Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the same
+bytes. A file is read as data from a stranger. Two plans are *cases* when they are one and the same,
+a *draw* when they are of one design and differ by their seed, and *drift* when prompts changed
+otherwise, so that a difference of the models could be one of the questions.
 """
 
 import json
@@ -43,14 +41,10 @@ _RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known of the model that another one is compared with.
+    """What is known of the model that another one is compared with; `run` where it is a run.
 
-    Attributes:
-        identity: Of model and plan.
-        cells: As of `harness.gate.audited.Audited`.
-        sums: As of `harness.gate.audited.Audited`.
-        failures: Keys of the checks it failed.
-        run: The run itself, where the baseline is one.
+    `cells` and `sums` are as of `harness.gate.audited.Audited`, `failures` the keys of failed
+    checks.
     """
 
     identity: Identity
@@ -61,6 +55,7 @@ class Baseline:
 
 
 _Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_MOST_WORDS = 1_000_000  # a number that no column holds is no number of words
 
 
 class _Signature(Strict):
@@ -77,7 +72,7 @@ class _Cell(Strict):
     attribute: str | None
     meaning: str
     cases: str
-    n_words: int = Field(ge=0)
+    n_words: int = Field(ge=0, le=_MOST_WORDS)
     word_error: _Figure
     clusters: dict[str, list[_Figure]]
 
@@ -103,11 +98,6 @@ class _File(Strict):
     signature: _Signature
     failures: list[str]
     cells: list[_Cell]
-
-
-def from_run(run: Audited, failures: Sequence[str]) -> Baseline:
-    """A run as a baseline, given the keys of the checks it fails."""
-    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
 
 
 def text_of(baseline: Baseline) -> str:
@@ -159,11 +149,7 @@ def _rounded(value: float) -> float | int:
 
 
 def read_file(path: Path) -> Baseline:
-    """Read a baseline's file.
-
-    Raises:
-        UsageError: It is missing, no JSON, of another version or of another shape.
-    """
+    """Read a baseline's file."""
     content = _json(path)
     version = content.get("version") if isinstance(content, dict) else None
     if version != BASELINE_VERSION:
@@ -238,11 +224,7 @@ def drift_between(
 ) -> Drift:
     """Compare two plans by their hashes, from the whole down to the rows of the summary.
 
-    Args:
-        new: Of the run.
-        old: Of the baseline.
-        new_cells: `SUM_KEYS` and ``cases`` of the run.
-        old_cells: The same of the baseline.
+    The cells have `SUM_KEYS` and ``cases``.
     """
     if new.plan_sha256 == old.plan_sha256:
         return Drift("cases", ())
@@ -278,11 +260,7 @@ def _of_cells(
 
 
 def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None:
-    """Numbers of different signatures are never compared.
-
-    Raises:
-        UsageError: The two differ in the signature of Dice or of verdicts.
-    """
+    """Numbers of different signatures are never compared."""
     for kind, before, now in (
         ("metric", old.metric, new.metric),
         ("verdict", old.verdict, new.verdict),
@@ -296,16 +274,7 @@ def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None
 
 
 def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:
-    """Prompt drift is an error of its own.
-
-    Args:
-        found: Of `drift_between`.
-        where: The baseline.
-        example: A prompt that changed, where it is known.
-
-    Raises:
-        UsageError: The plans differ by more than their seed.
-    """
+    """Prompt drift is an error of its own; `example` is a prompt that changed, if one is known."""
     if found.kind != "drift":
         return
     listed = "; ".join(found.reasons[:_SHOWN])

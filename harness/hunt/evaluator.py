@@ -75,9 +75,6 @@ class ImageEncoder:
         """The model's mask, bool ``(H, W)``, at the metric's resolution.
 
         The noise of a model that samples follows the image's id.
-
-        Raises:
-            ModelError: Its logits are not finite.
         """
         features, size = self.image(path, reading, image_id)
         with torch.inference_mode(), self.model.autocast():

@@ -1,11 +1,9 @@
 """Writes the leaderboard as static pages, each of which needs nothing but itself.
 
 Conventions: ``index.html``, a page a track, ``<track>/<name>.html`` for each model, and
-``submit.html``. Pages hold no times, so that equal submissions give equal pages. Every text of a
-stranger is escaped and its invisible characters are shown; only addresses that begin with http(s)
-become links. ``built.json`` has a hash of everything that pages are made from. Figures in tables
-are rounded for reading, the data behind them have ten significant digits, which every machine
-computes alike; changes are percent of the original Dice.
+``submit.html``. Pages hold no times, so that equal submissions give equal pages. Texts of strangers
+are escaped, and only http(s) addresses become links. ``built.json`` has a hash of all that pages
+are made from. Data behind tables have ten significant digits, which every machine computes alike.
 """
 
 import hashlib

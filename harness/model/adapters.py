@@ -27,8 +27,9 @@ import torch
 
 from harness.cards import ResolvedCard, Weights
 from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
+from harness.files.trust import check_trust
 from harness.model.precision import building
-from harness.model.sources import PRIVATE, check_trust, forget, trace, watched_imports
+from harness.model.sources import PRIVATE, forget, trace, watched_imports
 from harness.weights.files import FOLDER_FILES, file_sha256, weights_sha256
 from harness.weights.hub import fetch
 
@@ -88,13 +89,14 @@ def adapter_class(card: ResolvedCard) -> type:
                 f"{where}: there is no file {str(file)!r}. 'adapter.py:Class' names a file beside "
                 "the card. Correct the key."
             )
-        check_trust(file, where=where)
+        check_trust(file, where=where, error=ModelError)
         module = _import_file(file, where=where)
     else:
         # A module beside the command is a file of whoever wrote the card, too.
         for place in (Path(*target.split(".")).with_suffix(".py"), Path(target.partition(".")[0])):
             if place.exists():
-                check_trust(place / "__init__.py" if place.is_dir() else place, where=where)
+                program = place / "__init__.py" if place.is_dir() else place
+                check_trust(program, where=where, error=ModelError)
         module = _import_module(target, where=where)
     return _member(module, name, where=where)
 

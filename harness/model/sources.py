@@ -17,21 +17,15 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import os
 import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import machinery, metadata
-from itertools import islice
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
-
-from harness.errors import ModelError
-from harness.files import shipped
-from harness.files.writing import append_text, make_folder
 
 PRIVATE = "_vlsm_adapter_"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -70,51 +64,6 @@ class _Node(NamedTuple):
 # What was in a file when this process first met it, and what adapters loaded by computed names.
 _SEEN: dict[Path, str] = {}
 _WATCHED: dict[str, dict[Path, _Node]] = {}
-
-# A card from elsewhere names a program. A command sets the variable to "ask" and runs the
-# program once somebody said so; in Python whoever calls `load_model` has said so.
-TRUST_VARIABLE = "VLSM_TRUST_ADAPTERS"
-_MOST_FILES = 1_000
-
-
-def check_trust(file: Path, *, where: str) -> None:
-    """Refuse to run an adapter of a stranger's card, unless somebody trusts it.
-
-    With ``--trust-adapter`` the hash of the Python files in and below the adapter's
-    folder is remembered: the same files are trusted without a word from then on. The
-    environment variable VLSM_TRUST_ADAPTERS=1, for CI, remembers nothing.
-
-    Raises:
-        ModelError: Nobody has said that the program may run.
-    """
-    shipped_here = file.resolve().is_relative_to(shipped("models").resolve())
-    said = os.environ.get(TRUST_VARIABLE, "1")
-    if shipped_here or said == "1":
-        return
-    digest, known = _folder_sha256(file), _trusted_file()
-    if known.is_file() and digest in known.read_text(encoding="utf-8").split():
-        return
-    if said != "remember":
-        raise ModelError(
-            f"{where}: {file} is a program that would run with your rights, and its files (SHA-256 "
-            f"{digest[:12]}) were never trusted here. Read it, then give --trust-adapter once; in "
-            f"CI set {TRUST_VARIABLE}=1."
-        )
-    make_folder(known.parent)
-    append_text(known, f"{digest}\n")
-
-
-def _trusted_file() -> Path:
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "vlsm-harness" / "trusted-adapters"
-
-
-def _folder_sha256(file: Path) -> str:
-    """Hash of an adapter and of the Python files beside and below it."""
-    below = (path for path in sorted(file.parent.rglob("*.py")) if path.is_file())
-    files = dict.fromkeys([file, *islice(below, _MOST_FILES)])
-    lines = (f"{os.path.relpath(path, file.parent)}:{_sha256(path)}" for path in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -13,11 +13,7 @@ from harness.prompts.lexicon import Lexicon, is_denial
 
 
 def contradiction(values: Mapping[str, str], lexicon: Lexicon) -> str | None:
-    """What does not go together in a prompt, in words; None where all does.
-
-    Args:
-        values: The prompt's attribute values.
-        lexicon: What they mean.
+    """What does not go together in a prompt's attribute values, in words; None where all does.
 
     Example:
         >>> from harness.prompts.lexicon import load_lexicon

@@ -118,11 +118,7 @@ class Entries:
 
 
 def compile_entries(opposites: Opposites, synonyms: Synonyms) -> Entries:
-    """One attribute's entries from both files.
-
-    Raises:
-        LexiconError: A value has two opposites.
-    """
+    """One attribute's entries from both files; a value with two opposites is an error."""
     draft = Entries(lists=opposites.lists, phrases=opposites.phrases)
     groups = [group for group in synonyms.say if isinstance(group, Group)]
     return Entries(

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from hypothesis import Phase, given, seed
 
 from harness.cards import dataset_names
 from harness.errors import PromptError
@@ -19,6 +20,7 @@ from harness.prompts.edits import apply_edits, are_apart, invert_edits
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations.base import Outcome, Perturbation, is_sampled, variants_of
+from harness.prompts.strategies import silent_settings
 from harness.prompts.worlds import Scene, scenes
 from harness.records import ExpectedMask, Meaning, NotApplicable, Variant
 
@@ -260,23 +262,12 @@ def _smallest_breach(
     rule: Perturbation, dataset: str, names: Collection[str], examples: int
 ) -> Breach | None:
     """The smallest prompt that breaks one of the named laws; None where none is found."""
-    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-
     last: list[Breach] = []
     laws = {name: law for name, law in LAWS.items() if name in names}
     drawn = scenes(load_grammar(dataset), load_lexicon(), per_attribute=rule.per_attribute)
 
     @seed(0)
-    @settings(
-        max_examples=examples,
-        phases=(Phase.generate, Phase.shrink),
-        database=None,
-        deadline=None,
-        derandomize=False,
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
+    @silent_settings(examples, (Phase.generate, Phase.shrink))
     @given(drawn)
     def attempt(scene: Scene) -> None:
         broken = breaches(Trial(rule, scene), laws)

@@ -40,11 +40,9 @@ class Thesaurus(Protocol):
 
     def antonym(self, word: str) -> str | None:
         """The opposite of a lower-case word, or None."""
-        ...
 
     def synonyms(self, word: str) -> tuple[str, ...]:
         """Other lower-case words for the same, the nearest first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,7 @@ class Lexicon:
     def synonyms(self, attribute: str, value: str, *, noun: bool = False) -> tuple[str, ...]:
         """Other ways to say a value: curated ones, or else those of the thesaurus.
 
-        Args:
-            attribute: The attribute.
-            value: Its value as it stands in a prompt.
-            noun: Whether a noun must stand there, as in "circle-shaped".
+        With `noun` only nouns, as in "circle-shaped".
 
         Example:
             >>> load_lexicon("curated").synonyms("location", "top left, center")

@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from harness.commands.peek import sides
 from harness.errors import UsageError
 from harness.metrics import EMPTY_SCORES, agreement, dice
-from harness.prompts.word_diff import word_edits
 from harness.report.escape import plain
 from harness.report.sheet import interval, number
 from harness.runs.store import DONE, RunStore
@@ -90,11 +90,7 @@ class Audit:
         self.judge(found, wanted=verdict, strict=strict)
 
     def judge(self, verdicts: Sequence[Verdict], *, wanted: Outcome, strict: bool) -> None:
-        """Raise if a verdict is not `wanted`; skip where one is inconclusive, or raise if `strict`.
-
-        Raises:
-            ProbeFailed: With figures and worst cases of each such verdict.
-        """
+        """Raise if a verdict is not `wanted`; skip if one is inconclusive, or raise if `strict`."""
         __tracebackhide__ = True
         wrong = [v for v in verdicts if v.verdict not in (wanted, "inconclusive")]
         unclear = [v for v in verdicts if v.verdict == "inconclusive"]
@@ -167,22 +163,6 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
         f"{row['image']} (sample {row['sample_id']}): Dice {row['before']:.3f} -> "
         f"{row['after']:.3f}, agreement {row['kept']:.3f}"
     ).join(("  ", ""))
-    original, variant = marked_words(row["original_prompt"], row["prompt"])
-    yield f"    original: {plain(original) or '(empty)'}"
-    yield f"    variant:  {plain(variant) or '(empty)'}"
-
-
-def marked_words(original: str, text: str) -> tuple[str, str]:
-    """Both texts, what was removed and what was added between marks.
-
-    Example:
-        >>> marked_words("one small polyp", "one large polyp")
-        ('one [-small-] polyp', 'one {+large+} polyp')
-    """
-    before, after, place = "", "", 0
-    for edit in word_edits(original, text):
-        same = original[place : edit.start]
-        before += same + (f"[-{edit.old}-]" if edit.old else "")
-        after += same + (f"{{+{edit.new}+}}" if edit.new else "")
-        place = edit.end
-    return before + original[place:], after + original[place:]
+    original, variant = sides(row)
+    yield f"    original: {plain(original.plain) or '(empty)'}"
+    yield f"    variant:  {plain(variant.plain) or '(empty)'}"

@@ -46,11 +46,8 @@ class Request:
     def key(self) -> str:
         """A name for the folder of such runs."""
         content = json.dumps(asdict(self), sort_keys=True)
-        return f"{Path(self.suite).stem.partition('.')[0]}-{_hash(content)}"
-
-
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return f"{Path(self.suite).stem.partition('.')[0]}-{digest[:12]}"
 
 
 def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
@@ -68,11 +65,7 @@ def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
 
 
 def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
-    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`.
-
-    Raises:
-        UsageError: There is no marker, or it has a word that is unknown.
-    """
+    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`."""
     if marker is None:
         raise UsageError(
             "vlsm_audit: the test has no marker. It says what to run: put "
@@ -112,9 +105,7 @@ def _texts(value: str | Path | Sequence[str] | None) -> tuple[str, ...]:
 def audited(config: pytest.Config, request: Request) -> Audit:
     """The audit of a request: run here, by another worker, or read from memory.
 
-    Raises:
-        UsageError: There is no folder for runs.
-        AuditError: The run failed; every test of the session that asks for it sees the same.
+    Where the run failed every test of the session that asks for it sees the same `AuditError`.
     """
     audits = config.stash.setdefault(_AUDITS, {})
     if request.key not in audits:

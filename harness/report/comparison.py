@@ -1,7 +1,8 @@
 """A comparison of models as tables for a terminal, Markdown and JSON.
 
-Conventions: differences are the first model less the second, in percentage points (relative
-change) or points. Figures are rounded for reading only; nothing here holds times.
+Conventions: differences are the first model minus the second. Tables show Dice and agreement as
+fractions and relative changes in percent; JSON and Parquet hold both in points, as `harness.stats`
+does. Figures are rounded for reading only; nothing here holds times.
 """
 
 import json
@@ -37,7 +38,7 @@ _PAIR_HEADER = (
 )
 _READING = (
     "Difference: the first model's figure less the second's, over the same cases; percentage "
-    "points of relative change, points (100 times a difference) of Dice and of agreement.",
+    "points of relative change, fractions of Dice and of agreement.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples the clusters (and words, "
     "where 10 or more were drawn) of both models together. They are not adjusted for the number "
     "of rows; p is, within a pair and dataset, and over all pairs for what makes ranks.",
@@ -101,7 +102,9 @@ def _set_text(key: Sequence[Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    digits = 1
+    digits, scale = (1, 1.0) if row["figure"] == CHANGE else (3, 0.01)
+    columns = ("value_first", "value_second", "difference", "low", "high")
+    first, second, difference, low, high = (scale * row[name] for name in columns)
     shown = {True: "yes", False: "not shown", None: row["reason"] or "-"}[row["differs"]]
     note = f" ({row['note']})" if row["note"] else ""
     figure, over_all = {
@@ -113,9 +116,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         figure,
         row["probe"] or over_all,
         row["attribute"] or "whole prompt",
-        number(row["value_first"], digits),
-        number(row["value_second"], digits),
-        figure_cell(row["difference"], digits, row["low"], row["high"]),
+        number(first, digits),
+        number(second, digits),
+        figure_cell(difference, digits, low, high),
         _p_text(row["p_adjusted"]),
         shown + note,
     )

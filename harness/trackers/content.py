@@ -51,11 +51,7 @@ class TrackedModel:
 
 
 def tracked_models(store: RunStore) -> Iterator[TrackedModel]:
-    """Each model that the run's last command asked for.
-
-    Raises:
-        RunError: The run was not summarised.
-    """
+    """Each model that the run's last command asked for."""
     assessment, manifest, suite = Assessment.read(store.folder), store.manifest, store.suite()
     asked = manifest.get("evaluated", [entry["model_id"] for entry in manifest["models"]])
     for entry in manifest["models"]:

@@ -34,15 +34,7 @@ class Batch(NamedTuple):
 
 
 def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
-    """The texts a sample may be trained with, one list per rung.
-
-    Args:
-        sample: The sample.
-        prompt_type: A rung, or ``random`` for every rung but the empty one.
-
-    Raises:
-        DataError: The sample has no prompt of that type.
-    """
+    """The texts a sample may be trained with, per rung; ``random``: all but the empty one."""
     if prompt_type == "random":
         rungs = [name for name in sample.prompts if name != "p0"]
     else:
@@ -53,14 +45,7 @@ def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
 
 
 class Examples:
-    """Samples as a model sees them.
-
-    Args:
-        samples: What to train on or to validate with.
-        adapter: The model's adapter, for `preprocess` and `input_size`.
-        prompt_types: Per sample, a rung or ``random``.
-        recipe: Augmentation and seed.
-    """
+    """Samples as a model sees them; `prompt_types` has for each a rung or ``random``."""
 
     def __init__(
         self,

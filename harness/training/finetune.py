@@ -7,10 +7,7 @@ The folder it fills::
     checkpoints/best.ckpt  the epoch with the best validation Dice
     model.safetensors      its weights
     card.yaml              ``extends`` the base card; this is what to give to ``run``
-    figures.json           what was reached, in which time, with which settings
-
-Conventions: times are seconds; Dice is per image at the model's input size, mean
-over images. The last three files are written when the training has ended.
+    figures.json           times in seconds, mean Dice per image at the input size, settings
 """
 
 import contextlib
@@ -25,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.cards import DatasetCard, load_dataset_card, load_model_card
+from harness.cards import load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
-from harness.files.canonical import read_json
+from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
 from harness.model.sampling import Sampled
@@ -79,27 +76,19 @@ def finetune(
 ) -> Finetuned:
     """Train a model on the train splits, keep its best epoch on the val splits.
 
-    A card without weights is trained from random numbers. Issued again, the same
-    call continues after the last finished epoch; a finished training is returned
-    as it stands.
+    A card without weights is trained from random numbers. Issued again, the same call continues
+    after the last finished epoch; a finished training is returned as it stands.
 
     Args:
         model: Name or path of the card to start from.
         datasets: Names or paths of dataset cards; several are pooled.
         out: Folder to fill; its name becomes the new model's name.
         data_root: Folder above the datasets' own.
-        prompt_type: A rung, or ``random`` for all but the empty one; the dataset
-            card's own when None. Of list prompts one is drawn each time.
+        prompt_type: A rung, or ``random`` for all but the empty one; the dataset card's own when
+            None. Of list prompts one is drawn each time.
         recipe: Settings; the reference's when None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        report: Called after each epoch with its figures; with None Lightning's
-            progress bar is shown.
-
-    Raises:
-        UsageError: The library for training is not installed.
-        RunError: The folder holds another training.
-        DataError: A dataset has no train or val split, or samples are wrong.
-        HarnessError: As of `load_model`.
+        report: Called after each epoch with its figures; None shows Lightning's progress bar.
     """
     _require_lightning()
     recipe = recipe or Recipe()
@@ -175,12 +164,8 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
         names=[card.name for card in cards],
         train=pooled("train"),
         val=pooled("val"),
-        prompt_types={card.name: _prompt_type(card, prompt_type) for card in cards},
+        prompt_types={card.name: prompt_type or card.prompt_type for card in cards},
     )
-
-
-def _prompt_type(card: DatasetCard, chosen: str | None) -> str:
-    return card.prompt_type if chosen is None else chosen
 
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
@@ -200,7 +185,7 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     make_folder(out / "checkpoints")
     claim = out / "training.json"
     if claim.is_file():
-        found = _read_json(claim)
+        found = _read_record(claim)
         other = sorted(key for key in identity if found.get(key) != identity[key])
         if other:
             key = other[0]
@@ -213,20 +198,17 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     ended = out / "figures.json"
     if not ended.is_file():
         return None
-    figures = _read_json(ended)
+    figures = _read_record(ended)
     limits = {key: getattr(recipe, key) for key in _LIMITS}
     before = figures.get("recipe")
     is_same = isinstance(before, dict) and all(before.get(k) == v for k, v in limits.items())
     return figures if is_same else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A record of an earlier call, which is written by the harness alone."""
+def _read_record(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote."""
     repair = "Start again in another --out, or delete the folder."
-    found = read_json(path, error=RunError, missing=repair, repair=repair)
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
-    return found
+    return read_object(path, error=RunError, missing=repair, repair=repair)
 
 
 def _train(

@@ -44,12 +44,8 @@ class Recipe:
 def soft_dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     """One minus the soft Dice overlap of each image, averaged over the batch.
 
-    Args:
-        probabilities: ``(N, H, W)``, after the sigmoid.
-        targets: ``(N, H, W)``, 0 or 1.
-
-    References:
-        F. Milletari et al., 3DV 2016, arXiv 1606.04797, with plain sums below.
+    Shapes are ``(N, H, W)``: probabilities after the sigmoid, targets 0 or 1. As F. Milletari et
+    al., 3DV 2016, arXiv 1606.04797, with plain sums below.
     """
     shared = (probabilities * targets).sum(dim=(1, 2))
     size = probabilities.sum(dim=(1, 2)) + targets.sum(dim=(1, 2))
@@ -57,12 +53,9 @@ def soft_dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def segmentation_loss(logits: Tensor, targets: Tensor, *, cross_entropy: float) -> Tensor:
-    """Soft Dice plus `cross_entropy` times the mean binary cross-entropy.
+    """Soft Dice plus `cross_entropy` times the mean binary cross-entropy, in float32.
 
-    Args:
-        logits: ``(N, H, W)``, any float type; computed in float32.
-        targets: ``(N, H, W)``, 0 or 1.
-        cross_entropy: Weight of the second term, at least 0.
+    Logits and targets (0 or 1) are ``(N, H, W)``.
     """
     logits, targets = logits.float(), targets.float()
     loss = soft_dice_loss(torch.sigmoid(logits), targets)

@@ -32,11 +32,7 @@ EpochReport = Callable[[Mapping[str, float]], None]
 
 
 def trained_parameters(model: LoadedModel) -> list[torch.nn.Parameter]:
-    """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode.
-
-    Raises:
-        CardError: ``trainable: decoder`` on a model that has no such part.
-    """
+    """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode."""
     module = model.adapter.module
     if model.card.trainable == "all":
         return list(module.train().requires_grad_(True).parameters())
@@ -174,15 +170,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
 
 
 def image_dice(predicted: Tensor, target: Tensor) -> Tensor:
-    """Dice of each image through torchmetrics; empty with empty is 1.
-
-    Args:
-        predicted: ``(N, H, W)`` bool.
-        target: Same.
-
-    Returns:
-        ``(N,)`` in [0, 1].
-    """
+    """Dice of each image ``(N,)`` from masks ``(N, H, W)`` bool; empty with empty is 1."""
     scores = dice_score(
         predicted[:, None].int(), target[:, None].int(), num_classes=1, average="none"
     )
@@ -194,11 +182,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer on one device, mixed precision on CUDA as in the reference.
 
-    Args:
-        device: Where the model lies.
-        recipe: Limits, patience and clipping.
-        folder: Where ``last.ckpt`` and ``best.ckpt`` go.
-        progress: Show Lightning's bar.
+    ``last.ckpt`` and ``best.ckpt`` go into `folder`; `progress` shows Lightning's bar.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -225,11 +209,7 @@ def make_trainer(
 
 
 def best_weights(module: torch.nn.Module, path: Path) -> dict[str, float]:
-    """Load the best epoch's weights; its epoch (from 0) and validation Dice.
-
-    Raises:
-        RunError: The file is damaged, or of another model.
-    """
+    """Load the best epoch's weights; its epoch (from 0) and validation Dice."""
     prefix = "net."
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

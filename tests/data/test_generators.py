@@ -10,7 +10,6 @@ import yaml
 from PIL import Image
 
 from harness.cards import dataset_names, load_dataset_card
-from harness.data import generators
 from harness.data.generators import Generator, generate, generator_module, load_generator
 from harness.data.layout import load_samples
 from harness.errors import CardError, DataError, RunError
@@ -82,7 +81,14 @@ def written_card(folder, *, source=DOTS, **changed):
 @pytest.fixture
 def trusting(monkeypatch):
     """Every generator may run."""
-    monkeypatch.setattr(generators, "is_trusted", lambda file: True)
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "1")
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """As a command asks, with a memory of its own."""
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "ask")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 # The contract, which holds for every generator that ships.
@@ -197,28 +203,37 @@ def test_a_strangers_folder_is_never_replaced(tmp_path):
 # Programs of strangers.
 
 
-def test_a_strangers_generator_is_not_run(tmp_path):
+def test_a_strangers_generator_is_not_run_before_it_is_trusted(tmp_path, asked, monkeypatch):
     trap = tmp_path / "sprung"
     card = written_card(tmp_path / "cards", source=f"open({str(trap)!r}, 'w').close()\n{DOTS}")
     file = tmp_path / "cards" / "program" / "dots.py"
     message = (
-        f"{card.path}: generator: {str(file)!r} does not ship with the harness. A generator is a "
-        "program that runs with all your rights, and only those that ship are run. Read it, write "
-        "the files of 'dots' with it yourself, and take the key off the card."
+        re.escape(f"{card.path}: generator: {file} is a program that would run with your rights, ")
+        + r"and its files \(SHA-256 [0-9a-f]{12}\) were never trusted here\. Read it, then give "
+        r"--trust-adapter once; in CI set VLSM_TRUST_ADAPTERS=1\.$"
     )
     for call in (generate, lambda card, root: generator_module(card, "words")):
-        with pytest.raises(DataError, match=re.escape(message) + "$"):
+        with pytest.raises(DataError, match=message):
             call(card, tmp_path / "data")
     assert not trap.exists()
     assert not (tmp_path / "data").exists()
 
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "remember")
+    generate(card, tmp_path / "data", sizes={"test": 1})
+    assert trap.exists()
+    monkeypatch.setenv("VLSM_TRUST_ADAPTERS", "ask")
+    generate(card, tmp_path / "again", sizes={"test": 1})
+    (file.parent / "words.py").write_text('WORD = "speck"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        generate(card, tmp_path / "changed", sizes={"test": 1})
 
-def test_a_copy_of_a_shipped_card_and_its_generator_is_a_strangers(tmp_path):
+
+def test_a_copy_of_a_shipped_card_and_its_generator_is_a_strangers(tmp_path, asked):
     cards = shipped("suites") / "datasets"
     shutil.copy(cards / "phantom_solo.yaml", tmp_path)
     shutil.copytree(cards / "phantom", tmp_path / "phantom")
 
-    with pytest.raises(DataError, match="does not ship with the harness"):
+    with pytest.raises(DataError, match="is a program that would run with your rights"):
         generate(load_dataset_card(tmp_path / "phantom_solo.yaml"), tmp_path / "data")
 
 

@@ -272,3 +272,16 @@ def test_numbers_are_finite(tmp_path, value):
     path = write(tmp_path, f"value: {value}")
     with pytest.raises(CardError, match=re.escape(f"{path}:1: value: found ")):
         validate(read_yaml(path), Number)
+
+
+@pytest.mark.parametrize("settings", ["text", "[1]", "3"])
+@pytest.mark.parametrize("of", ["base.yaml", "card.yaml"])
+def test_settings_that_are_no_mapping_are_refused(tmp_path, settings, of):
+    """Also those of the card that is extended, which the extending card would hide."""
+    strange = f"settings: {settings}\n"
+    own = {"base.yaml": "extends: clipseg\n", "card.yaml": "extends: base.yaml\nname: mine\n"}
+    for name, text in own.items():
+        rest = strange if name == of else "settings: {depth: 1}\n"
+        (tmp_path / name).write_text(text + rest)
+    with pytest.raises(CardError, match=r"settings: found .* should be a valid dictionary"):
+        load_model_card(tmp_path / "card.yaml")

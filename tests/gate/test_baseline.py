@@ -118,3 +118,12 @@ def test_wrong_sums_are_explained(refused, text, figures, message):
     content = json.loads(text)
     content["cells"][0]["clusters"]["patient000"] = figures
     refused(message, whole=json.dumps(content))
+
+
+def test_a_number_of_words_that_no_column_holds_is_refused(refused, text):
+    content = json.loads(text)
+    content["cells"][0]["n_words"] = 2**63
+    refused(
+        "cells.0.n_words: Input should be less than or equal to 1000000. Write it anew",
+        whole=json.dumps(content),
+    )

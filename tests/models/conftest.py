@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from harness.engine.local import execute
-from harness.engine.plain import COUNTS, plain_scores
 from harness.model.contract import EncodesPairs
 from harness.model.loading import load_model
 from harness.runs.store import RunStore
+from tests.engine.plain_loop import COUNTS, plain_scores
 
 
 class Golden:

@@ -5,23 +5,21 @@ where the dataset knows one (the plan looks it up). Where a dataset writes nouns
 plural, the noun follows a changed number; no other attribute changes.
 """
 
-from collections.abc import Iterable, Iterator
-
-import numpy as np
+from collections.abc import Iterable
 
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.lexicon import is_denial, like
 from harness.prompts.perturbations.base import (
-    VAIN_DRAWS,
-    Lottery,
-    Outcome,
-    Rule,
+    MAX_FAILED_DRAWS,
+    Draw,
+    Outcomes,
     contradicts_itself,
-    drawn,
     edited,
     named,
     replaced,
     rewritten,
+    rule,
+    sampled,
     still_fits,
     value_edits,
     with_class,
@@ -29,7 +27,9 @@ from harness.prompts.perturbations.base import (
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
-def _opposite(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.NAMED, Form.PARSED, per_attribute=True)
+def antonym(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The opposite of the value, where the lexicon has one and the prompt may say it."""
     span = named(prompt, attribute)
     opposite = context.lexicon.opposite(span.attribute, span.value)
     if opposite is None:
@@ -51,13 +51,8 @@ def _opposite(prompt: Prompt, attribute: str | None, context: Context) -> Iterab
         )
 
 
-def _swap(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@sampled(Meaning.CHANGED, ExpectedMask.NAMED, Form.PARSED, per_attribute=True)
+def swap_value(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """Whole values are swapped, lists included, as the paper's preprint shows.
 
     A value that the old one does not exclude is never drawn: one that means the same in other
@@ -70,11 +65,9 @@ def _swap(
         sound = contradicts_itself(variant, prompt, context) is None
         return variant if sound and still_fits(variant, prompt, context) else None
 
-    return drawn(
+    return draw.from_pool(
         other_values(span, context),
         make,
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable(
             f"no value of the dataset excludes {span.value!r} and fits the prompt", attribute
         ),
@@ -108,17 +101,12 @@ def with_value(prompt: Prompt, span: Span, new: str, context: Context) -> Varian
     return edited(prompt, edits, attribute=span.attribute)
 
 
-def _borrowed(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterator[Outcome]:
-    """One derangement of the whole split per repeat: everybody's prompt is lent once."""
+@sampled(Meaning.CHANGED, ExpectedMask.NAMED, Form.PARSED, scope=Scope.DATASET)
+def other_sample(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
+    """One derangement of the split per repeat: each prompt is used once as a replacement."""
     seen = {prompt.text}
-    for seed in rng.integers(2**63, size=VAIN_DRAWS + repeats).tolist():
-        if len(seen) > repeats or context.sample is None:
+    for seed in draw.rng.integers(2**63, size=MAX_FAILED_DRAWS + draw.repeats).tolist():
+        if len(seen) > draw.repeats or context.sample is None:
             break
         partner = context.population.partner(
             context.sample, prompt, seed=seed, excludes=context.reader.exclude
@@ -142,13 +130,8 @@ def _lent(prompt: Prompt, partner: Prompt) -> Variant:
     return edited(prompt, edits)
 
 
-def _wrong_class(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@sampled(Meaning.CHANGED, ExpectedMask.NAMED, Form.FREE)
+def wrong_class(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """Another class of the dataset; where it has none, one of another part of the body."""
     span = prompt.span("class")
     if span is None or is_denial(span.value):
@@ -159,11 +142,9 @@ def _wrong_class(
         variant = with_class(prompt, span, value)
         return variant if not own or still_fits(variant, prompt, context) else None
 
-    return drawn(
+    return draw.from_pool(
         own or _strangers(span, context),
         make,
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable(f"no class but {span.value!r} fits the prompt"),
     )
 
@@ -187,36 +168,3 @@ def no_class(span: Span | None) -> NotApplicable:
     if span is None:
         return NotApplicable("the prompt names no class")
     return NotApplicable(f"{span.value!r} already says that there is none")
-
-
-ANTONYM = Rule(
-    name="antonym",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.NAMED,
-    form=Form.PARSED,
-    variants=_opposite,
-    per_attribute=True,
-)
-SWAP_VALUE = Lottery(
-    name="swap_value",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.NAMED,
-    form=Form.PARSED,
-    draw=_swap,
-    per_attribute=True,
-)
-OTHER_SAMPLE = Lottery(
-    name="other_sample",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.NAMED,
-    form=Form.PARSED,
-    draw=_borrowed,
-    scope=Scope.DATASET,
-)
-WRONG_CLASS = Lottery(
-    name="wrong_class",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.NAMED,
-    form=Form.FREE,
-    draw=_wrong_class,
-)

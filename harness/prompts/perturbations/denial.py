@@ -5,10 +5,7 @@ itself or is only denied nothing says which mask is right.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
 
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.dressing import undress
@@ -16,14 +13,15 @@ from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import is_denial
 from harness.prompts.perturbations.base import (
-    Lottery,
+    Draw,
     Outcome,
-    Rule,
+    Outcomes,
     agreeing_verb,
-    drawn,
     edited,
     named,
     rewritten,
+    rule,
+    sampled,
     with_class,
 )
 from harness.prompts.perturbations.change import as_nouns, no_class, other_values
@@ -34,7 +32,8 @@ from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, 
 _JOINED = re.compile(r"(?:-\w+)*")
 
 
-def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The value and its opposite of the same thing: "small yet large"."""
     span = named(prompt, attribute)
     if SEPARATOR in span.value:
@@ -52,7 +51,8 @@ def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> I
     yield edited(prompt, [Edit(end, end, "", f" yet {words}", attribute)], attribute=attribute)
 
 
-def _negation(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def negation(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The class is denied by "no" before the sentence, other attributes by their phrases.
 
     No other sentence of the prompt may go on to affirm what is denied, or deny what it affirms.
@@ -126,13 +126,8 @@ def _is_one_word(value: str) -> bool:
     return undress(value).before == "" and " " not in value
 
 
-def _absent(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@sampled(Meaning.CHANGED, ExpectedMask.EMPTY, Form.FREE, scope=Scope.SAMPLE)
+def absent(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """A class that none of the image's samples has, or a thing no such image shows."""
     span = prompt.span("class")
     if span is None or is_denial(span.value):
@@ -140,11 +135,9 @@ def _absent(
     pool = _unseen_classes(span, context) or as_nouns(
         context.lexicon.strangers.things, span, context
     )
-    return drawn(
+    return draw.from_pool(
         pool,
         lambda value: with_class(prompt, span, value),
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable("nothing is known that the image does not show"),
     )
 
@@ -164,29 +157,3 @@ def _unseen_classes(span: Span, context: Context) -> list[str]:
     }
     known = other_values(span, context)
     return [v for v in known if all(excludes("class", v, item) for item in spoken)]
-
-
-CONTRADICTION = Rule(
-    name="contradiction",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_contradiction,
-    per_attribute=True,
-)
-NEGATION = Rule(
-    name="negation",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_negation,
-    per_attribute=True,
-)
-ABSENT = Lottery(
-    name="absent",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.EMPTY,
-    form=Form.FREE,
-    draw=_absent,
-    scope=Scope.SAMPLE,
-)

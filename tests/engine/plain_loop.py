@@ -1,7 +1,7 @@
 """The plain loop: the whole model for every (image, prompt) pair, one at a time.
 
 It shares nothing with the engine but the model's `predict`, the metric's definitions
-and the reading of files, and exists to check the engine and to be timed against it.
+and the reading of files, and exists to check the engine.
 
 Conventions: counts are pixels; `n_near` is the number of pixels whose logit lies
 within the model's noise floor of the threshold, in any mask a count is made of: by
@@ -48,27 +48,17 @@ def plain_scores(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def predict(model: LoadedModel, image: NDArray[np.uint8], text: str, *, name: str = "") -> Tensor:
-    """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt.
-
-    `name` is the image's id in the plan: the noise of a model that samples follows it.
-    """
-    pixels = model.adapter.preprocess(image)[None].to(model.device)
-    return forward(model, pixels, [text], names=[name])[0].float()
-
-
-def forward(
-    model: LoadedModel, pixels: Tensor, texts: list[str], *, names: list[str] | None = None
+def predict(
+    model: LoadedModel, image: NDArray[np.uint8], text: str, *, image_id: str = ""
 ) -> Tensor:
-    """The model's own full forward: `predict` where its author wrote one."""
+    """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt."""
+    adapter = model.adapter
+    pixels = adapter.preprocess(image)[None].to(model.device)
     with torch.inference_mode(), model.autocast():
         if isinstance(model.raw, Predicts):
-            return model.raw.predict(pixels, texts)
-        adapter = model.adapter
-        images = adapter.encode_images(pixels)
-        if names is not None:
-            images = seeded(adapter, images, names)
-        return adapter.decode(images, adapter.encode_texts(texts))
+            return model.raw.predict(pixels, [text])[0].float()
+        images = seeded(adapter, adapter.encode_images(pixels), [image_id])
+        return adapter.decode(images, adapter.encode_texts([text]))[0].float()
 
 
 def _case(
@@ -83,7 +73,7 @@ def _case(
     image = read_image(root / str(row["image"]), reading)
     masks, near = [], 0
     for text in (row["prompt"], row["original_prompt"]):
-        logits = predict(model, image, str(text), name=str(row["image_id"]))
+        logits = predict(model, image, str(text), image_id=str(row["image_id"]))
         if metric.resolution == "native":
             logits = torch.nn.functional.interpolate(
                 logits[None, None], size=image.shape[:2], mode="bilinear", align_corners=False
