@@ -261,14 +261,14 @@ class _BenchedModel:
                     n = min(size, limits[kind])
                     laps[kind, size].append(self.clock(lambda w=work, n=n: w(n), n))  # type: ignore[misc]
             image, text = adapter.encode_images(pixels[:1]), adapter.encode_texts(texts[:1])
-            works = {"decode": adapter.decode}
+            paired: dict[str, Callable[..., object]] = {"decode": adapter.decode}
             if reads_pairs(self.model.raw):
-                works["pair"] = self.model.raw.encode_pairs
+                paired["pair"] = self.model.raw.encode_pairs
             for size in sorted({*SIZES["decode"], self.batch_size}):
                 rows = torch.zeros(size, dtype=torch.int64, device=self.model.device)
                 pair = select(image, rows), select(text, rows)
-                for kind, work in works.items():
-                    laps[kind, size].append(self.clock(lambda w=work, p=pair: w(*p), size))  # type: ignore[misc]
+                for kind, call in paired.items():
+                    laps[kind, size].append(self.clock(lambda c=call, p=pair: c(*p), size))  # type: ignore[misc]
             logits = adapter.decode(*pair).float()
         tally = Tally(shard, pictures, Metric(), self.model)
         counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)

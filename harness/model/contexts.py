@@ -58,7 +58,7 @@ def planned(method: Method, *, depth: int, tokens: int, inside: int, widths: Wid
     own = {"vpt": vision, "shared-separate": inside, "shared-attention": both}.get(method, text)
     entry = picture if method == "cocoop" else text
     bottleneck = {"0.weight": (inside, entry), "0.bias": (inside,)}
-    layers: dict[str, dict[str, tuple[int, ...]]] = {
+    known: dict[str, dict[str, dict[str, tuple[int, ...]]]] = {
         "cocoop": {
             _PROJECTION: {**bottleneck, "2.weight": (text, inside), "3.weight": (text,)},
         },
@@ -78,7 +78,8 @@ def planned(method: Method, *, depth: int, tokens: int, inside: int, widths: Wid
                 "linear1.weight": (inside, both),
             },
         },
-    }.get(method, {})
+    }
+    layers = known.get(method, {})
     return {VECTORS: (depth, tokens, own)} | {
         f"{name}.{place}.{key}": shape
         for name, keys in layers.items()

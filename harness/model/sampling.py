@@ -53,13 +53,8 @@ class Sampled:
         """Wrap `adapter`; `samples` is the number that an answer is the mean of."""
         self.adapter, self.samples = adapter, samples
         self.input_size: tuple[int, int] = adapter.input_size
+        self.module: torch.nn.Module = adapter.module
         self._kind: Any = None
-
-    @property
-    def module(self) -> torch.nn.Module:
-        """The wrapped model's own."""
-        module: torch.nn.Module = self.adapter.module
-        return module
 
     def preprocess(self, image: Picture) -> Tensor:
         """The wrapped model's own."""

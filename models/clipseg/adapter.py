@@ -208,17 +208,18 @@ class ClipSeg:
         """The decoder's tokens after the text, ``(N, T, R)``."""
         decoder = self.module.decoder
         text = text_features.embedding[:, None]  # (N, 1, D)
-        state = decoder.film_mul(text) * image_features.state + decoder.film_add(text)
+        state: Tensor = decoder.film_mul(text) * image_features.state + decoder.film_add(text)
         first, *others = decoder.layers[self.settings.conditional_layer :]
         state = first(state, attention_mask=None)
         for layer, skip in zip(others, image_features.skips.unbind(1), strict=True):
             state = layer(skip + state, attention_mask=None)
         return state
 
-    def grid(self, tokens: Tensor) -> Tensor:
+    def grid(self, tokens: Any) -> Tensor:
         """The decoder's tokens without the class token, ``(N, R, side, side)``."""
         side = self.settings.input_size // self.settings.patch_size
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        maps: Tensor = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        return maps
 
     def score(self, tokens: Tensor) -> Tensor:
         """The decoder's tokens -> logits ``(N, S, S)``."""

@@ -176,7 +176,7 @@ class TuneVlseg:
         self._assemble(learner, extra="residual_ratio" in own)
 
     def _assemble(self, learner: ContextLearner | None, *, extra: bool) -> None:
-        self.module = Network(self._clipseg.module, learner, extra=extra)
+        self.module: Any = Network(self._clipseg.module, learner, extra=extra)
         self._in_text = learner is not None and learner.in_text
         self._in_picture = learner is not None and learner.in_picture
         self.text_depends_on_image = learner is not None and learner.method == "cocoop"
@@ -280,7 +280,9 @@ class TuneVlseg:
         tokens = self._clipseg.modulate(seen, text)
         if self._in_picture:
             tokens = tokens[:, : -self.module.context_learner.tokens]
-        return self.module.finish(self._clipseg.score(tokens), self._clipseg.grid(tokens))
+        base = self._clipseg
+        logits: Tensor = self.module.finish(base.score(tokens), base.grid(tokens))
+        return logits
 
     def decoder_modules(self) -> Sequence[nn.Module]:
         """What the original trains; of an end-to-end model all of it."""

@@ -96,7 +96,8 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
-        return x + self.fc2(self.fc1(x).relu()).relu()
+        added: Tensor = self.fc2(self.fc1(x).relu()).relu()
+        return x + added
 
 
 class Network(nn.Module):
@@ -138,7 +139,7 @@ class VlsmAdapter:
         base = {key: value for key, value in settings.items() if key not in own}
         self._clipseg = ClipSeg(base, weights=weights)
         self.input_size = self._clipseg.input_size
-        self.module = Network(self._clipseg.module, planned(self.settings))
+        self.module: Any = Network(self._clipseg.module, planned(self.settings))
 
     def fit_to(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Take the adapters that a checkpoint has."""
@@ -217,7 +218,8 @@ class VlsmAdapter:
 
     def decoder_modules(self) -> Sequence[nn.Module]:
         """The adapters: what the original trains."""
-        return self.module.parts()
+        parts: list[nn.Module] = self.module.parts()
+        return parts
 
 
 def planned(settings: AdapterSettings) -> Plan:
@@ -247,7 +249,7 @@ def found(shapes: Mapping[str, tuple[int, ...]], settings: AdapterSettings) -> P
     for name in (*_DENSE, *_SHALLOW):
         layers = settings.vision_layers if name.startswith("v") else settings.text_layers
         limit = layers if name in _DENSE else sum(n < layers for n in settings.extract_layers)
-        widths = []
+        widths: list[Width] = []
         while (width := _width(shapes, f"{name}.{len(widths)}")) is not None:
             widths.append(width)
         if len(widths) > limit:

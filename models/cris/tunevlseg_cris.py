@@ -172,7 +172,7 @@ class TuneVlsegCris:
         self._assemble(learner, extra=extra)
 
     def _assemble(self, learner: ContextLearner | None, *, extra: int) -> None:
-        self.module = Network(self._cris.module, learner, extra=extra)
+        self.module: Any = Network(self._cris.module, learner, extra=extra)
         self.text_depends_on_image = learner is not None and learner.method == "cocoop"
         self._taken = learner.tokens if learner is not None else 0
         self._tokenizer = ClipTokenizer(
@@ -276,7 +276,9 @@ class TuneVlsegCris:
         text = self.encode_pairs(image_features, text_features)
         fused = self.module.neck.fuse(VisualTerms(*image_features[:3]), text.factor)
         seen = self.module.decoder(fused, text.words, text.ignored)
-        return self.module.finish(enlarge(self.module.proj(seen, text.kernels)), seen)
+        scores = enlarge(self.module.proj(seen, text.kernels))
+        logits: Tensor = self.module.finish(scores, seen)
+        return logits
 
     def decoder_modules(self) -> Sequence[nn.Module]:
         """What the original trains; of an end-to-end model all of it."""

@@ -226,7 +226,7 @@ class MedClipSeg:
         sentence = normalize(reading.leave(text, text_features.ids), dim=-1)
         patches = normalize(seeing.leave(image), dim=-1)[:, 1:]
         side = self.settings.input_size // self.settings.patch_size
-        maps = self.module.upscale(patches.transpose(1, 2).unflatten(2, (side, side)))
+        maps = self.module.upscale(patches.transpose(1, 2).reshape(len(patches), -1, side, side))
         scores = torch.einsum("nchw,nc->nhw", maps, self.module.mask_head(sentence))
         return interpolate(
             scores[:, None], size=self.input_size, mode="bilinear", align_corners=False

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .settings import Settings
 
 
-class ClipVision(VisionTransformer):
+class ClipVision(VisionTransformer):  # type: ignore[misc]  # open_clip is skipped by the checker
     """open_clip's tower, taken apart; `reads_values` as CLIP's own kinds do."""
 
     reads_values = False
