@@ -218,7 +218,7 @@ def test_one_picture_has_one_noise_for_all_prompts_and_another_has_another(tiny,
 
 
 def test_counts_are_the_plain_loops(tiny, engine_is_plain):
-    engine_is_plain(tiny(samples=3))
+    assert engine_is_plain(tiny(samples=3)).height > 40
 
 
 def test_interruption_batch_size_and_order_change_no_count(tiny, tmp_path, planned, photo_root):

@@ -351,7 +351,7 @@ def test_cocoops_text_follows_the_picture(tmp_path, golden, base):
 )
 def test_counts_are_the_plain_loops(tmp_path, engine_is_plain, base, method):
     card = write_card(tmp_path / "card", base, method=method, depth=2)
-    engine_is_plain(load_model(card, random_weights=True, device="cpu"))
+    assert engine_is_plain(load_model(card, random_weights=True, device="cpu")).height > 40
 
 
 @pytest.mark.parametrize("method", ["none", "coop", "cocoop"])
@@ -415,10 +415,10 @@ def test_finetuning_trains_context_and_extra_layer_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_full_size_equals_the_original(equals_the_original, name):
-    equals_the_original(f"tune_{name}", card="tunevlseg")
+    assert equals_the_original(f"tune_{name}", card="tunevlseg") >= 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["coop", "cocoop"])
 def test_full_size_on_cris_equals_the_original(equals_the_original, name):
-    equals_the_original(f"tune_{name}_cris", card="tunevlseg-cris")
+    assert equals_the_original(f"tune_{name}_cris", card="tunevlseg-cris") >= 2

@@ -250,7 +250,7 @@ def test_a_shallow_text_adapter_needs_its_layer(tmp_path):
 
 def test_counts_are_the_plain_loops(tmp_path, engine_is_plain):
     card = write_card(tmp_path / "card", kind="dense", parts="VLC")
-    engine_is_plain(load_model(card, random_weights=True, device="cpu"))
+    assert engine_is_plain(load_model(card, random_weights=True, device="cpu")).height > 40
 
 
 def test_finetuning_trains_the_adapters_alone():
@@ -269,7 +269,7 @@ def test_finetuning_trains_the_adapters_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_full_size_equals_the_original(equals_the_original, name):
-    equals_the_original(name, card="vlsm-adapter")
+    assert equals_the_original(name, card="vlsm-adapter") >= 2
 
 
 def test_the_published_counts_of_trained_numbers(shared_reference):
