@@ -2,6 +2,7 @@
 
 from harness.model.contract import (
     Adapter,
+    AnySize,
     EmbedsText,
     EncodesPairs,
     Family,
@@ -21,9 +22,11 @@ from harness.model.contract import (
     without_prefix,
 )
 from harness.model.loading import LoadedModel, load_model
+from harness.model.wrapping import WrappedFunction, wrap
 
 __all__ = [
     "Adapter",
+    "AnySize",
     "EmbedsText",
     "EncodesPairs",
     "Family",
@@ -38,9 +41,11 @@ __all__ = [
     "StagedAdapter",
     "TokenCounts",
     "Tokenizes",
+    "WrappedFunction",
     "device_of",
     "load_model",
     "read_settings",
     "standardise",
     "without_prefix",
+    "wrap",
 ]

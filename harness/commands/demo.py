@@ -14,8 +14,7 @@ from harness.auditing.summarising import summarise
 from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.options import Quiet
 from harness.commands.output import say, terminal
-from harness.commands.progress import Terminal
-from harness.commands.run import interruptible
+from harness.commands.progress import Terminal, interruptible
 from harness.report.headline import most_telling
 from harness.report.table import deciding_table, language_sentences
 from harness.stats.assessment import Assessment
@@ -71,13 +70,17 @@ def show(found: Assessment) -> None:
     """Print the table of deciding attributes and a sentence per model."""
     console = terminal(120)
     summary = found.summary
-    shown = _drawn(*deciding_table(summary))
+    telling = most_telling(found.language)
+    shown = _drawn(*deciding_table(summary, telling))
     limits = "in % [95 %]"
     if shown.__rich_measure__(console, console.options).minimum > console.width:
-        shown, limits = _drawn(*deciding_table(summary, intervals=False)), "in %"
-    title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
+        shown, limits = _drawn(*deciding_table(summary, telling, intervals=False)), "in %"
+    title = (
+        f"Change of Dice {limits} when the one word that decides becomes its opposite; "
+        "refuses: % of prompts for what is not there"
+    )
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in language_sentences(most_telling(found.language)):
+    for line in language_sentences(telling):
         console.print(Text(line), soft_wrap=True)
     console.print()
 

@@ -1,13 +1,11 @@
 """``run``: a suite, some models, a run directory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.auditing.choices import model_arguments, select_suite, split_names
+from harness.auditing.choices import recipe_arguments, select_suite, split_names
 from harness.auditing.running import Conditions, run_models
 from harness.commands.options import (
     AsJson,
@@ -26,7 +24,7 @@ from harness.commands.options import (
     SuiteName,
 )
 from harness.commands.output import say
-from harness.commands.progress import Terminal
+from harness.commands.progress import Terminal, interruptible
 from harness.commands.score import finish
 from harness.engine.cluster import parse_cluster_options
 from harness.errors import UsageError
@@ -37,7 +35,10 @@ def run(
     suite: SuiteName,
     model: Annotated[
         list[str],
-        typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
+        typer.Option(
+            "--model",
+            help="CARD or CARD=CHECKPOINT; repeat for several models. CARD=A,B,C: training seeds.",
+        ),
     ],
     checkpoint: Checkpoint = None,
     data_root: DataRoot = Path("data"),
@@ -61,6 +62,10 @@ def run(
             "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
         ),
     ] = 2,
+    thresholds: Annotated[
+        bool,
+        typer.Option("--thresholds", help="Count every case at 19 thresholds, for the curve."),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -86,6 +91,7 @@ def run(
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
     trackers = check_trackers(split_names(log))
+    chosen = recipe_arguments(model, checkpoint)
     with interruptible():
         store = run_models(
             select_suite(
@@ -96,7 +102,7 @@ def run(
                 prompts=prompts,
                 seed=seed,
             ),
-            model_arguments(model, checkpoint),
+            chosen.models,
             root=data_root,
             out=out,
             limit=limit,
@@ -106,8 +112,10 @@ def run(
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
                 kept_masks=masks,
+                thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
+                recipes=chosen.recipes,
             ),
             listener=Terminal(quiet=quiet),
         )
@@ -117,16 +125,6 @@ def run(
                 say(f"logged to {name}: {place}", err=True)
     if not is_whole:
         raise typer.Exit(3)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("Interrupted. The same command again continues from here.", err=True)
-        raise typer.Exit(130) from None
 
 
 def _batch_size(text: str) -> int | None:

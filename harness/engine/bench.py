@@ -249,7 +249,7 @@ class _BenchedModel:
         laps["load", 0].append(
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
-        pixels = pictures.pixels[:IMAGES_PER_BATCH].to(self.model.device)
+        pixels = torch.stack(list(pictures.pixels[:IMAGES_PER_BATCH])).to(self.model.device)
         sides = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),
@@ -278,7 +278,8 @@ class _BenchedModel:
         """Seconds per case of the full forward, at several batch sizes."""
         texts = distinct_texts(cases)
         shard = next(cut(cases, texts, self.readings))
-        pixels = load_pictures(shard, self.model, self.root).pixels.to(self.model.device)
+        pictures = load_pictures(shard, self.model, self.root).pixels
+        pixels = torch.stack(list(pictures)).to(self.model.device)
         for size in SIZES["plain"]:
             images = torch.stack([pixels[i % len(pixels)] for i in range(size)])
             prompts = [texts[i % len(texts)] for i in range(size)]

@@ -10,6 +10,7 @@ cases become error rows, so that the others' counts do not depend on it.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -28,7 +29,7 @@ from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
 from harness.errors import DataError
-from harness.model.contract import Features
+from harness.model.contract import AnySize, Features, ScoresPresence
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
 from harness.model.sampling import Sampled, seeded
@@ -46,6 +47,21 @@ IMAGES_PER_BATCH = 8
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     """Read every image and mask of a shard; failures are kept as messages."""
+    read = read_pictures(shard, root, model.adapter.preprocess, model.adapter.input_size)
+    if isinstance(model.raw, AnySize):
+        return read
+    stacked = torch.stack(list(read.pixels))
+    # From pinned memory a device fetches them itself while it computes.
+    return replace(read, pixels=stacked.pin_memory() if model.device.type == "cuda" else stacked)
+
+
+def read_pictures(
+    shard: Shard,
+    root: Path,
+    preprocess: Callable[[NDArray[np.uint8]], Tensor],
+    blank_size: tuple[int, int],
+) -> Pictures:
+    """Read every image and mask of a shard; a black picture stands for one that is unreadable."""
     rows = shard.cases.select("image", "mask", "dataset").unique(maintain_order=True).rows()
     first_of = {image: dataset for image, _, dataset in reversed(rows)}
     one_at_a_time = Lock()
@@ -53,14 +69,13 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     def image(name: str) -> _Image:
         def use(image: NDArray[np.uint8]) -> _Image:
             with one_at_a_time:  # adapters need not stand more
-                pixels = model.adapter.preprocess(image)
+                pixels = preprocess(image)
             return _Image(pixels, (image.shape[0], image.shape[1]))
 
         try:
             return with_image(root / name, shard.reading(first_of[name]), use)
         except DataError as problem:
-            blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
-            return use(blank)._replace(error=str(problem))
+            return use(np.zeros((*blank_size, 3), dtype=np.uint8))._replace(error=str(problem))
 
     with ThreadPoolExecutor(max_workers=READERS) as readers:
         images = dict(zip(shard.images, readers.map(image, shard.images), strict=True))
@@ -68,9 +83,7 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
             lambda row: _truth(root / row[1], images[row[0]], shard.reading(row[2])), rows
         )
         found = {(row[2], row[1]): truth for row, truth in zip(rows, truths, strict=True)}
-    stacked = torch.stack([images[name].pixels for name in shard.images])
-    # From pinned memory a device fetches them itself while it computes.
-    pixels = stacked.pin_memory() if model.device.type == "cuda" else stacked
+    pixels = tuple(images[name].pixels for name in shard.images)
     return Pictures(pixels, [images[name].size for name in shard.images], found)
 
 
@@ -111,6 +124,8 @@ def execute(
 ) -> None:
     """Evaluate every case of the stored plan that has no score yet.
 
+    Cases are counted at other thresholds as well where the run's record of the model says so.
+
     Args:
         store: An opened run.
         model: The model, on its device.
@@ -124,7 +139,8 @@ def execute(
     saved = open_saved_masks(store, model.model_id, k=kept_masks)
     cases = store.plan_cases()
     texts = distinct_texts(cases)
-    worker = Worker(model, texts, metric=metric, batch_size=batch_size)
+    thresholds = store.keeps_thresholds(model.model_id)
+    worker = Worker(model, texts, metric=metric, batch_size=batch_size, thresholds=thresholds)
     worker.known = saved.selection if saved else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -134,7 +150,8 @@ def execute(
             if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
                 saved.add(worker.kept)
-            store.write_part(model.model_id, shard.index, scores, repeats=worker.repeats)
+            extra = {"curves": worker.curves, "repeats": worker.repeats}
+            store.write_part(model.model_id, shard.index, scores, **extra)
             advance(shard.cases.height)
 
 
@@ -177,17 +194,17 @@ def _out_of_memory(problem: Exception) -> bool:
     return isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
 
 
-def _noise_names(shard: Shard) -> list[str]:
-    """By which noise is drawn for each image: by its content, as the plan knows it."""
-    names = dict(shard.cases.select("image", "image_id").rows())
-    return [names[image] for image in shard.images]
-
-
 class Worker:
     """One loaded model that turns shards into scores."""
 
     def __init__(
-        self, model: LoadedModel, texts: Sequence[str], *, metric: Metric, batch_size: int
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        *,
+        metric: Metric,
+        batch_size: int,
+        thresholds: bool = False,
     ) -> None:
         self.model = model
         self.metric = metric
@@ -198,44 +215,70 @@ class Worker:
         self.kept: list[Kept] = []
         # Counts of both halves of a sampling model's answers, of the last shard.
         self.repeats: pl.DataFrame | None = None
+        # Counts of the last shard at other thresholds, where they are asked for.
+        self.thresholds = thresholds
+        self.curves: pl.DataFrame | None = None
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
-            features = seeded(self.model.adapter, features, _noise_names(shard))
+            features = self._seeded(features, shard)
+            batches = _batches(shard, self.batch_size, by_image=isinstance(features, list))
             selector = MaskSelector(shard.cases, self.known) if self.known else None
-            tally = Tally(shard, pictures, self.metric, self.model, selector)
+            tally = Tally(
+                shard, pictures, self.metric, self.model, selector, thresholds=self.thresholds
+            )
             repeats = self._repeat_counts(shard, pictures)
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
-            for start in range(0, len(pairs), self.batch_size):
-                own = slice(start, start + self.batch_size)
+            for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
-                logits = self._decode(start, select(features, images[own]), texts, repeats)
-                tally.add(start, logits.float())
+                rows = _rows(features, images[own])
+                tally.add(own.start, *self._decode(own.start, rows, texts, repeats))
             scores = tally.frame()
+            self.curves = tally.curves()
         self.kept = selector.kept() if selector else []
         self.repeats = repeats.frame() if repeats else None
         return scores
 
     def _decode(
         self, start: int, images: Features, texts: Features, repeats: RepeatCounts | None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits, and presence scores where they are wanted and the model has them."""
         adapter = self.model.adapter
-        if repeats is None or not isinstance(adapter, Sampled):
-            return adapter.decode(images, texts)
-        halves = adapter.halves(images, texts)
-        repeats.add(start, halves)
-        return adapter.together(halves)
+        if repeats is not None and isinstance(adapter, Sampled):
+            halves = adapter.halves(images, texts)
+            repeats.add(start, halves)
+            return adapter.together(halves), None
+        if self.thresholds and isinstance(adapter, ScoresPresence):
+            logits, presence = adapter.decode_with_presence(images, texts)
+            return logits.float(), presence
+        return adapter.decode(images, texts).float(), None
 
     def _repeat_counts(self, shard: Shard, pictures: Pictures) -> RepeatCounts | None:
-        """What measures the noise of a model that samples, and is told apart from others by it."""
+        """What measures the noise of a model that samples."""
         if not isinstance(self.model.adapter, Sampled) or self.model.adapter.samples < 2:
             return None
         return RepeatCounts(shard, pictures, threshold=self.model.card.threshold)
 
-    def _encode_images(self, pixels: Tensor) -> Features:
+    def _seeded(
+        self, features: Features | list[Features], shard: Shard
+    ) -> Features | list[Features]:
+        """With the noise of a model that samples: it follows the image's id in the plan."""
+        if not isinstance(self.model.adapter, Sampled):
+            return features
+        known = dict(shard.cases.select("image", "image_id").rows())
+        names = [known[image] for image in shard.images]
+        if isinstance(features, list):
+            pairs = zip(features, names, strict=True)
+            return [seeded(self.model.adapter, one, [name]) for one, name in pairs]
+        return seeded(self.model.adapter, features, names)
+
+    def _encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Features | list[Features]:
+        """Features of all pictures; one by one where they have different sizes."""
+        if not isinstance(pixels, Tensor):
+            return [self.model.adapter.encode_images(one[None]) for one in pixels]
         parts = [
             self.model.adapter.encode_images(part.to(self.model.device, non_blocking=True))
             for part in torch.split(pixels, min(IMAGES_PER_BATCH, self.batch_size))
@@ -244,3 +287,21 @@ class Worker:
 
     def _encode_texts(self, texts: list[str]) -> Features:
         return self.model.adapter.encode_texts(texts)
+
+
+def _batches(shard: Shard, size: int, *, by_image: bool) -> Iterator[slice]:
+    """Pairs that are decoded together; of one image each where pictures have different sizes."""
+    n = len(shard.pairs)
+    starts = [0, *(np.flatnonzero(np.diff(shard.pairs[:, 0])) + 1).tolist()] if by_image else [0]
+    for first, last in zip(starts, [*starts[1:], n], strict=True):
+        for start in range(first, last, size):
+            yield slice(start, min(start + size, last))
+
+
+def _rows(features: Features | list[Features], images: Tensor) -> Features:
+    """Features of the images of a batch."""
+    if not isinstance(features, list):
+        return select(features, images)
+    own = features[int(images[0])]
+    # A view: a picture of many megabytes stands for all prompts of it.
+    return type(own)(*(leaf.expand(len(images), *leaf.shape[1:]) for leaf in own))

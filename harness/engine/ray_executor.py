@@ -45,6 +45,7 @@ def connect(
     metric: Metric,
     texts: list[str],
     kept_masks: int = 0,
+    thresholds: bool = False,
 ) -> Iterator["RayExecutor"]:
     """Connect to a cluster, or start one here, and take the workers down at the end."""
     for name, value in _QUIET.items():
@@ -62,7 +63,7 @@ def connect(
             "--address for a cluster on this machine is needed. Start one with `ray start --head`."
         ) from None
     try:
-        job = Job(source, root.resolve(), metric, texts, kept_masks)
+        job = Job(source, root.resolve(), metric, texts, kept_masks, thresholds)
         yield RayExecutor(ray, options, job)
     finally:
         ray.shutdown()
@@ -170,7 +171,8 @@ class RayExecutor:
                 if saved is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
                     saved.add(done.kept)
-                store.write_part(model_id, shard.index, done.scores, repeats=done.repeats)
+                extra = {"curves": done.curves, "repeats": done.repeats}
+                store.write_part(model_id, shard.index, done.scores, **extra)
                 advance(shard.cases.height)
                 if done.batch_size < batch_size:
                     batch_size = done.batch_size

@@ -88,7 +88,7 @@ class RepeatNoise(NamedTuple):
         )
 
 
-def repeat_noise(counts: pl.DataFrame, cases: pl.DataFrame, *, empty: str) -> RepeatNoise:
+def sampling_noise(counts: pl.DataFrame, cases: pl.DataFrame, *, empty: str) -> RepeatNoise:
     """The repeat noise of a run.
 
     Args:

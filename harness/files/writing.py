@@ -61,14 +61,15 @@ def temporary_folder(*, beside: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def parquet_bytes(frame: "pl.DataFrame") -> bytes:
-    """A table as the content of a Parquet file.
+def parquet_bytes(frame: "pl.DataFrame", *, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A table as the content of a Parquet file, with `metadata` of its own.
 
     polars tells of a full disk in words of its own, now these, now those; bytes that
     Python writes fail with the system's number.
     """
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    own = None if metadata is None else dict(metadata)
+    frame.write_parquet(buffer, compression="zstd", statistics=True, metadata=own)
     return buffer.getvalue()
 
 

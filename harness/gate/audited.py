@@ -109,10 +109,10 @@ def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> Mod
         )
     own = [one for one in models.values() if not one.control] or list(models.values())
     if model is not None:
-        if model not in models:
+        own = [one for one in models.values() if model in one.known_as]
+        if not own:
             names = {one.name for one in models.values()}
             choose(model, names, kind="model", where=str(folder), error=UsageError)
-        own = [one for one in models.values() if model in (one.model_id, one.name)]
     if len(own) != 1:
         listed = ", ".join(repr(one.name if model is None else one.model_id) for one in own)
         raise UsageError(

@@ -2,7 +2,8 @@
 
 The file holds sums, not figures: per row of the summary and cluster the number of samples and the
 sums of Dice before and after; where targets are named, also over those samples their number and the
-sums of Dice with the own and the named mask. So another run can be paired with it by cluster.
+sums of Dice with the own and the named mask; where the right mask is empty, also the number of
+samples and of refusals. So another run can be paired with it by cluster.
 
 Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the same
 bytes. A file is read as data from a stranger. Two plans are *cases* when they are one and the same,
@@ -24,6 +25,7 @@ from harness.cards import Strict
 from harness.errors import UsageError
 from harness.files.canonical import read_json
 from harness.gate.audited import Audited, Identity
+from harness.metrics import ELSEWHERE
 from harness.stats.relative import SUM_KEYS, SUMS
 
 BASELINE_VERSION = 1
@@ -35,7 +37,7 @@ _SUM_SCHEMA = {
     **dict.fromkeys((*SUM_KEYS, "cluster"), pl.String),
     **dict.fromkeys(SUMS, pl.Float64),
 }
-_PLAIN = 3
+_PLAIN, _NAMED = 3, 6
 _RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
 
 
@@ -77,12 +79,12 @@ class _Cell(Strict):
     clusters: dict[str, list[_Figure]]
 
     @pydantic.model_validator(mode="after")
-    def _three_or_six(self) -> "_Cell":
+    def _whole_parts(self) -> "_Cell":
         for name, figures in self.clusters.items():
-            if len(figures) not in (_PLAIN, len(SUMS)):
+            if len(figures) not in (_PLAIN, _NAMED, len(SUMS)):
                 raise ValueError(
                     f"cluster {name!r} has {len(figures)} figures, "
-                    f"{_PLAIN} or {len(SUMS)} are needed"
+                    f"{_PLAIN}, {_NAMED} or {len(SUMS)} are needed"
                 )
         return self
 
@@ -139,7 +141,7 @@ def _cell_texts(baseline: Baseline) -> list[str]:
 
 
 def _figures(values: Sequence[float]) -> str:
-    kept = values if values[_PLAIN] else values[:_PLAIN]
+    kept = values if values[_NAMED] else values[:_NAMED] if values[_PLAIN] else values[:_PLAIN]
     return json.dumps([_rounded(value) for value in kept])
 
 
@@ -161,7 +163,8 @@ def read_file(path: Path) -> Baseline:
         found = _File.model_validate(content)
     except pydantic.ValidationError as problems:
         raise UsageError("\n".join(_explained(path, p) for p in problems.errors())) from None
-    if found.columns != list(SUMS):
+    # Files from before refusal was measured say nothing of it, and are as good for the rest.
+    if found.columns not in (list(SUMS), list(SUMS[:_NAMED])):
         raise UsageError(
             f"{path}: columns {found.columns!r}. They must be {list(SUMS)!r}. {_RENEW}"
         )
@@ -265,12 +268,19 @@ def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None
         ("metric", old.metric, new.metric),
         ("verdict", old.verdict, new.verdict),
     ):
-        if before != now:
+        if _with_any_cut(before, now) != _with_any_cut(now, before):
             raise UsageError(
                 f"{where}: the {kind} signature of the baseline is {before!r}, this run's is "
                 f"{now!r}. Numbers of different signatures are never compared. Run both with "
                 "one metric, threshold and statistics, or write the baseline anew from this run."
             )
+
+
+def _with_any_cut(signature: str, other: str) -> str:
+    """A signature without its threshold where either side's masks were cut elsewhere."""
+    if ELSEWHERE not in (*signature.split("|"), *other.split("|")):
+        return signature
+    return "|".join(part for part in signature.split("|") if not part.startswith("thr:"))
 
 
 def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:

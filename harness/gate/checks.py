@@ -21,6 +21,7 @@ Rule = Literal[
     "max_drop",
     "min_dice",
     "must_listen",
+    "must_refuse",
     "original_dice",
     "non_inferiority",
 ]

@@ -177,7 +177,7 @@ class Hunt:
             seed=seed,
             hypothesis=version("hypothesis"),
             lexicon=self.lexicon.source,
-            lexicon_sha256=self.lexicon.sha256,
+            lexicon_sha256=self._context.lexicon.sha256,
         )
 
 

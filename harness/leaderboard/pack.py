@@ -116,6 +116,11 @@ def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Ref
             f"the run scores with {manifest.get('metric')}",
             f"The track scores at native resolution, {reference.suite.metric.model_dump()}",
         ),
+        (
+            bool(entry.get("imported")),
+            "the predictions were imported",
+            "A row is verified by running its model",
+        ),
         (entry["random_weights"], "the weights are random", "A row is of a model that was trained"),
     )
     for is_wrong, found, right in problems:

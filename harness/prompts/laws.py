@@ -13,10 +13,12 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from hypothesis import Phase, given, seed
 
-from harness.cards import dataset_names
+from harness.cards import dataset_names, load_dataset_card
 from harness.errors import PromptError
+from harness.prompts.coherence import FOLLOWERS
 from harness.prompts.context import Form
 from harness.prompts.edits import apply_edits, are_apart, invert_edits
+from harness.prompts.freetext.terms import suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations.base import Outcome, Perturbation, is_sampled, variants_of
@@ -179,7 +181,8 @@ def _changes_one_thing(trial: Trial) -> Iterator[str]:
         parsed = grammar.recognise(variant.text, prompt_type=variant.prompt_type)
         after = reader.meaning(parsed) if parsed is not None else {}
         changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-        if changed != {scene.attribute}:
+        follows = FOLLOWERS.get(scene.attribute or "", frozenset())
+        if changed - follows != {scene.attribute}:
             yield f"makes {variant.text!r}, which changes {sorted(changed)!r}"
 
 
@@ -264,7 +267,8 @@ def _smallest_breach(
     """The smallest prompt that breaks one of the named laws; None where none is found."""
     last: list[Breach] = []
     laws = {name: law for name, law in LAWS.items() if name in names}
-    drawn = scenes(load_grammar(dataset), load_lexicon(), per_attribute=rule.per_attribute)
+    card = load_dataset_card(dataset)
+    drawn = scenes(load_grammar(card), suit(load_lexicon(), card), per_attribute=rule.per_attribute)
 
     @seed(0)
     @silent_settings(examples, (Phase.generate, Phase.shrink))

@@ -366,8 +366,12 @@ def _by_head(entries: Entries) -> dict[str, Any]:
 
 @cache
 def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
-    entries = read_entries()
-    plain = {
+    return prepared(read_entries()), read_forms(), read_strangers()
+
+
+def prepared(entries: Mapping[str, Entries]) -> dict[str, Entries]:
+    """Entries whose words are compared as `plainly` writes them."""
+    return {
         name: replace(
             found,
             same={plainly(word): plainly(head) for word, head in found.same.items()},
@@ -376,4 +380,3 @@ def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
         )
         for name, found in entries.items()
     }
-    return plain, read_forms(), read_strangers()

@@ -38,7 +38,7 @@ class Reader:
     grammar: PromptGrammar
     lexicon: Lexicon
     _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
-    _others: dict[tuple[str, int], tuple[Template, ...]] = field(
+    _others: dict[tuple[str, str], tuple[Template, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
     _originals: dict[tuple[str, str], str | None] = field(
@@ -108,14 +108,16 @@ class Reader:
 
     def _candidates(self, prompt: Prompt) -> Iterator[Template]:
         """The template of the original first: most variants keep it."""
-        key = (prompt.prompt_type, prompt.template)
-        yield self.grammar.templates[prompt.prompt_type][prompt.template]
+        own = self.grammar.template_of(prompt)
+        key = (prompt.prompt_type, own.source)
+        yield own
         if key not in self._others:
-            self._others[key] = tuple(self._listed(*key))
+            self._others[key] = tuple(self._listed(prompt))
         yield from self._others[key]
 
-    def _listed(self, rung: str, number: int) -> Iterator[Template]:
-        yield from self.grammar.orders.get((rung, number), ())
+    def _listed(self, prompt: Prompt) -> Iterator[Template]:
+        rung = prompt.prompt_type
+        yield from self.grammar.orders_of(prompt)
         yield from self.grammar.paraphrases.get(rung, ())
         rules, movable = self.grammar.card.attributes, self.grammar.card.movable
         for template in self.grammar.paraphrases.get(rung, ()):

@@ -13,15 +13,18 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import HarnessError, UsageError, nearest
 from harness.files.writing import make_folder, sealed, unsealed, write_bytes, writing
 from harness.pytest_plugin.audit import Audit
+
+if TYPE_CHECKING:
+    from harness.model.wrapping import WrappedFunction
 
 _AUDITS = pytest.StashKey[dict[str, Audit]]()
 _SESSION = pytest.StashKey[str]()
@@ -32,7 +35,7 @@ class Request:
     """What to run; None and empty values are the suite's own."""
 
     suite: str
-    models: tuple[str, ...]
+    models: "tuple[str | WrappedFunction, ...]"
     data_root: str
     datasets: tuple[str, ...] = ()
     split: str | None = None
@@ -45,7 +48,9 @@ class Request:
     @property
     def key(self) -> str:
         """A name for the folder of such runs."""
-        content = json.dumps(asdict(self), sort_keys=True)
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["models"] = [str(model) for model in self.models]  # a function's is its id
+        content = json.dumps(given, sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         return f"{Path(self.suite).stem.partition('.')[0]}-{digest[:12]}"
 
@@ -88,12 +93,18 @@ def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
         raise UsageError("@pytest.mark.vlsm: no suite. One is needed. Give its name or file first.")
     beside = folder / str(given.pop("suite"))
     suite = str(beside) if beside.suffix in {".yaml", ".yml"} else beside.name
-    models = _texts(given.pop("model", None))
+    models = _models(given.pop("model", None))
     given["datasets"] = _texts(given.pop("datasets", None))
     request = requested(config, suite, **given, models=models or None)
     if not request.models:
         pytest.skip("no model: give --vlsm-model CARD, or model=CARD in @pytest.mark.vlsm")
     return request
+
+
+def _models(value: Any) -> "tuple[str | WrappedFunction, ...]":
+    """Names or paths of cards, and functions that `harness.wrap` returned."""
+    many = value if isinstance(value, list | tuple) else [value] * (value is not None)
+    return tuple(str(one) if isinstance(one, str | Path) else one for one in many)
 
 
 def _texts(value: str | Path | Sequence[str] | None) -> tuple[str, ...]:
@@ -173,7 +184,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
-    from harness.auditing.choices import model_arguments, select_suite
+    from harness.auditing.choices import recipe_arguments, select_suite
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
     from harness.commands.progress import Terminal
@@ -188,9 +199,10 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
             prompt_type=request.prompt_type,
             prompts=request.prompts,
         )
+        given = recipe_arguments(request.models, None)
         store = run_models(
             suite,
-            model_arguments(request.models, None),
+            given.models,
             root=Path(request.data_root),
             out=None,
             runs=folder,

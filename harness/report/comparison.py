@@ -16,8 +16,8 @@ import polars as pl
 from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
 from harness.report.sheet import Sheet, bullets, figure_cell, markdown_lines, number
-from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
-from harness.stats.compare import COMPARISON_VERSION, HOW, Comparison, Rank
+from harness.stats.comparison.common import CHANGE, ORIGINAL, STEADINESS, Coverage
+from harness.stats.comparison.compare import COMPARISON_VERSION, HOW, Comparison, Rank
 from harness.stats.pairs import SET_KEYS
 
 _DIGITS = 10
@@ -128,16 +128,16 @@ def _p_text(p: float) -> str:
     return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def coverage_lines(found: Comparison) -> Iterator[str]:
+def coverage_sentences(coverage: Sequence[Coverage]) -> Iterator[str]:
     """What is compared, and what was left out and why, a sentence each; not escaped."""
-    first = found.coverage[0]
-    plans = {c.plan_sha256 for c in found.coverage}
+    first = coverage[0]
+    plans = {c.plan_sha256 for c in coverage}
     if len(plans) == 1:
         yield f"One plan ({first.plan_sha256[:12]}): {first.n_planned} cases of each model."
     else:
         yield "The plans differ: only the cases that stand in every plan are compared."
     runs: dict[tuple[str, int, int, int], list[str]] = {}
-    for c in found.coverage:
+    for c in coverage:
         runs.setdefault((c.run, c.n_planned, c.n_common, c.n_compared), []).append(c.label)
     for (run, n_planned, n_common, n_compared), labels in runs.items():
         yield (
@@ -145,6 +145,11 @@ def coverage_lines(found: Comparison) -> Iterator[str]:
             f"{n_planned - n_common} are not in every plan, {n_common - n_compared} have no Dice "
             "for every model (failed, missing, undefined or cut away)."
         )
+
+
+def coverage_lines(found: Comparison) -> Iterator[str]:
+    """The same, and whether so few draws can show anything."""
+    yield from coverage_sentences(found.coverage)
     if found.n_tests_too_many:
         yield (
             f"With so few draws none of {found.n_tests_too_many} tests of one family can be "

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.cards import load_dataset_card, load_model_card
+from harness.cards import PROMPT_TYPES, DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
@@ -32,6 +32,7 @@ from harness.model.loading import LoadedModel, load_model
 from harness.model.sampling import Sampled
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
+from harness.training.negatives import AbsentPrompts
 from harness.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -53,14 +54,23 @@ class Finetuned:
 class _Data:
     """Samples of all datasets with the prompt type each is trained with."""
 
-    names: list[str]
+    cards: list[DatasetCard]
     train: list[Sample]
     val: list[Sample]
     prompt_types: dict[str, str]
 
+    @property
+    def names(self) -> list[str]:
+        return [card.name for card in self.cards]
+
     def examples(self, samples: Sequence[Sample], model: LoadedModel, recipe: Recipe) -> Examples:
         types = [self.prompt_types[sample.dataset] for sample in samples]
-        return Examples(samples, model.adapter, prompt_types=types, recipe=recipe)
+        negatives = None
+        if recipe.negatives and samples is self.train:
+            negatives = AbsentPrompts(self.cards, samples, recipe.negative_kinds)
+        return Examples(
+            samples, model.adapter, prompt_types=types, recipe=recipe, negatives=negatives
+        )
 
 
 def finetune(
@@ -84,14 +94,15 @@ def finetune(
         datasets: Names or paths of dataset cards; several are pooled.
         out: Folder to fill; its name becomes the new model's name.
         data_root: Folder above the datasets' own.
-        prompt_type: A rung, or ``random`` for all but the empty one; the dataset card's own when
-            None. Of list prompts one is drawn each time.
+        prompt_type: A rung, several (``p0,p3``, ``p0..p9``), or ``random`` for all but the empty
+            one; the dataset card's own when None. Of list prompts one is drawn each time.
         recipe: Settings; the reference's when None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         report: Called after each epoch with its figures; None shows Lightning's progress bar.
     """
     _require_lightning()
     recipe = recipe or Recipe()
+    _check_recipe(recipe)
     base = load_model_card(model)
     _check_name(out)
     data = _read(datasets, data_root, prompt_type)
@@ -104,7 +115,7 @@ def finetune(
         return Finetuned(out / "card.yaml", finished)
     trainee = _train(loaded, data, recipe, out=out, report=report)
     weights_sha256 = _write_weights(loaded, out)
-    _write_card(base_name=model, loaded=loaded, data=data, out=out, sha256=weights_sha256)
+    _write_card(model, loaded, data, recipe, out=out, sha256=weights_sha256)
     figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
     write_json(out / "figures.json", figures)
     return Finetuned(out / "card.yaml", figures)
@@ -137,6 +148,26 @@ def _refuse_sampling(model: LoadedModel) -> None:
         )
 
 
+def _check_recipe(recipe: Recipe) -> None:
+    for name in ("negatives", "prompt_dropout"):
+        share = getattr(recipe, name)
+        if not 0 <= share < 1:
+            raise UsageError(
+                f"finetune: {name}: found {share}. A share of the examples is needed, at least 0 "
+                "and below 1. Correct it."
+            )
+    if recipe.negative_kinds and not recipe.negatives:
+        raise UsageError(
+            "finetune: kinds of negatives are named, and the share of negatives is 0. Both or "
+            "neither are needed. Give --negatives 0.2, or leave the kinds out."
+        )
+    if recipe.freeze not in ("", "text"):
+        raise UsageError(
+            f"finetune: freeze: found {recipe.freeze!r}. The stage that can be left untrained is "
+            "'text'. Give it, or nothing."
+        )
+
+
 def _check_name(out: Path) -> None:
     name = out.resolve().name
     if not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
@@ -161,7 +192,7 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
         return [sample for card in cards for sample in load_samples(card, root, split)]
 
     return _Data(
-        names=[card.name for card in cards],
+        cards=cards,
         train=pooled("train"),
         val=pooled("val"),
         prompt_types={card.name: prompt_type or card.prompt_type for card in cards},
@@ -170,7 +201,7 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     """What must be equal for two calls to be one training."""
-    settings = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _LIMITS}
+    settings = {k: v for k, v in _plain(recipe).items() if k not in _LIMITS}
     return {
         "model": model.model_id,
         "prompt_types": data.prompt_types,
@@ -279,7 +310,13 @@ def _write_weights(model: LoadedModel, out: Path) -> str:
 
 
 def _write_card(
-    *, base_name: str | Path, loaded: LoadedModel, data: _Data, out: Path, sha256: str
+    base_name: str | Path,
+    loaded: LoadedModel,
+    data: _Data,
+    recipe: Recipe,
+    *,
+    out: Path,
+    sha256: str,
 ) -> None:
     types = set(data.prompt_types.values())
     prompt_type = types.pop() if len(types) == 1 else None
@@ -289,12 +326,25 @@ def _write_card(
         "title": f"{loaded.card.title}, finetuned on {', '.join(data.names)}",
         "checkpoint": {"path": "model.safetensors", "sha256": sha256},
         "trained_on": data.names,
-        "prompt_type": None if prompt_type == "random" else prompt_type,
+        "prompt_type": prompt_type if prompt_type in PROMPT_TYPES else None,
         "threshold": loaded.card.threshold,
+        "training": {"prompt_types": data.prompt_types, **_settings(recipe)},
     }
     given = {key: value for key, value in card.items() if value is not None}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
     write_text(out / "card.yaml", text)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What is not its default."""
+    default = _plain(Recipe())
+    return {key: value for key, value in _plain(recipe).items() if value != default[key]}
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """As JSON and YAML give it back: they know no tuples."""
+    own = dataclasses.asdict(recipe)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
 
 def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
@@ -318,5 +368,5 @@ def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
         "trained_on": data.names,
         "prompt_types": data.prompt_types,
         "device": str(model.device),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _plain(recipe),
     }

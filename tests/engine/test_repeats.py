@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.engine.repeats import REPEAT_SCHEMA, RepeatNoise, repeat_noise
+from harness.engine.repeats import REPEAT_SCHEMA, RepeatNoise, sampling_noise
 
 
 def counts_of(first, second, *, size=10_000):
@@ -26,7 +26,7 @@ def plan_of(pairs):
 
 def test_the_noise_is_half_the_distance_of_the_halves():
     """One case: halves at 60 and 64 points; an answer from both is uncertain by 2."""
-    found = repeat_noise(counts_of([0.60], [0.64]), plan_of([(0, 0)]), empty="one")
+    found = sampling_noise(counts_of([0.60], [0.64]), plan_of([(0, 0)]), empty="one")
 
     assert found.score_sd == pytest.approx(2.0)
     assert math.isnan(found.change_sd)
@@ -35,7 +35,7 @@ def test_the_noise_is_half_the_distance_of_the_halves():
 def test_a_change_has_the_noise_of_its_difference():
     """Both halves move together, as under common noise: the change is sure."""
     counts = counts_of([0.5, 0.4], [0.6, 0.5])
-    found = repeat_noise(counts, plan_of([(0, 0), (1, 0)]), empty="one")
+    found = sampling_noise(counts, plan_of([(0, 0), (1, 0)]), empty="one")
 
     assert found.score_sd == pytest.approx(5.0)
     assert found.change_sd == pytest.approx(0.0, abs=1e-9)
@@ -46,7 +46,7 @@ def test_it_estimates_what_a_repetition_shows():
     rng = np.random.default_rng(0)
     samples = 0.5 + 0.1 * rng.standard_normal((4000, 30))
     halves = samples[:, :15].mean(1), samples[:, 15:].mean(1)
-    found = repeat_noise(counts_of(*halves, size=10**7), plan_of([(0, 0)]), empty="one")
+    found = sampling_noise(counts_of(*halves, size=10**7), plan_of([(0, 0)]), empty="one")
 
     assert found.score_sd == pytest.approx(100 * 0.1 / math.sqrt(30), rel=0.05)
 

@@ -5,8 +5,8 @@ import json
 import polars as pl
 
 from harness.report.comparison import comparison_json, comparison_markdown, coverage_lines, sections
-from harness.stats.common import Coverage
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
+from harness.stats.comparison.common import Coverage
+from harness.stats.comparison.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
 
 SET = {"dataset": "d", "split": "test", "prompts": "released", "prompt_type": "p6"}
 COVERED = Coverage("a", "runs/a", "a@1", "0" * 64, 100, 100, 98)

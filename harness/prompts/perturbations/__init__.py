@@ -11,6 +11,7 @@ from harness.errors import SuiteError
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.edits import apply_edits, invert_edits
 from harness.prompts.perturbations import (
+    absence,
     change,
     denial,
     destruction,
@@ -68,7 +69,13 @@ _BUILT_IN: tuple[Perturbation, ...] = (
     change.wrong_class,
     denial.contradiction,
     denial.negation,
-    denial.absent,
+    denial.negation_named,
+    absence.absent,
+    absence.absent_near,
+    absence.absent_far,
+    absence.absent_modality,
+    absence.absent_target,
+    absence.absent_nonsense,
     wording.synonym,
     wording.paraphrase,
     wording.reorder_attributes,

@@ -16,11 +16,12 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 import numpy as np
 
 from harness.errors import PromptError
-from harness.prompts.coherence import contradiction
+from harness.prompts.coherence import contradiction, follow
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.dressing import article_before, article_of
 from harness.prompts.edits import apply_edits
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.grammar import LEXICON
 from harness.prompts.word_diff import word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
@@ -285,11 +286,16 @@ def whole(prompt: Prompt, text: str) -> Variant:
 def still_fits(variant: Variant, prompt: Prompt, context: Context) -> bool:
     """Whether the changed text parses, with the same other attributes as before."""
     parsed = context.grammar.recognise(variant.text, prompt_type=prompt.prompt_type)
-    return parsed is not None and parsed.values == said_after(variant, prompt)
+    return parsed is not None and parsed.values == said_after(variant, prompt, context)
 
 
-def said_after(variant: Variant, prompt: Prompt) -> dict[str, str]:
-    """The values of a prompt after the edits of a variant."""
+def said_after(variant: Variant, prompt: Prompt, context: Context) -> dict[str, str]:
+    """The values of a prompt after the edits of a variant, and what follows them."""
+    changed = next((e for e in variant.edits if e.attribute == variant.attribute), None)
+    if changed is not None and changed.attribute is not None and prompt.template != LEXICON:
+        followed = follow(prompt.values, changed.attribute, changed.new, context.lexicon)
+        if followed is not None:
+            return followed
     return prompt.values | {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
 
 
@@ -305,7 +311,7 @@ def agreeing_verb(prompt: Prompt, span: Span, value: str, context: Context) -> l
 
 def contradicts_itself(variant: Variant, prompt: Prompt, context: Context) -> str | None:
     """What an edit brings into contradiction with the rest of its prompt; None where nothing."""
-    now = contradiction(said_after(variant, prompt), context.lexicon)
+    now = contradiction(said_after(variant, prompt, context), context.lexicon)
     return None if now == contradiction(prompt.values, context.lexicon) else now
 
 

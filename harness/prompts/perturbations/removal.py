@@ -29,7 +29,7 @@ def empty(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
 def drop_attribute(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The prompt without an attribute and the phrase that the card says goes with it."""
     span = named(prompt, attribute)
-    texts = (phrase.apply(prompt) for phrase in context.grammar.drops.get(span.attribute, ()))
+    texts = (phrase.apply(prompt) for phrase in context.grammar.drops_of(prompt, span.attribute))
     text = next((text for text in texts if text is not None), None)
     if text is None:
         reason = f"the grammar knows no sentence of {prompt.prompt_type} without {attribute}"

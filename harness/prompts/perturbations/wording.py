@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from harness.prompts.context import Context, Form
 from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.grammar import LEXICON
 from harness.prompts.perturbations.base import Outcomes, named, replaced, rewritten, rule
 from harness.prompts.phrases import write_as
 from harness.prompts.templates import Slot, Template
@@ -71,11 +72,11 @@ def reorder_attributes(prompt: Prompt, attribute: str | None, context: Context) 
     plain = context.lexicon.plain
     said: list[tuple[str, Template | None]] = []
     if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
-        own = context.grammar.templates[prompt.prompt_type][prompt.template]
+        own = context.grammar.template_of(prompt)
         fixed = _followers(own, prompt, context)
         said += [
-            (text, template)
-            for template in context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+            (with_right_articles(text) if prompt.template == LEXICON else text, template)
+            for template in context.grammar.orders_of(prompt)
             if _followers(template, prompt, context) == fixed
             and (text := write_as(template, prompt, prompt.values)) is not None
         ]
