@@ -267,7 +267,7 @@ class RunStore:
 
     def _foreign(self) -> Iterator[Path]:
         own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
-        own |= {"curves"}
+        own |= {"curves", "repeats"}
         own |= {DATA, SUMS, _COPY}
         return (
             path
@@ -383,11 +383,20 @@ class RunStore:
         return pl.concat(frames).unique(["model_id", "case_id"], keep="first")
 
     def repeats(self, model_id: str) -> pl.DataFrame | None:
-        """Both halves' counts of a model that samples, a row a case; None where it does not."""
-        names = sorted((self.folder / "repeats").glob(f"{glob.escape(model_id)}-*.parquet"))
-        if not names:
-            return None
-        return pl.concat([pl.read_parquet(self.file(f"repeats/{path.name}")) for path in names])
+        """Both halves' counts of a model that samples, a row a case; None where it does not.
+
+        Raises:
+            RunError: A file is not what was written.
+        """
+        paths = sorted((self.folder / "repeats").glob(f"{glob.escape(model_id)}-*.parquet"))
+        for path in paths:
+            if problem := self.ledger.problem(f"repeats/{path.name}"):
+                raise RunError(
+                    f"{path}: {problem}. A file is read only as the run wrote it. Start again with "
+                    "--fresh, or delete it with the part of its number in scores/: its images are "
+                    "evaluated again."
+                )
+        return pl.concat(map(pl.read_parquet, paths)) if paths else None
 
     def part_names(self, model_id: str = "") -> list[str]:
         """The parts that are there, of one model or of all; not looked at."""
