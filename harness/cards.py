@@ -415,10 +415,13 @@ class ModelCard(Strict):
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
     control: bool = False
-    recognised_by: list[StateKey] | dict[str, list[StateKey]] = Field(
+    recognised_by: list[StateKey] = Field(
         default=[],
         description="Keys of a state dict that only this architecture has, without a wrapper's "
-        "prefix: by them a checkpoint given to another card is told. A family has a list a kind.",
+        "prefix: by them a checkpoint given to another card is told.",
+    )
+    recognised_kinds: dict[str, list[StateKey]] = Field(
+        default={}, description="Of a family: such a list for each of its kinds."
     )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."
@@ -528,6 +531,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
 _OWN_FACTS = (
     # A card that extends another has its keys: naming the one that lists them is enough.
     "recognised_by",
+    "recognised_kinds",
     "obtain",
     "weights",
     "further_weights",

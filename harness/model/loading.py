@@ -204,6 +204,7 @@ def _digest(
     `chosen` is the precision and, where a file holds several sets of weights, which was meant.
     """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
+    places |= {"recognised_kinds"}
     # Ids are older than these keys; the second describes the model, and changes nothing.
     places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
     content = {

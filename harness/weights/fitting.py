@@ -243,11 +243,11 @@ def fingerprints() -> dict[str, tuple[str, ...]]:
     """
     known: dict[str, tuple[str, ...]] = {}
     for name, path in model_names().items():
-        listed = load_model_card(path).card.recognised_by
-        if isinstance(listed, dict):
-            known |= {f"{name}: {kind}": tuple(keys) for kind, keys in listed.items()}
-        elif listed:
-            known[name] = tuple(listed)
+        card = load_model_card(path).card
+        kinds = card.recognised_kinds.items()
+        known |= {f"{name}: {kind}": tuple(keys) for kind, keys in kinds}
+        if card.recognised_by:
+            known[name] = tuple(card.recognised_by)
     return known
 
 
