@@ -351,6 +351,11 @@ class Weights(Strict):
         default=None, description="Which file in it is meant, where it holds several models."
     )
     sha256: Sha256 | None = None
+    optional: bool = Field(
+        default=False,
+        description="Of a tokenizer: go on without it where its hub cannot be reached; the adapter "
+        "then says which checkpoints need it.",
+    )
 
     @field_validator("file")
     @classmethod
@@ -400,6 +405,13 @@ class ModelCard(Strict):
     )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Of a model that draws random numbers in evaluation: samples whose mean is its "
+        "answer.",
+    )
     aspect: Literal["stretched"] | None = Field(
         default=None, description="'stretched': trained on pictures whose shape was not kept."
     )
@@ -411,6 +423,9 @@ class ModelCard(Strict):
         default=[],
         description="Keys of a state dict that only this architecture has, without a wrapper's "
         "prefix: by them a checkpoint given to another card is told.",
+    )
+    recognised_kinds: dict[str, list[StateKey]] = Field(
+        default={}, description="Of a family: such a list for each of its kinds."
     )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."
@@ -520,6 +535,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
 _OWN_FACTS = (
     # A card that extends another has its keys: naming the one that lists them is enough.
     "recognised_by",
+    "recognised_kinds",
     "obtain",
     "weights",
     "further_weights",

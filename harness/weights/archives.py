@@ -135,6 +135,14 @@ class Archive:
         self._described, self._read_block, self._path = states, read_block, path
         self._blocks: dict[str, bytearray] = {}
 
+    def shape(self, state: str, key: str) -> tuple[int, ...]:
+        """The shape that the file says; none of its numbers is read."""
+        described = self._described[state][key]
+        size = () if isinstance(described, _Unread) else described.size
+        if not isinstance(size, tuple) or not all(type(n) is int and n >= 0 for n in size):
+            raise ValueError("a tensor of no size")
+        return size
+
     def get(self, state: str, key: str) -> torch.Tensor:
         """One tensor, on the CPU; tensors that share numbers in the file share them here."""
         described = self._described[state][key]

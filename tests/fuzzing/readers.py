@@ -239,12 +239,12 @@ def _mask(folder, run):
     return Reader(path, seeds, lambda: read_mask(path))
 
 
-def _weights(suffix):
+def _weights(suffix, reader="read_tensors"):
     def prepared(folder, run):
         import torch
         from safetensors.torch import save
 
-        from harness.weights.loading import read_tensors
+        from harness.weights import loading
 
         state = {"net.a.weight": torch.arange(6.0).reshape(2, 3), "net.b": torch.ones(2).half()}
         if suffix == ".safetensors":
@@ -257,7 +257,7 @@ def _weights(suffix):
                 torch.save(content, buffer, _use_new_zipfile_serialization=is_zip)
                 seeds.append(buffer.getvalue())
         path = folder / f"a{suffix}"
-        return Reader(path, seeds, lambda: read_tensors(path))
+        return Reader(path, seeds, lambda: getattr(loading, reader)(path))
 
     return prepared
 
@@ -304,7 +304,7 @@ def _configuration(folder, run):
 
 
 def _vocabulary(folder, run):
-    place = ROOT / "models/biomedclipseg/wordpiece.py"
+    place = ROOT / "harness/model/wordpiece.py"
     spec = importlib.util.spec_from_file_location("fuzzed_wordpiece", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -602,6 +602,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "mask": _mask,
     "safetensors": _weights(".safetensors"),
     "torch checkpoint": _weights(".ckpt"),
+    "shapes of a checkpoint": _weights(".ckpt", "read_shapes"),
     "old torch checkpoint": _weights(".pt"),
     "pickle": _pickle,
     "shard index": _index,
