@@ -8,7 +8,7 @@ times are seconds.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,12 +62,12 @@ def _freeze_text(model: LoadedModel) -> list[torch.nn.Parameter]:
     leaves = [leaf.float().sum() for leaf in features if leaf.requires_grad]
     if not leaves:
         return []  # nothing that is trained lies behind them
-    names, parameters = zip(
-        *((n, p) for n, p in module.named_parameters() if p.requires_grad), strict=True
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        torch.stack(leaves).sum(), parameters, allow_unused=True
     )
-    gradients = torch.autograd.grad(torch.stack(leaves).sum(), parameters, allow_unused=True)
     frozen = [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    if len(frozen) == len(names):
+    if len(frozen) == len(parameters):
         raise CardError(
             f"{model.resolved.path}: the text features depend on all that would be trained. With "
             "the text frozen something must be left. Train without --freeze text."

@@ -362,12 +362,13 @@ def _dice(solved: _Solved) -> Iterator[SetDice]:
         for figure, solution in figures:
             if figure.name == ORIGINAL:
                 yield SetDice(
-                    str(figure.keys["dataset"]),
-                    str(figure.keys["split"]),
-                    _type_of(figure),
-                    *(_own(solution, k) for k in (0, 1)),
-                    _difference(solution, 1),
-                    len(figure.units),
+                    dataset=str(figure.keys["dataset"]),
+                    split=str(figure.keys["split"]),
+                    prompt_type=_type_of(figure),
+                    base=_own(solution, 0),
+                    tuned=_own(solution, 1),
+                    difference=_difference(solution, 1),
+                    n_clusters=len(figure.units),
                 )
 
 
