@@ -24,8 +24,8 @@ from harness.stats.language import WHOLE
 LANGUAGE_COMPARISON_VERSION = 1
 """Raised whenever a key of the JSON changes its name or meaning."""
 
-_HEADER = ("what", "outcome", "figure", "base [95 %]", "tuned [95 %]")
-_HEADER += ("difference [95 %]", "ratio", "clusters")
+_LIMITS = ("base [95 %]", "tuned [95 %]", "difference [95 %]")
+_HEADER = ("what", "outcome", "figure", *_LIMITS, "ratio", "clusters")
 _FIGURES = {
     CHANGE: "change %",
     DECISIVE: "decisive %",
@@ -133,7 +133,7 @@ def tuning_html(found: Tuning, subjects: Sequence[Subject], *, images: str | Non
         found=found,
         sheets=list(tuning_sheets(found)),
         shown=[one for one in shown if one.base or one.tuned],
-        images=drawn[0][1].images | drawn[1][1].images,
+        images={**drawn[0][1].images, **drawn[1][1].images},
         why_none=list(dict.fromkeys(text for _, one in drawn for text in one.why_none)),
         coverage=list(coverage_sentences(found.coverage)),
         reading=READING,

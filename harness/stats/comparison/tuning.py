@@ -379,8 +379,8 @@ def _sentence(base: str, tuned: str, aspects: Sequence[Aspect]) -> str:
         own = [a for a in aspects if a.dataset == dataset]
         words = [a for a in own if a.name not in (STEADINESS, REFUSAL)]
         texts = [
-            f"{verb} {listed(_names(words, outcome))}"
-            for verb, outcome in (("lost", "lost"), ("kept", "kept"), ("gained", "gained"))
+            f"{outcome} {listed(_names(words, outcome))}"
+            for outcome in ("lost", "kept", "gained")
             if _names(words, outcome)
         ]
         if nothing := _names(words, "never"):
@@ -402,6 +402,6 @@ def _trivially(aspect: Aspect, words: Sequence[Aspect]) -> str:
     return " (as whatever hears nothing has)" if deaf and aspect.outcome == "gained" else ""
 
 
-def _names(aspects: Sequence[Aspect], outcome: Outcome) -> list[str]:
+def _names(aspects: Sequence[Aspect], outcome: str) -> list[str]:
     found = [a.name for a in aspects if a.outcome == outcome]
     return list(dict.fromkeys(found))
