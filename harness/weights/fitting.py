@@ -162,7 +162,7 @@ def describe_misfit(
     }
     parts = [f"{len(found)} {kind}, first {found[0]}" for kind, found in kinds.items() if found]
     if not parts:
-        return _part_of_another(match, states)
+        return _part_of_another(match, states) if unused else ""
     seen, repair = _advice(match, states, n_wanted=len(wanted), is_whole=not missing, more=surplus)
     return (
         f"{'; '.join(parts)}. {seen} All {len(wanted)} keys must be there in the model's shapes. "
