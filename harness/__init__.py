@@ -3,7 +3,7 @@
 The public face; everything else may change without notice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ from harness._version import __version__
 
 if TYPE_CHECKING:
     from harness.auditing.listener import Listener
-    from harness.models import LoadedModel
+    from harness.models import LoadedModel, WrappedFunction
     from harness.report.loaded import LoadedRun
-    from harness.stats.arrays import RelativeChange
+    from harness.stats.bootstrap import RelativeChange
+    from harness.stats.comparison.tuning import Tuning
     from harness.suite.schema import Suite
 
-__all__ = ["__version__", "audit", "load_model", "load_run", "load_suite", "relative_change"]
+__all__ = ["__version__", "audit", "compare_language", "load_model", "load_run", "load_suite"]
+__all__ += ["relative_change", "wrap"]
 
 
 def __dir__() -> list[str]:
@@ -25,7 +27,7 @@ def __dir__() -> list[str]:
 
 def audit(
     *,
-    model: str | Path | Sequence[str | Path],
+    model: "str | Path | WrappedFunction | Sequence[str | Path | WrappedFunction]",
     suite: "str | Path | Suite",
     data_root: str | Path = "data",
     datasets: Sequence[str] | None = None,
@@ -38,6 +40,8 @@ def audit(
 
     Args:
         model: ``CARD`` or ``CARD=CHECKPOINT``: a name, or the path of a card; several for several.
+            ``CARD=A,B,C`` are checkpoints of one recipe that differ by training seed. Or a
+            function, as `wrap` returns it.
         suite: Its name, the path of its file, or a loaded one.
         data_root: Folder above the datasets' own.
         datasets: ``NAME``, ``NAME/SPLIT`` or card files in place of the suite's.
@@ -52,7 +56,7 @@ def audit(
     Raises:
         HarnessError: A file, card, model or data set is wrong; the message says how to repair it.
     """
-    from harness.auditing.choices import model_arguments, select_suite, with_choices
+    from harness.auditing.choices import recipe_arguments, select_suite, with_choices
     from harness.auditing.listener import SILENT
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
@@ -62,14 +66,15 @@ def audit(
         if isinstance(suite, str | Path)
         else with_choices(suite, datasets=datasets)
     )
-    models = [model] if isinstance(model, str | Path) else list(model)
+    models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    given = recipe_arguments([str(one) if isinstance(one, Path) else one for one in models], None)
     store = run_models(
         chosen,
-        model_arguments([str(one) for one in models], None),
+        given.models,
         root=Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,
-        conditions=Conditions(device=device),
+        conditions=Conditions(device=device, recipes=given.recipes),
         listener=progress or SILENT,
     )
     with store.locked():
@@ -97,6 +102,18 @@ def load_model(
     return load(name_or_card, checkpoint, device)
 
 
+def wrap(function: Callable[..., Any], **settings: Any) -> "WrappedFunction":
+    """A function ``f(image, prompt)`` or ``f(images, prompts)`` that returns masks, as a model.
+
+    It needs no card, weights, threshold, preprocessing or tokenizer. `settings` are those of
+    `harness.models.wrap`: ``name``, ``input`` (``array``, ``pil``, ``tensor``), ``output``,
+    ``batched``, ``threshold``, ``trained_on`` and ``version``.
+    """
+    from harness.models import wrap as wrapped
+
+    return wrapped(function, **settings)
+
+
 def load_suite(name_or_path: str | Path) -> "Suite":
     """A suite by its name or the path of its file."""
     from harness.suite.schema import load_suite as load
@@ -110,12 +127,32 @@ def relative_change(
     """The paper's relative Dice change in percent, with its interval.
 
     It is ``100 (mean(after) - mean(before)) / mean(before)`` over the same samples, with a
-    studentised bootstrap of clusters; see `harness.stats.arrays.relative_change`.
+    studentised bootstrap of clusters; see `harness.stats.bootstrap.relative_change`.
 
     Example:
         >>> relative_change([0.8, 0.6, 0.7, 0.9], [0.8, 0.3, 0.7, 0.9]).percent
         -10.0
     """
-    from harness.stats.arrays import relative_change as change
+    from harness.stats.bootstrap import relative_change as change
 
     return change(before, after, clusters, seed=seed)
+
+
+def compare_language(base: str | Path, tuned: str | Path) -> "Tuning":
+    """What finetuning did to a model's language: attribute by attribute kept, lost or gained.
+
+    Args:
+        base: Run directory of the model before finetuning; ``RUN#MODEL`` where it holds several.
+        tuned: That of the model after it.
+
+    Returns:
+        States, figures and differences (`harness.stats.comparison.tuning`); ``sentence`` says it.
+
+    Raises:
+        UsageError: A folder is no run, or a run holds several models and none is named.
+        RunError: Metrics or true masks differ.
+    """
+    from harness.auditing.subjects import subjects_of
+    from harness.stats.comparison.tuning import compare_language as compare
+
+    return compare(*subjects_of([str(base), str(tuned)], [], rules={}))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -18,8 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from harness.errors import CardError, choose
-from harness.files import Document, name_problem, path_problem, read_yaml, shipped, validate
+from harness.errors import CardError, choose, nearest
+from harness.files import (
+    Document,
+    name_problem,
+    parse_yaml,
+    path_problem,
+    read_yaml,
+    shipped,
+    validate,
+)
 from harness.records import Reading
 
 PROMPT_TYPES = tuple(f"p{rung}" for rung in range(10))
@@ -34,7 +43,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Names become parts of paths, of files and of folders."""
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise ValueError("a name holds letters, digits, '-', '_' and '.' only")
@@ -59,7 +68,7 @@ def _holdable(path: str) -> str:
     return path
 
 
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[str, AfterValidator(plain_name)]
 Below = Annotated[str, AfterValidator(_stays)]
 Holdable = Annotated[str, AfterValidator(_holdable)]
 
@@ -107,6 +116,12 @@ class Grammar(Strict):
     negations: dict[str, dict[str, str]] = Field(
         default={},
         description="Per attribute: the phrase around it, and the phrase that denies it.",
+    )
+    spellings: dict[str, list[str]] = Field(
+        default={}, description="Per text of the templates: how else it is written in the prompts."
+    )
+    otherwise: Literal["lexicon"] | None = Field(
+        default=None, description="'lexicon' reads what fits no template as free text."
     )
 
 
@@ -198,6 +213,16 @@ class MaskRule(Strict):
         return self
 
 
+def read_mask_rule(text: str, *, where: str) -> Reading:
+    """A rule for masks, written as on a dataset's card: ``{above: 127}``.
+
+    Raises:
+        CardError: It is no such rule.
+    """
+    rule = validate(parse_yaml(text.encode(), Path(where)), MaskRule)
+    return _reading(rule, intensity=None, orientation=None)
+
+
 class Percentiles(Strict):
     """Intensities between two percentiles of each picture."""
 
@@ -209,6 +234,19 @@ class Percentiles(Strict):
         if not 0 <= pair[0] < pair[1] <= 100:
             raise ValueError("two rising numbers from 0 to 100 are needed")
         return pair
+
+
+def _named_grammar(given: Any) -> Any:
+    """``grammar: qata_cov19`` takes the grammar of a card that ships."""
+    if not isinstance(given, str):
+        return given
+    known = dataset_names()
+    if given not in known:
+        names = ", ".join(map(repr, known))
+        raise ValueError(
+            f"no shipped data set is called that.{nearest(given, known)} Known: {names}"
+        )
+    return load_dataset_card(given).grammar
 
 
 class DatasetCard(Strict):
@@ -238,7 +276,16 @@ class DatasetCard(Strict):
     clusters: ClusterRule
     named_targets: bool = False
     surface: SurfaceRule | None = None
-    grammar: Grammar
+    grammar: Annotated[
+        Grammar | None, BeforeValidator(_named_grammar, json_schema_input_type=Grammar | str | None)
+    ] = Field(
+        default=None,
+        description="How its sentences are built, or the shipped set whose are built alike; "
+        "without one they are free text.",
+    )
+    classes: list[str] = Field(
+        default=[], description="Its targets as free text calls them, in the singular."
+    )
     from_mask: list[Literal["number", "size", "location"]] = Field(
         default=[], description="Attributes that the released prompts took from the mask."
     )
@@ -261,20 +308,33 @@ class DatasetCard(Strict):
         return given
 
     @property
+    def attributes(self) -> dict[str, AttributeRule]:
+        """The attributes that its grammar knows."""
+        return {} if self.grammar is None else self.grammar.attributes
+
+    @property
     def reading(self) -> Reading:
         """How its pictures and masks are read."""
-        masks, given = self.masks or MaskRule.model_construct(), self.intensity
-        is_alpha = masks.foreground == "alpha"
-        return Reading(
-            foreground=None if is_alpha else masks.foreground,
-            above=masks.above,
-            values=tuple(masks.values),
-            channel="a" if is_alpha else masks.channel,
+        given = self.intensity
+        return _reading(
+            self.masks or MaskRule.model_construct(),
             intensity=("percentiles", *given.percentiles)
             if isinstance(given, Percentiles)
             else given,
             orientation=self.orientation,
         )
+
+
+def _reading(masks: MaskRule, *, intensity: Any, orientation: str | None) -> Reading:
+    is_alpha = masks.foreground == "alpha"
+    return Reading(
+        foreground=None if is_alpha else masks.foreground,
+        above=masks.above,
+        values=tuple(masks.values),
+        channel="a" if is_alpha else masks.channel,
+        intensity=intensity,
+        orientation=orientation,
+    )
 
 
 class Weights(Strict):
@@ -317,6 +377,10 @@ class ModelCard(Strict):
     paper: str | None = None
     licence: str | None = None
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
+    kind: Literal["adapter", "callable"] = Field(
+        default="adapter",
+        description="'callable': `adapter` names a function f(image, prompt) that returns masks.",
+    )
     settings: dict[str, Any] = {}
     weights: Weights | None = None
     further_weights: dict[str, Weights] = Field(
@@ -332,6 +396,9 @@ class ModelCard(Strict):
     )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
+    aspect: Literal["stretched"] | None = Field(
+        default=None, description="'stretched': trained on pictures whose shape was not kept."
+    )
     trainable: Literal["all", "decoder"] = "all"
     trained_on: list[str] = []
     prompt_type: PromptType | None = None
@@ -347,6 +414,22 @@ class ModelCard(Strict):
     training: dict[str, Any] | None = Field(default=None, description="How it was trained.")
     figures: dict[str, Any] | None = Field(default=None, description="What was measured of it.")
     notes: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_function(cls, given: Any) -> Any:
+        """A function needs no title, and what it returns is cut where it is as likely as not."""
+        if isinstance(given, dict) and given.get("kind") == "callable":
+            return {"title": str(given.get("name", "")), "threshold": 0.5} | given
+        return given
+
+    @model_validator(mode="after")
+    def _no_weights(self) -> "ModelCard":
+        if self.kind == "callable":
+            for key in ("weights", "further_weights", "tokenizer", "checkpoint"):
+                if getattr(self, key):
+                    raise ValueError(f"a function brings its own weights; take {key!r} off")
+        return self
 
 
 def dataset_names() -> list[str]:

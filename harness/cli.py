@@ -10,40 +10,78 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
+import typer.main
 
 from harness._version import __version__
-from harness.commands import (
-    bench,
-    check,
-    compare,
-    demo,
-    doctor,
-    finetune,
-    gate,
-    generate,
-    hunt,
-    leaderboard,
-    listing,
-    peek,
-    plan,
-    power,
-    replay,
-    report,
-    run,
-    score,
-    submit,
-    verify,
-)
 from harness.commands.output import say
-from harness.errors import HarnessError, NothingSelectedError
+from harness.errors import HarnessError, NothingSelectedError, nearest
+
+# The module of a verb has its name and is imported when the verb is called.
+VERBS: Mapping[str, str] = {
+    "demo": "Audit the small models that ship, in about two minutes",
+    "run": "Run a suite with one or more models, or continue it",
+    "check": "Check suites, cards, data, models and perturbations",
+    "plan": "Count what a suite would evaluate, and freeze it",
+    "peek": "Show what a suite does to a few prompts",
+    "score": "Recompute a run's statistics from its counts",
+    "report": "Write a run's page, figures and tables",
+    "gate": "Decide whether a run is good enough",
+    "compare": "Compare models on the same cases",
+    "power": "How small a change a run could show",
+    "hunt": "Search for the smallest edit that breaks a model",
+    "replay": "Ask a model again about breaks",
+    "finetune": "Finetune a model",
+    "bench": "Measure the engine against the plain loop",
+    "generate": "Write the generated data sets",
+    "submit": "Make a submission to the leaderboard",
+    "verify": "Verify a submission",
+    "leaderboard": "Build the leaderboard's site, or pin a track",
+    "ls": "List what ships with the harness",
+    "doctor": "Tell what is installed and what is missing",
+}
+# What was or may be said instead, and is not shown.
+_OTHER_NAMES = {"list": "ls", "phantom": "generate"}
+_OTHER_OPTIONS = {"bench": {"--dataset": "--datasets"}, "finetune": {"--data": "--datasets"}}
 
 
 class Verbs(typer.core.TyperGroup):
     """The verbs; where a reader of the output has left, Typer would exit with 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a verb's module: an `app` of its own, or a function with the verb's name."""
+        verb = _OTHER_NAMES.get(cmd_name, cmd_name)
+        if verb not in VERBS:
+            return None
+        module = import_module(f"harness.commands.{verb}")
+        if not hasattr(module, "app"):
+            only = typer.Typer(add_completion=False, rich_markup_mode=None)
+            only.command(verb)(getattr(module, verb))
+            return typer.main.get_command(only)
+        return typer.main.get_command(module.app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Without an import of any verb."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb; options in other spellings become those it has."""
+        if args[0] not in {*VERBS, *_OTHER_NAMES} and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}.{nearest(args[0], VERBS)}")
+        verb, command, rest = super().resolve_command(ctx, args)
+        others = _OTHER_OPTIONS.get(str(verb), {})
+        named = (argument.partition("=") for argument in rest)
+        return verb, command, [others.get(n, n) + mark + value for n, mark, value in named]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
@@ -60,31 +98,9 @@ app = typer.Typer(
     name="vlsm-harness",
     help="Does a vision-language segmentation model use its prompt, and what breaks it?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("plan")(plan.plan)
-app.command("peek")(peek.peek)
-app.command("score")(score.score)
-app.command("report")(report.report)
-app.command("gate")(gate.gate)
-app.command("compare")(compare.compare)
-app.command("power")(power.power)
-app.command("hunt")(hunt.hunt)
-app.command("replay")(replay.replay)
-app.command("finetune")(finetune.finetune)
-app.command("bench")(bench.bench)
-app.command("generate")(generate.generate)
-app.command("phantom", hidden=True)(generate.generate)  # what it was called
-app.command("submit")(submit.submit)
-app.command("verify")(verify.verify)
-app.add_typer(leaderboard.app, name="leaderboard")
-app.command("ls")(listing.ls)
-app.command("doctor")(doctor.doctor)
 
 
 _TRUST = "--trust-adapter"

@@ -6,6 +6,7 @@ Scores are float64, dimensionless, in [0, 1], higher is better. Nothing here
 averages: the order of averages changes a result and belongs to `harness.stats`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -141,12 +142,17 @@ def combined_rule(rules: Mapping[str, str]) -> str:
     return ",".join(name + (":" if rule[0].isalpha() else "") + rule for name, rule in parts)
 
 
+ELSEWHERE = "thr:elsewhere"
+"""In place of a threshold where masks come from another program."""
+
+
 def signature(metric: MetricSettings, threshold: float, foreground: str = ABOVE_HALF) -> str:
     """What fixes the meaning of a number; numbers of different signatures are never compared.
 
     Args:
         metric: Resolution and rule for empty masks.
-        threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        threshold: Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks
+            were made elsewhere, by whatever rule.
         foreground: The rule for the true masks: ``>127``, ``auto`` (what each file holds),
             ``nonzero``, ``=2``, ``g:auto`` and so on; see `harness.data.foreground`.
 
@@ -160,7 +166,8 @@ def signature(metric: MetricSettings, threshold: float, foreground: str = ABOVE_
         'dice|res:model|thr:0.5|empty:1|gt:>127|v:1'
     """
     empty = f"{EMPTY_SCORES[metric.empty]:g}"
-    fields = ["dice", f"res:{metric.resolution}", f"thr:{threshold:g}", f"empty:{empty}"]
+    cut = ELSEWHERE if math.isnan(threshold) else f"thr:{threshold:g}"
+    fields = ["dice", f"res:{metric.resolution}", cut, f"empty:{empty}"]
     return "|".join([*fields, f"gt:{foreground}", f"v:{METRIC_VERSION}"])
 
 

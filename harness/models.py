@@ -2,6 +2,7 @@
 
 from harness.model.contract import (
     Adapter,
+    AnySize,
     EmbedsText,
     Features,
     Note,
@@ -18,9 +19,11 @@ from harness.model.contract import (
     standardise,
 )
 from harness.model.loading import LoadedModel, load_model
+from harness.model.wrapping import WrappedFunction, wrap
 
 __all__ = [
     "Adapter",
+    "AnySize",
     "EmbedsText",
     "Features",
     "LoadedModel",
@@ -33,8 +36,10 @@ __all__ = [
     "StagedAdapter",
     "TokenCounts",
     "Tokenizes",
+    "WrappedFunction",
     "device_of",
     "load_model",
     "read_settings",
     "standardise",
+    "wrap",
 ]

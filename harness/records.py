@@ -86,7 +86,8 @@ class Variant:
 
     `prompt_type` is the rung the variant stands on (``p0`` after `empty`);
     `word` is the inserted random word, where words are a factor of the probe;
-    `meaning` is its own, where it is not what its perturbation declares.
+    `meaning` and `expected_mask` are its own, where they are not what its perturbation declares;
+    `target` is the sample of the same image that it names, where the perturbation knows it.
     """
 
     text: str
@@ -95,6 +96,8 @@ class Variant:
     attribute: str | None = None
     word: str | None = None
     meaning: Meaning | None = None
+    expected_mask: ExpectedMask | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

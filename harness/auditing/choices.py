@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from harness.model.wrapping import WrappedFunction
     from harness.suite.schema import DatasetEntry, Suite
 
-# Name or path of a card, and the checkpoint to fill it with.
-Models = list[tuple[str, Path | None]]
+# Name or path of a card, and the checkpoint to fill it with; or a function.
+Models = Sequence[tuple["str | WrappedFunction", Path | None]]
 
 
 def split_names(values: Sequence[str] | None) -> list[str]:
@@ -16,11 +17,62 @@ def split_names(values: Sequence[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
-def model_arguments(values: Sequence[str], checkpoint: Path | None) -> Models:
+class Chosen(NamedTuple):
+    """Models that a user gave.
+
+    Attributes:
+        models: Each with its checkpoint, in order.
+        recipes: Of each recipe (several checkpoints of one card) their places among `models`.
+    """
+
+    models: Models
+    recipes: tuple[tuple[int, ...], ...]
+
+
+def recipe_arguments(values: "Sequence[str | WrappedFunction]", checkpoint: Path | None) -> Chosen:
+    """``["a=1.pt,2.pt", "b"]`` -> models, of which the first two are one recipe.
+
+    A comma in the name of a file that is there separates nothing. Functions stay as they are.
+
+    Raises:
+        UsageError: A recipe has a checkpoint twice, or an empty one.
+    """
+    flat: list[str | WrappedFunction] = []
+    recipes: list[tuple[int, ...]] = []
+    for value in values:
+        if not isinstance(value, str):
+            flat.append(value)
+            continue
+        name, _, files = value.partition("=")
+        seeds = [files] if not files or Path(files).exists() else files.split(",")
+        if len(seeds) > 1:
+            _refuse_doubled(value, seeds)
+            recipes.append(tuple(range(len(flat), len(flat) + len(seeds))))
+        flat += [f"{name}={seed}" if seed else name for seed in seeds]
+    names = [one for one in flat if isinstance(one, str)]
+    cards = iter(model_arguments(names, checkpoint))
+    models = [next(cards) if isinstance(one, str) else (one, None) for one in flat]
+    return Chosen(models, tuple(recipes))
+
+
+def _refuse_doubled(value: str, seeds: Sequence[str]) -> None:
+    from harness.errors import UsageError
+
+    if not all(seeds) or len({*seeds}) < len(seeds):
+        what = "an empty checkpoint" if not all(seeds) else "one checkpoint twice"
+        raise UsageError(
+            f"--model {value}: found {what}. A recipe is several checkpoints of one model, each "
+            "another training seed. Write --model CARD=SEED1.ckpt,SEED2.ckpt with different files."
+        )
+
+
+def model_arguments(
+    values: Sequence[str], checkpoint: Path | None
+) -> list[tuple[str, Path | None]]:
     """``["a", "b=c.pt"]`` -> names with their checkpoints; `checkpoint` goes with a single name."""
     from harness.errors import UsageError
 
-    models: Models = []
+    models: list[tuple[str, Path | None]] = []
     for value in values:
         name, _, file = value.partition("=")
         models.append((name, Path(file) if file else None))

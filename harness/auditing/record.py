@@ -93,6 +93,11 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
     }
 
 
+def spoken_notes(model: "LoadedModel") -> list[str]:
+    """What an adapter has to say by now; a function knows more after its first call."""
+    return [note.text for note in getattr(model.raw, "notes", ())]
+
+
 def write_texts(
     store: "RunStore",
     executor: "Executor",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.engine.executors import Executor
     from harness.model.loading import LoadedModel
+    from harness.model.wrapping import WrappedFunction
     from harness.plan.build import Plan, PlannedSet
     from harness.records import Sample
     from harness.runs.store import RunStore
@@ -27,7 +28,9 @@ class Conditions:
 
     A batch size of None is the model's usual one; without a cluster this process runs them.
     `fresh` moves an existing run aside first.
+    `thresholds` counts every case at further thresholds.
     `loaded` is the next model to be evaluated, where it was loaded before.
+    `recipes` holds the places of models that are checkpoints of one recipe.
     """
 
     device: str = "auto"
@@ -35,9 +38,11 @@ class Conditions:
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
+    thresholds: bool = False
     fresh: bool = False
     cluster: ClusterOptions | None = None
     loaded: "LoadedModel | None" = None
+    recipes: tuple[tuple[int, ...], ...] = ()
 
 
 def run_models(
@@ -79,8 +84,8 @@ def run_models(
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if conditions.fresh and (aside := store.set_aside()):
         listener.note(f"the earlier run was moved to {aside}")
-    with _nothing_left(store), store.locked():
-        _open(store, plan, suite, sets, root=root, limit=limit, listener=listener)
+    with removed_if_empty(store), store.locked():
+        open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
             done = []
@@ -89,11 +94,39 @@ def run_models(
                 done.append(
                     _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
                 )
-            store.update(evaluated=done)
+            store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
             store.update(status="interrupted")
             raise
     return store
+
+
+def _recipes(
+    store: "RunStore", done: list[str], chosen: tuple[tuple[int, ...], ...]
+) -> list[dict[str, Any]]:
+    """Recipes of a run: those it had, and those of these models.
+
+    Raises:
+        UsageError: Two checkpoints of a recipe are one and the same model.
+    """
+    import hashlib
+
+    from harness.errors import UsageError
+
+    names = {entry["model_id"]: entry["name"] for entry in store.manifest["models"]}
+    found = {recipe["model_id"]: recipe for recipe in store.manifest.get("recipes", [])}
+    for places in chosen:
+        seeds = sorted({done[place] for place in places})
+        if len(seeds) < len(places):
+            raise UsageError(
+                f"{names[seeds[0]]}: found {len(places)} checkpoints that are {len(seeds)} "
+                "different models. The seeds of a recipe differ. Leave out the copies."
+            )
+        name = f"{names[seeds[0]]} ({len(seeds)} seeds)"
+        digest = hashlib.sha256("\n".join(seeds).encode()).hexdigest()[:12]
+        key = f"{names[seeds[0]]}-seeds@{digest}"
+        found[key] = {"model_id": key, "name": name, "seeds": seeds}
+    return list(found.values())
 
 
 def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
@@ -112,12 +145,14 @@ def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
             how = conditions.device, conditions.dtype, conditions.random_weights
             loaded = ModelSource(name, file, *how).load()
         else:
-            find_files(load_model_card(name), file, random_weights=conditions.random_weights)
+            source = ModelSource(name, file).anywhere()  # a function is refused
+            card = load_model_card(str(source.name))
+            find_files(card, file, random_weights=conditions.random_weights)
     return loaded
 
 
 @contextmanager
-def _nothing_left(store: "RunStore") -> Iterator[None]:
+def removed_if_empty(store: "RunStore") -> Iterator[None]:
     """Remove the folder again if an error ends the run before anything was evaluated."""
     import shutil
 
@@ -132,7 +167,7 @@ def _nothing_left(store: "RunStore") -> Iterator[None]:
         raise
 
 
-def _open(
+def open_run(
     store: "RunStore",
     plan: "Plan",
     suite: "Suite",
@@ -142,16 +177,19 @@ def _open(
     limit: int | None,
     listener: Listener,
 ) -> None:
+    """Create the run of a plan, or continue it."""
     from harness.auditing.record import environment
+    from harness.auditing.samples import span_counts
     from harness.data import cluster_kind
     from harness.data.layout import content_hashes, digest_of
-    from harness.data.readings import kept_readings, mask_counts, mask_lines
+    from harness.data.readings import data_lines, kept_readings, mask_counts
 
     masks = [
         {"dataset": planned.card.name, "split": planned.entry.split} | mask_counts(planned.samples)
         for planned in sets
     ]
-    for line in mask_lines(masks):
+    spans = span_counts(sets)
+    for line in data_lines({"masks": masks, "spans": spans}):
         listener.remark(line)
 
     shown = content_hashes(s for planned in sets for s in planned.samples)
@@ -166,6 +204,7 @@ def _open(
         limit=limit,
         readings=kept_readings({planned.card.name: planned.card.reading for planned in sets}),
         masks=masks,
+        spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
@@ -193,18 +232,19 @@ def _warn_of_rungs(
     from harness.cards import load_model_card
 
     for name, _ in models:
-        trained = load_model_card(name).card.prompt_type
+        card = load_model_card(name).card if isinstance(name, str) else name.card
+        trained = card.prompt_type
         asked = sorted({planned.prompt_type for planned in sets})
         if trained and asked != [trained]:
             listener.note(
-                f"warning: {name} was trained with {trained} prompts, the suite "
+                f"warning: {card.name} was trained with {trained} prompts, the suite "
                 f"{suite.name!r} uses {', '.join(asked)}."
             )
 
 
 def _evaluate(
     store: "RunStore",
-    name_and_file: tuple[str, Path | None],
+    name_and_file: "tuple[str | WrappedFunction, Path | None]",
     plan: "Plan",
     suite: "Suite",
     *,
@@ -213,7 +253,7 @@ def _evaluate(
     listener: Listener,
 ) -> str:
     """Run one model; returns its id."""
-    from harness.auditing.record import model_entry, write_texts
+    from harness.auditing.record import model_entry, spoken_notes, write_texts
 
     with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
         entry = executor.ask(model_entry)
@@ -221,11 +261,16 @@ def _evaluate(
         for note in entry["notes"]:
             listener.note(f"note: {model_id}: {note}")
         entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
+        if how.thresholds:
+            entry["thresholds"] = "kept"
         store.add_model(entry)
         write_texts(store, executor, model_id, plan.cases, listener=listener)
         done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
         if done:
             listener.remark(f"{model_id}: continues, {done} of {total} cases are there.")
+        if "repeat_noise" not in entry and entry["card"].get("kind") == "callable":
+            entry["repeat_noise"] = _repeat_noise(store, executor, model_id, plan, listener)
+            store.add_model(entry)
         with listener.progress(model_id, total, unit="cases", done=done) as go:
             executor.execute(
                 store,
@@ -234,8 +279,28 @@ def _evaluate(
                 halved=lambda n: _keep_halved(store, model_id, n, listener),
             )
         entry["hardware"]["workers"] = executor.machines()
+        # What a function returns is known once it was called.
+        entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
         store.add_model(entry)
     return str(model_id)
+
+
+def _repeat_noise(
+    store: "RunStore", executor: "Executor", model_id: str, plan: "Plan", listener: Listener
+) -> dict[str, float] | None:
+    """How far equal calls of a function differ, measured on the first picture and prompts."""
+    from harness.data.readings import readings_of
+    from harness.engine.noise import repeat_noise
+
+    root = Path(store.manifest["data_root"])
+    found = executor.ask(repeat_noise, plan.cases, root, readings_of(store.manifest))
+    if found is not None and found["pixels_percent"] > 0:
+        listener.note(
+            f"note: {model_id}: equal calls give other masks ({found['pixels_percent']:.2g} % of "
+            "their pixels differ). Agreement and changes hold that noise: an edit that does "
+            "nothing seems to do as much."
+        )
+    return found
 
 
 def _chosen_size(
@@ -253,7 +318,7 @@ def _chosen_size(
 
 @contextmanager
 def _executor(
-    name_and_file: tuple[str, Path | None],
+    name_and_file: "tuple[str | WrappedFunction, Path | None]",
     plan: "Plan",
     suite: "Suite",
     *,
@@ -278,6 +343,7 @@ def _executor(
         metric=suite.metric,
         texts=distinct_texts(plan.cases),
         kept_masks=conditions.kept_masks,
+        thresholds=conditions.thresholds,
     ) as executor:
         yield executor
 

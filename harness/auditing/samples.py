@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.auditing.listener import SILENT, Listener
 
@@ -45,6 +45,19 @@ def read_sets(
         chosen = [sample for sample in samples if sample.image in kept]
         sets.append(PlannedSet(entry, card, root, chosen, samples, tables))
     return sets
+
+
+def span_counts(sets: "Sequence[PlannedSet]") -> "list[dict[str, Any]]":
+    """What the lexicon found in the prompts of each set that has free text."""
+    from harness.prompts.freetext.counting import count_spans
+
+    found = []
+    for planned in sets:
+        prompts = [p for s in planned.samples for p in s.prompts.get(planned.prompt_type, ())]
+        counts = count_spans(planned.card, prompts, freely=planned.is_from_table)
+        if counts is not None:
+            found.append({"dataset": planned.card.name, "split": planned.entry.split} | counts)
+    return found
 
 
 def _from_tables(

@@ -35,24 +35,28 @@ def summarise(
         suite: With the rules of the statistics; the run's own when None.
         out: Folder of the result; the run's own when None.
     """
-    from harness.data.readings import mask_lines
+    from harness.auditing.curve import threshold_curve
+    from harness.data.readings import data_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
-    from harness.stats.pairs import models_of
+    from harness.stats.pairs import assessed
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
     scores = store.scores_scan()
     found = assess(
         store.plan_scan(),
         scores,
-        models=models_of(manifest),
+        models=assessed(manifest),
         not_applicable=store.not_applicable(),
         suite=suite,
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    masks = mask_lines(manifest.get("masks", []))
-    paths = write_assessment(found, folder, title=suite.title, masks=masks)
+    curve = None
+    if (curves := store.curves()) is not None:
+        curve = threshold_curve(store.plan_scan(), scores, curves, suite.statistics)
+    masks = data_lines(manifest)
+    paths = write_assessment(found, folder, title=suite.title, masks=masks, curve=curve)
     return Summarised(found, tuple(paths), _count(store, scores))
 
 

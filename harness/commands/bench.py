@@ -1,15 +1,25 @@
 """``bench``: the engine's speed against the plain loop and the arithmetic."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from harness.commands.options import AsJson, DataRoot, DataType, Device
+from harness.cards import load_dataset_card
+from harness.commands.options import (
+    AsJson,
+    Checkpoint,
+    DataRoot,
+    DataType,
+    Device,
+    RandomWeights,
+)
 from harness.commands.output import say, say_json
-
-if TYPE_CHECKING:
-    from harness.engine.bench_plan import Picture
+from harness.commands.progress import Terminal
+from harness.data import load_samples
+from harness.engine.bench_plan import Picture, invent
+from harness.errors import UsageError
+from harness.files.writing import temporary_folder
 
 _MEANING = {
     "load_s": "s per image: read, decode and resize the picture, read the mask",
@@ -26,13 +36,10 @@ _MEANING = {
 
 def bench(
     model: Annotated[str, typer.Argument(help="A model's name or the path of its card.")],
-    checkpoint: Annotated[Path | None, typer.Option("--checkpoint")] = None,
-    random_weights: Annotated[
-        bool,
-        typer.Option("--random-weights", help="Untrained: times are the same."),
-    ] = False,
+    checkpoint: Checkpoint = None,
+    random_weights: RandomWeights = False,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="NAME/SPLIT. [default: invented pictures]")
+        str | None, typer.Option("--datasets", help="One NAME/SPLIT. [default: invented pictures]")
     ] = None,
     data_root: DataRoot = Path("data"),
     images: Annotated[int, typer.Option("--images", min=1)] = 24,
@@ -50,11 +57,8 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
-    from harness.commands.progress import Terminal
     from harness.engine.batches import usual_batch_size
     from harness.engine.bench import bench as measure
-    from harness.engine.bench_plan import invent
-    from harness.files.writing import temporary_folder
     from harness.model.loading import load_model
 
     loaded = load_model(
@@ -91,13 +95,8 @@ def bench(
         say(f"{key:<22} {text:<24} {_MEANING.get(key, '')}".rstrip())
 
 
-def _pictures(dataset: str, root: Path, n: int) -> "list[Picture]":
+def _pictures(dataset: str, root: Path, n: int) -> list[Picture]:
     """The first pictures of a real annotation file, with the prompts of its usual type."""
-    from harness.cards import load_dataset_card
-    from harness.data import load_samples
-    from harness.engine.bench_plan import Picture
-    from harness.errors import UsageError
-
     name, _, split = dataset.partition("/")
     card = load_dataset_card(name)
     samples = load_samples(card, root, split or "test")
@@ -105,7 +104,7 @@ def _pictures(dataset: str, root: Path, n: int) -> "list[Picture]":
     if len(first) < n:
         raise UsageError(
             f"--images: {dataset} has {len(first)} pictures with a {card.prompt_type} prompt, "
-            f"{n} were asked for. Ask for fewer, or take another --dataset."
+            f"{n} were asked for. Ask for fewer, or take another --datasets."
         )
     return [
         Picture(

@@ -103,7 +103,7 @@ def _suite(
     chosen: "Suite", root: Path, *, tokens: int | None, quiet: bool, silent: bool
 ) -> dict[str, Any]:
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
-    from harness.auditing.samples import read_sets
+    from harness.auditing.samples import read_sets, span_counts
     from harness.commands import defects
     from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
@@ -127,10 +127,13 @@ def _suite(
         for planned in sets
     ]
     counts = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    counts["spans"] = span_counts(sets)
     return counts | {"data": defects.content(inspected)}
 
 
 def _show_suite(content: dict[str, Any]) -> None:
+    from harness.prompts.freetext.counting import span_lines
+
     for row in content["datasets"]:
         say(
             f"{row['dataset']}/{row['split']}: {row['samples']} samples, {row['images']} images, "
@@ -138,4 +141,6 @@ def _show_suite(content: dict[str, Any]) -> None:
         )
         for defect in row["defects"]:
             say(f"  known defect: {defect}")
+    for line in span_lines(content["spans"]):
+        say(line)
     say(f"{content['cases']} cases would be evaluated per model.")

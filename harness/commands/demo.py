@@ -2,33 +2,33 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
+from harness.auditing.choices import select_suite
+from harness.auditing.running import run_models
+from harness.auditing.summarising import summarise
+from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.options import Quiet
 from harness.commands.output import say, terminal
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from harness.stats.assessment import Assessment
+from harness.commands.progress import Terminal, interruptible
+from harness.report.headline import most_telling
+from harness.report.table import deciding_table, language_sentences
+from harness.stats.assessment import Assessment
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory.")] = Path("runs/demo"),
     limit: Annotated[
-        int, typer.Option("--limit", min=2, help="Scenes per data set; 20 are needed to tell.")
+        int,
+        typer.Option("--limit", "-n", min=2, help="Scenes per data set; 20 are needed to tell."),
     ] = 24,
     quiet: Quiet = False,
 ) -> None:
     """Audit the small models that ship on generated scenes, in about two minutes."""
-    from harness.auditing.choices import select_suite
-    from harness.auditing.running import run_models
-    from harness.auditing.summarising import summarise
-    from harness.commands.progress import Terminal
-    from harness.commands.run import interruptible
-
     started = time.monotonic()
     with interruptible():
         store = run_models(
@@ -55,8 +55,6 @@ def demo(
 
 def shipped_models() -> list[str]:
     """Models that ship with weights and were trained on generated scenes alone; controls last."""
-    from harness.cards import load_dataset_card, load_model_card, model_names
-
     cards = {name: load_model_card(name).card for name in model_names()}
     chosen = [
         (card.control, name)
@@ -68,40 +66,31 @@ def shipped_models() -> list[str]:
     return [name for _, name in sorted(chosen)]
 
 
-def show(found: "Assessment") -> None:
+def show(found: Assessment) -> None:
     """Print the table of deciding attributes and a sentence per model."""
-    from rich.text import Text
-
-    from harness.report.headline import most_telling
-    from harness.report.table import deciding_table, language_sentences
-
     console = terminal(120)
     summary = found.summary
-    shown = _drawn(*deciding_table(summary))
+    telling = most_telling(found.language)
+    shown = _drawn(*deciding_table(summary, telling))
     limits = "in % [95 %]"
     if shown.__rich_measure__(console, console.options).minimum > console.width:
-        shown, limits = _drawn(*deciding_table(summary, intervals=False)), "in %"
-    title = f"Change of Dice {limits} when the one word that decides becomes its opposite"
+        shown, limits = _drawn(*deciding_table(summary, telling, intervals=False)), "in %"
+    title = (
+        f"Change of Dice {limits} when the one word that decides becomes its opposite; "
+        "refuses: % of prompts for what is not there"
+    )
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in language_sentences(most_telling(found.language)):
+    for line in language_sentences(telling):
         console.print(Text(line), soft_wrap=True)
     console.print()
 
 
-def _drawn(header: list[str], rows: list[list[str]]) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
+def _drawn(header: list[str], rows: list[list[str]]) -> Table:
     drawn = Table(box=None, padding=(0, 2, 0, 0))
     for place, name in enumerate(header):
         # A data set's name may break after 'Dice'.
-        drawn.add_column(
-            name, justify="right" if place else "left", min_width=_longest(rows, place)
-        )
+        longest = max((len(row[place]) for row in rows), default=0)
+        drawn.add_column(name, justify="right" if place else "left", min_width=longest)
     for row in rows:
         drawn.add_row(*(Text(cell, no_wrap=True) for cell in row))
     return drawn
-
-
-def _longest(rows: list[list[str]], place: int) -> int:
-    return max((len(row[place]) for row in rows), default=0)

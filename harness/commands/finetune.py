@@ -16,13 +16,38 @@ def finetune(
     model: Annotated[str, typer.Option("--model", help="Name or path of the card to start from.")],
     data: Annotated[
         list[str],
-        typer.Option("--data", help="Dataset names or card files: a,b or repeated, pooled."),
+        typer.Option("--datasets", help="Names or card files: a,b or repeated, pooled."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new card and its weights.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the new card and its weights.")
+    ],
     data_root: DataRoot = Path("data"),
     prompt_type: Annotated[
-        str | None, typer.Option("--prompt-type", help="p0 ... p9 or random. [default: the card's]")
+        str | None,
+        typer.Option(
+            "--prompt-type",
+            help="p0 ... p9, several (p0,p3 or p0..p9), or random. [default: the card's]",
+        ),
     ] = None,
+    negatives: Annotated[
+        float,
+        typer.Option(
+            "--negatives", help="Share of examples that ask for what is absent, masks empty."
+        ),
+    ] = 0.0,
+    negative_kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--negative-kinds",
+            help="near, far, modality, target, nonsense: a,b or repeated. [default: all]",
+        ),
+    ] = None,
+    prompt_dropout: Annotated[
+        float, typer.Option("--prompt-dropout", help="Share of prompts that are left empty.")
+    ] = 0.0,
+    freeze: Annotated[
+        str, typer.Option("--freeze", help="'text': the text tower stays as it is.")
+    ] = "",
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0)] = 2e-3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     max_epochs: Annotated[int, typer.Option("--max-epochs", min=1)] = 200,
@@ -61,6 +86,10 @@ def finetune(
             photometric=photometric,
             flip=flip,
             seed=seed,
+            negatives=negatives,
+            negative_kinds=tuple(split_names(negative_kinds)),
+            prompt_dropout=prompt_dropout,
+            freeze=freeze,
         ),
         device=device,
         report=None if sys.stderr.isatty() else _line,

@@ -4,18 +4,32 @@ Conventions: files are written before the exit code is decided by anything else 
 that a red job has its report. ``--baseline`` takes a run directory or a file of ``--update``.
 """
 
+import json
 import os
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say, terminal
-
-if TYPE_CHECKING:
-    from harness.gate.audited import Audited
-    from harness.gate.gating import Gated
+from harness.errors import HarnessError
+from harness.files.writing import append_text, write_text
+from harness.gate.audited import Audited, read_run
+from harness.gate.baseline import text_of
+from harness.gate.checks import Severity
+from harness.gate.gating import Gated, as_baseline, baseline_at, check_run
+from harness.report.escape import visible, visible_json
+from harness.report.gate import (
+    annotations,
+    command,
+    gate_lines,
+    junit_error,
+    junit_xml,
+    step_summary,
+    stopped,
+)
 
 
 def gate(
@@ -54,11 +68,6 @@ def gate(
     quiet: Quiet = False,
 ) -> None:
     """Decide whether a run is good enough: exit 0 good, 1 failed, 3 incomplete."""
-    from harness.errors import HarnessError
-    from harness.gate.audited import read_run
-    from harness.gate.checks import Severity
-    from harness.gate.gating import baseline_at, check_run
-
     report = junit or run / "junit.xml"
     try:
         found = read_run(run, model=model)
@@ -79,14 +88,8 @@ def gate(
         raise typer.Exit(verdict.code)
 
 
-def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: bool) -> None:
+def _report(found: Gated, junit: Path, *, github: bool, as_json: bool, quiet: bool) -> None:
     """Write and print everything that is said of a gate, passed or not."""
-    import json
-
-    from harness.files.writing import append_text, write_text
-    from harness.report.escape import visible, visible_json
-    from harness.report.gate import annotations, junit_xml, step_summary, stopped
-
     write_text(junit, junit_xml(found))
     if as_json:
         record = json.dumps(found.record(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -107,20 +110,13 @@ def _report(found: "Gated", junit: Path, *, github: bool, as_json: bool, quiet: 
 
 def _report_error(problem: Exception, junit: Path | None, *, github: bool, as_json: bool) -> None:
     """No report of an earlier gate may stand for one that could not be decided."""
-    from harness.files.writing import write_text
-    from harness.report.gate import command, junit_error
-
     if junit is not None:
         write_text(junit, junit_error(str(problem)))
     if github:
         typer.echo(command("error", "vlsm-harness gate", str(problem)), err=as_json)
 
 
-def _table(found: "Gated") -> str:
-    from io import StringIO
-
-    from harness.report.gate import gate_lines
-
+def _table(found: Gated) -> str:
     real = terminal()
     console = terminal(
         120,
@@ -134,12 +130,8 @@ def _table(found: "Gated") -> str:
     return captured.get()
 
 
-def _update(found: "Audited", path: Path) -> None:
+def _update(found: Audited, path: Path) -> None:
     """Write a run as a baseline; one that is not whole stands for nothing."""
-    from harness.files.writing import write_text
-    from harness.gate.baseline import text_of
-    from harness.gate.gating import as_baseline
-
     if found.limit is not None or found.n_done < found.n_planned:
         say(
             f"error: {path}: not written, the run is not whole: {found.n_done} of "

@@ -2,45 +2,54 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
+from harness.auditing.choices import model_arguments, split_names, with_choices
+from harness.auditing.samples import read_sets
+from harness.commands.laws import rules_named
 from harness.commands.options import (
     AsJson,
+    Checkpoint,
     DataRoot,
     DataType,
     Device,
     Limit,
+    Model,
     PromptRung,
     PromptSource,
     Quiet,
+    RandomWeights,
     Split,
 )
 from harness.commands.output import say, say_json, terminal
+from harness.commands.peek import sides
+from harness.commands.progress import Terminal
+from harness.errors import NothingSelectedError, UsageError, choose
+from harness.files.writing import make_folder
+from harness.prompts.lexicon import load_lexicon
+from harness.prompts.perturbations import PERTURBATIONS, Perturbation
+from harness.suite.schema import Suite
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from harness.hunt.hunt import Hunt, PromptResult
     from harness.hunt.space import Kind
     from harness.model.loading import LoadedModel
-    from harness.prompts.perturbations import Perturbation
-    from harness.suite.schema import Suite
 
 KINDS = ("preserved", "deaf", "both")
 
 
 def hunt(
-    model: Annotated[str, typer.Option("--model", help="CARD or CARD=CHECKPOINT.")],
+    model: Model,
     datasets: Annotated[
         list[str],
         typer.Option("--datasets", help="NAME, NAME/SPLIT or card file: a,b or repeated."),
     ],
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Finetuned weights of the model.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     kind: Annotated[
         str,
         typer.Option(
@@ -56,7 +65,7 @@ def hunt(
     budget: Annotated[
         int, typer.Option("--budget", min=2, help="Calls of the model per prompt and kind.")
     ] = 1000,
-    out: Annotated[Path, typer.Option("--out", help="Folder for breaks to replay.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for breaks to replay.")] = Path(
         "breaks"
     ),
     data_root: DataRoot = Path("data"),
@@ -67,17 +76,11 @@ def hunt(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of Hypothesis.")] = 0,
     device: Device = "auto",
     dtype: DataType = "float32",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="An untrained model, to try the machinery.")
-    ] = False,
+    random_weights: RandomWeights = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Search, sample by sample, for the smallest edit that breaks a model; write each to a file."""
-    from harness.auditing.choices import model_arguments
-    from harness.auditing.samples import read_sets
-    from harness.commands.progress import Terminal
-    from harness.errors import UsageError, choose
     from harness.hunt.hunt import HuntConfig
     from harness.model.loading import load_model
 
@@ -92,7 +95,7 @@ def hunt(
     config = HuntConfig(list(rules), rules, budget, seed, suite.statistics.dice_floor)
     found = _hunt_all(_hunts(loaded, suite, sets, config), out, quiet=quiet, as_json=as_json)
     if as_json:
-        content = {"model_id": loaded.model_id, "hypothesis": _hypothesis(), "seed": seed}
+        content = {"model_id": loaded.model_id, "hypothesis": version("hypothesis"), "seed": seed}
         rows = [_row(outcome, out) for outcome in found]
         say_json(content | {"prompts": rows})
     elif not quiet:
@@ -106,16 +109,8 @@ def hunting(
     prompt_type: str | None = None,
     prompts: str | None = None,
     seed: int = 0,
-) -> "Suite":
-    """A suite without probes, for verbs that choose their own edits.
-
-    Raises:
-        UsageError: The prompts are to come from a table, or no dataset is named.
-    """
-    from harness.auditing.choices import split_names, with_choices
-    from harness.errors import UsageError
-    from harness.suite.schema import Suite
-
+) -> Suite:
+    """A suite without probes, for verbs that choose their own edits."""
     if prompts == "table":
         raise UsageError(
             "--prompts: found 'table'. A hunt begins with released or corrected prompts, which "
@@ -138,12 +133,8 @@ def hunting(
 
 def _rules(kind: str, families: Sequence[str] | None) -> "dict[Kind, list[Perturbation]]":
     """The perturbations of each kind; of those named, the ones that do what the kind needs."""
-    from harness.auditing.choices import split_names
-    from harness.commands.laws import rules_named
-    from harness.errors import UsageError
     from harness.hunt.hunt import families as all_families
     from harness.hunt.space import Kind
-    from harness.prompts.perturbations import PERTURBATIONS
 
     kinds = list(Kind) if kind == "both" else [Kind(kind)]
     named = rules_named(split_names(families), where="--families")
@@ -161,11 +152,9 @@ def _rules(kind: str, families: Sequence[str] | None) -> "dict[Kind, list[Pertur
     return found
 
 
-def _hunts(model: "LoadedModel", suite: "Suite", sets: Any, config: Any) -> "list[Hunt]":
-    from harness.errors import NothingSelectedError
+def _hunts(model: "LoadedModel", suite: Suite, sets: Any, config: Any) -> "list[Hunt]":
     from harness.hunt.evaluator import ImageEncoder
     from harness.hunt.hunt import Hunt
-    from harness.prompts.lexicon import load_lexicon
 
     encoder, lexicon = ImageEncoder(model, suite.metric), load_lexicon(suite.lexicon)
     hunts = [Hunt(planned, encoder, lexicon, config) for planned in sets]
@@ -181,8 +170,6 @@ def _hunt_all(
     hunts: "Sequence[Hunt]", out: Path, *, quiet: bool, as_json: bool
 ) -> "list[PromptResult]":
     """Hunt on every prompt, write each break at once, and show it."""
-    from harness.commands.progress import Terminal
-    from harness.files.writing import make_folder
     from harness.hunt.breaks import write_break
 
     make_folder(out)
@@ -199,8 +186,6 @@ def _hunt_all(
 
 
 def _show(outcome: "PromptResult") -> None:
-    from rich.text import Text
-
     console = terminal(110)
     sample, case = outcome.sample, outcome.smallest
     head = f"{sample.dataset}/{sample.split}/{sample.sample_id} {outcome.kind}: "
@@ -228,12 +213,8 @@ def _nothing(outcome: "PromptResult") -> str:
     return f"no break in {search.calls} calls ({search.minimality})"
 
 
-def _difference(case: Any) -> "Text":
+def _difference(case: Any) -> Text:
     """The original with removed words struck out and inserted ones in green."""
-    from rich.text import Text
-
-    from harness.commands.peek import sides
-
     left, right = sides({"original_prompt": case.original_prompt, "prompt": case.variant})
     return Text(" -> ").join([left, right])
 
@@ -264,12 +245,6 @@ def _sum_up(found: "Iterable[PromptResult]", model: "LoadedModel", out: Path, se
     for kind in dict.fromkeys(name for name, _ in counts):
         parts = [f"{counts[kind, what]} {what}" for what in ("broken", "unbroken", "skipped")]
         say(f"{model.model_id} {kind}: {', '.join(parts)}.")
-    say(f"seed {seed}, Hypothesis {_hypothesis()}.")
+    say(f"seed {seed}, Hypothesis {version('hypothesis')}.")
     if any(what == "broken" for _, what in counts):
         say(f"  vlsm-harness replay {out} --model ... asks again about every break.")
-
-
-def _hypothesis() -> str:
-    from importlib.metadata import version
-
-    return version("hypothesis")

@@ -10,11 +10,7 @@ if TYPE_CHECKING:
 
 
 def rules_named(names: Sequence[str], *, where: str) -> "list[Perturbation]":
-    """Perturbations by name; those of outside packages are loaded where a name is not built in.
-
-    Raises:
-        UsageError: A name is unknown.
-    """
+    """Perturbations by name; those of outside packages are loaded where a name is not built in."""
     from harness.errors import UsageError, choose
     from harness.prompts.perturbations import PERTURBATIONS, load_outside
 
@@ -31,11 +27,7 @@ def rules_named(names: Sequence[str], *, where: str) -> "list[Perturbation]":
 def try_laws(
     names: Sequence[str], datasets: Sequence[str] | None, *, examples: int, quiet: bool
 ) -> list[dict[str, Any]]:
-    """Look for prompts of every grammar on which a perturbation breaks a law.
-
-    Returns:
-        Per perturbation its name, the grammars, and one breach for each broken law.
-    """
+    """Per perturbation its name, the grammars tried, and one breach for each law that breaks."""
     from harness.auditing.choices import split_names
     from harness.cards import dataset_names
     from harness.commands.progress import Terminal

@@ -7,7 +7,12 @@ import typer
 
 from harness.commands.options import DataRoot, Quiet
 from harness.commands.output import say
-from harness.commands.submit import TrackRoot
+from harness.commands.progress import Terminal
+from harness.commands.tracks import TrackRoot, planned, reference_of
+from harness.leaderboard.board import build_boards
+from harness.leaderboard.site import write_site
+from harness.leaderboard.tracks import load_track, measure_truth
+from harness.leaderboard.tracks import pin as write
 
 app = typer.Typer(
     help="Build the leaderboard's static site, or pin a track.",
@@ -25,11 +30,6 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Verify every submission anew and write the pages; a refused one stops it."""
-    from harness.commands.progress import Terminal
-    from harness.commands.tracks import reference_of
-    from harness.leaderboard.board import build_boards
-    from harness.leaderboard.site import write_site
-
     with Terminal(quiet=quiet).counting("verifying submissions") as tick:
         found = build_boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
     paths = write_site(folder, found)
@@ -45,10 +45,6 @@ def pin(
     quiet: Quiet = False,
 ) -> None:
     """Write plan and truth of a track of generated data, and print their hashes."""
-    from harness.commands.tracks import planned
-    from harness.leaderboard.tracks import load_track, measure_truth
-    from harness.leaderboard.tracks import pin as write
-
     found = load_track(track)
     plan, sets = planned(found, data_root, quiet=quiet)
     pins = write(found, plan, measure_truth(s for part in sets for s in part.samples))

@@ -8,6 +8,13 @@ from typing import Annotated
 
 import typer
 
+Model = Annotated[str, typer.Option("--model", help="CARD or CARD=CHECKPOINT.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
+]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
+]
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
 DataRoot = Annotated[
     Path,
@@ -39,7 +46,7 @@ PromptSource = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="At most so many images per dataset.")
+    int | None, typer.Option("--limit", "-n", min=1, help="At most so many images per dataset.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the suite's seed.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]

@@ -32,13 +32,7 @@ def say_json(content: Any) -> None:
 
 
 def terminal(width: int | None = None, *, err: bool = False, **options: Any) -> "Console":
-    """A console that escapes what it prints.
-
-    Args:
-        width: In characters, where the output is no terminal.
-        err: Whether it prints to standard error.
-        options: Further ones of rich's console.
-    """
+    """A console that escapes what it prints; `width` counts where the output is no terminal."""
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
     from rich.segment import Segment
 

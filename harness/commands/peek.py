@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from harness.plan.build import PlannedSet
     from harness.records import Edit
 
 Case = Mapping[str, Any]
@@ -71,7 +72,21 @@ def peek(
         content = made.cases.select(keys).to_dicts()
         say_json(content)
         return
-    _show(made.cases, made.not_applicable, limit=variants)
+    _show(made.cases, made.not_applicable, limit=variants, found=_found(sets))
+
+
+def _found(sets: "Sequence[PlannedSet]") -> dict[tuple[str, str], str]:
+    """Per dataset and prompt of free text, what the lexicon found in it."""
+    from harness.prompts.grammar import LEXICON
+
+    return {
+        (planned.card.name, prompt.text): ", ".join(f"{k}={v}" for k, v in prompt.values.items())
+        or "nothing"
+        for planned in sets
+        for sample in planned.samples
+        for prompt in sample.prompts.get(planned.prompt_type, ())
+        if prompt.template == LEXICON and prompt.text
+    }
 
 
 def _selected(probes: list[Any], wanted: list[str] | None) -> list[Any]:
@@ -86,7 +101,13 @@ def _selected(probes: list[Any], wanted: list[str] | None) -> list[Any]:
     return [p for p in probes if not chosen or p.name in chosen]
 
 
-def _show(cases: "pl.DataFrame", skipped: "pl.DataFrame", *, limit: int) -> None:
+def _show(
+    cases: "pl.DataFrame",
+    skipped: "pl.DataFrame",
+    *,
+    limit: int,
+    found: Mapping[tuple[str, str], str],
+) -> None:
     """A table for each dataset and probe, then what does not apply there."""
     import polars as pl
     from rich.text import Text
@@ -99,6 +120,8 @@ def _show(cases: "pl.DataFrame", skipped: "pl.DataFrame", *, limit: int) -> None
         console.print(Text(f"{plain(str(dataset))}: {originals.height} prompts", style="bold cyan"))
         for row in originals.iter_rows(named=True):
             console.print(Text(f"  {plain(row['sample_id'])}: {plain(row['prompt'])}"))
+            if spans := found.get((str(dataset), row["prompt"])):
+                console.print(Text(f"    spans: lexicon: {plain(spans)}", style="dim"))
         changed = of_set.filter(pl.col("probe") != "original")
         for (probe,), rows in changed.group_by(["probe"], maintain_order=True):
             first = rows.row(0, named=True)

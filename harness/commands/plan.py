@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from harness.plan.build import Plan
+    from harness.suite.schema import Suite
 
 
 def plan(
@@ -41,6 +42,13 @@ def plan(
     diff: Annotated[
         Path | None,
         typer.Option("--diff", help="Show what changed against this plan (file, folder or run)."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Write pictures and cases.csv into this folder, for a program in any language.",
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,7 +71,9 @@ def plan(
     # Read before anything is written: both may be the same file.
     changes = None if diff is None else plan_diff.difference(plan_diff.read_plan(diff), made.cases)
     if out is not None:
-        _write(out, made)
+        _write(out, made, chosen, data_root=data_root, limit=limit)
+    if export is not None:
+        _export(export, made, chosen, data_root=data_root, limit=limit, quiet=quiet or as_json)
     counts = made.cases.group_by("dataset", "split", "probe", "attribute", maintain_order=True).agg(
         cases=pl.len(), texts=pl.col("prompt").n_unique(), samples=pl.col("sample_id").n_unique()
     )
@@ -85,15 +95,34 @@ def plan(
         say(f"plan {made.sha256}")
 
 
-def _write(out: Path, made: "Plan") -> None:
+def _write(out: Path, made: "Plan", suite: "Suite", *, data_root: Path, limit: int | None) -> None:
     """The cases as one file, or as a folder together with what does not apply."""
     from harness.files.writing import write_parquet
+    from harness.plan.files import write_plan
 
-    if out.suffix == ".parquet":
-        write_parquet(out, made.cases)
-        return
-    write_parquet(out / "plan.parquet", made.cases)
-    write_parquet(out / "not_applicable.parquet", made.not_applicable)
+    is_file = out.suffix == ".parquet"
+    file = out if is_file else out / "plan.parquet"
+    write_plan(file, made, suite, data_root=data_root, limit=limit)
+    if not is_file:
+        write_parquet(out / "not_applicable.parquet", made.not_applicable)
+
+
+def _export(
+    folder: Path, made: "Plan", suite: "Suite", *, data_root: Path, limit: int | None, quiet: bool
+) -> None:
+    """Pictures and a table for other programs, and the plan that scores their answers."""
+    from harness.auditing.exporting import export_plan
+    from harness.commands.progress import Terminal
+
+    n_cases = export_plan(
+        folder, made, suite, root=data_root, limit=limit, listener=Terminal(quiet=quiet)
+    )
+    if not quiet:
+        say(
+            f"{folder / 'cases.csv'}: {n_cases} rows. For each write a mask of the picture's size "
+            f"to {folder / 'answers'}, under the name in the column 'answer'. Then: vlsm-harness "
+            f"score {folder / 'plan.parquet'} --predictions {folder / 'answers'} --model-name NAME"
+        )
 
 
 def _print(made: "Plan", counts: "pl.DataFrame") -> None:

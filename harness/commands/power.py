@@ -1,15 +1,19 @@
 """``power``: what a stored run could show, and how many clusters more could."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from harness.commands.options import AsJson
 from harness.commands.output import say, say_json, terminal
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from harness.report.escape import plain
+from harness.report.sheet import number
+from harness.runs.store import RunStore
+from harness.stats.assessment import Assessment
+from harness.stats.power import planning_rows
 
 HEADER = ("probe", "attribute", "clusters", "error %", "could show %", "for {effect}", "for none")
 
@@ -28,10 +32,6 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """How small a change a run could show, and the clusters that another would need."""
-    from harness.runs.store import RunStore
-    from harness.stats.assessment import Assessment
-    from harness.stats.power import planning_rows
-
     found = Assessment.read(run)
     least = RunStore(run).suite().statistics.minimum_clusters
     rows = planning_rows(found.summary, effect=effect, margin=margin, power=wanted, least=least)
@@ -48,8 +48,6 @@ def power(
 
 
 def _show(rows: list[Any], *, effect: float) -> None:
-    from rich.text import Text
-
     console = terminal(110)
     sets: dict[tuple[str, ...], list[Any]] = {}
     for row in rows:
@@ -59,13 +57,7 @@ def _show(rows: list[Any], *, effect: float) -> None:
         console.print(_table(own, effect), "")
 
 
-def _table(rows: list[Any], effect: float) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    from harness.report.escape import plain
-    from harness.report.sheet import number
-
+def _table(rows: list[Any], effect: float) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for place, name in enumerate(HEADER):
         table.add_column(

@@ -95,3 +95,15 @@ def _lines(title: str, total: int | None, unit: str, done: int) -> Iterator[Call
             print(f"{title}: {count}{ends} ({rate:.1f} {unit or 'items'}/s)", file=sys.stderr)  # noqa: T201
 
     yield advance
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Interrupted. The same command again continues from here.", err=True)
+        raise typer.Exit(130) from None

@@ -10,23 +10,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.options import AsJson, DataRoot, DataType, Device, Quiet
+from harness.auditing.choices import model_arguments, split_names
+from harness.auditing.samples import read_sets
+from harness.cards import dataset_names, load_dataset_card
+from harness.commands.hunt import hunting
+from harness.commands.options import (
+    AsJson,
+    Checkpoint,
+    DataRoot,
+    DataType,
+    Device,
+    Model,
+    Quiet,
+    RandomWeights,
+)
 from harness.commands.output import say, say_json
+from harness.commands.progress import Terminal
+from harness.errors import UsageError, choose
 
 if TYPE_CHECKING:
     from harness.hunt.breaks import Break
     from harness.hunt.hunt import ReplayResult
     from harness.model.loading import LoadedModel
     from harness.plan.build import PlannedSet
-    from harness.suite.schema import Suite
 
 
 def replay(
     place: Annotated[Path, typer.Argument(help="A break's file, or a folder of them.")],
-    model: Annotated[str, typer.Option("--model", help="CARD or CARD=CHECKPOINT.")],
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Finetuned weights of the model.")
-    ] = None,
+    model: Model,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = Path("data"),
     datasets: Annotated[
         list[str] | None,
@@ -34,14 +46,11 @@ def replay(
     ] = None,
     device: Device = "auto",
     dtype: DataType = "float32",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="An untrained model, to try the machinery.")
-    ] = False,
+    random_weights: RandomWeights = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Ask a model again about breaks; exit 1 when one no longer holds."""
-    from harness.auditing.choices import model_arguments
     from harness.hunt.breaks import read_breaks
     from harness.model.loading import load_model
 
@@ -68,15 +77,7 @@ def replay(
 
 
 def _cards(breaks: "Mapping[Path, Break]", datasets: Sequence[str] | None) -> dict[str, str]:
-    """Dataset -> name or path of its card. A break names a dataset that ships, or one given here.
-
-    Raises:
-        UsageError: A dataset is neither.
-    """
-    from harness.auditing.choices import split_names
-    from harness.cards import dataset_names, load_dataset_card
-    from harness.errors import UsageError, choose
-
+    """Dataset -> name or path of its card: of a dataset that ships, or of one given here."""
     known = {name: name for name in dataset_names()}
     known |= {load_dataset_card(path).name: path for path in split_names(datasets)}
     for path, saved in breaks.items():
@@ -94,8 +95,6 @@ def _replayed(
     quiet: bool,
 ) -> "Iterator[tuple[Path, ReplayResult]]":
     """Every break, those of one dataset together, so that each is read once."""
-    from harness.commands.hunt import hunting
-    from harness.commands.progress import Terminal
     from harness.hunt.evaluator import ImageEncoder
     from harness.hunt.hunt import replay
 
@@ -106,17 +105,10 @@ def _replayed(
             card, split, rung, prompts = key
             suite = hunting([card], split=split, prompt_type=rung, prompts=prompts)
             if key not in sets:
-                sets[key] = _read(suite, root, quiet=quiet)
+                sets[key] = read_sets(suite, root, listener=Terminal(quiet=quiet))[0]
             metric = suite.metric.model_copy(update={"resolution": _resolution(saved)})
             yield path, replay(saved, sets[key], ImageEncoder(model, metric), where=str(path))
             advance(1)
-
-
-def _read(suite: "Suite", root: Path, *, quiet: bool) -> "PlannedSet":
-    from harness.auditing.samples import read_sets
-    from harness.commands.progress import Terminal
-
-    return read_sets(suite, root, listener=Terminal(quiet=quiet))[0]
 
 
 def _resolution(saved: "Break") -> str:

@@ -64,11 +64,11 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
-    from harness.data.readings import mask_lines
+    from harness.data.readings import data_lines
     from harness.files.writing import write_text
     from harness.report.markdown import markdown
 
-    masks = mask_lines(run.manifest.get("masks", []))
+    masks = data_lines(run.manifest)
     write_text(path, markdown(run.assessment, title=run.title, masks=masks))
     return [path]
 

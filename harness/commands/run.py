@@ -1,13 +1,15 @@
 """``run``: a suite, some models, a run directory."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from harness.auditing.choices import recipe_arguments, select_suite, split_names
+from harness.auditing.running import Conditions, run_models
 from harness.commands.options import (
+    AsJson,
+    Checkpoint,
     DataRoot,
     Datasets,
     DataType,
@@ -16,45 +18,54 @@ from harness.commands.options import (
     PromptRung,
     PromptSource,
     Quiet,
+    RandomWeights,
     Seed,
     Split,
     SuiteName,
 )
 from harness.commands.output import say
+from harness.commands.progress import Terminal, interruptible
+from harness.commands.score import finish
 from harness.engine.cluster import parse_cluster_options
+from harness.errors import UsageError
+from harness.trackers import check_trackers, log_run
 
 
 def run(
     suite: SuiteName,
     model: Annotated[
         list[str],
-        typer.Option("--model", help="CARD or CARD=CHECKPOINT; repeat for several models."),
+        typer.Option(
+            "--model",
+            help="CARD or CARD=CHECKPOINT; repeat for several models. CARD=A,B,C: training seeds.",
+        ),
     ],
-    checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Finetuned weights, with one --model.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     data_root: DataRoot = Path("data"),
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
     prompts: PromptSource = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory. [default: runs/SUITE-PLANHASH]")
+        Path | None,
+        typer.Option("--out", "-o", help="Run directory. [default: runs/SUITE-PLANHASH]"),
     ] = None,
     limit: Limit = None,
     seed: Seed = None,
     device: Device = "auto",
     dtype: DataType = "auto",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Untrained models, to try the machinery.")
-    ] = False,
+    random_weights: RandomWeights = False,
     masks: Annotated[
         int,
         typer.Option(
             "--masks", min=0, help="Cases per probe whose masks are kept for the report; 0: none."
         ),
     ] = 2,
+    thresholds: Annotated[
+        bool,
+        typer.Option("--thresholds", help="Count every case at 19 thresholds, for the curve."),
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -75,17 +86,12 @@ def run(
         list[str] | None,
         typer.Option("--log", help="mlflow, tensorboard or wandb: log the result; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite with one or more models; the same command again continues it."""
-    from harness.auditing.choices import model_arguments, select_suite, split_names
-    from harness.auditing.running import Conditions, run_models
-    from harness.commands.progress import Terminal
-    from harness.commands.score import finish
-    from harness.trackers import check_trackers, log_run
-
     trackers = check_trackers(split_names(log))
+    chosen = recipe_arguments(model, checkpoint)
     with interruptible():
         store = run_models(
             select_suite(
@@ -96,7 +102,7 @@ def run(
                 prompts=prompts,
                 seed=seed,
             ),
-            model_arguments(model, checkpoint),
+            chosen.models,
             root=data_root,
             out=out,
             limit=limit,
@@ -106,8 +112,10 @@ def run(
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
                 kept_masks=masks,
+                thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
+                recipes=chosen.recipes,
             ),
             listener=Terminal(quiet=quiet),
         )
@@ -119,19 +127,7 @@ def run(
         raise typer.Exit(3)
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C at any moment leaves a run that can be continued, and says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("Interrupted. The same command again continues from here.", err=True)
-        raise typer.Exit(130) from None
-
-
 def _batch_size(text: str) -> int | None:
-    from harness.errors import UsageError
-
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:

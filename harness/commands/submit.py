@@ -1,25 +1,17 @@
 """``submit``: a folder for the leaderboard, made from a complete run of a track."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.commands.options import Quiet
 from harness.commands.output import say
-
-if TYPE_CHECKING:
-    from harness.leaderboard.tracks import Track
-    from harness.runs.store import RunStore
-
-TrackRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        envvar="VLSM_DATA_ROOT",
-        help="Folder above the datasets' own; needed where a track's data are not the project's.",
-    ),
-]
+from harness.commands.tracks import TrackRoot, reference_of
+from harness.errors import UsageError
+from harness.leaderboard.pack import AuthorFacts, model_entry, pack
+from harness.leaderboard.tracks import Track, load_track, track_names
+from harness.runs.store import RunStore
 
 
 def submit(
@@ -28,7 +20,7 @@ def submit(
         str | None, typer.Option("--model", help="Which model, where the run has several.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="[default: submissions/TRACK/MODEL]")
+        Path | None, typer.Option("--out", "-o", help="[default: submissions/TRACK/MODEL]")
     ] = None,
     author: Annotated[
         list[str] | None, typer.Option("--author", help="A name; repeat for several.")
@@ -51,10 +43,6 @@ def submit(
     quiet: Quiet = False,
 ) -> None:
     """Make a submission to the leaderboard; what is still missing is named and exits with 3."""
-    from harness.commands.tracks import reference_of
-    from harness.leaderboard.pack import AuthorFacts, model_entry, pack
-    from harness.runs.store import RunStore
-
     store = RunStore(run)
     track = _track_of(store)
     entry = model_entry(store, model)
@@ -80,11 +68,8 @@ def submit(
         say(f"Check it: vlsm-harness verify {folder}")
 
 
-def _track_of(store: "RunStore") -> "Track":
+def _track_of(store: RunStore) -> Track:
     """The track whose suite a run ran."""
-    from harness.errors import UsageError
-    from harness.leaderboard.tracks import load_track, track_names
-
     if not store.manifest:
         raise UsageError(
             f"{store.folder}: no run.json here. A run directory is needed. Give the folder that "

@@ -1,41 +1,48 @@
 """Plan and truth of a track for the verbs of the leaderboard."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated, NamedTuple
 
-if TYPE_CHECKING:
-    from harness.leaderboard.tracks import Reference, Track
-    from harness.plan.build import Plan, PlannedSet
+import typer
+
+from harness.auditing.samples import read_sets
+from harness.commands.progress import Terminal
+from harness.errors import UsageError
+from harness.leaderboard.tracks import (
+    Reference,
+    Track,
+    measured_reference,
+    pinned_reference,
+    suite_of,
+)
+from harness.plan.build import Plan, PlannedSet, build_plan
+
+TrackRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        envvar="VLSM_DATA_ROOT",
+        help="Folder above the datasets' own; needed where a track's data are not the project's.",
+    ),
+]
 
 
 class Planned(NamedTuple):
     """A track's suite on a copy of its data."""
 
-    plan: "Plan"
-    sets: "list[PlannedSet]"
+    plan: Plan
+    sets: list[PlannedSet]
 
 
-def planned(track: "Track", root: Path, *, quiet: bool = False) -> Planned:
+def planned(track: Track, root: Path, *, quiet: bool = False) -> Planned:
     """Plan a track's suite on the data below `root`; generated sets are painted there."""
-    from harness.auditing.samples import read_sets
-    from harness.commands.progress import Terminal
-    from harness.leaderboard.tracks import suite_of
-    from harness.plan.build import build_plan
-
     suite = suite_of(track)
     sets = read_sets(suite, root, listener=Terminal(quiet=quiet))
     return Planned(build_plan(suite, sets), sets)
 
 
-def reference_of(track: "Track", root: Path | None, *, quiet: bool = False) -> "Reference":
-    """What submissions to a track are held against: pinned, or measured on a copy of its data.
-
-    Raises:
-        UsageError: The track is not pinned and no data root is given.
-    """
-    from harness.errors import UsageError
-    from harness.leaderboard.tracks import measured_reference, pinned_reference
-
+def reference_of(track: Track, root: Path | None, *, quiet: bool = False) -> Reference:
+    """What submissions to a track are held against: pinned, or measured on a copy of its data."""
     if track.is_pinned:
         return pinned_reference(track)
     if root is None:

@@ -2,19 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from harness.auditing.choices import model_arguments
+from harness.auditing.samples import read_sets
 from harness.commands.options import AsJson, DataType, Device, Quiet
 from harness.commands.output import say, say_json
-from harness.commands.submit import TrackRoot
-
-if TYPE_CHECKING:
-    from harness.leaderboard.flags import Flag
-    from harness.leaderboard.spot_check import SpotCheck
-    from harness.leaderboard.tracks import Reference
-    from harness.leaderboard.verification import Verification
+from harness.commands.progress import Terminal
+from harness.commands.tracks import TrackRoot, reference_of
+from harness.errors import UsageError
+from harness.leaderboard.flags import Flag, make_flag, record_flag
+from harness.leaderboard.spot_check import SpotCheck, draw_sample, rerun
+from harness.leaderboard.tracks import Reference
+from harness.leaderboard.verification import Verification, open_submission
+from harness.leaderboard.verification import verify as check
 
 
 def verify(
@@ -40,11 +43,6 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Verify a submission: exit 0 accepted, 1 refused (every reason is told), 2 cannot be tried."""
-    from harness.commands.tracks import reference_of
-    from harness.leaderboard.flags import make_flag, record_flag
-    from harness.leaderboard.verification import Verification, open_submission
-    from harness.leaderboard.verification import verify as check
-
     share = _share(spot_check)
     opened = open_submission(submission)
     verification, checked = Verification(opened, opened.reasons), None
@@ -78,8 +76,6 @@ class _RerunOptions:
 
 
 def _share(text: str) -> float:
-    from harness.errors import UsageError
-
     number = text.removesuffix("%")
     try:
         share = float(number) / (100 if text.endswith("%") else 1)
@@ -94,12 +90,8 @@ def _share(text: str) -> float:
 
 
 def _spot_check(
-    verification: "Verification", reference: "Reference", options: _RerunOptions
-) -> "SpotCheck":
-    from harness.auditing.choices import model_arguments
-    from harness.auditing.samples import read_sets
-    from harness.commands.progress import Terminal
-    from harness.leaderboard.spot_check import draw_sample, rerun
+    verification: Verification, reference: Reference, options: _RerunOptions
+) -> SpotCheck:
     from harness.model.loading import load_model
 
     assert verification.accepted is not None  # others are not rerun
@@ -120,9 +112,9 @@ def _spot_check(
 
 
 def _print(
-    verification: "Verification",
-    checked: "SpotCheck | None",
-    flag: "Flag",
+    verification: Verification,
+    checked: SpotCheck | None,
+    flag: Flag,
     *,
     as_json: bool,
     quiet: bool,

@@ -78,7 +78,7 @@ def denies(prompt: Prompt, card: DatasetCard) -> bool:
         >>> denies(load_grammar(card).parse("no polyp", prompt_type="p1"), card)
         True
     """
-    word, rule = prompt.values.get(CLASS), card.grammar.attributes.get(CLASS)
+    word, rule = prompt.values.get(CLASS), card.attributes.get(CLASS)
     return word is not None and rule is not None and bool(rule.values) and word not in rule.values
 
 
@@ -159,7 +159,7 @@ class Rules:
         if slot is None or len(slot.values) != 1:
             return None
         word = slot.values[0]
-        return None if word in self._card.grammar.attributes[CLASS].values else word
+        return None if word in self._card.attributes[CLASS].values else word
 
     def _repaired(self, templates: Sequence[Template], words: MaskWords) -> Iterator[str]:
         """What is known of a target whose released prompt denies it.
@@ -180,7 +180,7 @@ class Rules:
 
     def _class_word(self, words: MaskWords) -> dict[str, str]:
         """The class word, where the card leaves no choice."""
-        values = self._card.grammar.attributes[CLASS].values
+        values = self._card.attributes[CLASS].values
         single = {v.lower() for v in values if v not in self._card.plural.values()}
         if len(single) != 1:
             return {}

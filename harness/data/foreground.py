@@ -126,7 +126,10 @@ def _distinct(values: Values) -> list[float]:
     found: set[float] = set()
     for row in range(0, len(values), _ROWS):
         strip = values[row : row + _ROWS]
-        if strip.dtype == np.uint8:
+        if strip.dtype == np.bool_:
+            found |= {0.0} if not strip.all() else set()
+            found |= {1.0} if strip.any() else set()
+        elif strip.dtype == np.uint8:
             found.update(np.flatnonzero(np.bincount(strip.ravel())).tolist())
         else:
             found.update(np.unique(strip).tolist())
@@ -152,7 +155,11 @@ def _of_grey(grey: _Grey) -> Foreground:
     """The foreground of one channel by its values alone."""
     values, distinct, top, name, is_lossy = grey
     if values.dtype.kind == "f":
-        found = f"floating-point values from {np.nanmin(values):g} to {np.nanmax(values):g}"
+        told = values[~np.isnan(values)]
+        limits = (
+            f" from {told.min():g} to {told.max():g}" if told.size else ", none of them a number"
+        )
+        found = f"floating-point values{limits}"
         raise refusal(found, why="floating-point masks have no level of their own")
     if distinct == [0]:
         return Foreground(np.zeros(values.shape, dtype=np.bool_), f"{name} 0")

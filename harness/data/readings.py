@@ -1,7 +1,8 @@
-"""How the masks of a set were read: what a run keeps of it, and says.
+"""How the data of a set were read: what a run keeps of it, and says.
 
 Conventions: a run's ``readings`` hold the rules of each dataset's card, its ``masks`` how many
-masks of each set were read as what, and how many of them are empty.
+masks of each set were read as what, and how many of them are empty, its ``spans`` what the
+lexicon found in prompts of free text.
 """
 
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from harness.prompts.freetext.counting import span_lines
 from harness.records import Reading, Readings, Sample
 
 
@@ -47,6 +49,12 @@ def mask_counts(samples: Sequence[Sample]) -> dict[str, Any]:
         "n_masks": len(masks),
         "n_empty": sum(bool(sample.is_empty) for sample in masks.values()),
     }
+
+
+def data_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence on the masks of each set, and one on the spans of each set of free text."""
+    yield from mask_lines(manifest.get("masks", []))
+    yield from span_lines(manifest.get("spans", []))
 
 
 def mask_lines(masks: Iterable[Mapping[str, Any]]) -> Iterator[str]:

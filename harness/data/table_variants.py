@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cards import DatasetCard
 from harness.data.tables import ORIGINAL, Row, Table, TableEntry, read_tables
-from harness.errors import DataError, PromptError, SuiteError, nearest
+from harness.errors import DataError, SuiteError, nearest
 from harness.prompts.grammar import load_grammar
 from harness.prompts.word_diff import word_edits
 from harness.records import NotApplicable, Prompt, Sample, Variant
@@ -149,7 +149,7 @@ def with_originals(
 ) -> list[Sample]:
     """The samples with their tables' originals in place of the released prompts.
 
-    An original that does not parse as a prompt of its type has no attributes; a sample
+    An original that does not parse as a prompt of its type is read as free text; a sample
     without an original has no prompt, which the plan counts.
 
     Raises:
@@ -162,20 +162,13 @@ def with_originals(
             f"{ORIGINAL!r} for it. Originals come from there. Add a table of originals, or leave "
             "'prompts' out to compare with the released ones."
         )
-    grammar = load_grammar(card)
-
-    def parsed(text: str, index: int) -> Prompt:
-        try:
-            return grammar.parse(text, prompt_type=prompt_type, index=index)
-        except PromptError:
-            return Prompt(text, prompt_type, index)
-
+    grammar = load_grammar(card, freely=True)
     return [
         replace(sample, prompts={prompt_type: originals} if originals else {})
         for sample in samples
         for originals in [
             tuple(
-                parsed(text, index)
+                grammar.parse(text, prompt_type=prompt_type, index=index)
                 for index, text in enumerate(found.get((ORIGINAL, sample.sample_id), ()))
             )
         ]

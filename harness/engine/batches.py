@@ -12,17 +12,22 @@ mask of logits.
 
 import torch
 
+from harness.model.contract import AnySize
 from harness.model.features import bytes_per_row
 from harness.model.loading import LoadedModel
 
 CACHE_BYTES = 4 << 20
 MOST = 32
+OF_PICTURES = 8
+"""Pairs of one whole picture that a function is given at once; what it needs is not known."""
 ON_CUDA = 64
 """A device wants to be filled; where this is too much, out of memory halves it."""
 
 
 def usual_batch_size(model: LoadedModel) -> int:
     """A power of two, the same for a model on every machine with its type of device."""
+    if isinstance(model.raw, AnySize):
+        return OF_PICTURES
     return ON_CUDA if model.device.type == "cuda" else fitting(bytes_per_pair(model))
 
 

@@ -1,16 +1,13 @@
 """How fast the engine is, against the plain loop and against the arithmetic.
 
-Conventions: times are seconds. Each is the median over interleaved blocks, all in one
-process at the same number of threads, since machines drift; a block runs the engine on its
-share of the pictures. *Ideal* is ``N_images t_image + N_texts t_text + N_cases t_decode``,
-each the minimum over batch sizes. *Engine* is the real one: it reads and decodes files,
-encodes, decodes, counts and writes scores. *Plain* is the unmodified full forward per case
-at its best batch size and full text length, without reading or counting. A ratio is given
-by the wall clock and by the time of the processor (`cpu`), which other programs on a shared
-machine disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA
-the most that the engine held on the device, on a CPU the most that the process has held so
-far, libraries and plain loop included. `torch.utils.benchmark` reads one clock and sets the number
-of threads itself; here both clocks are read over the same work, the whole engine included.
+Conventions: times are seconds, each the median over interleaved blocks in one process at the same
+number of threads, since machines drift. *Ideal* is ``N_images t_image + N_texts t_text + N_cases
+t_decode``, each the minimum over batch sizes. *Engine* is the real one: it reads files, encodes,
+decodes, counts and writes scores. *Plain* is the full forward per case at its best batch size,
+without reading or counting. Ratios are of the wall clock and of the processor's time (`cpu`), which
+other programs disturb less; on CUDA only the wall clock means anything. Memory is MiB: on CUDA the
+most that the engine held, on a CPU the most that the process has held so far.
+`torch.utils.benchmark` reads one clock and sets the number of threads; both clocks are read here.
 """
 
 import statistics
@@ -27,10 +24,10 @@ import torch
 from harness.data.readings import kept_readings
 from harness.engine.bench_plan import BENCH, Picture, bench_cases
 from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
-from harness.engine.plain import forward
 from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Tally
 from harness.files.writing import temporary_folder
+from harness.model.contract import Predicts
 from harness.model.features import select
 from harness.model.loading import LoadedModel
 from harness.model.precision import device_name, watched_memory
@@ -188,6 +185,15 @@ def _best(laps: Laps, kind: str, clock: int) -> float:
     )
 
 
+def _forward(model: LoadedModel, pixels: torch.Tensor, texts: list[str]) -> torch.Tensor:
+    """The model's own full forward: `predict` where its author wrote one."""
+    with torch.inference_mode(), model.autocast():
+        if isinstance(model.raw, Predicts):
+            return model.raw.predict(pixels, texts)
+        adapter = model.adapter
+        return adapter.decode(adapter.encode_images(pixels), adapter.encode_texts(texts))
+
+
 def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
     for start in range(0, n_pairs, len(logits)):
         tally.add(start, logits[: n_pairs - start])
@@ -240,7 +246,7 @@ class _BenchedModel:
         laps["load", 0].append(
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
-        pixels = pictures.pixels[:IMAGES_PER_BATCH].to(self.model.device)
+        pixels = torch.stack(list(pictures.pixels[:IMAGES_PER_BATCH])).to(self.model.device)
         works = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),
@@ -265,9 +271,10 @@ class _BenchedModel:
         """Seconds per case of the full forward, at several batch sizes."""
         texts = distinct_texts(cases)
         shard = next(cut(cases, texts, self.readings))
-        pixels = load_pictures(shard, self.model, self.root).pixels.to(self.model.device)
+        pictures = load_pictures(shard, self.model, self.root).pixels
+        pixels = torch.stack(list(pictures)).to(self.model.device)
         for size in SIZES["plain"]:
             images = torch.stack([pixels[i % len(pixels)] for i in range(size)])
             prompts = [texts[i % len(texts)] for i in range(size)]
-            work = lambda i=images, p=prompts: forward(self.model, i, p)  # noqa: E731
+            work = lambda i=images, p=prompts: _forward(self.model, i, p)  # noqa: E731
             laps["plain", size].append(self.clock(work, size))

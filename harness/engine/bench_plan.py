@@ -47,15 +47,9 @@ def invent(folder: Path, n: int, size: tuple[int, int]) -> list[Picture]:
 
 
 def bench_cases(pictures: Sequence[Picture], n_prompts: int, *, distinct: float) -> pl.DataFrame:
-    """A plan of ``len(pictures) * n_prompts`` cases.
+    """A plan of ``len(pictures) * n_prompts`` cases, in the pictures' order, with `PLAN_SCHEMA`.
 
-    Args:
-        pictures: With their prompts; the plan keeps their order.
-        n_prompts: Prompts of each picture, its own prompt first.
-        distinct: About which share of all texts is distinct, in [0, 1].
-
-    Returns:
-        A frame with `PLAN_SCHEMA`.
+    About the share `distinct`, in [0, 1], of all texts is distinct.
     """
     n_own = max(1, round(n_prompts * distinct))
     shared = list(_changed(pictures[0].prompt, 0))[: n_prompts - n_own]

@@ -13,7 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from harness.cards import load_model_card, model_names
 from harness.engine import local
+from harness.errors import ModelError
 from harness.model.loading import LoadedModel, load_model
+from harness.model.wrapping import WrappedFunction
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 
@@ -29,14 +31,23 @@ def silent(_: int) -> None:
 class ModelSource:
     """What `harness.models.load_model` needs, so that any machine can load the same model."""
 
-    name: str
+    name: str | WrappedFunction
     checkpoint: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
     random_weights: bool = False
 
     def anywhere(self) -> "ModelSource":
-        """The same with absolute paths, for processes that stand in another folder."""
+        """The same with absolute paths, for processes that stand in another folder.
+
+        Raises:
+            ModelError: It is a function of this process.
+        """
+        if isinstance(self.name, WrappedFunction):
+            raise ModelError(
+                f"{self.name.card.name}: a function of this process. Other processes need a file. "
+                "Write a card with `kind: callable` and `adapter: FILE.py:FUNCTION`."
+            )
         path = load_model_card(self.name).path
         is_built_in = model_names().get(self.name) == path
         name = self.name if is_built_in else str(path.resolve())
@@ -44,6 +55,8 @@ class ModelSource:
 
     def load(self) -> LoadedModel:
         """The model, on its device."""
+        if isinstance(self.name, WrappedFunction):
+            return self.name.load()
         return load_model(
             self.name,
             checkpoint=self.checkpoint,

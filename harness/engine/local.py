@@ -10,6 +10,7 @@ cases become error rows, so that the others' counts do not depend on it.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
 from harness.errors import DataError
-from harness.model.contract import Features
+from harness.model.contract import AnySize, Features, ScoresPresence
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
 from harness.records import Reading
@@ -44,6 +45,21 @@ IMAGES_PER_BATCH = 8
 
 def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     """Read every image and mask of a shard; failures are kept as messages."""
+    read = read_pictures(shard, root, model.adapter.preprocess, model.adapter.input_size)
+    if isinstance(model.raw, AnySize):
+        return read
+    stacked = torch.stack(list(read.pixels))
+    # From pinned memory a device fetches them itself while it computes.
+    return replace(read, pixels=stacked.pin_memory() if model.device.type == "cuda" else stacked)
+
+
+def read_pictures(
+    shard: Shard,
+    root: Path,
+    preprocess: Callable[[NDArray[np.uint8]], Tensor],
+    blank_size: tuple[int, int],
+) -> Pictures:
+    """Read every image and mask of a shard; a black picture stands for one that is unreadable."""
     rows = shard.cases.select("image", "mask", "dataset").unique(maintain_order=True).rows()
     first_of = {image: dataset for image, _, dataset in reversed(rows)}
     one_at_a_time = Lock()
@@ -51,14 +67,13 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
     def image(name: str) -> _Image:
         def use(image: NDArray[np.uint8]) -> _Image:
             with one_at_a_time:  # adapters need not stand more
-                pixels = model.adapter.preprocess(image)
+                pixels = preprocess(image)
             return _Image(pixels, (image.shape[0], image.shape[1]))
 
         try:
             return with_image(root / name, shard.reading(first_of[name]), use)
         except DataError as problem:
-            blank = np.zeros((*model.adapter.input_size, 3), dtype=np.uint8)
-            return use(blank)._replace(error=str(problem))
+            return use(np.zeros((*blank_size, 3), dtype=np.uint8))._replace(error=str(problem))
 
     with ThreadPoolExecutor(max_workers=READERS) as readers:
         images = dict(zip(shard.images, readers.map(image, shard.images), strict=True))
@@ -66,9 +81,7 @@ def load_pictures(shard: Shard, model: LoadedModel, root: Path) -> Pictures:
             lambda row: _truth(root / row[1], images[row[0]], shard.reading(row[2])), rows
         )
         found = {(row[2], row[1]): truth for row, truth in zip(rows, truths, strict=True)}
-    stacked = torch.stack([images[name].pixels for name in shard.images])
-    # From pinned memory a device fetches them itself while it computes.
-    pixels = stacked.pin_memory() if model.device.type == "cuda" else stacked
+    pixels = tuple(images[name].pixels for name in shard.images)
     return Pictures(pixels, [images[name].size for name in shard.images], found)
 
 
@@ -109,6 +122,8 @@ def execute(
 ) -> None:
     """Evaluate every case of the stored plan that has no score yet.
 
+    Cases are counted at other thresholds as well where the run's record of the model says so.
+
     Args:
         store: An opened run.
         model: The model, on its device.
@@ -122,7 +137,8 @@ def execute(
     saved = open_saved_masks(store, model.model_id, k=kept_masks)
     cases = store.plan_cases()
     texts = distinct_texts(cases)
-    worker = Worker(model, texts, metric=metric, batch_size=batch_size)
+    thresholds = store.keeps_thresholds(model.model_id)
+    worker = Worker(model, texts, metric=metric, batch_size=batch_size, thresholds=thresholds)
     worker.known = saved.selection if saved else None
     settled = store.settled_shards(model.model_id)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -132,7 +148,7 @@ def execute(
             if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
                 saved.add(worker.kept)
-            store.write_part(model.model_id, shard.index, scores)
+            store.write_part(model.model_id, shard.index, scores, worker.curves)
             advance(shard.cases.height)
 
 
@@ -179,7 +195,13 @@ class Worker:
     """One loaded model that turns shards into scores."""
 
     def __init__(
-        self, model: LoadedModel, texts: Sequence[str], *, metric: Metric, batch_size: int
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        *,
+        metric: Metric,
+        batch_size: int,
+        thresholds: bool = False,
     ) -> None:
         self.model = model
         self.metric = metric
@@ -188,25 +210,41 @@ class Worker:
         # What the run has kept so far, and what the last shard offers to it.
         self.known: Selection | None = None
         self.kept: list[Kept] = []
+        # Counts of the last shard at other thresholds, where they are asked for.
+        self.thresholds = thresholds
+        self.curves: pl.DataFrame | None = None
 
     def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
+            batches = _batches(shard, self.batch_size, by_image=isinstance(features, list))
             selector = MaskSelector(shard.cases, self.known) if self.known else None
-            tally = Tally(shard, pictures, self.metric, self.model, selector)
+            tally = Tally(
+                shard, pictures, self.metric, self.model, selector, thresholds=self.thresholds
+            )
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
-            for start in range(0, len(pairs), self.batch_size):
-                own = slice(start, start + self.batch_size)
+            for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
-                logits = self.model.adapter.decode(select(features, images[own]), texts)
-                tally.add(start, logits.float())
+                tally.add(own.start, *self._decode(_rows(features, images[own]), texts))
             scores = tally.frame()
+            self.curves = tally.curves()
         self.kept = selector.kept() if selector else []
         return scores
 
-    def _encode_images(self, pixels: Tensor) -> Features:
+    def _decode(self, images: Features, texts: Features) -> tuple[Tensor, Tensor | None]:
+        """Logits, and presence scores where they are wanted and the model has them."""
+        adapter = self.model.adapter
+        if self.thresholds and isinstance(adapter, ScoresPresence):
+            logits, presence = adapter.decode_with_presence(images, texts)
+            return logits.float(), presence
+        return adapter.decode(images, texts).float(), None
+
+    def _encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Features | list[Features]:
+        """Features of all pictures; one by one where they have different sizes."""
+        if not isinstance(pixels, Tensor):
+            return [self.model.adapter.encode_images(one[None]) for one in pixels]
         parts = [
             self.model.adapter.encode_images(part.to(self.model.device, non_blocking=True))
             for part in torch.split(pixels, min(IMAGES_PER_BATCH, self.batch_size))
@@ -215,3 +253,21 @@ class Worker:
 
     def _encode_texts(self, texts: list[str]) -> Features:
         return self.model.adapter.encode_texts(texts)
+
+
+def _batches(shard: Shard, size: int, *, by_image: bool) -> Iterator[slice]:
+    """Pairs that are decoded together; of one image each where pictures have different sizes."""
+    n = len(shard.pairs)
+    starts = [0, *(np.flatnonzero(np.diff(shard.pairs[:, 0])) + 1).tolist()] if by_image else [0]
+    for first, last in zip(starts, [*starts[1:], n], strict=True):
+        for start in range(first, last, size):
+            yield slice(start, min(start + size, last))
+
+
+def _rows(features: Features | list[Features], images: Tensor) -> Features:
+    """Features of the images of a batch."""
+    if not isinstance(features, list):
+        return select(features, images)
+    own = features[int(images[0])]
+    # A view: a picture of many megabytes stands for all prompts of it.
+    return type(own)(*(leaf.expand(len(images), *leaf.shape[1:]) for leaf in own))

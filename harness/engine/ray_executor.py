@@ -1,16 +1,11 @@
 """Runs a plan on a Ray cluster: workers that hold the model, a driver that holds the run.
 
-A shard of the plan is the unit of queue. The driver cuts shards, hands each free worker
-one and names the one after it, whose pictures the worker reads meanwhile; it alone writes
-into the run directory, so that no second writer, and no worker cut off and thought dead,
-can double a case. The shards of a worker that dies go back to the queue and it is replaced; the
-driver itself may die too, and the same command then continues. Ray's own restarts and retries
-are off: they would tie a shard to its worker, which waits for ever where a machine went away,
-and would not say which shard is at fault.
-
-Conventions: batches are cut from the plan alone, as in `harness.engine.local`, so that on
-the same type of device counts are the same bit for bit. The data root and the files of
-the model are read by the workers, at the same paths on every machine.
+The driver cuts shards, hands each free worker one and names the one after it, whose pictures the
+worker reads meanwhile; it alone writes into the run directory, so that no worker thought dead can
+double a case. The shards of a worker that dies go back to the queue and it is replaced; the driver
+may die too, and the same command then continues. Ray's own restarts and retries are off: they would
+tie a shard to its worker, which waits for ever where a machine went away. Batches are cut from the
+plan alone, so that on the same type of device counts are the same bit for bit.
 """
 
 import os
@@ -50,12 +45,9 @@ def connect(
     metric: Metric,
     texts: list[str],
     kept_masks: int = 0,
+    thresholds: bool = False,
 ) -> Iterator["RayExecutor"]:
-    """Connect to a cluster, or start one here, and take the workers down at the end.
-
-    Raises:
-        UsageError: Ray is not installed, or the address does not answer.
-    """
+    """Connect to a cluster, or start one here, and take the workers down at the end."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     ray = _import_ray()
@@ -71,7 +63,7 @@ def connect(
             "--address for a cluster on this machine is needed. Start one with `ray start --head`."
         ) from None
     try:
-        job = Job(source, root.resolve(), metric, texts, kept_masks)
+        job = Job(source, root.resolve(), metric, texts, kept_masks, thresholds)
         yield RayExecutor(ray, options, job)
     finally:
         ray.shutdown()
@@ -157,12 +149,7 @@ class RayExecutor:
         advance: Advance = silent,
         halved: Advance = silent,
     ) -> None:
-        """Evaluate every case of the stored plan that has no score yet.
-
-        Raises:
-            RunError: A shard takes down every worker that tries it, or the workers do not
-                all hold the same model.
-        """
+        """Evaluate every case of the stored plan that has no score yet."""
         self._wait_for_a_worker()
         model_id = self.identities[0].model_id
         settled = store.settled_shards(model_id)
@@ -184,7 +171,7 @@ class RayExecutor:
                 if saved is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
                     saved.add(done.kept)
-                store.write_part(model_id, shard.index, done.scores)
+                store.write_part(model_id, shard.index, done.scores, done.curves)
                 advance(shard.cases.height)
                 if done.batch_size < batch_size:
                     batch_size = done.batch_size

@@ -41,6 +41,7 @@ class Job(NamedTuple):
     metric: Metric
     texts: list[str]
     kept_masks: int = 0
+    thresholds: bool = False
 
 
 class EvaluatedShard(NamedTuple):
@@ -49,6 +50,7 @@ class EvaluatedShard(NamedTuple):
     scores: pl.DataFrame
     batch_size: int
     kept: list[Kept]
+    curves: pl.DataFrame | None = None
 
 
 class RayWorker:
@@ -89,7 +91,11 @@ class RayWorker:
         """
         if self._worker is None:
             self._worker = Worker(
-                self._model, self._job.texts, metric=self._job.metric, batch_size=batch_size
+                self._model,
+                self._job.texts,
+                metric=self._job.metric,
+                batch_size=batch_size,
+                thresholds=self._job.thresholds,
             )
             self._worker.known = Selection(self._job.kept_masks) if self._job.kept_masks else None
         reading = self._ahead.pop(shard.index, None) or self._read(shard)
@@ -101,7 +107,8 @@ class RayWorker:
             # What this worker has seen sets its bar; the driver chooses among all of them.
             for kept in self._worker.kept:
                 self._worker.known.offer(replace(kept, masks=None))
-        return EvaluatedShard(scores, self._worker.batch_size, self._worker.kept)
+        worker = self._worker
+        return EvaluatedShard(scores, worker.batch_size, worker.kept, worker.curves)
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

@@ -9,9 +9,9 @@ while the counts of one batch are on their way the next one is being decoded.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -23,9 +23,9 @@ from harness.engine.counts import area, is_finite, overlap, resize_mask
 from harness.engine.mask_selector import MaskSelector
 from harness.engine.shards import Shard
 from harness.engine.surface import surface_distances
+from harness.engine.thresholds import MaskKey, ThresholdCounts, with_presence
 from harness.metrics import EMPTY_SCORES, iou
 from harness.model.features import binarise
-from harness.model.loading import LoadedModel
 from harness.runs.store import DONE, FAILED, SCORE_SCHEMA
 from harness.suite.schema import Metric
 
@@ -34,22 +34,39 @@ NONE = -1
 _SURFACE = {"hausdorff": "hausdorff_px", "hd95": "hd95_px", "nsd": "nsd"}
 """Columns that a metric may ask for -> of the scores."""
 
-MaskKey = tuple[str, str]
-"""Dataset and path of a mask."""
-
 
 @dataclass(frozen=True)
 class Pictures:
     """The decoded inputs of one shard.
 
-    `pixels` is ``(I, 3, H, W)`` float32; `sizes` the original (height, width) of
-    each image; `truths` the masks of each sample, by dataset and mask path, or the error that
-    stands for it: two datasets may read one file by different rules.
+    `pixels` is ``(I, 3, H, W)`` float32, or ``(3, H, W)`` each where a model takes any size;
+    `sizes` the original (height, width) of each image; `truths` the masks of each sample, by
+    dataset and mask path, or the error that stands for it: two datasets may read one file by
+    different rules.
     """
 
-    pixels: Tensor
+    pixels: Tensor | Sequence[Tensor]
     sizes: list[tuple[int, int]]
     truths: Mapping[MaskKey, NDArray[np.bool_] | str]
+
+
+class MaskSource(Protocol):
+    """Whoever made the masks: a loaded model, or predictions from elsewhere."""
+
+    @property
+    def model_id(self) -> str:
+        """Key of its scores."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its masks lie."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask, where logits are given."""
+        ...
 
 
 class _Asked(NamedTuple):
@@ -78,15 +95,18 @@ class Tally:
         shard: Shard,
         pictures: Pictures,
         metric: Metric,
-        model: LoadedModel,
+        source: MaskSource,
         selector: MaskSelector | None = None,
+        *,
+        thresholds: bool = False,
     ) -> None:
         self._selector = selector
-        self._shard, self._pictures, self._metric, self._model = shard, pictures, metric, model
+        self._shard, self._pictures, self._metric, self._source = shard, pictures, metric, source
         self._pair = shard.pair_of_case.tolist()
         self._original = shard.original_pair.tolist()
         self._names: list[MaskKey] = shard.cases.select("dataset", "mask").rows()
         self._named = _named_masks(shard)
+        self._at_thresholds = ThresholdCounts(shard, self._names) if thresholds else None
         self._due: dict[int, list[int]] = {}
         for case, later in enumerate(map(max, self._pair, self._original)):
             self._due.setdefault(later, []).append(case)
@@ -94,7 +114,8 @@ class Tally:
         # Masks of original prompts, kept until the shard is done; truths as tensors.
         self._kept: dict[int, Tensor] = {}
         self._truths: dict[tuple[MaskKey, int, int], Tensor] = {}
-        self._unusable: set[int] = set()
+        # Pairs without a usable mask, and why; None where the logits are no numbers.
+        self._unusable: dict[int, str | None] = {}
         n = shard.cases.height
         self._counts = np.full((n, len(COUNTS)), NONE, dtype=np.int64)
         self._sizes = np.zeros((n, 2), dtype=np.int32)
@@ -103,11 +124,37 @@ class Tally:
         self._errors: dict[int, str] = {}
         self._asked: list[_Asked] = []
 
-    def add(self, start: int, logits: Tensor) -> None:
-        """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order."""
-        fine = is_finite(logits)
+    def add(self, start: int, logits: Tensor, presence: Tensor | None = None) -> None:
+        """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order.
+
+        Presence scores ``(B,)`` bear on the counts at other thresholds alone.
+        """
+        self._add(start, self._masks_of(start, logits, presence), is_finite(logits))
+
+    def add_masks(self, start: int, masks: Tensor, problems: Mapping[int, str]) -> None:
+        """Take the masks ``(B, H, W)`` of the pairs from `start` on, in order.
+
+        `problems` says of pairs that have no usable mask why; their rows are blank.
+        """
+        self._unusable |= problems
+        pairs = range(start, start + len(masks))
+        fine = torch.tensor([pair not in problems for pair in pairs], dtype=torch.bool)
+        self._add(start, iter([(start, masks)]), fine)
+
+    def _masks_of(
+        self, start: int, logits: Tensor, presence: Tensor | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Masks at the metric's resolution; counts at other thresholds are taken on the way."""
+        for first, sized in self._at_metric_size(start, logits):
+            if self._at_thresholds is not None:
+                own = presence if presence is None else presence[first - start :][: len(sized)]
+                shown = sized if own is None else with_presence(sized, own)
+                self._at_thresholds.add(first, shown, self._known_truth)
+            yield first, binarise(sized, self._source.threshold)
+
+    def _add(self, start: int, parts: Iterator[tuple[int, Tensor]], fine: Tensor) -> None:
         asked = []
-        for first, masks in self._masks_of(start, logits):
+        for first, masks in parts:
             for pair in range(first, first + len(masks)):
                 if pair in self._originals:
                     # A view would keep its whole batch in memory until the shard is done.
@@ -123,17 +170,17 @@ class Tally:
             self._take(asked)
         self._asked = []
 
-    def _masks_of(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Masks at the metric's resolution; images of unequal size come one by one."""
+    def _at_metric_size(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Logits at the metric's resolution; images of unequal size come one by one."""
         if self._metric.resolution == "model":
-            yield start, binarise(logits, self._model.card.threshold)
+            yield start, logits
             return
         for offset, single in enumerate(logits):
             size = self._pictures.sizes[int(self._shard.pairs[start + offset, 0])]
             native = torch.nn.functional.interpolate(
                 single[None, None], size=size, mode="bilinear", align_corners=False
             )
-            yield start + offset, binarise(native[0], self._model.card.threshold)
+            yield start + offset, native[0]
 
     def _ask(self, first: int, masks: Tensor, fine: Tensor) -> _Asked:
         """Start the counts of all cases that are due, and their way to this process."""
@@ -186,13 +233,13 @@ class Tally:
             asked.arrival.synchronize()
         for offset, fine in enumerate(asked.fine.tolist()):
             if not fine:
-                self._unusable.add(asked.first + offset)
+                self._unusable.setdefault(asked.first + offset, None)
         if asked.masks is None:
             return
         self._counts[asked.cases, :5] = asked.five.numpy()
         self._counts[[asked.cases[row] for row in asked.named_rows], 5:] = asked.named.numpy()
         self._sizes[asked.cases] = asked.masks[0].shape[-2:]
-        usable = [row for row, case in enumerate(asked.cases) if self._is_finite(case)]
+        usable = [row for row, case in enumerate(asked.cases) if self._is_usable(case)]
         kept = {asked.cases[row] for row in usable}
         self._counts[[case for case in asked.cases if case not in kept]] = NONE
         lost = [case for case in kept if self._original[case] in self._unusable]
@@ -231,11 +278,11 @@ class Tally:
             self._errors[case] = truth
         return case not in self._errors
 
-    def _is_finite(self, case: int) -> bool:
+    def _is_usable(self, case: int) -> bool:
         if self._pair[case] in self._unusable:
             text = self._shard.cases["prompt"][case]
-            self._errors[case] = (
-                f"{self._model.model_id}: logits for {text!r} are not finite. Every logit must be "
+            self._errors[case] = self._unusable[self._pair[case]] or (
+                f"{self._source.model_id}: logits for {text!r} are not finite. Every logit must be "
                 "a finite number. Check the weights, or run with --dtype float32."
             )
         return case not in self._errors
@@ -246,8 +293,20 @@ class Tally:
             truth = self._pictures.truths[name]
             assert not isinstance(truth, str)  # such cases were sorted out before
             resized = np.array(resize_mask(truth, height, width))
-            self._truths[key] = torch.from_numpy(resized).to(self._model.device)
+            self._truths[key] = torch.from_numpy(resized).to(self._source.device)
         return self._truths[key]
+
+    def _known_truth(self, name: MaskKey, height: int, width: int) -> Tensor | None:
+        is_lost = isinstance(self._pictures.truths[name], str)
+        return None if is_lost else self._truth(name, height, width)
+
+    def curves(self) -> pl.DataFrame | None:
+        """Counts at other thresholds of the cases that were done; None where nobody asked."""
+        if self._at_thresholds is None:
+            return None
+        self.finish()
+        failed = np.isin(np.arange(self._shard.cases.height), list(self._errors))
+        return self._at_thresholds.frame(~failed)
 
     def frame(self) -> pl.DataFrame:
         """The scores, in the order of the shard's cases."""
@@ -255,7 +314,7 @@ class Tally:
         n = self._shard.cases.height
         failed = np.isin(np.arange(n), list(self._errors))
         columns: dict[str, object] = {
-            "model_id": [self._model.model_id] * n,
+            "model_id": [self._source.model_id] * n,
             "case_id": self._shard.cases["case_id"],
             **{name: self._counts[:, k] for k, name in enumerate(COUNTS)},
             "height": self._sizes[:, 0],

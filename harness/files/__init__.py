@@ -41,12 +41,7 @@ def shipped(kind: str) -> Path:
 
 
 def inside(root: Path, relative: str, *, where: str) -> Path:
-    """The path `relative` below `root`, links followed.
-
-    Raises:
-        DataError: The path is absolute, leaves `root` or can be no path: annotations
-            come from strangers.
-    """
+    """The path `relative` below `root`, links followed; refused if it leaves it or is no path."""
     problem = path_problem(relative)
     if problem and not leaves(relative):
         raise DataError(
@@ -121,12 +116,7 @@ class Document:
 
 
 def read_yaml(path: Path, *, error: type[HarnessError] = CardError) -> Document:
-    """Read one YAML mapping: no tags, no aliases, no merged or doubled keys; a mark is skipped.
-
-    Raises:
-        HarnessError: The file is missing, no YAML, no mapping, or uses what is
-            refused; the class is `error`.
-    """
+    """Read one YAML mapping: no tags, no aliases, no merged or doubled keys; a mark is skipped."""
     missing = (
         "Give the name of a built-in or the path of a YAML file; `vlsm-harness ls` lists the "
         "built-in names."
@@ -136,11 +126,7 @@ def read_yaml(path: Path, *, error: type[HarnessError] = CardError) -> Document:
 
 
 def parse_yaml(content: bytes, path: Path, *, error: type[HarnessError] = CardError) -> Document:
-    """Parse the bytes of one YAML mapping as `read_yaml` does; `path` is where they came from.
-
-    Raises:
-        HarnessError: As `read_yaml`.
-    """
+    """Parse the bytes of one YAML mapping as `read_yaml` does; `path` is where they came from."""
     text = decoded(content, path, error=error)
     lines: dict[Place, int] = {}
     try:
@@ -259,12 +245,7 @@ _UNREADABLE = (ValueError, OverflowError, LookupError, TypeError, AttributeError
 def validate(
     document: Document, schema: type[Schema], *, error: type[HarnessError] = CardError
 ) -> Schema:
-    """Check a document against its schema, all mistakes in one message.
-
-    Raises:
-        HarnessError: At least one key is unknown, missing or of the wrong kind;
-            each line of the message gives file, line, key and the nearest known key.
-    """
+    """Check a document against its schema; one error tells line, key and nearest key of each."""
     try:
         return schema.model_validate(document.data)
     except pydantic.ValidationError as problems:

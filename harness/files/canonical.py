@@ -97,17 +97,7 @@ def value_problem(value: Any) -> str | None:
 
 
 def read_bytes(path: Path, *, most: int, error: type[HarnessError], missing: str) -> bytes:
-    """The content of a file of at most `most` bytes.
-
-    Args:
-        path: The file.
-        most: What is read at most.
-        error: Class of the error.
-        missing: What to do where there is no such file.
-
-    Raises:
-        HarnessError: The file is missing, cannot be read, or is larger.
-    """
+    """The content of a file of at most `most` bytes; `missing` says what to do without it."""
     try:
         if stat.S_ISFIFO(path.stat().st_mode) and path.parts[:2] != ("/", "dev"):
             raise error(f"{path}: found a pipe. A plain file is needed. Put one there.")
@@ -130,11 +120,7 @@ def read_bytes(path: Path, *, most: int, error: type[HarnessError], missing: str
 
 
 def decoded(content: bytes, path: Path, *, error: type[HarnessError]) -> str:
-    """Bytes as UTF-8 text; a byte-order mark in front is skipped.
-
-    Raises:
-        HarnessError: They are no UTF-8.
-    """
+    """Bytes as UTF-8 text; a byte-order mark in front is skipped."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -146,27 +132,23 @@ def decoded(content: bytes, path: Path, *, error: type[HarnessError]) -> str:
 
 
 def read_json(path: Path, *, error: type[HarnessError], missing: str, repair: str) -> Any:
-    """Read one JSON file.
-
-    Args:
-        path: The file.
-        error: Class of the error.
-        missing: What to do where there is no such file.
-        repair: What to do where it is no JSON.
-
-    Raises:
-        HarnessError: The file is missing, too large, no UTF-8, or as `parse_json`.
-    """
+    """Read one JSON file; `missing` and `repair` say what to do where there is none, or no JSON."""
     content = read_bytes(path, most=MAX_JSON_BYTES, error=error, missing=missing)
     return parse_json(content, path, error=error, repair=repair)
 
 
-def parse_json(content: bytes, path: Path, *, error: type[HarnessError], repair: str) -> Any:
-    """Parse JSON: no NaN or infinity, no doubled key; a mark in front is skipped.
+def read_object(
+    path: Path, *, error: type[HarnessError], missing: str, repair: str
+) -> dict[str, Any]:
+    """Read one JSON file that holds an object."""
+    found = read_json(path, error=error, missing=missing, repair=repair)
+    if not isinstance(found, dict):
+        raise error(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
+    return found
 
-    Raises:
-        HarnessError: It is no JSON, is nested too deeply, or holds what is refused.
-    """
+
+def parse_json(content: bytes, path: Path, *, error: type[HarnessError], repair: str) -> Any:
+    """Parse JSON: no NaN or infinity, no doubled key; a mark in front is skipped."""
     text = decoded(content, path, error=error)
     try:
         data = json.loads(

@@ -28,14 +28,7 @@ SUMS = "written.sha256"
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turn a refusal of the system into an error that the user can repair.
-
-    Args:
-        place: What the user would look at; it stands first in the message.
-
-    Raises:
-        RunError: Something there could not be written.
-    """
+    """Turn a refusal of the system into a `RunError` on `place`, which the user can repair."""
     try:
         yield
     except OSError as problem:
@@ -49,11 +42,7 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and those above it, where they are not there; returns it.
-
-    Raises:
-        RunError: The system refuses it.
-    """
+    """Make a folder and those above it, where they are not there; returns it."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -61,15 +50,7 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def temporary_folder(*, beside: Path | None = None) -> Iterator[Path]:
-    """A folder that is removed afterwards.
-
-    Args:
-        beside: Lies in the same folder as this, on the same disk; else where the system keeps
-            such folders.
-
-    Raises:
-        RunError: The system refuses it.
-    """
+    """A folder that is removed afterwards, on the disk of `beside` or where the system has such."""
     where = None if beside is None else make_folder(beside.parent)
     prefix = "vlsm-harness-" if beside is None else f".{beside.name}-"
     with writing(where or Path(os.environ.get("TMPDIR", "TMPDIR"))):
@@ -80,14 +61,15 @@ def temporary_folder(*, beside: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def parquet_bytes(frame: "pl.DataFrame") -> bytes:
-    """A table as the content of a Parquet file.
+def parquet_bytes(frame: "pl.DataFrame", *, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A table as the content of a Parquet file, with `metadata` of its own.
 
     polars tells of a full disk in words of its own, now these, now those; bytes that
     Python writes fail with the system's number.
     """
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    own = None if metadata is None else dict(metadata)
+    frame.write_parquet(buffer, compression="zstd", statistics=True, metadata=own)
     return buffer.getvalue()
 
 
@@ -104,59 +86,35 @@ def json_bytes(content: Any) -> bytes:
 
 
 def write_parquet(path: Path, frame: "pl.DataFrame") -> None:
-    """Write a table, all or nothing.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write a table, all or nothing."""
     write_bytes(path, parquet_bytes(frame))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, all or nothing.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write JSON, all or nothing."""
     write_bytes(path, json_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, all or nothing.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write UTF-8 text, all or nothing."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_picture(path: Path, picture: "Image.Image", *, compress_level: int = 6) -> None:
-    """Write a PNG, without waiting for the disk: what is generated can be generated again.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write a PNG, without waiting for the disk: what is generated can be generated again."""
     held = io.BytesIO()
     picture.save(held, format="PNG", compress_level=compress_level)
     replace_together({path: held.getvalue()}, durable=False)
 
 
 def append_text(path: Path, text: str) -> None:
-    """Write UTF-8 text at the end of a file that belongs to somebody else.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write UTF-8 text at the end of a file that belongs to somebody else."""
     with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(text)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, all or nothing; folders above it are made.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write a file, all or nothing; folders above it are made."""
     with writing(path):
         is_special = path.exists() and not path.is_file() and not path.is_dir()
     if is_special:  # such as /dev/null, whose place no file may take
@@ -172,16 +130,10 @@ def replace_together(
     durable: bool = True,
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write files: all are whole on disk before the first one takes its name.
+    """Write files: all are whole on disk before the first takes its name, or none changes.
 
-    Args:
-        contents: What to write, by path; folders are made.
-        durable: Wait until the content has reached the disk. A rename may reach it before the
-            content does, and a crash in between loses the file.
-        before: Called when all are written and none has its name.
-
-    Raises:
-        RunError: The disk refuses one; then all are as they were.
+    If `durable`, wait until the content has reached the disk: a rename may reach it before, and a
+    crash in between loses the file. `before` is called when all are written and none has its name.
     """
     waiting = {p: p.with_name(f".{p.name}.{os.getpid()}{TEMPORARY}") for p in contents}
     try:
@@ -228,11 +180,7 @@ class Ledger:
         self._seen: dict[str, tuple[tuple[int, int], str]] = {}
 
     def write(self, contents: Mapping[str, bytes], *, durable: bool = True) -> list[Path]:
-        """Write files together; `contents` by their path below the folder.
-
-        Raises:
-            RunError: The disk refuses it.
-        """
+        """Write files together; `contents` by their path below the folder."""
         lines = [f"{hashlib.sha256(content).hexdigest()}  {n}" for n, content in contents.items()]
         paths = {self.folder / name: content for name, content in contents.items()}
         replace_together(paths, durable=durable, before=lambda: self._append(lines))
@@ -254,10 +202,8 @@ class Ledger:
     def problem(self, name: str, *, or_before: bool = False) -> str:
         """What is wrong with a file; empty where nothing is. Its bytes are hashed, not decoded.
 
-        Args:
-            name: Its path below the folder.
-            or_before: Whether the content before the last one will do as well, which a killed
-                process may have left.
+        If `or_before`, the content before the last one will do, which a killed process may have
+        left.
         """
         path = self.folder / name
         try:

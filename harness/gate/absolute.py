@@ -21,6 +21,7 @@ from harness.stats.judge import decide_verdicts, figure_of, why_blocked
 from harness.stats.language import LanguageVerdict
 from harness.stats.listening import language_verdicts
 from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.refusal import asks_absent
 from harness.stats.verdicts import (
     ALPHA,
     Verdict,
@@ -35,6 +36,11 @@ from harness.suite.gate_rules import among
 Row = Mapping[str, Any]
 
 _STATES: Mapping[str, State] = {"holds": "holds", "fails": "fails", "inconclusive": "open"}
+_STARTS: Mapping[Rule, str] = {
+    "max_drop": "Dice changes by",
+    "min_dice": "Mean Dice is",
+    "must_refuse": "The refusal rate is",
+}
 _HEARD: Mapping[str, State] = {"heard": "holds", "unheard": "fails", "unclear": "open"}
 
 
@@ -42,11 +48,8 @@ _HEARD: Mapping[str, State] = {"heard": "holds", "unheard": "fails", "unclear": 
 class Tested:
     """A rule at one place with its figure, before its family is known.
 
-    Attributes:
-        check: What is known so far; its state is that of a rule that may not be decided.
-        of: The figure.
-        found: The figure with its interval.
-        decision: The test; None where none is allowed.
+    The state of `check` is that of a rule that may not be decided; `decision` is None where none
+    may.
     """
 
     check: Check
@@ -60,13 +63,18 @@ def absolute_checks(run: Audited) -> list[Check]:
     figures = run.estimates
     verdicts = decide_verdicts(figures.named, figures.solved, suite=run.suite)
     language = language_verdicts(
-        figures.named, figures.solved, verdicts, settings=run.suite.statistics
+        figures.named,
+        figures.solved,
+        verdicts,
+        units=figures.sums.units,
+        settings=run.suite.statistics,
     )
     return [
         *completeness(run),
         *(_of_verdict(v) for v in verdicts if v.binding),
         *decide(list(_drops(run)), sentence=_sentence),
         *decide(list(_dices(run)), sentence=_sentence),
+        *decide(list(_refusals(run)), sentence=_sentence),
         *_listening(run, language),
         *_unselected(run, language),
     ]
@@ -111,9 +119,7 @@ def smallest_of(found: Estimate, *, n_clusters: int, n_words: int) -> float:
 def decide(tests: Sequence[Tested], *, sentence: Callable[[Tested, Check], str]) -> list[Check]:
     """The checks of tests, corrected by Holm's method within (rule, dataset).
 
-    Args:
-        tests: Of any rules and datasets.
-        sentence: What is said of a test once its check has p-value and state.
+    `sentence` says a test's outcome once its check has p-value and state.
     """
     keyed = [
         ((t.check.rule, t.check.place.dataset), t.decision.p_value if t.decision else math.nan)
@@ -191,6 +197,19 @@ def _dices(run: Audited) -> Iterator[Tested]:
                 yield _tested(bare, row, found, "dice", at_least=rule.at_least)
 
 
+def _refusals(run: Audited) -> Iterator[Tested]:
+    asked = [row for row in _rows(run).iter_rows(named=True) if row["n_samples_refusal"]]
+    for rule in run.suite.gate.must_refuse:
+        for row in filter(asks_absent, asked):
+            if among(row["dataset"], rule.datasets) and among(row["probe"], rule.probes):
+                found = figure_of(run.estimates.solved, row["cell"], "refusal_rate")
+                blocked = why_blocked(row, "refusal_rate", found, run.suite.statistics)
+                asks = f"a refusal rate of at least {short(rule.at_least, 'refusal_rate')}"
+                bare = _bare("must_refuse", asks, row, blocked)
+                bare = replace(bare, n_clusters=row["n_clusters_refusal"] or 0)
+                yield _tested(bare, row, found, "refusal_rate", at_least=rule.at_least)
+
+
 def _rows(run: Audited) -> pl.DataFrame:
     return run.estimates.named.filter(pl.col("n_cases") > 0)
 
@@ -211,7 +230,7 @@ def _tested(bare: Check, row: Row, found: Estimate, of: Figure, *, at_least: flo
 
 def _sentence(one: Tested, check: Check) -> str:
     figure = with_limits(one.found.value, one.found.low, one.found.high, one.of)
-    start = "Dice changes by" if check.rule == "max_drop" else "Mean Dice is"
+    start = _STARTS[check.rule]
     ends: Mapping[State, str] = {
         "holds": f"shown to be {check.asked}",
         "fails": f"shown not to be {check.asked}",
@@ -277,6 +296,14 @@ def _unselected(run: Audited, language: Sequence[LanguageVerdict]) -> Iterator[C
         for n, must in enumerate(gate.must_listen)
         for attribute in must.attributes
         if not any(a == attribute and among(d, must.datasets) for d, a in heard)
+    ]
+    absent = [r for r in rows.iter_rows(named=True) if r["n_samples_refusal"] and asks_absent(r)]
+    missing += [
+        f"must_refuse[{n}]"
+        for n, must in enumerate(gate.must_refuse)
+        if not any(
+            among(r["dataset"], must.datasets) and among(r["probe"], must.probes) for r in absent
+        )
     ]
     for name in missing:
         yield Check(

@@ -1,15 +1,13 @@
 """Checks of a run against a baseline: shown not to be worse, or failed.
 
 Original Dice is always compared, as a share of the baseline's: a model that got worse looks
-steadier. Of probes the relative change is compared, in percentage points of the own
-original Dice, and where a changed prompt names another target the Dice gained with it.
+steadier. Of probes the relative change is compared, in points of the own original Dice, and where a
+changed prompt names another target the Dice gained with it.
 
-Conventions: clusters are paired by name, and resampled together. With two runs of one plan a
-case counts where both runs have it, and random words are the same and speak for themselves;
-otherwise sums over clusters are compared, and the words' own error is added, which takes at
-least 10 of them. Non-inferiority holds and fails as
-a *minimum* does (`harness.stats.verdicts`), on 95 % limits; Holm's correction is within
-(dataset, rule).
+Conventions: clusters are paired by name, and resampled together. With two runs of one plan a case
+counts where both runs have it; otherwise sums over clusters are compared, and the error of random
+words is added, which takes at least 10 of them. Non-inferiority holds and fails as a *minimum* does
+(`harness.stats.verdicts`), on 95 % limits; Holm's correction is within (dataset, rule).
 """
 
 import math
@@ -27,7 +25,7 @@ from harness.gate.checks import Check, Place, Rule, State
 from harness.records import Meaning
 from harness.stats.bootstrap import Draws, Ratios, cluster_draws, ratio_inference
 from harness.stats.columns import why_too_low
-from harness.stats.contrast import difference_inference
+from harness.stats.comparison.contrast import difference_inference
 from harness.stats.inference import (
     PIVOT_LEVELS,
     Estimate,
@@ -45,18 +43,17 @@ from harness.suite.schema import Statistics
 Key = tuple[str | None, ...]
 
 
+_COUNTS: Mapping[Figure, str] = {"named_gain": "n_named", "refusal_rate": "n_refused"}
+"""Samples behind each figure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One figure of both models over the clusters that both have.
 
-    Attributes:
-        cell: Of the run: keys, ``meaning``, ``word_error``, ``n_words``.
-        of: The figure.
-        new: Sums of the run, a row a cluster, in the order of the clusters.
-        old: Sums of the baseline, the same rows.
-        word_error: Of words that were drawn anew, percent; NaN where they are too few to know.
-        new_size: Clusters of the run, those that only it has included.
-        old_size: Clusters of the baseline.
+    `new` and `old` hold sums, a row a cluster in the same order; `new_size` and `old_size` count
+    all clusters of each. `word_error` is of words that were drawn anew, percent; NaN where they are
+    too few to know.
     """
 
     cell: Mapping[str, Any]
@@ -86,13 +83,7 @@ class Comparisons(NamedTuple):
 
 
 def comparisons(run: Audited, baseline: Baseline, drift: Drift) -> Comparisons:
-    """Every comparison that the suite asks for.
-
-    Args:
-        run: The new model.
-        baseline: What it may not be worse than.
-        drift: How the two plans differ.
-    """
+    """Every comparison that the suite asks for; `drift` says how the two plans differ."""
     settings, gate = run.suite.statistics, run.suite.gate
     compared = list(_compared(run, baseline, drift, gate))
     tests = [_tested(one, settings=settings, gate=gate) for one in compared]
@@ -134,7 +125,8 @@ def _compared(run: Audited, baseline: Baseline, drift: Drift, gate: Gate) -> Ite
             continue  # the drift names what only one of the two has
         ours, theirs = now.get(key, new.clear()), before.get(key, old.clear())
         n_named = float(ours["n_named"].sum()) + float(theirs["n_named"].sum())
-        for figure in _figures(cell, gate, n_named=n_named):
+        n_refused = float(ours["n_refused"].sum()) + float(theirs["n_refused"].sum())
+        for figure in _figures(cell, gate, n_named=n_named, n_refused=n_refused):
             word = 0.0
             if drift.kind != "cases" and figure == "relative_change":
                 word = _of_words(cell, cells[key])
@@ -152,12 +144,17 @@ def _by_key(sums: pl.DataFrame) -> dict[Key, pl.DataFrame]:
     return {key: rows for key, rows in sums.group_by(SUM_KEYS, maintain_order=True)}
 
 
-def _figures(cell: Mapping[str, Any], gate: Gate, *, n_named: float) -> Iterator[Figure]:
+def _figures(
+    cell: Mapping[str, Any], gate: Gate, *, n_named: float, n_refused: float
+) -> Iterator[Figure]:
     """Which figures of a row may not get worse."""
     rule, meaning = gate.non_inferiority, cell["meaning"]
+    covered = rule.covers(cell["dataset"], cell["probe"], cell["attribute"])
+    if n_refused > 0 and covered:
+        yield "refusal_rate"
     if meaning == Meaning.ORIGINAL:
         yield "dice"
-    elif rule.covers(cell["dataset"], cell["probe"], cell["attribute"]):
+    elif covered:
         if meaning == Meaning.CHANGED and n_named > 0:
             yield "named_gain"
         if meaning in rule.meanings:
@@ -168,7 +165,7 @@ def _pair(
     cell: Mapping[str, Any], of: Figure, new: pl.DataFrame, old: pl.DataFrame, word_error: float
 ) -> Compared:
     """The clusters of both that hold a sample, in the order of their names."""
-    count = "n_named" if of == "named_gain" else "n"
+    count = _COUNTS.get(of, "n")
     ours, theirs = (rows.filter(pl.col(count) > 0).sort("cluster") for rows in (new, old))
     both = set(ours["cluster"]) & set(theirs["cluster"])
     kept = pl.col("cluster").is_in(sorted(both))
@@ -179,8 +176,8 @@ def _pair(
 def _tested(one: Compared, *, settings: Statistics, gate: Gate) -> Tested:
     place = place_of(one.cell)
     rule: Rule = "original_dice" if one.of == "dice" else "non_inferiority"
-    unit: Figure = "relative_change" if one.of == "dice" else one.of
-    margin = gate.non_inferiority.margin
+    unit = _UNITS.get(one.of, one.of)
+    margin = _margin(one.of, gate)
     asked = _asked(one.of, margin)
     n_clusters = len(one.clusters)
     lacking = _lacking(one) or _too_few(one, settings)
@@ -199,8 +196,19 @@ def _tested(one: Compared, *, settings: Statistics, gate: Gate) -> Tested:
     return Tested(check, unit, found, deciding_test(found, (-margin, math.inf), "minimum"))
 
 
+_UNITS: Mapping[Figure, Figure] = {"dice": "relative_change", "refusal_rate": "points"}
+"""The unit in which two models' figures differ, by a figure that has it."""
+
+
+def _margin(of: Figure, gate: Gate) -> float:
+    rule = gate.non_inferiority
+    return rule.refusal_margin if of == "refusal_rate" else rule.margin
+
+
 def _lacking(one: Compared) -> tuple[State, str] | None:
     """What becomes of a figure that one of the two does not have at all."""
+    if one.of == "refusal_rate" and one.old_size == 0:
+        return "void", "Nothing to compare with: the baseline says nothing of refusal here."
     if one.old_size == 0:
         return "void", "Nothing to compare with: the baseline has no Dice here."
     if one.new_size == 0:
@@ -225,6 +233,8 @@ def _too_few(one: Compared, settings: Statistics) -> tuple[State, str] | None:
 def _asked(of: Figure, margin: float) -> str:
     if of == "dice":
         return f"original Dice at most {short(margin, 'relative_change')} below the baseline's"
+    if of == "refusal_rate":
+        return f"a refusal rate at most {short(margin, 'points')} below the baseline's"
     if of == "named_gain":
         return f"the named target followed at most {short(margin, of)} less than by the baseline"
     return f"a change of Dice at most {short(margin, of)} worse than the baseline's"
@@ -243,7 +253,7 @@ def _draws(one: Compared, settings: Statistics) -> Draws:
 
 def _why_too_low(one: Compared, draws: Draws, settings: Statistics) -> tuple[State, str] | None:
     """What becomes of a figure whose original Dice may be next to nothing."""
-    if one.of == "named_gain":
+    if one.of in _COUNTS:
         return None
     column = "dice" if one.of == "dice" else "reference"
     dice = [_column(rows, column) for rows in (one.new, one.old)]
@@ -269,6 +279,8 @@ def _difference(one: Compared, draws: Draws) -> Estimate:
             Ratios(_column(s, "dice_named") - _column(s, "own_named"), _column(s, "n_named"))
             for s in (one.new, one.old)
         ]
+    elif one.of == "refusal_rate":
+        sides = [Ratios(_column(s, "refused"), _column(s, "n_refused")) for s in (one.new, one.old)]
     else:
         sides = [Ratios(_column(s, "dice"), _column(s, "reference")) for s in (one.new, one.old)]
     return estimate_of(difference_inference(*sides, draws=draws), 0).scaled(100)
@@ -309,10 +321,11 @@ def _able(check: Check, gate: Gate) -> Check:
 
 def _sentence(one: Tested, check: Check, gate: Gate) -> str:
     figure = with_limits(one.found.value, one.found.low, one.found.high, one.of)
-    margin = short(gate.non_inferiority.margin, one.of)
+    margin = short(_margin("refusal_rate" if one.of == "points" else one.of, gate), one.of)
     starts: Mapping[Figure, str] = {
         "relative_change": "The change of Dice differs from the baseline's by",
         "named_gain": "Dice gained with the named target differs from the baseline's by",
+        "points": "The refusal rate differs from the baseline's by",
     }
     start = starts[one.of]
     if check.rule == "original_dice":

@@ -30,14 +30,7 @@ _SHORT = 16
 class Identity:
     """What two runs must share to be compared, and what tells them apart.
 
-    Attributes:
-        model: Name of the model's card.
-        model_id: Key of its scores.
-        plan_sha256: Of the plan.
-        seed: Of the plan's draws.
-        design: Short hashes of what the plan was made of, by name.
-        metric: Signature of its Dice.
-        verdict: Signature of its verdicts.
+    `design` holds short hashes of what the plan was made of; `metric` and `verdict` are signatures.
     """
 
     model: str
@@ -51,19 +44,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One model of a run.
+    """One model of a run with its rules and figures; `limit`: images per dataset, None for all.
 
-    Attributes:
-        folder: The run directory.
-        identity: Of model and plan.
-        suite: Its rules.
-        estimates: Its figures.
-        cells: `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
-            words' part of the relative change's standard error, percent) and ``n_words``.
-        sums: Of `harness.stats.relative.named_sums`.
-        limit: Images per dataset the run was cut to; None for all.
-        n_planned: Cases of the plan.
-        n_done: Cases with a score.
+    `cells` has `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
+    words' part of the relative change's standard error, percent) and ``n_words``; `sums` are of
+    `harness.stats.relative.named_sums`.
     """
 
     folder: Path
@@ -78,15 +63,9 @@ class Audited:
 
 
 def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
-    """Read one model of a run directory.
+    """Read one model of a run directory; the rules are those of `suite`, else the run's own.
 
-    Args:
-        folder: The run.
-        model: Name or id of the model; None where the run has only one that is no control.
-        suite: Whose rules apply; the run's own when left out.
-
-    Raises:
-        UsageError: The folder is no run, or the model is not plain.
+    `model` is a name or id; None where the run has only one that is no control.
     """
     store = RunStore(folder)
     manifest = store.manifest
@@ -130,10 +109,10 @@ def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> Mod
         )
     own = [one for one in models.values() if not one.control] or list(models.values())
     if model is not None:
-        if model not in models:
+        own = [one for one in models.values() if model in one.known_as]
+        if not own:
             names = {one.name for one in models.values()}
             choose(model, names, kind="model", where=str(folder), error=UsageError)
-        own = [one for one in models.values() if model in (one.model_id, one.name)]
     if len(own) != 1:
         listed = ", ".join(repr(one.name if model is None else one.model_id) for one in own)
         raise UsageError(

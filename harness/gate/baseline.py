@@ -1,15 +1,14 @@
 """What a run is compared with: another run, or a small file; and whether both ask the same.
 
-The file holds sums, not figures: per data set, probe, attribute and prompt type, and for each
-cluster, the number of samples and the sums of their original Dice and of their Dice after the
-change; where targets are named, also over those samples their number and the sums of Dice with
-the own and with the named mask. So another run can be paired with it cluster by cluster.
+The file holds sums, not figures: per row of the summary and cluster the number of samples and the
+sums of Dice before and after; where targets are named, also over those samples their number and the
+sums of Dice with the own and the named mask; where the right mask is empty, also the number of
+samples and of refusals. So another run can be paired with it by cluster.
 
-Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the
-same bytes. A file is read as data from a stranger: its shape is checked, all mistakes named.
-Two plans are *cases* when they are one and the same, a *draw* when they are of one design and
-differ by their seed, and *drift* when prompts changed for another reason, so that a difference of
-the models could be one of the questions.
+Conventions: JSON, sorted, one cluster a line, 10 significant digits; the same run gives the same
+bytes. A file is read as data from a stranger. Two plans are *cases* when they are one and the same,
+a *draw* when they are of one design and differ by their seed, and *drift* when prompts changed
+otherwise, so that a difference of the models could be one of the questions.
 """
 
 import json
@@ -26,6 +25,7 @@ from harness.cards import Strict
 from harness.errors import UsageError
 from harness.files.canonical import read_json
 from harness.gate.audited import Audited, Identity
+from harness.metrics import ELSEWHERE
 from harness.stats.relative import SUM_KEYS, SUMS
 
 BASELINE_VERSION = 1
@@ -37,20 +37,16 @@ _SUM_SCHEMA = {
     **dict.fromkeys((*SUM_KEYS, "cluster"), pl.String),
     **dict.fromkeys(SUMS, pl.Float64),
 }
-_PLAIN = 3
+_PLAIN, _NAMED = 3, 6
 _RENEW = "Write it anew: `vlsm-harness gate RUN --update FILE`."
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known of the model that another one is compared with.
+    """What is known of the model that another one is compared with; `run` where it is a run.
 
-    Attributes:
-        identity: Of model and plan.
-        cells: As of `harness.gate.audited.Audited`.
-        sums: As of `harness.gate.audited.Audited`.
-        failures: Keys of the checks it failed.
-        run: The run itself, where the baseline is one.
+    `cells` and `sums` are as of `harness.gate.audited.Audited`, `failures` the keys of failed
+    checks.
     """
 
     identity: Identity
@@ -61,6 +57,7 @@ class Baseline:
 
 
 _Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_MOST_WORDS = 1_000_000  # a number that no column holds is no number of words
 
 
 class _Signature(Strict):
@@ -77,17 +74,17 @@ class _Cell(Strict):
     attribute: str | None
     meaning: str
     cases: str
-    n_words: int = Field(ge=0)
+    n_words: int = Field(ge=0, le=_MOST_WORDS)
     word_error: _Figure
     clusters: dict[str, list[_Figure]]
 
     @pydantic.model_validator(mode="after")
-    def _three_or_six(self) -> "_Cell":
+    def _whole_parts(self) -> "_Cell":
         for name, figures in self.clusters.items():
-            if len(figures) not in (_PLAIN, len(SUMS)):
+            if len(figures) not in (_PLAIN, _NAMED, len(SUMS)):
                 raise ValueError(
                     f"cluster {name!r} has {len(figures)} figures, "
-                    f"{_PLAIN} or {len(SUMS)} are needed"
+                    f"{_PLAIN}, {_NAMED} or {len(SUMS)} are needed"
                 )
         return self
 
@@ -103,11 +100,6 @@ class _File(Strict):
     signature: _Signature
     failures: list[str]
     cells: list[_Cell]
-
-
-def from_run(run: Audited, failures: Sequence[str]) -> Baseline:
-    """A run as a baseline, given the keys of the checks it fails."""
-    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
 
 
 def text_of(baseline: Baseline) -> str:
@@ -149,7 +141,7 @@ def _cell_texts(baseline: Baseline) -> list[str]:
 
 
 def _figures(values: Sequence[float]) -> str:
-    kept = values if values[_PLAIN] else values[:_PLAIN]
+    kept = values if values[_NAMED] else values[:_NAMED] if values[_PLAIN] else values[:_PLAIN]
     return json.dumps([_rounded(value) for value in kept])
 
 
@@ -159,11 +151,7 @@ def _rounded(value: float) -> float | int:
 
 
 def read_file(path: Path) -> Baseline:
-    """Read a baseline's file.
-
-    Raises:
-        UsageError: It is missing, no JSON, of another version or of another shape.
-    """
+    """Read a baseline's file."""
     content = _json(path)
     version = content.get("version") if isinstance(content, dict) else None
     if version != BASELINE_VERSION:
@@ -175,7 +163,8 @@ def read_file(path: Path) -> Baseline:
         found = _File.model_validate(content)
     except pydantic.ValidationError as problems:
         raise UsageError("\n".join(_explained(path, p) for p in problems.errors())) from None
-    if found.columns != list(SUMS):
+    # Files from before refusal was measured say nothing of it, and are as good for the rest.
+    if found.columns not in (list(SUMS), list(SUMS[:_NAMED])):
         raise UsageError(
             f"{path}: columns {found.columns!r}. They must be {list(SUMS)!r}. {_RENEW}"
         )
@@ -238,11 +227,7 @@ def drift_between(
 ) -> Drift:
     """Compare two plans by their hashes, from the whole down to the rows of the summary.
 
-    Args:
-        new: Of the run.
-        old: Of the baseline.
-        new_cells: `SUM_KEYS` and ``cases`` of the run.
-        old_cells: The same of the baseline.
+    The cells have `SUM_KEYS` and ``cases``.
     """
     if new.plan_sha256 == old.plan_sha256:
         return Drift("cases", ())
@@ -278,16 +263,12 @@ def _of_cells(
 
 
 def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None:
-    """Numbers of different signatures are never compared.
-
-    Raises:
-        UsageError: The two differ in the signature of Dice or of verdicts.
-    """
+    """Numbers of different signatures are never compared."""
     for kind, before, now in (
         ("metric", old.metric, new.metric),
         ("verdict", old.verdict, new.verdict),
     ):
-        if before != now:
+        if _with_any_cut(before, now) != _with_any_cut(now, before):
             raise UsageError(
                 f"{where}: the {kind} signature of the baseline is {before!r}, this run's is "
                 f"{now!r}. Numbers of different signatures are never compared. Run both with "
@@ -295,17 +276,15 @@ def refuse_other_signatures(new: Identity, old: Identity, *, where: str) -> None
             )
 
 
+def _with_any_cut(signature: str, other: str) -> str:
+    """A signature without its threshold where either side's masks were cut elsewhere."""
+    if ELSEWHERE not in (*signature.split("|"), *other.split("|")):
+        return signature
+    return "|".join(part for part in signature.split("|") if not part.startswith("thr:"))
+
+
 def refuse_drift(found: Drift, *, where: str, example: str = "") -> None:
-    """Prompt drift is an error of its own.
-
-    Args:
-        found: Of `drift_between`.
-        where: The baseline.
-        example: A prompt that changed, where it is known.
-
-    Raises:
-        UsageError: The plans differ by more than their seed.
-    """
+    """Prompt drift is an error of its own; `example` is a prompt that changed, if one is known."""
     if found.kind != "drift":
         return
     listed = "; ".join(found.reasons[:_SHOWN])

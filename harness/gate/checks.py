@@ -21,6 +21,7 @@ Rule = Literal[
     "max_drop",
     "min_dice",
     "must_listen",
+    "must_refuse",
     "original_dice",
     "non_inferiority",
 ]
@@ -35,16 +36,7 @@ GOOD, FAILED, INCOMPLETE = 0, 1, 3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a rule is checked; a part that does not matter there is empty.
-
-    Attributes:
-        dataset: As in the summary, like all others.
-        split: Annotation file.
-        prompts: Source of the prompts.
-        prompt_type: Rung of the originals.
-        probe: Name in the suite.
-        attribute: Empty where the whole prompt is changed.
-    """
+    """Where a rule is checked, in the summary's terms; what does not matter there is empty."""
 
     dataset: str = ""
     split: str = ""
@@ -65,23 +57,11 @@ class Place:
 class Check:
     """One rule at one place.
 
-    Attributes:
-        rule: Which.
-        place: Where.
-        asked: What must hold, in a few words.
-        state: What the data show.
-        reason: The same in a sentence, with the figures.
-        estimate: The figure, with its 95 % limits, unadjusted.
-        low: Lower limit.
-        high: Upper limit.
-        unit: ``percent``, ``points`` or ``fraction``.
-        p_value: Of the one test that decides; NaN without one.
-        p_adjusted: The same, by Holm's method within `n_family` tests.
-        n_family: Checks of this rule on this dataset.
-        smallest_effect: The change that data like these would show in 4 of 5 studies.
-        n_clusters: Behind the figure.
-        known: Whether the baseline fails this check as well.
-        result: What becomes of it.
+    `asked` is what must hold, `reason` says the state in a sentence. The estimate has unadjusted 95
+    % limits; its unit is ``percent``, ``points`` or ``fraction``. `p_adjusted` is by Holm's method
+    within `n_family` tests of this rule on this dataset; p-values are NaN without a test.
+    `smallest_effect` is what data like these would show in 4 of 5 studies. `known`: the baseline
+    fails it as well.
     """
 
     rule: Rule
@@ -119,10 +99,8 @@ class Check:
 class Severity:
     """How the gate takes what is not shown, and what is known.
 
-    Attributes:
-        strict: What a rule of the suite leaves open is failed.
-        lenient: What is not shown against the baseline is a warning.
-        known_fails: What the baseline fails as well is failed.
+    `strict`: what a rule of the suite leaves open is failed. `lenient`: what is not shown against
+    the baseline is a warning. `known_fails`: what the baseline fails as well is failed.
     """
 
     strict: bool = False

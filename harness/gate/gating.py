@@ -4,7 +4,6 @@ Conventions: see `harness.gate.checks` for states and results. Everything is rec
 counts of the run under the suite that is locked in it; no model is loaded.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from harness.gate.baseline import (
     Baseline,
     Drift,
     drift_between,
-    from_run,
     read_file,
     refuse_drift,
     refuse_other_signatures,
@@ -38,15 +36,9 @@ _CASE = (*SUM_KEYS, "sample_id", "prompt_index", "variant_type", "repeat", "word
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What the gate says of a run.
+    """What the gate says of a run: every check, failures first, and the exit code.
 
-    Attributes:
-        title: Of the suite.
-        identity: Of model and plan.
-        baseline: Of the model it is compared with; None without one.
-        pairing: How the two were paired, a sentence; empty without a baseline.
-        checks: Every check, failures first.
-        code: Exit code.
+    `baseline` is None and `pairing`, a sentence on how the two were paired, empty without one.
     """
 
     title: str
@@ -95,17 +87,9 @@ def check_run(
     allow_drift: bool = False,
     where: str = "baseline",
 ) -> Gated:
-    """Check a run.
+    """Check a run against its suite's rules and a baseline, which errors call `where`.
 
-    Args:
-        run: One model of a run.
-        baseline: What it may not be worse than.
-        severity: How what is not shown is taken.
-        allow_drift: Compare what is common although prompts drifted.
-        where: What errors call the baseline.
-
-    Raises:
-        UsageError: Signatures differ, or prompts drifted and that is not allowed.
+    Prompts that drifted are refused; with `allow_drift` what is common to both is compared.
     """
     checks, paired_by = absolute_checks(run), ""
     if baseline is not None:
@@ -127,26 +111,17 @@ def check_run(
     )
 
 
-def failures_of(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Keys of the suite's own rules that a run fails: what a baseline keeps of them."""
-    return tuple(sorted({c.key for c in checks if c.state == "fails"}))
-
-
 def as_baseline(run: Audited) -> Baseline:
-    """A run as what others are compared with."""
-    return from_run(run, failures_of(absolute_checks(run)))
+    """A run as what others are compared with, and the suite's own rules that it fails."""
+    failures = {check.key for check in absolute_checks(run) if check.state == "fails"}
+    return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
 
 
 def baseline_at(path: Path, *, run: Audited) -> Baseline:
-    """A baseline from a run directory or a file.
+    """A baseline from a run directory or a file that the gate wrote.
 
-    Args:
-        path: A run directory, or a file that the gate wrote.
-        run: The new model: its suite's rules say what a run at `path` fails; where that holds
-            several models, the one of the same name is meant.
-
-    Raises:
-        UsageError: There is none, or the run there is not whole.
+    The rules of `run`, the new model, say what a run at `path` fails; where that holds several
+    models, the one of the same name is meant.
     """
     if not path.is_dir():
         return read_file(path)

@@ -107,11 +107,7 @@ class Break(Strict):
 
 
 def write_break(saved: Break, folder: Path) -> Path:
-    """Write a sealed break into a folder; the same break gives the same file.
-
-    Raises:
-        RunError: The disk refuses it.
-    """
+    """Write a sealed break into a folder; the same break gives the same file."""
     path = folder / saved.file_name
     write_json(path, saved.model_dump(mode="json"))
     return path
@@ -121,12 +117,7 @@ _AS_WRITTEN = "Take the file as `vlsm-harness hunt` wrote it."
 
 
 def read_break(path: Path) -> Break:
-    """Read one break.
-
-    Raises:
-        DataError: The file cannot be read, breaks the schema, contradicts itself, or was
-            changed after it was written.
-    """
+    """Read one break; refuses what breaks the schema, contradicts itself, or was changed."""
     saved = validate(Document(path, _content(path)), Break, error=DataError)
     try:
         made = apply_edits(saved.original_prompt, saved.edits)
@@ -163,11 +154,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def read_breaks(path: Path) -> dict[Path, Break]:
-    """The break of a file, or those of every ``*.json`` of a folder, by path.
-
-    Raises:
-        DataError: There is none, or one is wrong.
-    """
+    """The break of a file, or those of every ``*.json`` of a folder, by path."""
     paths = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not paths:
         raise DataError(

@@ -68,11 +68,7 @@ class ImageEncoder:
             return self.model.adapter.encode_texts([text])
 
     def mask(self, path: Path, text: str, reading: Reading = BY_CONTENT) -> Tensor:
-        """The model's mask, bool ``(H, W)``, at the metric's resolution.
-
-        Raises:
-            ModelError: Its logits are not finite.
-        """
+        """The model's mask, bool ``(H, W)``, at the metric's resolution."""
         features, size = self.image(path, reading)
         with torch.inference_mode(), self.model.autocast():
             logits = self.model.adapter.decode(features, self._text(text)).float()

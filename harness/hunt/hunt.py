@@ -177,7 +177,7 @@ class Hunt:
             seed=seed,
             hypothesis=version("hypothesis"),
             lexicon=self.lexicon.source,
-            lexicon_sha256=self.lexicon.sha256,
+            lexicon_sha256=self._context.lexicon.sha256,
         )
 
 
@@ -220,11 +220,7 @@ class ReplayResult(NamedTuple):
 
 
 def replay(saved: Break, planned: PlannedSet, encoder: ImageEncoder, *, where: str) -> ReplayResult:
-    """Try a break on a model again.
-
-    Raises:
-        DataError: The sample is not there, shows another image or has another prompt.
-    """
+    """Try a break on a model again; the data must be those of the hunt."""
     sample = next((s for s in planned.all_samples if s.sample_id == saved.sample_id), None)
     if sample is None:
         raise DataError(

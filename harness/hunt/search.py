@@ -1,12 +1,8 @@
 """Looks for the smallest break: Hypothesis first, then every smaller candidate one by one.
 
-Conventions: the budget counts calls of the model, one for each distinct text and one for
-the original; texts that were tried cost nothing. The same model, sample, seed and version of
-Hypothesis give the same break; where minimality is proven, seed and version do not matter.
-
-References:
-    D. R. MacIver, Z. Hatfield-Dodds, et al., Hypothesis: a new approach to property-based
-    testing, Journal of Open Source Software 4(43):1891, 2019. doi:10.21105/joss.01891
+Conventions: the budget counts calls of the model, one for each distinct text and one for the
+original; texts that were tried cost nothing. The same model, sample, seed and version of Hypothesis
+give the same break; where minimality is proven, seed and version do not matter.
 """
 
 import math
@@ -15,9 +11,11 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
+from hypothesis import given, seed, target
+
 from harness.hunt.evaluator import Measurement, SampleEvaluator
 from harness.hunt.space import Candidate, Kind, Space
-from harness.prompts.strategies import Composition
+from harness.prompts.strategies import Composition, silent_settings
 
 BREAK_BELOW_PERCENT = -20.0
 """A relative change of Dice below this breaks the model, if the prompt says the same."""
@@ -128,19 +126,9 @@ class _FoundError(Exception):
 
 def _search(log: SearchLog, space: Space, *, examples: int, fixed_seed: int) -> None:
     """Let Hypothesis look for a break and shrink it; the log remembers the smallest."""
-    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings, target
 
     @seed(fixed_seed)
-    @settings(
-        max_examples=examples,
-        phases=(Phase.generate, Phase.target, Phase.shrink),
-        database=None,
-        deadline=None,
-        derandomize=False,
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
+    @silent_settings(examples)
     @given(space.strategy())
     def attempt(composition: Composition) -> None:
         candidate = space.candidate(composition)

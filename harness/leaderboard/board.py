@@ -67,13 +67,10 @@ class Board:
 def build_boards(
     folder: Path, reference_of: Callable[[Track], Reference], *, tick: Callable[[], None]
 ) -> list[Board]:
-    """Build the board of every track from the submissions in a folder.
+    """Build the board of every track from the submissions in a folder; a refused one is an error.
 
     `reference_of` gives plan and truth of a track and is called only where it has submissions;
     `tick` is called once a submission.
-
-    Raises:
-        SubmissionError: A submission is refused, or lies in the folder of no track.
     """
     root = folder / SUBMISSIONS
     known = track_names()
@@ -96,11 +93,7 @@ def build_boards(
 
 
 def build_row(folder: Path, reference: Reference, flag: Flag | None) -> Row:
-    """Verify a submission and make its row.
-
-    Raises:
-        SubmissionError: It is refused; the message has every reason.
-    """
+    """Verify a submission and make its row; if it is refused, the error has every reason."""
     opened = open_submission(folder)
     submission, track = opened.submission, reference.track
     if submission is not None and (submission.track, submission.name) != (track.name, folder.name):

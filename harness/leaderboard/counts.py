@@ -1,12 +1,9 @@
 """What the counts of a submission must fulfil, whatever the model.
 
-Counts of three masks, predicted P, predicted for the original prompt O and true G, are not free:
-an overlap fits into both masks, a union into the picture, and as ``|P∩G| + |P∩O| - |P|`` pixels
-at least are in all three, they are in ``O∩G``. One pair of picture and text has one mask,
-whichever sample or probe asks for it.
-
-Conventions: counts are pixels at the mask's own size. A rule says what breaks it; every rule is
-looked at, so that a message names all that is wrong. Examples are the first in the plan's order.
+Counts of three masks, predicted P, predicted for the original prompt O and true G, are not free: an
+overlap fits into both masks, a union into the picture, and as ``|P∩G| + |P∩O| - |P|`` pixels at
+least are in all three, they are in ``O∩G``. One pair of picture and text has one mask. Counts are
+pixels at the mask's own size. Every rule is looked at; examples are the first of the plan.
 """
 
 from collections.abc import Iterator
@@ -24,13 +21,9 @@ SAME_MASK = 0.99
 
 
 class Rule(NamedTuple):
-    """What must not be true of a row, and how it is said.
+    """What must not be true of a row (null: does not apply), and how it is said.
 
-    Attributes:
-        broken: True where the rule is broken; null where it does not apply.
-        found: The row's offending values; ``{}`` takes the columns of `shown`.
-        shown: Those columns.
-        right: What would be right.
+    ``{}`` in `found` takes the columns of `shown`; `right` is what would be right.
     """
 
     broken: pl.Expr

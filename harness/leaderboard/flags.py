@@ -55,11 +55,7 @@ def make_flag(verification: "Verification", spot_check: "SpotCheck | None") -> F
 
 
 def read_flags(path: Path) -> Mapping[str, Flag]:
-    """The flags of a file; none where it is missing.
-
-    Raises:
-        SubmissionError: The file breaks its schema.
-    """
+    """The flags of a file; none where it is missing."""
     if not path.is_file():
         return {}
     document = read_yaml(path, error=SubmissionError)

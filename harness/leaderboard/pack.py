@@ -52,11 +52,7 @@ class AuthorFacts:
 
 
 def model_entry(store: RunStore, model: str | None) -> dict[str, Any]:
-    """The entry of a model in ``run.json``, by its name or id; None is the run's only model.
-
-    Raises:
-        SubmissionError: There is none of that name, or several and none is named.
-    """
+    """The manifest's entry of the model of a run; the only one where none is named."""
     entries = {entry["model_id"]: entry for entry in store.manifest.get("models", [])}
     if model is None and len(entries) == 1:
         return dict(next(iter(entries.values())))
@@ -79,20 +75,10 @@ def pack(
     *,
     out: Path,
 ) -> list[str]:
-    """Write the folder `out` of a submission, or replace an earlier submission there.
+    """Write the folder `out` of a submission; returns a sentence for all that is still to be given.
 
-    Args:
-        store: A complete run of the track.
-        entry: Of the model, from `model_entry`.
-        reference: Of the track.
-        given: By the authors.
-        out: The folder.
-
-    Returns:
-        What is still to be given, a sentence each.
-
-    Raises:
-        SubmissionError: The run is no complete run of the track, or `out` is something else.
+    `store` is a complete run of the track, `entry` of `model_entry`. An earlier submission there is
+    replaced, anything else is refused.
     """
     _refuse_other_runs(store, entry, reference)
     scores = _scores(store, entry["model_id"], reference)
@@ -129,6 +115,11 @@ def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Ref
             manifest.get("metric") != reference.suite.metric.model_dump(mode="json"),
             f"the run scores with {manifest.get('metric')}",
             f"The track scores at native resolution, {reference.suite.metric.model_dump()}",
+        ),
+        (
+            bool(entry.get("imported")),
+            "the predictions were imported",
+            "A row is verified by running its model",
         ),
         (entry["random_weights"], "the weights are random", "A row is of a model that was trained"),
     )

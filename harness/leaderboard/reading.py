@@ -1,11 +1,9 @@
 """Reads the folder of a stranger: nothing is followed, nothing executed, nothing without limit.
 
 A file is looked at before it is opened, read once into memory, and everything later is said of
-those bytes. YAML and JSON are data alone. Parquet is held against the exact columns and number
-of rows that are expected, and first decoded in a process of its own with limited memory
-(`harness.data.trial`), since a small file may unfold to a large one.
-
-Conventions: a reader returns what it could read and adds what is wrong to a list of reasons.
+those bytes. Parquet is held against the exact columns and number of rows that are expected, and
+first decoded in a process of its own with limited memory (`harness.data.trial`), since a small file
+may unfold to a large one. A reader adds what is wrong to a list of reasons.
 """
 
 import io
@@ -34,15 +32,7 @@ MOST_BYTES = 1 << 30
 
 
 def read_files(folder: Path, reasons: Reasons) -> dict[str, bytes]:
-    """The bytes of every file of a submission that may be read.
-
-    Args:
-        folder: Of the submission.
-        reasons: Taken further: links, folders, devices, unknown and too large files.
-
-    Raises:
-        SubmissionError: There is no such folder.
-    """
+    """The bytes of every file of a submission; no links, folders, unknown or too large files."""
     if folder.is_symlink() or not folder.is_dir():
         raise SubmissionError(
             f"{folder}: no folder. A submission is a folder, no link and no archive. Give the one "
@@ -132,13 +122,7 @@ def _shortened(line: str, most: int = 400) -> str:
 def read_tables(
     files: Mapping[str, bytes], most: Mapping[str, int], reasons: Reasons
 ) -> dict[str, pl.DataFrame]:
-    """The Parquet files of a submission that have exactly the columns expected.
-
-    Args:
-        files: Content by name.
-        most: How many rows each may have.
-        reasons: Taken further.
-    """
+    """The Parquet files with exactly the columns expected and at most `most` rows, by name."""
     fine = {
         name: files[name]
         for name, schema in TABLES.items()

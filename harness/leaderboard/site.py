@@ -1,11 +1,9 @@
 """Writes the leaderboard as static pages, each of which needs nothing but itself.
 
 Conventions: ``index.html``, a page a track, ``<track>/<name>.html`` for each model, and
-``submit.html``. Pages hold no times, so that equal submissions give equal pages. Every text of a
-stranger is escaped and its invisible characters are shown; only addresses that begin with http(s)
-become links. ``built.json`` has a hash of everything that pages are made from. Figures in tables
-are rounded for reading, the data behind them have ten significant digits, which every machine
-computes alike; changes are percent of the original Dice.
+``submit.html``. Pages hold no times, so that equal submissions give equal pages. Texts of strangers
+are escaped, and only http(s) addresses become links. ``built.json`` has a hash of all that pages
+are made from. Data behind tables have ten significant digits, which every machine computes alike.
 """
 
 import hashlib
@@ -39,7 +37,7 @@ from harness.report import page
 from harness.report.charts import listening_map, listening_points
 from harness.report.figure import Figure
 from harness.report.sheet import Cell, Sheet, figure_cell, number, text_cells
-from harness.report.sheets import away_sheet, originals_sheet, probes_sheet
+from harness.report.sheets import away_sheet, originals_sheet, probes_sheet, refusal_sheet
 from harness.report.summary_charts import agreement_figure, attribute_figure, away_figure
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -50,6 +48,11 @@ BADGES: Mapping[str, str] = {
     LISTENING_BRITTLE: "calm",
     UNMOVED: "bad",
     CANNOT_TELL: "mute",
+}
+REFUSAL_BADGES: Mapping[str, str] = {
+    "refuses": "good",
+    "hallucinates": "bad",
+    "cannot tell": "mute",
 }
 FLAG_BADGES: Mapping[State, str] = {
     "spot-checked": "good",
@@ -76,6 +79,7 @@ def render_pages(boards: Sequence[Board]) -> dict[str, str]:
     boards = sorted(boards, key=lambda b: (not b.track.is_pinned, b.track.name))
     tracks = [board.track for board in boards]
     shared = {"tracks": tracks, "badges": BADGES, "flag_badges": FLAG_BADGES}
+    shared |= {"refusal_badges": REFUSAL_BADGES}
     rendered = {
         "index.html": _render("index.html.j2", boards=boards, root="", **shared),
         "submit.html": _render("submit.html.j2", root="", **shared),
@@ -110,6 +114,7 @@ def _board_content(board: Board) -> dict[str, Any]:
         "probes": [*planned, *sorted(shown - set(planned))],
         "cards": {one.name: load_dataset_card(one.name) for one in board.track.datasets},
         "dice_text": dice_text,
+        "asks_refusal": any(row.standing.refusal != "not asked" for row in rows),
         "map": _map(rows, board.track.decided_by),
         "sheets": [dice_sheet(rows), preserved_sheet(rows)] if rows else [],
     }
@@ -133,7 +138,7 @@ def _model_content(board: Board, row: Row) -> dict[str, Any]:
         "map": _map([row], sorted(set(row.assessment.summary["dataset"]))),
         "figures": model_figures(row),
         "sheets": model_sheets(row),
-        "verdicts": [v for v in row.assessment.language if v.evidence],
+        "verdicts": [v for v in row.assessment.language if v.is_asked],
     }
 
 
@@ -217,7 +222,8 @@ def preserved_sheet(rows: Sequence[Row]) -> Sheet:
 def model_sheets(row: Row) -> list[Sheet]:
     """The tables of one model's report, without the column that names the model."""
     summary = row.assessment.summary
-    sheets = (originals_sheet(summary), probes_sheet(summary), away_sheet(summary))
+    draws = (originals_sheet, probes_sheet, refusal_sheet, away_sheet)
+    sheets = [draw(summary) for draw in draws]
     return [
         replace(
             sheet,

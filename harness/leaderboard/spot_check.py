@@ -1,14 +1,11 @@
 """Reruns a random sample of a submission's cases with the weights it names.
 
 The sample is drawn from the submission's hash and entropy of the verifier's own, so that nobody
-knows beforehand which cases it holds. Cases are drawn alone, with the originals they belong to:
-scattered ones find scattered tampering best. Alone they are computed in other batches than in
-the run, which may move single pixels; where the hardware is the same and a count differs, the
-whole shard is therefore computed again, in the run's own batches, and must agree to the pixel.
-
-Conventions: differences are of Dice, in [0, 1]; on other hardware a case may differ by
-`CASE_TOLERANCE` and the mean of all by `MEAN_TOLERANCE`. Compared are Dice with the own mask,
-with the named mask, and with the mask of the original prompt.
+knows it beforehand. Cases are drawn alone, with their originals: scattered ones find scattered
+tampering best. In other batches than in the run single pixels may move; where the hardware is the
+same and a count differs, the whole shard is computed again in the run's own batches, and must agree
+to the pixel. On other hardware Dice (own mask, named mask, mask of the original prompt) may differ
+by `CASE_TOLERANCE` in a case and by `MEAN_TOLERANCE` on average.
 """
 
 import hashlib
@@ -47,13 +44,7 @@ _COMPARED = {
 
 
 class Sample(NamedTuple):
-    """Drawn cases, and what must be run to count them.
-
-    Attributes:
-        drawn: Ids of the cases that are compared.
-        cases: Rows of the plan: the drawn ones, their originals, and those of named samples.
-        seed: By which the same cases are drawn again.
-    """
+    """Drawn ids; the plan's rows to be run (originals and named samples, too); the seed."""
 
     drawn: pl.Series
     cases: pl.DataFrame
@@ -62,17 +53,10 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class SpotCheck:
-    """The outcome of a rerun.
+    """The outcome of a rerun; `reasons` say why the submission is disputed, if it is.
 
-    Attributes:
-        model_id: Of the model that was loaded.
-        seed: Of the sample.
-        n_cases: That were compared.
-        same_hardware: Whether counts had to be equal.
-        n_unequal: Cases with any other count when computed alone.
-        largest: Largest difference of a Dice.
-        mean: Largest absolute mean difference of the three kinds of Dice.
-        reasons: Why the submission is disputed, if it is.
+    `same_hardware`: counts had to be equal. `n_unequal` cases had other counts when computed alone.
+    `largest` and `mean` are differences of Dice, the mean that of the worst of the three kinds.
     """
 
     model_id: str

@@ -19,6 +19,7 @@ import polars as pl
 from harness.records import Meaning
 from harness.stats.assessment import Assessment
 from harness.stats.language import Language, LanguageVerdict, Steadiness
+from harness.stats.refusal import Refusal
 
 LISTENING_STEADY = "listening and steady"
 LISTENING_BRITTLE = "listening and brittle"
@@ -29,13 +30,14 @@ CLASSES = (LISTENING_STEADY, LISTENING_BRITTLE, UNMOVED, CANNOT_TELL)
 
 
 class Standing(NamedTuple):
-    """A model's class, and the language verdict and steadiness behind it."""
+    """A model's class, the language verdict and steadiness behind it, and refusal beside it."""
 
     label: str
     language: Language
     steadiness: Steadiness
     heard: tuple[str, ...]
     unheard: tuple[str, ...]
+    refusal: Refusal = "not asked"
 
 
 class Limits(NamedTuple):
@@ -82,7 +84,17 @@ def classify(verdicts: Iterable[LanguageVerdict], decided_by: Sequence[str]) -> 
     label = UNMOVED if language in ("deaf", "unmoved here") else CANNOT_TELL
     if language == "listening" and steadiness != "cannot tell":
         label = LISTENING_STEADY if steadiness == "steady" else LISTENING_BRITTLE
-    return Standing(label, language, steadiness, heard, unheard)
+    return Standing(label, language, steadiness, heard, unheard, _refusal(mine))
+
+
+def _refusal(verdicts: Sequence[LanguageVerdict]) -> Refusal:
+    """*Hallucinates* where it does so on any set, *refuses* where it does on all that ask."""
+    found = {v.refusal for v in verdicts} - {"not asked"}
+    if "hallucinates" in found:
+        return "hallucinates"
+    if found == {"refuses"}:
+        return "refuses"
+    return "cannot tell" if found else "not asked"
 
 
 def mean_limits(parts: Sequence[Limits]) -> Limits:

@@ -1,13 +1,9 @@
 """What stands in a submission: its files, their schemas and their limits.
 
 ``submission.yaml`` says what only its authors know; ``run.json`` how the numbers were made;
-``scores.parquet`` the counts of every case; ``texts.parquet`` how its texts reach the model;
-``truth.parquet`` the pixels of every sample's mask; ``summary.parquet`` the figures that are
-claimed.
-
-Conventions: rows of ``scores`` stand in any order and name their case. Row k of ``texts``
-belongs to the k-th distinct (prompt, original prompt) of the plan, so that no text of a stranger
-is read. A fact that is still to be given begins with `TO_GIVE`.
+``scores.parquet`` the counts of every case, in any order; ``texts.parquet`` how the k-th distinct
+(prompt, original prompt) of the plan reaches the model; ``truth.parquet`` the pixels of every
+sample's mask; ``summary.parquet`` the figures that are claimed.
 """
 
 import hashlib

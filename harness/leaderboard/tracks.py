@@ -1,12 +1,10 @@
 """Tracks: which suite, plan and truth the rows of one board share.
 
-A track is data, ``suites/tracks/<name>.yaml``. Where its data are generated its plan and truth
-are pinned and ship beside it, ``suites/tracks/<name>/*.parquet``, so that a submission is
-verified without a picture. Where pictures belong to others, the annotation files are pinned, and
-whoever verifies makes plan and truth from a copy of the data.
-
-Conventions: the truth has a row a sample, with the pixels of its mask at the mask's own size.
-Hashes are lower-case hexadecimal SHA-256; that of a truth is over its rows, not over a file.
+A track is data, ``suites/tracks/<name>.yaml``. Of generated data plan and truth are pinned and ship
+beside it, ``suites/tracks/<name>/*.parquet``, so that a submission is verified without a picture.
+Where pictures belong to others the annotation files are pinned, and whoever verifies makes plan and
+truth from a copy of the data. A truth has a row a sample, with the pixels of its mask at its own
+size; its SHA-256 is over its rows, not over a file.
 """
 
 import hashlib
@@ -16,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 from pydantic import Field
@@ -28,7 +26,7 @@ from harness.data.layout import annotation_file
 from harness.data.trial import survives
 from harness.errors import SubmissionError, choose
 from harness.files import read_yaml, shipped, validate
-from harness.files.canonical import canonical, read_json
+from harness.files.canonical import canonical, read_object
 from harness.files.writing import replace_together, smallest_parquet
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
@@ -93,11 +91,7 @@ def track_names() -> list[str]:
 
 
 def load_track(name: str) -> Track:
-    """The track of a name.
-
-    Raises:
-        SubmissionError: There is none, or its file breaks the schema.
-    """
+    """The track of a name."""
     choose(name, track_names(), kind="track", where="tracks", error=SubmissionError)
     path = _folder(name).with_suffix(".yaml")
     return validate(read_yaml(path, error=SubmissionError), Track, error=SubmissionError)
@@ -108,12 +102,7 @@ def _folder(name: str) -> Path:
 
 
 def suite_of(track: Track) -> Suite:
-    """The suite of a track.
-
-    Raises:
-        SubmissionError: It does not score at native resolution, so that its pixels could not
-            be held against a published truth.
-    """
+    """The suite of a track; it scores at native resolution, as a published truth does."""
     suite = load_suite(track.suite)
     if suite.metric.resolution != "native":
         raise SubmissionError(
@@ -143,15 +132,14 @@ def _survive(contents: tuple[bytes, ...]) -> bool:
 
 
 def pinned_reference(track: Track) -> Reference:
-    """Plan and truth as they ship.
-
-    Raises:
-        SubmissionError: They are missing, or are not what the track's file says.
-    """
+    """Plan and truth as they ship; refused where they are not what the track's file says."""
     folder = _folder(track.name)
     try:
         cases, left_out, truth = _tables(folder)
-        sources = _sources(folder / "sources.json")
+        repair = "Restore the file."
+        sources = read_object(
+            folder / "sources.json", error=SubmissionError, missing=repair, repair=repair
+        )
     except FileNotFoundError as problem:
         raise SubmissionError(
             f"{problem.filename or folder}: no such file. A pinned track ships with its plan and "
@@ -195,24 +183,10 @@ def pin(track: Track, plan: Plan, truth: pl.DataFrame, *, folder: Path | None = 
     return Pins(plan.sha256, truth_sha256(truth))
 
 
-def _sources(path: Path) -> dict[str, Any]:
-    repair = "Restore the file."
-    found = read_json(path, error=SubmissionError, missing=repair, repair=repair)
-    if not isinstance(found, dict):
-        raise SubmissionError(
-            f"{path}: found {type(found).__name__}. An object is needed. {repair}"
-        )
-    return found
-
-
 def measured_reference(
     track: Track, plan: Plan, sets: Iterable[PlannedSet], *, root: Path
 ) -> Reference:
-    """A track's plan and truth, made from a copy of its data below `root`.
-
-    Raises:
-        SubmissionError: Annotations, plan or truth are others than those that are pinned.
-    """
+    """A track's plan and truth from its data below `root`; refuses others than are pinned."""
     sets = list(sets)
     truth = measure_truth(sample for planned in sets for sample in planned.samples)
     pinned = {(one.name, one.split): one for one in track.datasets}

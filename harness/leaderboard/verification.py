@@ -1,10 +1,7 @@
 """Verifies a submission: everything it says is recomputed, and every contradiction reported.
 
-Taken on trust is only what no one can check without the weights: that the counts are those of
-the named model. That is what a spot check is for (`harness.leaderboard.spot_check`).
-
-Conventions: a submission is refused for the sentences in `reasons`; none means accepted. No model
-is loaded and torch is not imported.
+Taken on trust is only that the counts are those of the named model, which a spot check tries. No
+model is loaded and torch is not imported. No reason to refuse means accepted.
 """
 
 from collections.abc import Iterator
@@ -49,16 +46,9 @@ MOST_CLAIMS = 100_000
 
 @dataclass(frozen=True)
 class OpenedSubmission:
-    """A submission whose files were read; None stands for what could not be read.
+    """A submission whose files were read, by name; None stands for what could not be read.
 
-    Attributes:
-        folder: Where it lies.
-        files: Content by name.
-        digest: Hash of all files.
-        submission: What its authors say.
-        facts: How its numbers were made.
-        track: The track it names; None where there is no such track.
-        reasons: What is wrong so far.
+    `digest` is a hash of all files, `reasons` what is wrong so far.
     """
 
     folder: Path
@@ -90,11 +80,7 @@ class Verification:
 
 
 def open_submission(folder: Path) -> OpenedSubmission:
-    """Read a submission's folder; nothing is compared with a track yet.
-
-    Raises:
-        SubmissionError: There is no such folder.
-    """
+    """Read a submission's folder; nothing is compared with a track yet."""
     reasons: Reasons = []
     files = read_files(folder, reasons)
     submission = track = facts = None

@@ -20,14 +20,16 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
 
-from harness.cards import ResolvedCard, Weights
+from harness.cards import ModelCard, ResolvedCard, Weights
 from harness.errors import CardError, CheckpointError, HarnessError, ModelError, nearest
 from harness.files.trust import check_trust
+from harness.model.callables import FunctionAdapter, Settings
+from harness.model.contract import read_settings
 from harness.model.precision import building
 from harness.model.sources import PRIVATE, forget, trace, watched_imports
 from harness.weights.files import FOLDER_FILES, file_sha256, weights_sha256
@@ -59,11 +61,13 @@ def build_traced(
     for _ in range(2):
         with watched_imports() as watched:
             with building(changed):
-                kind = adapter_class(card)
+                module, member = adapter_member(card)
             with building(changed):
-                raw = build(kind, card, files, seed=seed)
+                raw = build(member, card, files, seed=seed)
         _prefer(card.adapter_folder)
-        traced = trace(sys.modules[kind.__module__], raw, watched)
+        # A function may come from elsewhere; a class says where its text is.
+        home = module if card.card.kind == "callable" else sys.modules[member.__module__]
+        traced = trace(home, raw, watched)
         if not traced.outdated:
             return raw, traced.sha256
         forget(traced)
@@ -74,8 +78,17 @@ def build_traced(
     )
 
 
-def adapter_class(card: ResolvedCard) -> type:
-    """The class that wraps the card's model.
+def adapter_class(card: ResolvedCard) -> Any:
+    """The class that wraps the card's model, or the function that is it.
+
+    Raises:
+        ModelError: The file, module or class does not exist or cannot be imported.
+    """
+    return adapter_member(card)[1]
+
+
+def adapter_member(card: ResolvedCard) -> tuple[ModuleType, Any]:
+    """The module that a card names, and its class or function.
 
     Raises:
         ModelError: The file, module or class does not exist or cannot be imported.
@@ -98,7 +111,9 @@ def adapter_class(card: ResolvedCard) -> type:
                 program = place / "__init__.py" if place.is_dir() else place
                 check_trust(program, where=where, error=ModelError)
         module = _import_module(target, where=where)
-    return _member(module, name, where=where)
+    if card.card.kind == "callable":
+        return module, _function(module, name, where=where)
+    return module, _member(module, name, where=where)
 
 
 def _import_file(file: Path, *, where: str) -> ModuleType:
@@ -154,19 +169,32 @@ def _member(module: ModuleType, name: str, *, where: str) -> type:
     )
 
 
+def _function(module: ModuleType, name: str, *, where: str) -> Any:
+    found = vars(module).get(name)
+    if callable(found):
+        return found
+    known = [key for key, value in vars(module).items() if isinstance(value, FunctionType)]
+    raise ModelError(
+        f"{where}: {module.__file__} has no function {name!r}.{nearest(name, known)} "
+        "The part after ':' names a function f(image, prompt). Correct the key."
+    )
+
+
 class Files(NamedTuple):
     """What fills a model.
 
     `arguments` are the keywords that the adapter's constructor gets besides the
     settings: ``weights`` always, ``further_weights`` and ``tokenizer`` where the card
     names such files. `sha256` is the hash of the main file of weights,
-    `further_sha256` holds the others'.
+    `further_sha256` holds the others'. `is_bare`: there are none, which is right for a
+    model without parameters alone.
     """
 
     arguments: Mapping[str, Any]
     checkpoint: Path | None = None
     sha256: str | None = None
     further_sha256: Mapping[str, str] = {}
+    is_bare: bool = False
 
 
 def find_files(
@@ -209,15 +237,28 @@ def _weights(card: ResolvedCard, checkpoint: str | Path | None) -> Files:
     return Files(arguments, path, checked_sha256(path, expected=expected))
 
 
+def no_weights(card: ResolvedCard) -> ModelError:
+    """What is said of a model that has weights where neither card nor command names a file."""
+    advice = f"{card.card.obtain} Or give" if card.card.obtain else "Give"
+    return ModelError(
+        f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
+        f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
+        "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
+        "weights where only the speed matters."
+    )
+
+
+def _may_have_none(card: ModelCard) -> bool:
+    """Whether nothing on a card speaks of weights; a model of rules alone has none."""
+    said = (card.obtain, card.recognised_by, card.further_weights, card.tokenizer, card.training)
+    return not any(said)
+
+
 def _pretrained(card: ResolvedCard) -> Files:
     if card.card.weights is None:
-        advice = f"{card.card.obtain} Or give" if card.card.obtain else "Give"
-        raise ModelError(
-            f"{card.path}: the card names neither 'weights' nor 'checkpoint', and none was given. "
-            f"A model needs numbers. {advice} a finetuned file ({card.card.name}=FILE or "
-            "--checkpoint FILE), finetune one with `vlsm-harness finetune`, or ask for random "
-            "weights where only the speed matters."
-        )
+        if _may_have_none(card.card):
+            return Files({"weights": None}, is_bare=True)
+        raise no_weights(card)
     places = {"weights": card.card.weights} | {
         f"further_weights.{name}": place for name, place in card.card.further_weights.items()
     }
@@ -312,13 +353,15 @@ def _nested(key: str, value: str) -> str:
     return f"{head}: {{{_nested(rest, value)}}}" if rest else f"{head}: {value}"
 
 
-def build(kind: type, card: ResolvedCard, files: Files, *, seed: int) -> Any:
+def build(kind: Any, card: ResolvedCard, files: Files, *, seed: int) -> Any:
     """Construct the adapter; its random numbers neither depend on nor move the global generator.
 
     Raises:
         ModelError: The constructor does not take what the card names.
         CardError: The settings are wrong.
     """
+    if card.card.kind == "callable":
+        return _wrapped(kind, card)
     try:
         inspect.signature(kind).bind(card.card.settings, **files.arguments)
     except TypeError as problem:
@@ -341,3 +384,12 @@ def build(kind: type, card: ResolvedCard, files: Files, *, seed: int) -> Any:
                 "Its constructor must return with these settings and files. Correct the adapter "
                 "or the card."
             ) from problem
+
+
+def _wrapped(function: Any, card: ResolvedCard) -> FunctionAdapter:
+    try:
+        settings = read_settings(Settings, card.card.settings)
+    except CardError as problem:
+        raise CardError(f"{card.path}: {problem}") from None
+    called = function() if isinstance(function, type) else function
+    return FunctionAdapter(called, settings, where=f"{card.path}: {card.card.adapter}")

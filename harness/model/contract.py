@@ -120,6 +120,17 @@ class EmbedsText(Protocol):
 
 
 @runtime_checkable
+class ScoresPresence(Protocol):
+    """A model that says how sure it is that what a text names is there at all."""
+
+    def decode_with_presence(
+        self, image_features: Any, text_features: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `decode`, and with the logits N probabilities that there is anything to mark."""
+        ...
+
+
+@runtime_checkable
 class PartlyTrainable(Protocol):
     """A model of which the decoder alone can be finetuned (``trainable: decoder``)."""
 
@@ -144,6 +155,17 @@ class Noted(Protocol):
     """A model that has something to say of its numbers; known once it is built."""
 
     notes: Sequence[Note]
+
+
+@runtime_checkable
+class AnySize(Protocol):
+    """A model that takes pictures as they are.
+
+    Pixels of one call are of one size, which differs between calls, and logits have it;
+    `input_size` is that of made-up pictures alone.
+    """
+
+    any_size: bool
 
 
 class StagedAdapter(Adapter, Staged, Protocol):

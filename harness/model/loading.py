@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,8 @@ import torch
 
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
-from harness.model.adapters import Files, build_traced, find_files
+from harness.model.adapters import Files, build_traced, find_files, no_weights
+from harness.model.callables import FunctionAdapter
 from harness.model.contract import Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
 from harness.weights.loading import load_into, watched_loading
@@ -38,6 +39,11 @@ class LoadedModel:
     weights_sha256: str | None
     random_weights: bool
     notes: tuple[Note, ...] = ()
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self.card.threshold
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the model computes."""
@@ -75,6 +81,8 @@ def load_model(
         CheckpointError: A file of weights is missing, unsafe, or does not fit.
     """
     card = name_or_card if isinstance(name_or_card, ResolvedCard) else load_model_card(name_or_card)
+    if card.card.kind == "callable":
+        return _load_function(card, checkpoint)
     place = choose_device(device)
     precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
     changed: list[str] = []
@@ -82,6 +90,8 @@ def load_model(
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
         adapter = _staged(raw, card)
+        if files.is_bare and any(True for _ in adapter.module.parameters()):
+            raise no_weights(card)
         notes = _notes(raw, card, random_weights=random_weights)
         if files.checkpoint is not None:
             load_into(adapter.module, files.checkpoint)
@@ -107,6 +117,43 @@ def load_model(
         weights_sha256=files.sha256,
         random_weights=random_weights,
         notes=notes,
+    )
+
+
+def _load_function(card: ResolvedCard, checkpoint: str | Path | None) -> LoadedModel:
+    """The function a card names; `device` and `dtype` are its own affair."""
+    if checkpoint is not None:
+        raise ModelError(
+            f"{card.path}: found the checkpoint {str(checkpoint)!r} for a function. A function "
+            "brings its own weights. Let it read them, and leave the checkpoint out."
+        )
+    changed: list[str] = []
+    with watched_loading():
+        raw, sources = build_traced(card, Files({}), seed=0, changed=changed)
+    model = load_function(card, raw, sources)
+    return replace(model, notes=model.notes + _note_of_settings(list(dict.fromkeys(changed))))
+
+
+def load_function(card: ResolvedCard, raw: FunctionAdapter, sources: str) -> LoadedModel:
+    """A function as a loaded model; its masks lie in this process's memory.
+
+    Args:
+        card: What is said of it.
+        raw: The function, wrapped.
+        sources: Hash of the programs it is made of.
+    """
+    digest = _digest(card.card, Files({}), sources, [raw.state], None)
+    return LoadedModel(
+        card=card.card,
+        resolved=card,
+        adapter=PredictOnly(raw),
+        raw=raw,
+        model_id=f"{card.card.name}@{digest[:12]}",
+        device=torch.device("cpu"),
+        precision="float32",
+        weights_sha256=None,
+        random_weights=False,
+        notes=tuple(raw.notes),
     )
 
 
@@ -152,6 +199,8 @@ def _digest(
     `chosen` is the precision and, where a file holds several sets of weights, which was meant.
     """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
+    # Ids are older than these keys; the second describes the model, and changes nothing.
+    places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
     content = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,

@@ -164,7 +164,7 @@ def _resolve(name: str, libraries: set[str]) -> list[_Node]:
         if file is None:
             if module is None and _locations(part) is None:
                 break  # no module: a name inside the last one, or one that is not installed
-        elif _is_own(part, file):
+        elif is_own(part, file):
             found.append(_Node(part, Path(file), vars(module) if module else {}))
         else:
             libraries |= {name.partition(".")[0]} if _is_of_site(file) else set()
@@ -262,12 +262,13 @@ def _node_of(module: ModuleType) -> _Node | None:
 
 def _node_of_globals(holds: Mapping[str, Any]) -> _Node | None:
     name, file = str(holds.get("__name__")), holds.get("__file__")
-    is_own = isinstance(file, str) and _is_own(name, file)
-    return _Node(name, Path(str(file)), holds) if is_own else None
+    mine = isinstance(file, str) and is_own(name, file)
+    return _Node(name, Path(str(file)), holds) if mine else None
 
 
 @cache
-def _is_own(name: str, file: str) -> bool:
+def is_own(name: str, file: str) -> bool:
+    """Whether a module is neither the interpreter's, a library's nor the harness's."""
     if name.startswith(PRIVATE):
         return True
     path = Path(file).resolve()
@@ -285,7 +286,7 @@ def _hidden(node: _Node) -> Path | None:
     if node.name.startswith(PRIVATE) or sys.modules.get(node.name) is None:
         return None
     origin = _origin(node.name)
-    if origin is None or not _is_own(node.name, origin):
+    if origin is None or not is_own(node.name, origin):
         return None
     other = Path(origin).resolve()
     return None if other == node.file.resolve() else other

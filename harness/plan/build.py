@@ -8,7 +8,7 @@ so that a plan means the same on every machine. The plan knows no model.
 
 import gc
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,11 +20,14 @@ from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.files.canonical import canonical
 from harness.plan.rows import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
+from harness.prompts.freetext.counting import spans_from
+from harness.prompts.freetext.terms import is_read_freely, needs_terms, read_terms, suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.prompts.perturbations import Context
 from harness.prompts.population import Population
 from harness.prompts.words import draw_words, words_sha256
+from harness.records import Sample
 from harness.suite.schema import TABLE, Suite
 
 __all__ = ["NOT_APPLICABLE_SCHEMA", "PLAN_SCHEMA", "Plan", "PlannedSet", "build_plan"]
@@ -105,12 +108,25 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         "word_list_sha256": words_sha256(),
         "seed": suite.seed,
     }
+    sources |= _spans(sets)
     tables = [dict(source) for p in sets if p.tables is not None for source in p.tables.sources]
     if tables:
         sources["tables"] = tables
     if suite.property_based:
         sources["hypothesis"] = version("hypothesis")
     return Plan(cases, not_applicable, sources)
+
+
+def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
+    """Which sets' spans the lexicon found, and the hash of further words that any set needs."""
+    free = {
+        p.card.name: spans_from(p.card, freely=p.is_from_table)
+        for p in sets
+        if p.is_from_table or is_read_freely(p.card)
+    }
+    needed = bool(free) or any(needs_terms(p.card) for p in sets)
+    terms = {"terms_sha256": read_terms()[1]} if needed else {}
+    return {**terms, **({"spans": free} if free else {})}
 
 
 @contextmanager
@@ -127,22 +143,29 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 def context_of(planned: PlannedSet, lexicon: Lexicon, words: tuple[str, ...]) -> Context:
     """What perturbations may look at in a dataset; its sample is still to be put in."""
-    grammar = load_grammar(planned.card)
+    freely = planned.is_from_table
+    grammar = load_grammar(planned.card, freely=freely)
+    lexicon = suit(lexicon, planned.card, freely=freely)
     everyone = Population(planned.all_samples, planned.prompt_type, planned.card.named_targets)
-    return Context(grammar, lexicon, _value_sets(planned), words, population=everyone)
+    values = value_sets(planned.all_samples, planned.prompt_type)
+    return Context(grammar, lexicon, values, words, population=everyone)
 
 
-def _value_sets(planned: PlannedSet) -> dict[str, tuple[str, ...]]:
+def value_sets(samples: Iterable[Sample], prompt_type: str) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute that occur in the prompts of a rung, sorted."""
     found: dict[str, set[str]] = {}
-    for sample in planned.all_samples:
-        for prompt in sample.prompts.get(planned.prompt_type, ()):
+    for sample in samples:
+        for prompt in sample.prompts.get(prompt_type, ()):
             for attribute, value in prompt.values.items():
                 found.setdefault(attribute, set()).add(value)
     return {attribute: tuple(sorted(values)) for attribute, values in found.items()}
 
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
-    known = {a for planned in sets for a in planned.card.grammar.attributes}
+    names = {
+        p.card.name: {*load_grammar(p.card, freely=p.is_from_table).card.attributes} for p in sets
+    }
+    known = {a for found in names.values() for a in found}
     asked = [
         (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
     ]
@@ -150,7 +173,7 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
         (
             f"dataset {p.card.name!r}: its card does not have",
             p.entry.attributes,
-            set(p.card.grammar.attributes),
+            names[p.card.name],
         )
         for p in sets
     ]

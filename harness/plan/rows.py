@@ -17,7 +17,6 @@ import polars as pl
 from harness.cards import DatasetCard
 from harness.data.table_variants import TableTexts
 from harness.files.canonical import canonical, edits_text, object_of, scalars
-from harness.prompts.grammar import PromptGrammar
 from harness.prompts.perturbations import (
     Context,
     Outcome,
@@ -27,7 +26,7 @@ from harness.prompts.perturbations import (
     variants_of,
 )
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Sample, Variant
-from harness.suite.schema import DatasetEntry, Probe, Suite, rules_of
+from harness.suite.schema import TABLE, DatasetEntry, Probe, Suite, rules_of
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -78,6 +77,11 @@ class PlannedSet:
     samples: Sequence[Sample]
     all_samples: Sequence[Sample]
     tables: TableTexts | None = None
+
+    @property
+    def is_from_table(self) -> bool:
+        """Whether its original prompts are a table's, which the card's grammar need not fit."""
+        return self.entry.prompts == TABLE
 
     @property
     def prompt_type(self) -> str:
@@ -213,7 +217,7 @@ def _variants(
     cell: _Cell, context: Context, targets: Targets, skipped: Skipped
 ) -> Iterator[dict[str, Any]]:
     sample, prompt = cell.original.sample, cell.original.prompt
-    for attribute in _attributes(cell, context.grammar):
+    for attribute in _attributes(cell, context):
         seen = {prompt.text}
         repeat = 0
         for made in _made(cell, attribute, context):
@@ -243,11 +247,16 @@ def _made(cell: _Cell, attribute: str | None, context: Context) -> Iterable[Outc
     )
 
 
-def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
+def _attributes(cell: _Cell, context: Context) -> Iterable[str | None]:
+    """Those that the probe asks about; in free text, those that the dataset's prompts name."""
+    grammar = context.grammar
     if not cell.rule.per_attribute:
         return [None]
     here, probed = cell.planned.entry.attributes, cell.probe.attributes
     named: Iterable[str] = grammar.attributes(cell.original.prompt.prompt_type)
+    if grammar.finder is not None:
+        found = [name for name in grammar.card.attributes if name in context.value_sets]
+        named = found if grammar.is_free else dict.fromkeys([*named, *found])
     if probed != "all":
         named = [a for a in probed if a in grammar.card.attributes]
     return named if here == "all" else [a for a in named if a in here]
@@ -255,12 +264,12 @@ def _attributes(cell: _Cell, grammar: PromptGrammar) -> Iterable[str | None]:
 
 def _variant_row(cell: _Cell, made: Variant, repeat: int, targets: Targets) -> dict[str, Any]:
     meaning = made.meaning or cell.rule.meaning
-    expected, named = cell.rule.expected_mask, None
+    expected, named = made.expected_mask or cell.rule.expected_mask, None
     if meaning is Meaning.PRESERVED:
         expected = ExpectedMask.OWN
     if expected is ExpectedMask.NAMED:
         sample = cell.original.sample
-        named = targets.get((sample.image_id, made.text))
+        named = made.target or targets.get((sample.image_id, made.text))
         named = None if named == sample.sample_id else named
         expected = ExpectedMask.NAMED if named else ExpectedMask.UNDEFINED
     own = {
@@ -292,3 +301,8 @@ def _skip(
 def _case_id(encoded: Mapping[str, str]) -> int:
     """The id of a row whose values are encoded (see `harness.files.canonical`)."""
     return int.from_bytes(hashlib.sha256(object_of(encoded, _CONTENT)).digest()[:8], "little")
+
+
+def case_id_of(row: Mapping[str, Any]) -> int:
+    """The id of a row of a plan."""
+    return _case_id(scalars({key: row[key] for key in _CONTENT}))

@@ -78,6 +78,21 @@ class Strangers(Strict):
     things: list[tuple[str, str]]
 
 
+class Near(Strict):
+    """What is near classes that hold one of some words."""
+
+    of: list[str]
+    nouns: list[tuple[str, str]]
+
+
+class Kin(Strict):
+    """Near things and nonsense; see the header of ``kin.yaml``."""
+
+    title: str
+    near: list[Near]
+    nonsense: list[tuple[str, str]]
+
+
 class _OppositesFile(Strict):
     title: str
     attributes: dict[str, Opposites]
@@ -118,11 +133,7 @@ class Entries:
 
 
 def compile_entries(opposites: Opposites, synonyms: Synonyms) -> Entries:
-    """One attribute's entries from both files.
-
-    Raises:
-        LexiconError: A value has two opposites.
-    """
+    """One attribute's entries from both files; a value with two opposites is an error."""
     draft = Entries(lists=opposites.lists, phrases=opposites.phrases)
     groups = [group for group in synonyms.say if isinstance(group, Group)]
     return Entries(
@@ -209,10 +220,15 @@ def number_words() -> dict[int, str]:
     return words | {100: "one hundred"}
 
 
+def read_raw() -> tuple[dict[str, Opposites], dict[str, Synonyms]]:
+    """Opposites and synonyms of all attributes as the files have them."""
+    opposites = _read("opposites.yaml", _OppositesFile).attributes
+    return opposites, _read("synonyms.yaml", _SynonymsFile).attributes
+
+
 def read_entries() -> dict[str, Entries]:
     """The entries of all attributes."""
-    opposites = _read("opposites.yaml", _OppositesFile).attributes
-    synonyms = _read("synonyms.yaml", _SynonymsFile).attributes
+    opposites, synonyms = read_raw()
     return {
         name: compile_entries(opposites.get(name, Opposites()), synonyms.get(name, Synonyms()))
         for name in sorted({*opposites, *synonyms})
@@ -227,6 +243,11 @@ def read_forms() -> Forms:
 def read_strangers() -> Strangers:
     """Things that pictures do not show."""
     return _read("strangers.yaml", Strangers)
+
+
+def read_kin() -> Kin:
+    """Near things and nonsense; not of the lexicon, whose hash names what was there before."""
+    return _read("kin.yaml", Kin)
 
 
 def read_lines(name: str) -> tuple[str, ...]:

@@ -4,16 +4,22 @@ Conventions: a prompt type is ``p0`` to ``p9``. The templates of a type are trie
 the card's order and the first that matches the whole text wins. Where no type is
 given all are tried: the parse that names the most attributes wins, then the lowest
 rung, so that ``small white round polyp`` is p4 and not p2 with a long shape.
-Rendering a parsed prompt's values gives back its text byte for byte.
+Rendering a parsed prompt's values gives back its text byte for byte. Without a grammar a
+dataset's prompts are free text: their spans are found by the lexicon (`freetext`), and the
+prompt's template is `LEXICON`.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import NamedTuple
 
 from harness.cards import PROMPT_TYPES, DatasetCard, Grammar, load_dataset_card
 from harness.errors import CardError, PromptError, choose
+from harness.prompts.freetext import sentences
+from harness.prompts.freetext.finding import SpanFinder
+from harness.prompts.freetext.terms import is_read_freely, plurals_of, rules, vocabulary
 from harness.prompts.phrases import Rewriting, compile_paraphrases, compile_rewritings
 from harness.prompts.templates import Mismatch, Template, compile_template
 from harness.records import Prompt
@@ -22,6 +28,10 @@ from harness.records import Prompt
 MAX_LENGTH = 2000
 # Texts whose parse is remembered: the released files have 10,439 distinct prompts.
 REMEMBERED = 2**16
+# The template of a prompt whose spans were found by the lexicon.
+LEXICON = -1
+# A template with more ways to be spelt would be slow to try.
+_MOST_SPELLINGS = 64
 
 
 class _Near(NamedTuple):
@@ -38,6 +48,8 @@ class PromptGrammar:
 
     `paraphrases` say the same otherwise, per rung; `orders` hold the same phrases in
     other places, per rung and template; `drops` and `negations` are kept per attribute.
+    `first_of` tells, per rung and template, which template it is a spelling of. `finder`
+    reads what fits no template; without templates it reads everything.
     """
 
     dataset: str
@@ -47,6 +59,9 @@ class PromptGrammar:
     orders: Mapping[tuple[str, int], tuple[Template, ...]] = field(default_factory=dict, repr=False)
     drops: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
     negations: Mapping[str, tuple[Rewriting, ...]] = field(default_factory=dict, repr=False)
+    first_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    finder: SpanFinder | None = field(default=None, repr=False)
+    _skeletons: dict[str, Template] = field(default_factory=dict, compare=False, repr=False)
     _attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     _known: dict[tuple[str, str | None, int], Prompt | None] = field(
         default_factory=dict, compare=False, repr=False
@@ -55,7 +70,14 @@ class PromptGrammar:
     @property
     def prompt_types(self) -> tuple[str, ...]:
         """The prompt types that the dataset has, lowest rung first."""
+        if self.is_free:
+            return PROMPT_TYPES
         return tuple(rung for rung in PROMPT_TYPES if rung in self.templates)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the dataset has no templates: all of its prompts are free text."""
+        return not self.templates
 
     def attributes(self, prompt_type: str) -> tuple[str, ...]:
         """Attributes that prompts of a type may name, in the order of the richest template.
@@ -63,6 +85,8 @@ class PromptGrammar:
         Raises:
             PromptError: The dataset has no such prompt type.
         """
+        if self.is_free:
+            return tuple(self.card.attributes)
         if prompt_type not in self._attributes:
             richest = sorted(self._of(prompt_type), key=lambda t: -len(t.attributes))
             names = dict.fromkeys(name for template in richest for name in template.attributes)
@@ -142,14 +166,67 @@ class PromptGrammar:
 
     def _of(self, prompt_type: str) -> tuple[Template, ...]:
         where = f"dataset {self.dataset!r}"
-        choose(prompt_type, self.prompt_types, kind="prompt type", where=where, error=PromptError)
-        return self.templates[prompt_type]
+        # What the lexicon reads may stand on a rung for which the card has no template.
+        known = self.prompt_types if self.finder is None else PROMPT_TYPES
+        choose(prompt_type, known, kind="prompt type", where=where, error=PromptError)
+        return self.templates.get(prompt_type, ())
+
+    def template_of(self, prompt: Prompt) -> Template:
+        """The template that a prompt fits: of free text, its skeleton."""
+        if prompt.template != LEXICON or self.finder is None:
+            return self.templates[prompt.prompt_type][prompt.template]
+        if prompt.text not in self._skeletons:
+            if len(self._skeletons) >= REMEMBERED:
+                self._skeletons.clear()
+            found = sentences.skeleton(prompt, self.finder.vocabulary)
+            self._skeletons[prompt.text] = found
+        return self._skeletons[prompt.text]
+
+    def rewrite(self, prompt: Prompt, values: Mapping[str, str]) -> str | None:
+        """The sentence of a prompt's rung that says other values, spelt most like the prompt.
+
+        The first template that takes the values is meant; None where none does.
+        """
+        first: int | None = None
+        texts: list[str] = []
+        rung = prompt.prompt_type
+        for template, own in zip(self._of(rung), self.first_of.get(rung, ()), strict=False):
+            if {*template.attributes} != {*values} or first not in (None, own):
+                continue
+            text = template.render(values)
+            if text is not None:
+                first = own
+                texts.append(text)
+        return max(texts, key=lambda text: _similarity(prompt.text, text), default=None)
+
+    def orders_of(self, prompt: Prompt) -> tuple[Template, ...]:
+        """A prompt's template with its movable phrases in every other order."""
+        if prompt.template == LEXICON:
+            return tuple(sentences.orders(self.template_of(prompt), self._free_rules().attributes))
+        return self.orders.get((prompt.prompt_type, prompt.template), ())
+
+    def drops_of(self, prompt: Prompt, attribute: str) -> tuple[Rewriting, ...]:
+        """Phrases that go with an attribute of a prompt, and what then stands there."""
+        if prompt.template == LEXICON:
+            return sentences.drops(prompt, attribute)
+        return self.drops.get(attribute, ())
+
+    def negations_of(self, prompt: Prompt, attribute: str) -> tuple[Rewriting, ...]:
+        """Phrases around an attribute of a prompt, and what denies them."""
+        if prompt.template == LEXICON:
+            return sentences.negations(prompt, attribute)
+        return self.negations.get(attribute, ())
+
+    def _free_rules(self) -> Grammar:
+        return self.card if self.is_free or self.finder is None else rules(self.finder.vocabulary)
 
     def _try(self, text: str, prompt_type: str | None, index: int) -> Prompt | None:
         self._refuse_long(text)
         if prompt_type is not None:
             return self._parse_as(text, prompt_type, index)
-        parses = [self._parse_as(text, rung, index) for rung in self.prompt_types]
+        # No rung is told apart in free text; p0 is the empty prompt's.
+        rungs = self.prompt_types[bool(text) :][:1] if self.is_free else self.prompt_types
+        parses = [self._parse_as(text, rung, index) for rung in rungs]
         return max((p for p in parses if p is not None), key=lambda p: len(p.spans), default=None)
 
     def _refuse_long(self, text: str) -> None:
@@ -164,7 +241,9 @@ class PromptGrammar:
             spans = template.match(text)
             if not isinstance(spans, Mismatch):
                 return Prompt(text, prompt_type, index, number, spans)
-        return None
+        if self.finder is None:
+            return None
+        return Prompt(text, prompt_type, index, LEXICON, self.finder.find(text).spans)
 
     def _explain(self, text: str, prompt_types: tuple[str, ...]) -> str:
         near = self._nearest(text, prompt_types)
@@ -193,15 +272,21 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 200 else f"{text[:197]}...")
 
 
+def _similarity(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
+
+
 def _likeness(template: Template, text: str) -> float:
     return difflib.SequenceMatcher(None, template.skeleton, text[:200], autojunk=False).ratio()
 
 
-def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
+def load_grammar(dataset: str | DatasetCard, *, freely: bool = False) -> PromptGrammar:
     """Compile the prompt grammar of a dataset.
 
     Args:
         dataset: Its card, or the name or path of the card.
+        freely: Whether the lexicon reads what fits no template, whatever the card says: for
+            prompts from a table.
 
     Raises:
         CardError: No such card, or a template is wrong.
@@ -211,48 +296,102 @@ def load_grammar(dataset: str | DatasetCard) -> PromptGrammar:
         ('number', 'size', 'shape', 'tumor_type', 'class', 'location')
     """
     card = dataset if isinstance(dataset, DatasetCard) else load_dataset_card(dataset)
-    where = f"dataset card {card.name!r}: grammar"
-    templates: dict[str, tuple[Template, ...]] = {}
-    for rung, sources in card.grammar.prompts.items():
+    finder = None
+    if freely or is_read_freely(card):
+        finder = SpanFinder(vocabulary(plurals_of(card)))
+        if card.grammar is None:
+            return PromptGrammar(card.name, rules(finder.vocabulary), {}, finder=finder)
+    where, grammar = (
+        f"dataset card {card.name!r}: grammar",
+        card.grammar or Grammar.model_construct(),
+    )
+    templates, first_of = _templates(grammar, where)
+    _refuse_unused(grammar, templates, where)
+    _refuse_strange_keys(grammar, where)
+    attributes = grammar.attributes
+    paraphrases, orders = compile_paraphrases(grammar, where=where)
+    return PromptGrammar(
+        card.name,
+        grammar if finder is None else _with_free(grammar, finder),
+        templates,
+        paraphrases,
+        orders,
+        compile_rewritings(grammar.drops, attributes, where=f"{where}.drops"),
+        compile_rewritings(grammar.negations, attributes, where=f"{where}.negations"),
+        first_of,
+        finder,
+    )
+
+
+def _with_free(grammar: Grammar, finder: SpanFinder) -> Grammar:
+    """The card's attributes, and those that the lexicon finds beside them."""
+    attributes = {**rules(finder.vocabulary).attributes, **grammar.attributes}
+    return grammar.model_copy(update={"attributes": attributes})
+
+
+class _Templates(NamedTuple):
+    """Per rung its templates, and of each the number of the one that it spells otherwise."""
+
+    templates: dict[str, tuple[Template, ...]]
+    first_of: dict[str, tuple[int, ...]]
+
+
+def _templates(grammar: Grammar, where: str) -> _Templates:
+    found = _Templates({}, {})
+    for rung, sources in grammar.prompts.items():
         if not sources:
             raise CardError(
                 f"{where}.prompts.{rung}: found an empty list. A prompt type needs at least one "
                 "template. Add one or remove the type."
             )
-        templates[rung] = tuple(
-            compile_template(
-                source, card.grammar.attributes, where=f"{where}.prompts.{rung}[{number}]"
+        made: list[Template] = []
+        first: list[int] = []
+        for number, source in enumerate(sources):
+            place = f"{where}.prompts.{rung}[{number}]"
+            spelt = [
+                compile_template(other, grammar.attributes, where=place)
+                for other in _spellings(source, grammar, place)
+            ]
+            first += [len(made)] * len(spelt)
+            made += spelt
+        found.templates[rung], found.first_of[rung] = tuple(made), tuple(first)
+    return found
+
+
+def _spellings(source: str, grammar: Grammar, where: str) -> list[str]:
+    """A template and all its other spellings, the card's own first."""
+    found = [source]
+    for text, others in grammar.spellings.items():
+        parts = [source.split(text) for source in found]
+        ways = sum((1 + len(others)) ** (len(part) - 1) for part in parts)
+        if not text or ways > _MOST_SPELLINGS:
+            raise CardError(
+                f"{where}: {source!r} has {ways} spellings with {text!r}. At most "
+                f"{_MOST_SPELLINGS} are tried. Give fewer spellings, of longer texts."
             )
-            for number, source in enumerate(sources)
-        )
-    _refuse_unused(card, templates)
-    _refuse_strange_keys(card, where)
-    attributes = card.grammar.attributes
-    paraphrases, orders = compile_paraphrases(card.grammar, where=where)
-    return PromptGrammar(
-        card.name,
-        card.grammar,
-        templates,
-        paraphrases,
-        orders,
-        compile_rewritings(card.grammar.drops, attributes, where=f"{where}.drops"),
-        compile_rewritings(card.grammar.negations, attributes, where=f"{where}.negations"),
-    )
+        found = [spelt for part in parts for spelt in _filled(part, [text, *others])]
+    return list(dict.fromkeys(found))
 
 
-def _refuse_unused(card: DatasetCard, templates: Mapping[str, tuple[Template, ...]]) -> None:
+def _filled(parts: list[str], ways: list[str]) -> Iterator[str]:
+    for chosen in product(ways, repeat=len(parts) - 1):
+        yield parts[0] + "".join(way + part for way, part in zip(chosen, parts[1:], strict=True))
+
+
+def _refuse_unused(
+    grammar: Grammar, templates: Mapping[str, tuple[Template, ...]], where: str
+) -> None:
     used = {name for several in templates.values() for t in several for name in t.attributes}
-    for name in card.grammar.attributes:
+    for name in grammar.attributes:
         if name not in used:
             raise CardError(
-                f"dataset card {card.name!r}: grammar.attributes.{name}: no template has a slot "
+                f"{where}.attributes.{name}: no template has a slot "
                 f"{{{name}}}. Every attribute stands in one. Add the slot or remove the attribute."
             )
 
 
-def _refuse_strange_keys(card: DatasetCard, where: str) -> None:
+def _refuse_strange_keys(grammar: Grammar, where: str) -> None:
     """Changes of what the grammar does not have would never apply."""
-    grammar = card.grammar
     for key, names, known in (
         ("paraphrases", grammar.paraphrases, grammar.prompts),
         ("drops", grammar.drops, grammar.attributes),

@@ -11,14 +11,18 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from hypothesis import Phase, given, seed
 
-from harness.cards import dataset_names
+from harness.cards import dataset_names, load_dataset_card
 from harness.errors import PromptError
+from harness.prompts.coherence import FOLLOWERS
 from harness.prompts.context import Form
 from harness.prompts.edits import apply_edits, are_apart, invert_edits
+from harness.prompts.freetext.terms import suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations.base import Outcome, Perturbation, is_sampled, variants_of
+from harness.prompts.strategies import silent_settings
 from harness.prompts.worlds import Scene, scenes
 from harness.records import ExpectedMask, Meaning, NotApplicable, Variant
 
@@ -177,7 +181,8 @@ def _changes_one_thing(trial: Trial) -> Iterator[str]:
         parsed = grammar.recognise(variant.text, prompt_type=variant.prompt_type)
         after = reader.meaning(parsed) if parsed is not None else {}
         changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-        if changed != {scene.attribute}:
+        follows = FOLLOWERS.get(scene.attribute or "", frozenset())
+        if changed - follows != {scene.attribute}:
             yield f"makes {variant.text!r}, which changes {sorted(changed)!r}"
 
 
@@ -260,23 +265,13 @@ def _smallest_breach(
     rule: Perturbation, dataset: str, names: Collection[str], examples: int
 ) -> Breach | None:
     """The smallest prompt that breaks one of the named laws; None where none is found."""
-    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-
     last: list[Breach] = []
     laws = {name: law for name, law in LAWS.items() if name in names}
-    drawn = scenes(load_grammar(dataset), load_lexicon(), per_attribute=rule.per_attribute)
+    card = load_dataset_card(dataset)
+    drawn = scenes(load_grammar(card), suit(load_lexicon(), card), per_attribute=rule.per_attribute)
 
     @seed(0)
-    @settings(
-        max_examples=examples,
-        phases=(Phase.generate, Phase.shrink),
-        database=None,
-        deadline=None,
-        derandomize=False,
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
+    @silent_settings(examples, (Phase.generate, Phase.shrink))
     @given(drawn)
     def attempt(scene: Scene) -> None:
         broken = breaches(Trial(rule, scene), laws)

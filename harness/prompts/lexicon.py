@@ -40,11 +40,9 @@ class Thesaurus(Protocol):
 
     def antonym(self, word: str) -> str | None:
         """The opposite of a lower-case word, or None."""
-        ...
 
     def synonyms(self, word: str) -> tuple[str, ...]:
         """Other lower-case words for the same, the nearest first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,7 @@ class Lexicon:
     def synonyms(self, attribute: str, value: str, *, noun: bool = False) -> tuple[str, ...]:
         """Other ways to say a value: curated ones, or else those of the thesaurus.
 
-        Args:
-            attribute: The attribute.
-            value: Its value as it stands in a prompt.
-            noun: Whether a noun must stand there, as in "circle-shaped".
+        With `noun` only nouns, as in "circle-shaped".
 
         Example:
             >>> load_lexicon("curated").synonyms("location", "top left, center")
@@ -371,8 +366,12 @@ def _by_head(entries: Entries) -> dict[str, Any]:
 
 @cache
 def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
-    entries = read_entries()
-    plain = {
+    return prepared(read_entries()), read_forms(), read_strangers()
+
+
+def prepared(entries: Mapping[str, Entries]) -> dict[str, Entries]:
+    """Entries whose words are compared as `plainly` writes them."""
+    return {
         name: replace(
             found,
             same={plainly(word): plainly(head) for word, head in found.same.items()},
@@ -381,4 +380,3 @@ def _curated() -> tuple[Mapping[str, Entries], Forms, Strangers]:
         )
         for name, found in entries.items()
     }
-    return plain, read_forms(), read_strangers()

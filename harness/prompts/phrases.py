@@ -55,12 +55,7 @@ class Rewriting:
 def compile_rewritings(
     rules: Mapping[str, Mapping[str, str]], attributes: Mapping[str, AttributeRule], *, where: str
 ) -> dict[str, tuple[Rewriting, ...]]:
-    """The rewritings of each attribute.
-
-    Raises:
-        CardError: A phrase does not hold its attribute's slot once, or what is written
-            for it holds another slot.
-    """
+    """The rewritings of each attribute; refuses a phrase that does not hold its slot once."""
     return {
         name: tuple(
             _rewriting(name, phrase, instead, attributes, f"{where}.{name}")
@@ -129,16 +124,10 @@ def _runs(found: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
 
 
 def write_as(template: Template, prompt: Prompt, values: Mapping[str, str]) -> str | None:
-    """What a prompt says, as another template writes it.
+    """What a prompt says, as another template writes it with these values.
 
-    Args:
-        template: The other template.
-        prompt: The original, which decides whether the template fits and how the text begins.
-        values: What to write for each attribute of the original.
-
-    Returns:
-        The text; None where the template does not take exactly these attributes or
-        does not admit the original's values.
+    None where the template does not take exactly the prompt's attributes or does not admit its
+    values. The prompt's text decides how the new one begins.
     """
     own = prompt.values
     slots = [piece for piece in template.pieces if isinstance(piece, Slot)]
@@ -159,11 +148,7 @@ def write_as(template: Template, prompt: Prompt, values: Mapping[str, str]) -> s
 def compile_paraphrases(
     card: Grammar, *, where: str
 ) -> tuple[dict[str, tuple[Template, ...]], dict[tuple[str, int], tuple[Template, ...]]]:
-    """The declared paraphrases per rung, and other orders per rung and template.
-
-    Raises:
-        CardError: A template is wrong.
-    """
+    """The declared paraphrases per rung, and other orders per rung and template."""
     said: dict[str, tuple[Template, ...]] = {
         rung: tuple(
             compile_template(source, card.attributes, where=f"{where}.paraphrases.{rung}[{number}]")

@@ -45,16 +45,11 @@ class Population:
     def partner(
         self, sample: Sample, prompt: Prompt, *, seed: int, excludes: Excludes
     ) -> Prompt | None:
-        """The prompt that another image's sample lends to this one.
+        """The prompt that another image's sample lends to this one; None where none was found.
 
-        All samples together lend and borrow once: the partners of a seed are a
-        derangement of the split. None where the draw found nobody (see `derange`).
-
-        Args:
-            sample: The borrower.
-            prompt: Its own prompt; prompts of a list borrow from the same place of others.
-            seed: Which derangement.
-            excludes: Whether nothing can be what two prompts say.
+        Each prompt is used exactly once as a replacement: the partners of a seed are a derangement
+        of the split, among prompts of the same place in their lists. `excludes` says whether
+        nothing can be what two prompts say.
         """
         key = (prompt.index, seed)
         if key not in self._drawn:
@@ -84,20 +79,12 @@ class Population:
 def derange(
     n: int, clash: Callable[[int, int], bool], rng: np.random.Generator
 ) -> list[int | None]:
-    """A permutation in which nobody clashes with their partner.
+    """A permutation of `n` in which nobody clashes with their partner; None for who is left over.
 
-    A uniform permutation is repaired by exchanges and then mixed by random exchanges
-    that keep it a derangement; of that chain the uniform distribution is stationary.
-    Where every prompt clashes with fewer than half of the others, repair always succeeds.
-
-    Args:
-        n: How many there are.
-        clash: Whether two of them clash, given by their numbers; symmetrical, and everybody
-            clashes with themselves.
-        rng: Source of chance.
-
-    Returns:
-        The partner of each; None for those who are left with one who clashes.
+    A uniform permutation is repaired by exchanges and then mixed by random exchanges that keep it a
+    derangement; of that chain the uniform distribution is stationary. `clash` is symmetrical, and
+    everybody clashes with themselves. Where every prompt clashes with fewer than half of the
+    others, repair always succeeds.
     """
     partners = [int(p) for p in rng.permutation(n)]
 

@@ -1,13 +1,10 @@
 """Reads what a changed prompt says, whatever it looks like.
 
-Conventions: a reading compares texts without case, articles, final marks, quotes and
-the kind of blank; commas of the sentence (not those of a list of values) may be missing
-or be another mark. Beside the rung's own templates the card's paraphrases are tried, and
-all of them with their movable phrases in any order. Values may be synonyms, plurals or
-other spellings. What is read is the canonical meaning of every attribute.
-
-The texts are variants of prompts that the grammar has parsed, so their length is
-limited; the patterns hold at most two free slots and cannot explode.
+Conventions: texts are compared without case, articles, final marks, quotes and the kind of blank;
+commas of the sentence may be missing or be another mark. The rung's templates and paraphrases are
+tried with their movable phrases in any order; values may be synonyms, plurals or other spellings.
+What is read is the canonical meaning of every attribute. Texts are variants of parsed prompts, so
+their length is limited; patterns hold at most two free slots and cannot explode.
 """
 
 import re
@@ -41,7 +38,7 @@ class Reader:
     grammar: PromptGrammar
     lexicon: Lexicon
     _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
-    _others: dict[tuple[str, int], tuple[Template, ...]] = field(
+    _others: dict[tuple[str, str], tuple[Template, ...]] = field(
         default_factory=dict, compare=False, repr=False
     )
     _originals: dict[tuple[str, str], str | None] = field(
@@ -77,10 +74,7 @@ class Reader:
     def says_the_same(self, text: str, prompt: Prompt, *, likely: Template | None = None) -> bool:
         """Whether a text can be read with the meaning of the original, no more and no less.
 
-        Args:
-            text: The changed text.
-            prompt: The original.
-            likely: The template to try first, where it is known; others are tried after it.
+        `likely` is the template to try first, where it is known.
 
         Example:
             >>> from harness.prompts.grammar import load_grammar
@@ -114,14 +108,16 @@ class Reader:
 
     def _candidates(self, prompt: Prompt) -> Iterator[Template]:
         """The template of the original first: most variants keep it."""
-        key = (prompt.prompt_type, prompt.template)
-        yield self.grammar.templates[prompt.prompt_type][prompt.template]
+        own = self.grammar.template_of(prompt)
+        key = (prompt.prompt_type, own.source)
+        yield own
         if key not in self._others:
-            self._others[key] = tuple(self._listed(*key))
+            self._others[key] = tuple(self._listed(prompt))
         yield from self._others[key]
 
-    def _listed(self, rung: str, number: int) -> Iterator[Template]:
-        yield from self.grammar.orders.get((rung, number), ())
+    def _listed(self, prompt: Prompt) -> Iterator[Template]:
+        rung = prompt.prompt_type
+        yield from self.grammar.orders_of(prompt)
         yield from self.grammar.paraphrases.get(rung, ())
         rules, movable = self.grammar.card.attributes, self.grammar.card.movable
         for template in self.grammar.paraphrases.get(rung, ()):

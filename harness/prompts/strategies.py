@@ -1,16 +1,10 @@
 """Hypothesis strategies over edits: variants combined, shrinking towards no edit.
 
-Conventions: a strategy never makes strings. It chooses among the variants that the
-perturbations themselves enumerate or sample for a prompt (*atoms*, the smallest first)
-and makes those together that do not overlap; what is chosen is verified afterwards.
-Hypothesis's draws are no declared sample: what they gave is recorded, never redrawn.
-
-Choices are drawn as booleans. Hypothesis draws whole numbers partly from constants that
-it finds in whatever modules are loaded, and a plan may not depend on those.
-
-References:
-    D. R. MacIver, Z. Hatfield-Dodds, et al., Hypothesis: a new approach to property-based
-    testing, Journal of Open Source Software 4(43):1891, 2019. doi:10.21105/joss.01891
+Conventions: a strategy chooses among the variants that perturbations make of a prompt (*atoms*, the
+smallest first) and makes those together that do not overlap; what is chosen is verified afterwards.
+What Hypothesis draws is recorded, never redrawn. Choices are drawn as booleans: Hypothesis draws
+whole numbers partly from constants of whatever modules are loaded, and a plan may not depend on
+those. Source: MacIver, Hatfield-Dodds, et al., JOSS 4(43):1891, 2019.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,9 +18,10 @@ from hypothesis import strategies as st
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.edits import apply_edits, are_apart
 from harness.prompts.perturbations.base import (
-    Lottery,
+    Draw,
     Outcome,
     Perturbation,
+    SampledPerturbation,
     is_sampled,
     variants_of,
 )
@@ -188,12 +183,7 @@ def compositions(
 ) -> st.SearchStrategy[Composition]:
     """Up to `most` variants of the families made together, shrinking towards none.
 
-    Args:
-        prompt: The original.
-        context: What the perturbations may look at.
-        families: Which perturbations.
-        most: How many at most.
-        meaning: Only variants that do this to the meaning; all when None.
+    With `meaning` only variants that do this to the meaning.
     """
     atoms = [
         atom
@@ -252,6 +242,20 @@ def is_sound(composition: Composition, context: Context) -> bool:
     return reader.says(text, prompt, {**reader.meaning(prompt), **said})
 
 
+def silent_settings(max_examples: int, phases: Sequence[Phase] = SEARCHING) -> settings:
+    """Settings under which a seed alone decides, and nothing is printed or kept."""
+    return settings(
+        max_examples=max_examples,
+        phases=phases,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 def draw_once(
     strategy: st.SearchStrategy[Composition], n: int, *, fixed_seed: int
 ) -> list[Composition]:
@@ -262,15 +266,7 @@ def draw_once(
     found: dict[str, Composition] = {}
 
     @seed(fixed_seed)
-    @settings(
-        max_examples=4 * n + 10,  # some are drawn twice, the first one is no edit
-        phases=(Phase.generate,),
-        database=None,
-        deadline=None,
-        derandomize=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
+    @silent_settings(4 * n + 10, (Phase.generate,))  # some come twice, the first is no edit
     @given(strategy)
     def collect(composition: Composition) -> None:
         if composition.atoms:
@@ -280,30 +276,26 @@ def draw_once(
     return list(found.values())[:n]
 
 
-def composed(meaning: Meaning, families: Sequence[Family]) -> Lottery:
+def composed(meaning: Meaning, families: Sequence[Family]) -> SampledPerturbation:
     """A perturbation that draws compositions of the families with this meaning."""
     own = tuple(family for family in families if family.rule.meaning is meaning)
 
-    def draw(
-        prompt: Prompt,
-        attribute: str | None,
-        context: Context,
-        rng: np.random.Generator,
-        repeats: int,
+    def variants(
+        prompt: Prompt, attribute: str | None, context: Context, draw: Draw
     ) -> Iterator[Outcome]:
         strategy = compositions(prompt, context, own, meaning=meaning)
-        found = draw_once(strategy, repeats, fixed_seed=int(rng.integers(2**63)))
+        found = draw_once(strategy, draw.repeats, fixed_seed=int(draw.rng.integers(2**63)))
         yield from (composition.variant for composition in found)
         if not found:
             names = ", ".join(family.rule.name for family in own)
             yield NotApplicable(f"none of its perturbations applies ({names})")
 
     expected = {Meaning.PRESERVED: ExpectedMask.OWN, Meaning.CHANGED: ExpectedMask.NAMED}
-    return Lottery(
+    return SampledPerturbation(
         name="composed",
         meaning=meaning,
         expected_mask=expected.get(meaning, ExpectedMask.UNDEFINED),
         form=Form.FREE,
-        draw=draw,
+        draw=variants,
         scope=Scope.SAMPLE,
     )

@@ -1,13 +1,10 @@
 """One template of a prompt grammar: matching a text against it, filling it in.
 
-Conventions: a template is literal text with slots. ``{size}`` takes what the
-attribute's rule allows, ``{class=no polyp}`` exactly that text, ``{{`` and ``}}``
-are braces. Closed values are matched literally, longest first; a free slot takes
-the shortest text with which the rest still matches, never blank at its ends.
-
-Texts come from strangers. Every pair of a template's piece and a place in the
-text is tried at most once, so the work grows with a small power of the text's
-length, which the grammar limits; there is no backtracking that could explode.
+Conventions: a template is literal text with slots. ``{size}`` takes what the attribute's rule
+allows, ``{class=no polyp}`` exactly that text, ``{{`` and ``}}`` are braces. Closed values are
+matched literally, longest first; a free slot takes the shortest text with which the rest still
+matches, never blank at its ends. Every pair of a piece and a place in the text is tried at most
+once, so that a stranger's text cannot make the work explode.
 """
 
 import re
@@ -149,16 +146,10 @@ class Template:
 
 
 def compile_template(source: str, rules: Mapping[str, AttributeRule], *, where: str) -> Template:
-    """Compile a template's text.
+    """Compile a template's text; `rules` say how each attribute's value is written.
 
-    Args:
-        source: Text with slots.
-        rules: How each attribute's value is written.
-        where: Place of the template, for messages.
-
-    Raises:
-        CardError: A brace is open, a slot names no declared attribute or one that
-            was named before, or two free slots touch.
+    Refuses an open brace, a slot of no declared attribute or of one named before, and two free
+    slots that touch.
     """
     pieces: list[Piece] = []
     literal, position = "", 0

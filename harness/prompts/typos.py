@@ -9,6 +9,8 @@ neighbours leads from one to the other.
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from harness.prompts.word_diff import n_shared
+
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 SHORTEST = 4
 
@@ -64,9 +66,7 @@ def is_near(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
     if len(longer) - len(shorter) > 1:
         return False
-    head = next(
-        (n for n, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter)
-    )
+    head = n_shared(shorter, longer)
     if len(shorter) < len(longer):
         return shorter[head:] == longer[head + 1 :]
     swapped = shorter[head + 1 : head + 2] + shorter[head : head + 1] + shorter[head + 2 :]

@@ -1,17 +1,12 @@
 """WordNet 3.0 through NLTK: antonyms, synonyms, and what is an English word.
 
-Conventions: words are lower case. The choice is deterministic: adjective senses
-before noun, adverb and verb senses, senses in WordNet's order (most frequent
-first). The antonym is the first one of the word's own lemma; synonyms are the other
-lemmas of the word's first sense.
+Conventions: words are lower case. The choice is deterministic: adjective senses before noun, adverb
+and verb senses, the most frequent first. The antonym is the first one of the word's own lemma;
+synonyms are the other lemmas of the word's first sense (C. Fellbaum, ed., WordNet, 1998).
 
-NLTK reads its own data folders only. ``python -m harness.prompts.wordnet`` fills one
-by NLTK's downloader; offline, ``python -m harness.prompts.wordnet FOLDER`` copies the
-files of Debian's packages ``wordnet-base`` and ``wordnet-sense-index`` from `FOLDER`,
-with the file ``lexnames``, which Debian leaves out: `LEXNAMES` is its text.
-
-References:
-    C. Fellbaum (ed.), WordNet: An Electronic Lexical Database, MIT Press, 1998.
+NLTK reads its own data folders only. ``python -m harness.prompts.wordnet`` fills one by NLTK's
+downloader; offline, with a folder behind it, from Debian's ``wordnet-base`` and
+``wordnet-sense-index``, which leave out the file ``lexnames``: it lies in ``data/``.
 """
 
 import hashlib
@@ -27,37 +22,8 @@ from harness.files.writing import replace_together
 VERSION = "3.0"
 _PARTS_OF_SPEECH = ("a", "n", "r", "v")
 
-# Lexicographer files in the order of their numbers; see lexnames(5WN).
-_FILES = {
-    "adj": ("all", "pert"),
-    "adv": ("all",),
-    "noun": (
-        *("Tops", "act", "animal", "artifact", "attribute", "body", "cognition"),
-        *("communication", "event", "feeling", "food", "group", "location", "motive"),
-        *("object", "person", "phenomenon", "plant", "possession", "process", "quantity"),
-        *("relation", "shape", "state", "substance", "time"),
-    ),
-    "verb": (
-        *("body", "change", "cognition", "communication", "competition", "consumption"),
-        *("contact", "creation", "emotion", "motion", "perception", "possession", "social"),
-        *("stative", "weather"),
-    ),
-}
-_CATEGORIES = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
-
-
-def _lexnames() -> str:
-    named = [(part, name) for part, names in _FILES.items() for name in names]
-    named.append(("adj", "ppl"))
-    return "".join(
-        f"{number:02d}\t{part}.{name}\t{_CATEGORIES[part]}\n"
-        for number, (part, name) in enumerate(named)
-    )
-
-
-LEXNAMES = _lexnames()
-
-
+# Names of the lexicographer files, lexnames(5WN), which Debian leaves out.
+LEXNAMES = Path(__file__).parent / "data" / "lexnames"
 # What NLTK's reader opens; Debian has these under the same names.
 DATA_FILES = tuple(f"data.{part}" for part in ("adj", "adv", "noun", "verb"))
 OTHER_FILES = (
@@ -115,11 +81,7 @@ def _spelled(lemma: Any) -> str:
 
 
 def load_wordnet() -> WordNet:
-    """Open NLTK's copy of WordNet.
-
-    Raises:
-        LexiconError: NLTK has no WordNet, or another version than 3.0.
-    """
+    """NLTK's copy of WordNet; refuses none, and another version than 3.0."""
     reader = _reader()
     version = reader.get_version()
     if version != VERSION:
@@ -151,18 +113,7 @@ def _reader() -> Any:
 
 
 def install(source: Path | None, target: Path) -> Path:
-    """Put WordNet 3.0 where NLTK finds it.
-
-    Args:
-        source: A folder with Debian's files; None downloads them with NLTK's downloader.
-        target: A folder of NLTK's data path.
-
-    Returns:
-        The folder with WordNet's files.
-
-    Raises:
-        LexiconError: A file is missing, or the download failed.
-    """
+    """Put WordNet into a folder of NLTK's data path, from Debian's files or by its downloader."""
     folder = target / "corpora" / "wordnet"
     if source is None:
         import nltk
@@ -181,7 +132,7 @@ def install(source: Path | None, target: Path) -> Path:
                 "holds them, such as /usr/share/wordnet."
             )
     files = {folder / name: (source / name).read_bytes() for name in DATA_FILES + OTHER_FILES}
-    replace_together(files | {folder / "lexnames": LEXNAMES.encode()})
+    replace_together(files | {folder / "lexnames": LEXNAMES.read_bytes()})
     return folder
 
 

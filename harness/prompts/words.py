@@ -23,17 +23,10 @@ def uncommon_words() -> tuple[str, ...]:
 
 
 def draw_words(n: int, seed: int) -> tuple[str, ...]:
-    """Draw distinct words.
+    """Draw `n` distinct words by a non-negative seed.
 
-    The first words of a longer draw with the same seed are those of a shorter one,
-    so that asking for more words keeps the scores of the former.
-
-    Args:
-        n: How many, at most the length of the list.
-        seed: Non-negative.
-
-    Raises:
-        LexiconError: `n` is negative or more than there are.
+    The first words of a longer draw with the same seed are those of a shorter one, so that asking
+    for more words keeps the scores of the former.
 
     Example:
         >>> draw_words(2, 0) == draw_words(5, 0)[:2]

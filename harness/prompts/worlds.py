@@ -107,13 +107,7 @@ def _fixed_values(template: Template) -> dict[str, str]:
 def scenes(
     grammar: PromptGrammar, lexicon: Lexicon, *, per_attribute: bool
 ) -> st.SearchStrategy[Scene]:
-    """Prompts of invented worlds.
-
-    Args:
-        grammar: The dataset's grammar.
-        lexicon: What its words mean.
-        per_attribute: Whether an attribute is asked about, named by the prompt or not.
-    """
+    """Prompts of invented worlds; if `per_attribute`, an attribute is asked about, named or not."""
     one = spoken(grammar, lexicon)
     others = st.lists(one, max_size=MOST_SAMPLES - 1)
     rungs = st.sampled_from(grammar.prompt_types)

@@ -3,7 +3,7 @@
 Conventions: only the models of the request are shown, in its order, whatever else the run
 holds. Texts of prompts and names are shown without control characters. *Worst* is what speaks
 most against the expectation: the deepest falls where Dice should stay or rise, the highest Dice
-where it should fall; one case a sample.
+where it should fall, the largest mask where there should be none; one case a sample.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from harness.commands.peek import sides
 from harness.errors import UsageError
 from harness.metrics import EMPTY_SCORES, agreement, dice
-from harness.prompts.word_diff import word_edits
 from harness.report.escape import plain
 from harness.report.sheet import interval, number
 from harness.runs.store import DONE, RunStore
@@ -90,11 +90,7 @@ class Audit:
         self.judge(found, wanted=verdict, strict=strict)
 
     def judge(self, verdicts: Sequence[Verdict], *, wanted: Outcome, strict: bool) -> None:
-        """Raise if a verdict is not `wanted`; skip where one is inconclusive, or raise if `strict`.
-
-        Raises:
-            ProbeFailed: With figures and worst cases of each such verdict.
-        """
+        """Raise if a verdict is not `wanted`; skip if one is inconclusive, or raise if `strict`."""
         __tracebackhide__ = True
         wrong = [v for v in verdicts if v.verdict not in (wanted, "inconclusive")]
         unclear = [v for v in verdicts if v.verdict == "inconclusive"]
@@ -117,6 +113,13 @@ class Audit:
             f"{number(row['agreement'], 3)}; {row['n_samples']} samples, {row['n_clusters']} "
             f"clusters; p {number(v.p_value, 4)} ({number(v.p_adjusted, 4)} corrected)"
         )
+        if v.kind == "refusal":
+            yield (
+                f"  refusal rate {interval(row, 'refusal_rate', '', 3)}, "
+                f"{number(100 * row['false_positive_area'], 2)} % of the picture painted, "
+                f"{number(100 * row['aligned_share'], 0)} % of it on the original's mask; "
+                f"{row['n_samples_refusal']} samples, {row['n_clusters_refusal']} clusters"
+            )
         yield from (f"  {line}" for line in _worst_cases(RunStore(self.folder), v))
 
 
@@ -129,7 +132,9 @@ def _worst_cases(store: RunStore, verdict: Verdict) -> Iterator[str]:
     rows = _cases(store, verdict)
     # Where the figure is too high, high cases are the worst.
     too_high = verdict.estimate > verdict.accepted_high
-    order = rows.sort("change", "case_id", descending=[too_high, False]).unique(
+    figure = "n_pred" if verdict.kind == "refusal" else "change"
+    descending = [too_high or verdict.kind == "refusal", False]
+    order = rows.sort(figure, "case_id", descending=descending).unique(
         "sample_id", keep="first", maintain_order=True
     )
     if order.height:
@@ -165,24 +170,8 @@ def _cases(store: RunStore, verdict: Verdict) -> pl.DataFrame:
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield plain(
         f"{row['image']} (sample {row['sample_id']}): Dice {row['before']:.3f} -> "
-        f"{row['after']:.3f}, agreement {row['kept']:.3f}"
+        f"{row['after']:.3f}, agreement {row['kept']:.3f}, {row['n_pred']:,} pixels"
     ).join(("  ", ""))
-    original, variant = marked_words(row["original_prompt"], row["prompt"])
-    yield f"    original: {plain(original) or '(empty)'}"
-    yield f"    variant:  {plain(variant) or '(empty)'}"
-
-
-def marked_words(original: str, text: str) -> tuple[str, str]:
-    """Both texts, what was removed and what was added between marks.
-
-    Example:
-        >>> marked_words("one small polyp", "one large polyp")
-        ('one [-small-] polyp', 'one {+large+} polyp')
-    """
-    before, after, place = "", "", 0
-    for edit in word_edits(original, text):
-        same = original[place : edit.start]
-        before += same + (f"[-{edit.old}-]" if edit.old else "")
-        after += same + (f"{{+{edit.new}+}}" if edit.new else "")
-        place = edit.end
-    return before + original[place:], after + original[place:]
+    original, variant = sides(row)
+    yield f"    original: {plain(original.plain) or '(empty)'}"
+    yield f"    variant:  {plain(variant.plain) or '(empty)'}"

@@ -15,6 +15,7 @@ from harness.cards import load_dataset_card
 from harness.errors import HarnessError
 from harness.pytest_plugin.audit import Audit, ProbeFailed
 from harness.pytest_plugin.session import Request, audited, requested
+from harness.records import ExpectedMask
 from harness.report.escape import plain
 from harness.stats.verdicts import Verdict
 from harness.suite.expectations import Expectation, binding, expected
@@ -63,11 +64,18 @@ class SetCollector(pytest.Collector):
         """Its probes."""
         for probe, rule in rules_of(self.suite):
             for model, argument in enumerate(self.request.models):
-                own = expected(probe.expect, rule.meaning, margins=self.suite.statistics.margins)
+                settings = self.suite.statistics
+                own = expected(
+                    probe.expect,
+                    rule.meaning,
+                    margins=settings.margins,
+                    absent=rule.expected_mask == ExpectedMask.EMPTY,
+                    least_refusal=settings.least_refusal,
+                )
                 if not binding(probe.expect, rule.meaning):
                     own = ()
                 for index, label in _labels(own):
-                    models = [argument] if len(self.request.models) > 1 else []
+                    models = [str(argument)] if len(self.request.models) > 1 else []
                     parts = "-".join([*models, *label])
                     name = probe.name + (f"[{parts}]" if parts else "")
                     item: Any = ProbeItem.from_parent(self, name=name)
@@ -158,6 +166,10 @@ class ProbeItem(VlsmItem):
         for verdict in own:
             where = verdict.attribute or "whole prompt"
             self.user_properties.append((f"vlsm {where}", f"{verdict.verdict}: {verdict.reason}"))
+        for spoken in audit.language:
+            if spoken.is_asked and all(getattr(spoken, k) == keys[k] for k in _SPOKEN):
+                words = f"{spoken.language}, {spoken.steadiness}, {spoken.refusal}"
+                self.user_properties.append(("vlsm verdict", f"{words}: {spoken.reason}"))
         if self.target.expectation is not None:
             strict = bool(self.config.getoption("--vlsm-strict"))
             audit.judge([v for v in own if v.binding], wanted="holds", strict=strict)
@@ -172,6 +184,9 @@ class ProbeItem(VlsmItem):
             "prompt_type": self.entry.prompt_type or card.prompt_type,
             "probe": self.target.probe,
         }
+
+
+_SPOKEN = ("model_id", "dataset", "prompts", "prompt_type")
 
 
 def _require_measurements(rows: pl.DataFrame) -> None:

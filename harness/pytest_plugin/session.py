@@ -13,15 +13,18 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import HarnessError, UsageError, nearest
 from harness.files.writing import make_folder, sealed, unsealed, write_bytes, writing
 from harness.pytest_plugin.audit import Audit
+
+if TYPE_CHECKING:
+    from harness.model.wrapping import WrappedFunction
 
 _AUDITS = pytest.StashKey[dict[str, Audit]]()
 _SESSION = pytest.StashKey[str]()
@@ -32,7 +35,7 @@ class Request:
     """What to run; None and empty values are the suite's own."""
 
     suite: str
-    models: tuple[str, ...]
+    models: "tuple[str | WrappedFunction, ...]"
     data_root: str
     datasets: tuple[str, ...] = ()
     split: str | None = None
@@ -45,12 +48,11 @@ class Request:
     @property
     def key(self) -> str:
         """A name for the folder of such runs."""
-        content = json.dumps(asdict(self), sort_keys=True)
-        return f"{Path(self.suite).stem.partition('.')[0]}-{_hash(content)}"
-
-
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["models"] = [str(model) for model in self.models]  # a function's is its id
+        content = json.dumps(given, sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return f"{Path(self.suite).stem.partition('.')[0]}-{digest[:12]}"
 
 
 def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
@@ -68,11 +70,7 @@ def requested(config: pytest.Config, suite: str, **given: Any) -> Request:
 
 
 def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
-    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`.
-
-    Raises:
-        UsageError: There is no marker, or it has a word that is unknown.
-    """
+    """The request of a test's ``vlsm`` marker; a suite's file may lie in the test's `folder`."""
     if marker is None:
         raise UsageError(
             "vlsm_audit: the test has no marker. It says what to run: put "
@@ -95,12 +93,18 @@ def marked(config: pytest.Config, marker: Any, folder: Path) -> Request:
         raise UsageError("@pytest.mark.vlsm: no suite. One is needed. Give its name or file first.")
     beside = folder / str(given.pop("suite"))
     suite = str(beside) if beside.suffix in {".yaml", ".yml"} else beside.name
-    models = _texts(given.pop("model", None))
+    models = _models(given.pop("model", None))
     given["datasets"] = _texts(given.pop("datasets", None))
     request = requested(config, suite, **given, models=models or None)
     if not request.models:
         pytest.skip("no model: give --vlsm-model CARD, or model=CARD in @pytest.mark.vlsm")
     return request
+
+
+def _models(value: Any) -> "tuple[str | WrappedFunction, ...]":
+    """Names or paths of cards, and functions that `harness.wrap` returned."""
+    many = value if isinstance(value, list | tuple) else [value] * (value is not None)
+    return tuple(str(one) if isinstance(one, str | Path) else one for one in many)
 
 
 def _texts(value: str | Path | Sequence[str] | None) -> tuple[str, ...]:
@@ -112,9 +116,7 @@ def _texts(value: str | Path | Sequence[str] | None) -> tuple[str, ...]:
 def audited(config: pytest.Config, request: Request) -> Audit:
     """The audit of a request: run here, by another worker, or read from memory.
 
-    Raises:
-        UsageError: There is no folder for runs.
-        AuditError: The run failed; every test of the session that asks for it sees the same.
+    Where the run failed every test of the session that asks for it sees the same `AuditError`.
     """
     audits = config.stash.setdefault(_AUDITS, {})
     if request.key not in audits:
@@ -182,7 +184,7 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     """Run and summarise; the run directory and the models' ids, or what went wrong."""
     import typer
 
-    from harness.auditing.choices import model_arguments, select_suite
+    from harness.auditing.choices import recipe_arguments, select_suite
     from harness.auditing.running import Conditions, run_models
     from harness.auditing.summarising import summarise
     from harness.commands.progress import Terminal
@@ -197,9 +199,10 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
             prompt_type=request.prompt_type,
             prompts=request.prompts,
         )
+        given = recipe_arguments(request.models, None)
         store = run_models(
             suite,
-            model_arguments(request.models, None),
+            given.models,
             root=Path(request.data_root),
             out=None,
             runs=folder,

@@ -1,7 +1,8 @@
 """A comparison of models as tables for a terminal, Markdown and JSON.
 
-Conventions: differences are the first model less the second, in percentage points (relative
-change) or points. Figures are rounded for reading only; nothing here holds times.
+Conventions: differences are the first model minus the second. Tables show Dice and agreement as
+fractions and relative changes in percent; JSON and Parquet hold both in points, as `harness.stats`
+does. Figures are rounded for reading only; nothing here holds times.
 """
 
 import json
@@ -15,8 +16,8 @@ import polars as pl
 from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
 from harness.report.sheet import Sheet, bullets, figure_cell, markdown_lines, number
-from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
-from harness.stats.compare import COMPARISON_VERSION, HOW, Comparison, Rank
+from harness.stats.comparison.common import CHANGE, ORIGINAL, STEADINESS, Coverage
+from harness.stats.comparison.compare import COMPARISON_VERSION, HOW, Comparison, Rank
 from harness.stats.pairs import SET_KEYS
 
 _DIGITS = 10
@@ -37,7 +38,7 @@ _PAIR_HEADER = (
 )
 _READING = (
     "Difference: the first model's figure less the second's, over the same cases; percentage "
-    "points of relative change, points (100 times a difference) of Dice and of agreement.",
+    "points of relative change, fractions of Dice and of agreement.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples the clusters (and words, "
     "where 10 or more were drawn) of both models together. They are not adjusted for the number "
     "of rows; p is, within a pair and dataset, and over all pairs for what makes ranks.",
@@ -101,7 +102,9 @@ def _set_text(key: Sequence[Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    digits = 1
+    digits, scale = (1, 1.0) if row["figure"] == CHANGE else (3, 0.01)
+    columns = ("value_first", "value_second", "difference", "low", "high")
+    first, second, difference, low, high = (scale * row[name] for name in columns)
     shown = {True: "yes", False: "not shown", None: row["reason"] or "-"}[row["differs"]]
     note = f" ({row['note']})" if row["note"] else ""
     figure, over_all = {
@@ -113,9 +116,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         figure,
         row["probe"] or over_all,
         row["attribute"] or "whole prompt",
-        number(row["value_first"], digits),
-        number(row["value_second"], digits),
-        figure_cell(row["difference"], digits, row["low"], row["high"]),
+        number(first, digits),
+        number(second, digits),
+        figure_cell(difference, digits, low, high),
         _p_text(row["p_adjusted"]),
         shown + note,
     )
@@ -125,16 +128,16 @@ def _p_text(p: float) -> str:
     return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def coverage_lines(found: Comparison) -> Iterator[str]:
+def coverage_sentences(coverage: Sequence[Coverage]) -> Iterator[str]:
     """What is compared, and what was left out and why, a sentence each; not escaped."""
-    first = found.coverage[0]
-    plans = {c.plan_sha256 for c in found.coverage}
+    first = coverage[0]
+    plans = {c.plan_sha256 for c in coverage}
     if len(plans) == 1:
         yield f"One plan ({first.plan_sha256[:12]}): {first.n_planned} cases of each model."
     else:
         yield "The plans differ: only the cases that stand in every plan are compared."
     runs: dict[tuple[str, int, int, int], list[str]] = {}
-    for c in found.coverage:
+    for c in coverage:
         runs.setdefault((c.run, c.n_planned, c.n_common, c.n_compared), []).append(c.label)
     for (run, n_planned, n_common, n_compared), labels in runs.items():
         yield (
@@ -142,6 +145,11 @@ def coverage_lines(found: Comparison) -> Iterator[str]:
             f"{n_planned - n_common} are not in every plan, {n_common - n_compared} have no Dice "
             "for every model (failed, missing, undefined or cut away)."
         )
+
+
+def coverage_lines(found: Comparison) -> Iterator[str]:
+    """The same, and whether so few draws can show anything."""
+    yield from coverage_sentences(found.coverage)
     if found.n_tests_too_many:
         yield (
             f"With so few draws none of {found.n_tests_too_many} tests of one family can be "

@@ -17,6 +17,7 @@ from harness.files.writing import Ledger, parquet_bytes
 from harness.report.markdown import markdown
 from harness.stats.assessment import VERDICTS, Assessment
 
+CURVE = "thresholds.parquet"
 SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""
 
@@ -29,6 +30,7 @@ def write_assessment(
     *,
     title: str = "Audit of prompts",
     masks: Iterable[str] = (),
+    curve: pl.DataFrame | None = None,
 ) -> list[Path]:
     """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, all or nothing.
 
@@ -36,17 +38,20 @@ def write_assessment(
         found: What is said of a run.
         folder: The run directory.
         title: Heading of the Markdown file.
-        masks: Sentences on how true masks were read, for the Markdown file.
+        masks: Sentences on how true masks and free text were read, for the Markdown file.
+        curve: Of `harness.auditing.curve.threshold_curve`, where the run kept the counts for it.
 
     Returns:
-        The four paths.
+        The paths.
     """
     contents = {
         "summary.parquet": parquet_bytes(found.summary),
         "summary.json": summary_json(found.summary).encode(),
-        "summary.md": markdown(found, title=title, masks=masks).encode(),
+        "summary.md": markdown(found, title=title, masks=masks, curve=curve).encode(),
         VERDICTS: verdicts_json(found).encode(),
     }
+    if curve is not None:
+        contents[CURVE] = parquet_bytes(curve)
     return Ledger(folder).write(contents)
 
 

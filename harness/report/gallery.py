@@ -172,18 +172,28 @@ def chosen(kept: Sequence[Kept]) -> Iterator[Kept]:
         yield from (*worst, *steady)
 
 
-def gallery(run: RunData, *, images: str | None, folder: Path | None = None) -> Gallery:
+def gallery(
+    run: RunData,
+    *,
+    images: str | None,
+    folder: Path | None = None,
+    picked: Mapping[str, Sequence[Kept]] | None = None,
+    prefix: str = "",
+) -> Gallery:
     """The gallery of a run.
 
     Args:
         run: The run.
         images: Of `IMAGES`; None shows thumbnails of sets that are not private.
         folder: Where full pictures are written.
+        picked: Cases by `model_id`, of those that the run kept; None takes what `chosen` does.
+        prefix: Before the names of elements and style classes, where a page shows two runs.
     """
-    picked = {m["model_id"]: list(chosen(run.kept(m["model_id"]))) for m in run.models}
+    if picked is None:
+        picked = {m["model_id"]: list(chosen(run.kept(m["model_id"]))) for m in run.models}
     ids = [one.case_id for cases in picked.values() for one in cases]
     texts = _plan_rows(run, ids)
-    maker = _Maker(run, images, folder)
+    maker = _Maker(run, images, folder, prefix)
     shown = {
         model: [maker.shown(model, n, one, texts[one.case_id]) for n, one in enumerate(cases)]
         for model, cases in picked.items()
@@ -201,8 +211,8 @@ def _plan_rows(run: RunData, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
 class _Maker:
     """Makes the pictures of a gallery, each image once."""
 
-    def __init__(self, run: RunData, images: str | None, folder: Path | None) -> None:
-        self._run, self._asked, self._folder = run, images, folder
+    def __init__(self, run: RunData, images: str | None, folder: Path | None, prefix: str) -> None:
+        self._run, self._asked, self._folder, self._prefix = run, images, folder, prefix
         self._root = Path(run.manifest.get("data_root", "."))
         self._readings = readings_of(run.manifest)
         self._no_root = (
@@ -217,7 +227,7 @@ class _Maker:
     def shown(self, model_id: str, place: int, kept: Kept, row: Mapping[str, Any]) -> Shown:
         """One case, with pictures where they may be shown and can be."""
         dataset, split, *_, probe, attribute = kept.group
-        key = f"m{self._run.numbers[model_id]}-c{place}"
+        key = f"{self._prefix}m{self._run.numbers[model_id]}-c{place}"
         texts = {
             "key": key,
             "kept": kept,
@@ -269,7 +279,7 @@ class _Maker:
     def _image(self, image: str, reading: Reading) -> tuple[str, tuple[int, int]]:
         if image not in self._classes:
             small = thumbnail(inside(self._root, image, where="plan"), reading=reading)
-            name = f"i{len(self._classes)}"
+            name = f"{self._prefix}i{len(self._classes)}"
             self.images[name] = uri(jpeg(small), "jpeg")
             self._classes[image] = (name, small.size)
         return self._classes[image]

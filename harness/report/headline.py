@@ -28,6 +28,8 @@ TONES = {
     "cannot tell": "mute",
     "steady": "good",
     "brittle": "bad",
+    "refuses": "good",
+    "hallucinates": "bad",
 }
 
 
@@ -70,16 +72,19 @@ def _of_model(run: RunData, entry: Mapping[str, Any], cases: Sequence[Shown]) ->
         badges = [(first.language, TONES[first.language])]
         if first.steadiness != "cannot tell":
             badges.append((first.steadiness, TONES[first.steadiness]))
+        if first.refusal in TONES and first.refusal != "cannot tell":
+            badges.append((first.refusal, TONES[first.refusal]))
     case = _case(first, cases) if first is not None else None
     has_evidence = first is not None and bool(first.evidence)
+    is_asked = first is not None and first.is_asked
     nothing = f"{entry['name']}: no probe of this run changes the meaning of a prompt."
     return Headline(
         number=run.numbers[model_id],
         name=run.names[model_id],
         is_control=bool(entry.get("control")),
-        badges=tuple(badges) if has_evidence else (("not asked", "mute"),),
-        sentence=first.reason if first is not None and has_evidence else nothing,
-        others=tuple(v.reason for v in own[1:] if v.evidence),
+        badges=tuple(badges) if is_asked else (("not asked", "mute"),),
+        sentence=first.reason if first is not None and is_asked else nothing,
+        others=tuple(v.reason for v in own[1:] if v.is_asked),
         case=case,
         panel=_panel(first) if first is not None and has_evidence and case is None else None,
     )

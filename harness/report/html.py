@@ -12,6 +12,7 @@ import polars as pl
 
 from harness.data.readings import mask_lines
 from harness.files.writing import write_text
+from harness.prompts.freetext.counting import span_lines
 from harness.report import sheets
 from harness.report.breakdown import subgroups, word_effects, word_figure
 from harness.report.charts import listening_map, listening_points
@@ -25,8 +26,9 @@ from harness.report.summary_charts import (
     attribute_figure,
     away_figure,
     ladder_figure,
+    refusal_figure,
 )
-from harness.report.table import SURFACE_LEAD
+from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD
 
 
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
@@ -87,12 +89,14 @@ def _figures(run: RunData, effects: pl.DataFrame) -> Iterator[tuple[str, Figure 
     yield "away", away_figure(summary, names)
     yield "agreement", agreement_figure(summary, names)
     yield "words", word_figure(effects, names)
+    yield "refusal", refusal_figure(summary, names)
 
 
 def _tables(run: RunData) -> dict[str, Any]:
     summary = run.summary
     away = sheets.away_sheet(summary)
     surface = sheets.surface_sheet(summary)
+    refusal = sheets.refusal_sheet(summary)
     skipped = run.store.not_applicable()
     failed = sheets.failures(run.store.scores_scan())
     groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
@@ -101,6 +105,8 @@ def _tables(run: RunData) -> dict[str, Any]:
         "probes": sheets.probes_sheet(summary),
         "surface_lead": SURFACE_LEAD,
         "surface": surface if surface.rows else None,
+        "refusal_lead": REFUSAL_LEAD,
+        "refusal_table": refusal if refusal.rows else None,
         "away_table": away if away.rows else None,
         "expectations": sheets.expectations_sheet(run),
         "language": sheets.language_sheet(run),
@@ -127,6 +133,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "clusters": f"at least {settings.minimum_clusters} for a verdict; "
         + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
         "masks": " ".join(mask_lines(manifest.get("masks", []))),
+        "spans": " ".join(span_lines(manifest.get("spans", []))),
         "correction": f"{settings.correction}, within (model, data set, kind of expectation)",
         "least Dice": f"{settings.dice_floor:g}: below it no relative change is given",
         "cases": ", ".join(f"{v:,} {k}" for k, v in counts.items() if isinstance(v, int)),

@@ -10,7 +10,7 @@ import polars as pl
 
 from harness.report.escape import code, escaped
 from harness.report.sheet import WIDTH, bullets, markdown_lines, table_lines
-from harness.report.table import sections
+from harness.report.table import curve_sheets, sections
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 
@@ -19,9 +19,10 @@ _READING = (
     "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples clusters (and words, where "
     "10 or more were drawn). They are not adjusted for the number of rows.",
-    "Holds?: the probe's first expectation, corrected for the number of tests of its kind on the "
-    "model and dataset. Where a suite states none it is invariance of the relative change, with "
-    "the margin of the signature. After a change that does not keep the meaning it is no grade "
+    "Holds?: what the probe's first expectation asks, and if it holds, corrected for the number "
+    "of tests of its kind on the model and dataset. Where a suite states none, prompts for what is "
+    "not there are to be refused; of all others it is asked whether Dice stays unmoved, within "
+    "the margin of the signature. After a change that does not keep the meaning that is no grade "
     "but an answer: yes says that the words do not matter here, no that they do, open that the "
     "data cannot tell. All verdicts, with reasons: verdicts.json.",
     "Agree: Dice between the masks before and after the change; needs no ground truth. A model can "
@@ -42,25 +43,34 @@ _AWAY = (
 
 
 def markdown(
-    found: Assessment, *, title: str = "Audit of prompts", masks: Iterable[str] = ()
+    found: Assessment,
+    *,
+    title: str = "Audit of prompts",
+    masks: Iterable[str] = (),
+    curve: pl.DataFrame | None = None,
 ) -> str:
     """The text of ``summary.md``.
 
     Args:
         found: What is said of a run.
         title: Of the suite; any text.
-        masks: Sentences on how true masks were read; any text.
+        masks: Sentences on how true masks and free text were read; any text.
+        curve: Of `harness.auditing.curve.threshold_curve`, if there is one.
     """
     summary = found.summary
     lines = [f"# {escaped(title)}", "", *_facts(summary)]
     lines += [f"- {code(found.signature)}"] if found.verdicts else []
     lines += bullets(map(escaped, masks))
-    if spoken := [v for v in found.language if v.evidence]:
+    if spoken := [v for v in found.language if v.is_asked]:
         lines += ["", "## Use of language", ""]
         for verdict in spoken:
             lines += _of_language(verdict)
     for section in sections(summary, found.verdicts):
         lines += ["", *markdown_lines(section)]
+    if curve is not None and curve.height:
+        names = dict(summary.select("model_id", "model").unique().iter_rows())
+        for sheet in curve_sheets(curve, names):
+            lines += ["", *markdown_lines(sheet)]
     lines += ["", "## How to read this", ""]
     lines += bullets(_caveats(summary))
     return "\n".join(lines) + "\n"

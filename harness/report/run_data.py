@@ -16,6 +16,7 @@ from harness.runs.frames import frame_cases
 from harness.runs.kept_masks import Kept, read_saved_masks
 from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
+from harness.stats.pairs import shown_name
 from harness.suite.schema import Suite
 
 
@@ -75,18 +76,29 @@ class RunData:
 
     @cached_property
     def models(self) -> tuple[Mapping[str, Any], ...]:
-        """The models' entries of the manifest; controls last."""
-        entries = self.manifest.get("models", [])
+        """The models' entries of the manifest, recipes in place of their seeds; controls last."""
+        entries = list(self.manifest.get("models", []))
+        known = {entry["model_id"]: entry for entry in entries}
+        for recipe in self._recipes:
+            entries.append({**known[recipe["seeds"][0]], **recipe, **_shared(recipe, known)})
+        seeds = {seed for recipe in self._recipes for seed in recipe["seeds"]}
+        entries = [entry for entry in entries if entry["model_id"] not in seeds]
         return tuple(sorted(entries, key=lambda m: (bool(m.get("control")), m["name"])))
 
     @cached_property
     def names(self) -> dict[str, str]:
         """What stands for each model, by its id: its name, or its id where two share a name."""
-        names = [m["name"] for m in self.models]
-        return {
-            m["model_id"]: m["name"] if names.count(m["name"]) == 1 else m["model_id"]
-            for m in self.models
+        names = [shown_name(m) for m in self.models]
+        seeds = {seed: seed for recipe in self._recipes for seed in recipe["seeds"]}
+        return seeds | {
+            m["model_id"]: name if names.count(name) == 1 else m["model_id"]
+            for m, name in zip(self.models, names, strict=True)
         }
+
+    @property
+    def _recipes(self) -> list[Mapping[str, Any]]:
+        done = {entry["model_id"] for entry in self.manifest.get("models", [])}
+        return [r for r in self.manifest.get("recipes", []) if {*r["seeds"]} <= done]
 
     @cached_property
     def title(self) -> str:
@@ -100,10 +112,20 @@ class RunData:
         return frozenset(known if known is not None else self.summary["dataset"].unique())
 
     def kept(self, model_id: str) -> tuple[Kept, ...]:
-        """The cases of a model whose masks the run kept."""
-        return tuple(read_saved_masks(self.folder, model_id))
+        """The cases of a model whose masks the run kept; of a recipe those of its first seed."""
+        first = {recipe["model_id"]: recipe["seeds"][0] for recipe in self._recipes}
+        return tuple(read_saved_masks(self.folder, first.get(model_id, model_id)))
 
     @cached_property
     def numbers(self) -> dict[str, int]:
         """A number for each model, in the order of `models`."""
         return {m["model_id"]: n for n, m in enumerate(self.models, start=1)}
+
+
+def _shared(recipe: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a report says of a recipe that no single seed of it can say."""
+    weights = [known[seed].get("weights_sha256") or "" for seed in recipe["seeds"]]
+    listed = ", ".join(recipe["seeds"])
+    note = f"{len(recipe['seeds'])} checkpoints of one recipe: {listed}; pictures are of the first"
+    first = list(known[recipe["seeds"][0]].get("notes", ()))
+    return {"weights_sha256": ", ".join(weights), "notes": [note, *first]}

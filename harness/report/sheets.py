@@ -11,8 +11,17 @@ import polars as pl
 
 from harness.report.run_data import RunData
 from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, interval, text_cells
-from harness.report.table import AWAY, ORIGINAL, SURFACE_HEADER, has_surface
-from harness.stats.verdicts import expectation_text
+from harness.report.table import (
+    AWAY,
+    ORIGINAL,
+    REFUSAL_HEADER,
+    SURFACE_HEADER,
+    has_surface,
+    refusal_cells,
+    refusal_names,
+)
+from harness.stats.refusal import FIGURES
+from harness.stats.verdicts import answer_text, expectation_text
 
 MOST_ROWS = 1500
 Row = Mapping[str, Any]
@@ -44,19 +53,17 @@ def originals_sheet(summary: pl.DataFrame) -> Sheet:
     return _sheet("originals", "Dice of the original prompts", header, cells, 5, rows)
 
 
-_HOLDS = {"holds": "holds", "fails": "fails", "inconclusive": "open"}
-
-
 def probes_sheet(summary: pl.DataFrame) -> Sheet:
     """Every probe on every set."""
     rows = summary.filter(~pl.col("probe").is_in([ORIGINAL, AWAY]), pl.col("n_cases") > 0)
-    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "expected",
+    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "holds?",
               "change % [95 %]", "points", "Dice after", "agreement", "smallest visible %",
               "samples", "clusters", "not applicable", "prompts cut")  # fmt: skip
     keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")
     cells = (
         (
-            *text_cells(r[k] for k in keys), Cell(_HOLDS.get(r["verdict"], "-")), _change(r),
+            *text_cells(r[k] for k in keys), Cell(answer_text(r["expectation"], r["verdict"])),
+            _change(r),
             figure_cell(r["change_points"], 1), figure_cell(r["dice"], 3),
             figure_cell(r["agreement"], 3), figure_cell(r["smallest_effect_percent"], 1),
             count_cell(r["n_samples"]), count_cell(r["n_clusters"]),
@@ -109,19 +116,40 @@ def expectations_sheet(run: RunData) -> Sheet:
 
 def language_sheet(run: RunData) -> Sheet:
     """Language verdicts with what blocks and confounds them."""
-    found = [v for v in run.assessment.language if v.evidence]
-    header = ("model", "data set", "type", "language", "steadiness", "why", "read beside it")
+    found = [v for v in run.assessment.language if v.is_asked]
+    header = ("model", "data set", "type", "language", "steadiness", "refusal", "why",
+              "read beside it")  # fmt: skip
     cells = (
         text_cells(
             (
-                v.model, v.dataset, v.prompt_type, v.language, v.steadiness, v.reason,
+                v.model, v.dataset, v.prompt_type, v.language, v.steadiness, v.refusal, v.reason,
                 " ".join((*v.blocking, *v.confounds)) or "-",
             )
         )
         for v in found
     )  # fmt: skip
-    data = run.language.drop("evidence") if run.language.height else run.language
-    return _sheet("language", "Language verdicts", header, cells, 7, data)
+    data = run.language.drop("evidence", "refusals") if run.language.height else run.language
+    return _sheet("language", "Language verdicts", header, cells, 8, data)
+
+
+def refusal_sheet(summary: pl.DataFrame) -> Sheet:
+    """What prompts for absent things are answered."""
+    rows = summary.filter(pl.col("n_samples_refusal") > 0)
+    header = ("model", "data set", "split", *REFUSAL_HEADER)
+    cells = (
+        text_cells((r["model"], r["dataset"], r["split"], *refusal_names(r)))
+        + tuple(map(_as_cell, refusal_cells(r)))
+        for r in rows.iter_rows(named=True)
+    )
+    kept = (*("model", "model_id", "dataset", "split", "prompts", "prompt_type", "probe"),
+            "absent_kind", *(c for c in rows.columns if c.startswith(FIGURES)),
+            "elsewhere_share", "n_samples_refusal", "n_clusters_refusal",
+            "n_samples_present")  # fmt: skip
+    return _sheet("refusal", "What is not there", header, cells, 5, rows.select(kept))
+
+
+def _as_cell(text: str) -> Cell:
+    return text if isinstance(text, Cell) else Cell(text)
 
 
 def words_sheet(effects: pl.DataFrame, names: Mapping[str, str]) -> Sheet:

@@ -345,3 +345,54 @@ def _scatter(own: pl.DataFrame, domain: tuple[float, float]) -> Any:
     )
     zero = alt.Chart(pl.DataFrame({"change": [0.0]})).mark_rule(color=light("zero")).encode(x=x)
     return (zero + points).properties(width=WIDTH, height=230)
+
+
+def refusal_figure(summary: pl.DataFrame, names: Mapping[str, str]) -> Figure | None:
+    """Refusal rate of each probe for absent things, by its kind; None without one."""
+    asked = summary.filter(pl.col("n_samples_refusal") > 0, pl.col("refusal_rate").is_finite())
+    if asked.is_empty():
+        return None
+    several = pl.struct("split", "prompts", "prompt_type").n_unique().over("dataset") > 1
+    probe = pl.when(pl.col("probe") == "original").then(pl.lit("own mask empty")).otherwise("probe")
+    data = asked.select(
+        *("model_id", "model", "dataset", "split", "prompts", "prompt_type", "probe"),
+        kind="absent_kind",
+        row=pl.coalesce("absent_kind", probe),
+        series=pl.when(several).then(pl.format("{}/{}", "dataset", "split")).otherwise("dataset"),
+        value="refusal_rate",
+        low="refusal_rate_low",
+        high="refusal_rate_high",
+        painted="false_positive_area",
+        aligned="aligned_share",
+    )
+    series = sorted(set(data["series"]))
+    panels = [
+        Panel(name, _refusal_text(own), _refusal_panel(own, series))
+        for model_id, name in names.items()
+        if (own := data.filter(pl.col("model_id") == model_id)).height
+    ]
+    caption = (
+        "Share of prompts for what is not in the picture that are answered with a (nearly) empty "
+        "mask, by the kind of thing. Lines are 95 % intervals, unadjusted. At one the model always "
+        "refuses, at zero it always paints something. Read it beside the targets it misses."
+    )
+    return Figure(
+        "refusal", "What is not there", caption, (*panels, key_panel(signs_of(series))), data
+    )
+
+
+def _refusal_text(own: pl.DataFrame) -> str:
+    rows = own.iter_rows(named=True)
+    return "; ".join(f"{r['series']}, {r['row']}: {r['value']:.3f}" for r in rows)
+
+
+def _refusal_panel(own: pl.DataFrame, series: list[str]) -> Any:
+    rows = sorted(set(own["row"]))
+    chart = dots(
+        own.with_columns(hollow=False),
+        rows=rows,
+        series=series,
+        domain=(0.0, 1.0),
+        title="refusal rate",
+    )
+    return chart.properties(width=WIDTH - 40, height=height_px(len(rows), len(series)) + 45)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from harness.report.sheet import Sheet, interval, number, renderable
+from harness.report.sheet import Sheet, figure_cell, interval, number, renderable
 from harness.stats.language import LanguageVerdict
-from harness.stats.verdicts import Verdict, expectation_text
+from harness.stats.verdicts import Verdict, answer_text, expectation_text
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -23,6 +23,18 @@ ORIGINAL = "original"
 PROBE_HEADER = (
     *("probe", "attribute"),
     *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
+)
+REFUSAL_HEADER = (
+    *("probe", "kind"),
+    *("refusal rate [95 %]", "painted, %", "aligned", "MCC [95 %]", "Dice x MCC", "missed"),
+    "n (clusters)",
+)
+REFUSAL_LEAD = (
+    "Prompts whose right mask is empty. Refusal rate: share whose mask is nearly empty. Painted: "
+    "share of the picture; aligned: of that, the share on the mask of the original prompt (right "
+    "place, wrong word). MCC: of painting something with the target being there, over these and "
+    "their originals; 0 where every prompt is answered alike. Missed: originals whose target "
+    "is there and whose mask is nearly empty."
 )
 SURFACE_HEADER = (
     *("probe", "attribute"),
@@ -53,6 +65,8 @@ def sections(summary: pl.DataFrame, verdicts: Sequence[Verdict] = ()) -> Iterato
         inside = rows.filter(pl.col("probe") != AWAY)
         for _, one in _grouped(inside, ["dataset", "split", "prompts", "prompt_type"]):
             yield _of_dataset(model, one.rows(named=True), verdicts)
+            if asked := [r for r in one.rows(named=True) if r["n_samples_refusal"]]:
+                yield _of_refusal(model, asked)
             if measured := [r for r in one.rows(named=True) if has_surface(r)]:
                 yield _of_surface(model, measured)
         away = rows.filter(pl.col("probe") == AWAY).rows(named=True)
@@ -92,6 +106,81 @@ def _of_dataset(model: str, rows: list[Row], verdicts: Sequence[Verdict]) -> She
     )
 
 
+def _of_refusal(model: str, rows: list[Row]) -> Sheet:
+    return Sheet(
+        name="refusal",
+        title=f"{model} on {rows[0]['dataset']} ({_which(rows[0])}): what is not there",
+        lead=REFUSAL_LEAD,
+        header=REFUSAL_HEADER,
+        rows=tuple((*refusal_names(r), *refusal_cells(r)) for r in rows),
+        n_text=2,
+    )
+
+
+def refusal_names(row: Row) -> tuple[str, str]:
+    """The probe, or that the own mask is empty, and the kind of what is absent."""
+    probe = "own mask empty" if row["probe"] == ORIGINAL else _label(row)
+    return probe, row["absent_kind"] or "-"
+
+
+def refusal_cells(row: Row) -> tuple[str, ...]:
+    """What prompts for absent things are answered, under `REFUSAL_HEADER`."""
+    return (
+        interval(row, "refusal_rate", "", 3),
+        figure_cell(100 * row["false_positive_area"], 2),
+        figure_cell(row["aligned_share"], 3),
+        interval(row, "mcc", "", 3),
+        figure_cell(row["dice_mcc"], 3),
+        figure_cell(row["miss_rate"], 3),
+        f"{row['n_samples_refusal']} ({row['n_clusters_refusal']})",
+    )
+
+
+CURVE_LEAD = (
+    "Dice, missed and MCC: of the original prompts and those for what is not there. Chosen: where "
+    "validation data have the best Dice, a split called val or each half of the clusters."
+)
+
+
+def curve_sheets(curve: pl.DataFrame, names: Mapping[str, str]) -> Iterator[Sheet]:
+    """Refusal against Dice over thresholds, a table for each model and data set."""
+    for (model_id, dataset), rows in _grouped(curve, ["model_id", "dataset"]):
+        yield Sheet(
+            name="thresholds",
+            title=f"{names.get(str(model_id), str(model_id))!s} on {dataset!s}: over thresholds",
+            lead=CURVE_LEAD,
+            header=("threshold", "verdict", "Dice", "missed", "refusal rate [95 %]", "Dice x MCC"),
+            rows=tuple(_curve_cells(row) for row in rows.iter_rows(named=True)),
+            n_text=2,
+            data=rows,
+            notes=(curve_note(rows),),
+        )
+
+
+def _curve_cells(row: Row) -> tuple[str, ...]:
+    chosen = f" (chosen {row['chosen']} of {row['n_choices']})" if row["chosen"] else ""
+    return (
+        f"{row['threshold']:.2f}{chosen}",
+        row["refusal"],
+        number(row["dice"], 3),
+        number(row["miss_rate"], 3),
+        interval(row, "refusal_rate", "", 3),
+        number(row["dice_mcc"], 3),
+    )
+
+
+def curve_note(rows: pl.DataFrame) -> str:
+    """Over which thresholds each verdict on refusal stands."""
+    ranges = []
+    for verdict in dict.fromkeys(rows["refusal"]):
+        own = rows.filter(pl.col("refusal") == verdict)["threshold"]
+        ranges.append(
+            f"{verdict} at {len(own)} of {rows.height} ({own.min():.2f} to {own.max():.2f})"
+        )
+    one = "the verdict stands over the whole range" if len(ranges) == 1 else "it changes"
+    return f"Refusal over thresholds: {one}: {', '.join(ranges)}."
+
+
 def has_surface(row: Row) -> bool:
     """Whether the contours of a row's masks were compared."""
     return bool(row["n_surface"] or row["n_one_empty"])
@@ -125,7 +214,6 @@ def _bound(row: Row, verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 
 _IN_WORDS = {"holds": "holds", "fails": "fails", "inconclusive": "is open"}
-_IN_CELL = {"holds": "yes", "fails": "no", "inconclusive": "open"}
 
 
 def _which(row: Row) -> str:
@@ -147,7 +235,7 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
         _change(row),
         number(row["change_points"], 1),
         number(row["agreement"], 3),
-        _IN_CELL.get(row["verdict"], "-"),
+        answer_text(row["expectation"], row["verdict"]),
         f"{row['n_samples']} ({row['n_clusters']})",
         str(row["n_not_applicable"]),
     )
@@ -183,16 +271,13 @@ def _facts(row: Row) -> list[str]:
     facts += [f"{row[count]} {text}" for count, text in _COUNTED.items() if row[count]]
     if row["probe"] == ORIGINAL and row["originals_empty_share"] > 0:
         share = number(100 * row["originals_empty_share"], 1)
-        facts.append(f"{share} % of the masks are empty")
+        facts.append(f"{share} % of the masks are empty although there is a target")
     if row["n_samples_named"]:
         named = f"Dice with the named target's mask {number(row['dice_named'], 3)}"
         facts.append(f"{named} ({row['n_samples_named']} samples)")
     if row["catastrophic_share"] is not None and row["catastrophic_share"] >= 0.01:
         share = number(100 * row["catastrophic_share"], 1)
         facts.append(f"{share} % of the variants lose more than half of their Dice")
-    if row["n_samples_false_positive"]:
-        share = number(100 * row["false_positive_share"], 2)
-        facts.append(f"{share} % of the pixels are foreground where none should be")
     return facts
 
 
@@ -263,16 +348,17 @@ def _away_cells(label: str, row: Row) -> tuple[str, ...]:
 
 def language_sentences(language: Sequence[LanguageVerdict]) -> list[str]:
     """One sentence for each model and data set on which words were changed."""
-    return [verdict.reason for verdict in language if verdict.evidence]
+    return [verdict.reason for verdict in language if verdict.is_asked]
 
 
 def deciding_table(
-    summary: pl.DataFrame, *, intervals: bool = True
+    summary: pl.DataFrame, language: Sequence[LanguageVerdict] = (), *, intervals: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a model a row; a deciding attribute a column, then Dice on whole sets.
+    """Header and rows: a model a row; a deciding attribute a column, refusal, Dice on whole sets.
 
     Args:
         summary: A run's summary.
+        language: A verdict a model: its refusal rate, in percent, is a column.
         intervals: Whether the limits stand beside each change; a narrow page has no room.
     """
     deciding = summary.filter(
@@ -282,6 +368,10 @@ def deciding_table(
     ).rows(named=True)
     models = list(dict.fromkeys(row["model"] for row in deciding))
     cells = {(r["model"], r["attribute"]): _deciding_cell(r, intervals=intervals) for r in deciding}
+    for verdict in language:
+        if verdict.refusal != "not asked":
+            limits = [100 * value for value in verdict.refusal_rate]
+            cells[verdict.model, "refuses"] = _rounded(limits, intervals=intervals)
     originals = summary.filter(pl.col("probe") == "original", pl.col("split") == "test")
     for row in originals.iter_rows(named=True):
         cells[row["model"], f"Dice {row['dataset']}"] = number(row["dice"], 3)
@@ -294,5 +384,10 @@ def _deciding_cell(row: Row, *, intervals: bool) -> str:
     figures = [row[f"relative_change{end}_percent"] for end in ("", "_low", "_high")]
     if not math.isfinite(sum(figures)):
         return interval(row, "relative_change", "_percent", 1)
+    return _rounded(figures, intervals=intervals)
+
+
+def _rounded(figures: Sequence[float], *, intervals: bool) -> str:
+    """A figure and its limits without decimals."""
     change, low, high = (str(round(value)) for value in figures)
     return f"{change} [{low}, {high}]" if intervals else change

@@ -59,8 +59,15 @@ SCORE_SCHEMA = pl.Schema(
 )
 DONE, FAILED = "done", "failed"
 
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))
+"""Thresholds at which cases are counted where a run asks for it."""
+
+CURVE_SCHEMA = pl.Schema(
+    {"case_id": pl.UInt64(), "n_pred": pl.List(pl.UInt32), "tp": pl.List(pl.UInt32)}
+)
+
 # What fixes the counts of a model bit for bit; a run holds one value of each.
-FIXED = ("device", "precision", "batch_size", "shard_size")
+FIXED = ("device", "precision", "batch_size", "shard_size", "thresholds")
 
 # Which samples show what: a row a sample, with the hash of its picture and mask.
 DATA_KEYS = ("dataset", "split", "sample_id")
@@ -260,6 +267,7 @@ class RunStore:
 
     def _foreign(self) -> Iterator[Path]:
         own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
+        own |= {"curves"}
         own |= {DATA, SUMS, _COPY}
         return (
             path
@@ -290,6 +298,23 @@ class RunStore:
             return
         self.update(models=[*models, dict(entry)])
 
+    def drop_model(self, model_id: str) -> Path:
+        """Take a model out of the run; returns the folder to which its parts and masks move."""
+        place = make_folder(self.folder / "replaced" / model_id)
+        names = [*self.part_names(model_id), f"masks/{model_id}", f"masks/{model_id}.parquet"]
+        with writing(place):
+            for path in (self.folder / name for name in names):
+                if path.exists():
+                    shutil.move(path, place / path.name)
+        models = self.manifest.get("models", [])
+        self.update(models=[known for known in models if known["model_id"] != model_id])
+        return place
+
+    def keeps_thresholds(self, model_id: str) -> bool:
+        """Whether cases of a model are counted at `THRESHOLDS`."""
+        entries = self.manifest.get("models", [])
+        return any(m["model_id"] == model_id and m.get("thresholds") for m in entries)
+
     def plan_cases(self) -> pl.DataFrame:
         """The stored plan, one row a case."""
         return pl.read_parquet(self.file("plan.parquet")).cast(PLAN_SCHEMA)
@@ -318,12 +343,38 @@ class RunStore:
         text = self.file("suite.lock.yaml").read_text(encoding="utf-8")
         return Suite.model_validate(yaml.safe_load(text))
 
-    def write_part(self, model_id: str, shard: int, scores: pl.DataFrame) -> None:
-        """Write the scores of one shard; a retry stands beside the first attempt."""
+    def write_part(
+        self,
+        model_id: str,
+        shard: int,
+        scores: pl.DataFrame,
+        curves: pl.DataFrame | None = None,
+    ) -> None:
+        """Write the scores of one shard, with the counts at other thresholds where there are any.
+
+        A retry stands beside the first attempt.
+        """
         # Asking for names, not listing the folder: a run of millions of images has many parts.
         names = (f"scores/part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
         free = next(name for name in names if not (self.folder / name).exists())
-        self.ledger.write({free: parquet_bytes(scores)})
+        contents = {free: parquet_bytes(scores)}
+        if curves is not None:
+            contents[free.replace("scores/", "curves/", 1)] = parquet_bytes(curves)
+        self.ledger.write(contents)
+
+    def curves(self) -> pl.LazyFrame | None:
+        """Counts at `THRESHOLDS` of the cases of every part that has them; None without any."""
+        names = [name.replace("scores/", "curves/", 1) for name in self.part_names()]
+        frames = [
+            pl.scan_parquet(self.file(name), schema=CURVE_SCHEMA).with_columns(
+                model_id=pl.lit(Path(name).stem.removeprefix("part-").rsplit("-", 2)[0])
+            )
+            for name in names
+            if self.ledger.knows(name)
+        ]
+        if not frames:
+            return None
+        return pl.concat(frames).unique(["model_id", "case_id"], keep="first")
 
     def part_names(self, model_id: str = "") -> list[str]:
         """The parts that are there, of one model or of all; not looked at."""

@@ -139,7 +139,16 @@ def assess(
     return Assessment(
         summary=summary,
         verdicts=tuple(outcomes),
-        language=tuple(language_verdicts(found.named, found.solved, outcomes, settings=settings)),
+        language=tuple(
+            language_verdicts(
+                found.named,
+                found.solved,
+                outcomes,
+                units=found.sums.units,
+                settings=settings,
+                by_seed=found.by_seed,
+            )
+        ),
         signature=signature_of(settings),
     )
 

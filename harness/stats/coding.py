@@ -30,6 +30,10 @@ _TEXTS = (
     *("sample_id", "cluster_id", "image_id", "word", "perturbation", "meaning", "expected_mask"),
 )
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
+WANTED = ("undefined", "own", "named", "empty")
+"""Which mask is right, by the number that stands for it."""
+
+_WANTS = {name: number for number, name in enumerate(WANTED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class CodedPlan:
 
     Attributes:
         cases: One row a case, clusters together: ``case_id, original_case_id, plan_cell,
-            sample, cluster, word, prompt_index, repeat, wants_empty``.
+            sample, cluster, word, prompt_index, repeat, wants`` (a place in `WANTED`).
         cells: ``plan_cell``, `PLAN_KEYS`, ``perturbation, meaning, expected_mask, n_cases``.
         clusters: ``cluster, dataset, split, cluster_id, unit``, in order.
         units: Name of each unit, in order, with ``dataset`` and ``split``.
@@ -135,7 +139,10 @@ def _coded(
         *("case_id", "original_case_id", "plan_cell", "sample", "cluster"),
         pl.col("word_number").fill_null(0).cast(pl.UInt16).alias("word"),
         pl.col("prompt_index", "repeat").cast(pl.Int16),
-        wants_empty=pl.col("expected_mask") == "empty",
+        wants=pl.col("expected_mask")
+        .cast(pl.String)
+        .replace_strict(_WANTS, default=0)
+        .cast(pl.Int8),
     ).collect()
 
 

@@ -15,15 +15,22 @@ suffix. ``_low`` and ``_high`` are 95 % limits of the studentised bootstrap, ``_
   change. ``decisive_change``: the relative change over the same samples, those where the
   attribute alone tells two targets of one image apart.
 - ``harmonic_dice``: harmonic mean of the Dice in and out of distribution.
+- ``refusal_rate``: share of samples whose mask is empty where the right one is (see
+  `harness.stats.refusal`), ``miss_rate`` where it is not; ``false_positive_area`` of the picture is
+  painted where nothing should be, ``aligned_share`` of it on the mask of the original prompt;
+  ``mcc`` and ``dice_mcc`` are of both; ``absent_kind`` says what kind of thing was asked for.
 - ``text_shift``: how far the text embedding moves, in units of the distance between two prompts.
 - ``hausdorff_px``, ``hd95_px``, ``nsd``: means over cases, where the suite asks for them;
   ``n_surface`` cases have two masks, in ``n_one_empty`` exactly one mask is empty.
 - ``n_truncated``: cases whose prompt, or whose original prompt, the model's token limit cuts;
   ``n_cut_away`` of them differ in nothing that reaches the model.
+- ``n_seeds``: checkpoints of a recipe, 0 for a single one; ``seed_deviation_``: standard deviation
+  of the seeds' own figures; ``seed_share``: the seeds' share of the squared standard error.
 - ``expectation``, ``verdict``: the first of the probe's; all of them are in ``verdicts.json``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +41,7 @@ from harness.stats.inference import Inference, Intervals
 from harness.stats.intervals import MINIMUM_WORDS, catastrophic_shares
 from harness.stats.pairs import ModelFacts, Pairs
 from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.refusal import refusal_columns
 from harness.stats.relative import ClusterSums
 from harness.stats.verdicts import MOST_EMPTY
 from harness.suite.schema import Statistics, Suite
@@ -83,7 +91,14 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     "dice_named": pl.Float64,
     **_with_limits("named_gain", "_points"),
     **_with_limits("decisive_change", "_percent"),
-    "false_positive_share": pl.Float64,
+    "absent_kind": pl.String,
+    **_with_limits("refusal_rate", ""),
+    **_with_limits("miss_rate", ""),
+    **_with_limits("false_positive_area", ""),
+    **_with_limits("aligned_share", ""),
+    "elsewhere_share": pl.Float64,
+    **_with_limits("mcc", ""),
+    **_with_limits("dice_mcc", ""),
     **_with_limits("harmonic_dice", ""),
     "text_shift": pl.Float64,
     **dict.fromkeys(("hausdorff_px", "hd95_px", "nsd"), pl.Float64),
@@ -91,7 +106,8 @@ SUMMARY_SCHEMA: dict[str, Any] = {
     **_counts("undefined", "both_empty", "not_applicable", "sample_ratios"),
     **_counts("truncated", "cut_away", "same_tokens", "one_empty", "surface"),
     **_counts("samples_agreement", "samples_named", "clusters_named"),
-    **_counts("samples_false_positive", "shared_images"),
+    **_counts("samples_refusal", "clusters_refusal", "samples_present", "shared_images", "seeds"),
+    **dict.fromkeys(("seed_deviation_dice", "seed_deviation_percent", "seed_share"), pl.Float64),
     "not_applicable": pl.String,
     "in_distribution": pl.String,
     "control": pl.String,
@@ -205,6 +221,7 @@ def cell_rows(
     low: np.ndarray,
     *,
     settings: Statistics,
+    n_seeds: Mapping[str, int] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """A row for each cell that the plan holds, with its number in ``cell``.
 
@@ -214,27 +231,34 @@ def cell_rows(
         solved: Intervals of all quantities.
         low: Of `low_baselines`.
         settings: Draws, seed and the least number of clusters.
+        n_seeds: Of each recipe, by its id.
     """
     rows = pairs.cells
     for frame in (sums.counted, sums.figures, catastrophic_shares(sums.units)):
         rows = rows.join(frame, on="cell", how="left", maintain_order="left")
     figures = _limit_columns(solved) | {"too_low": low}
-    figures |= _smallest(rows, solved["relative"])
+    figures |= _smallest(rows, solved["relative"], n_seeds)
     rows = rows.with_columns(pl.Series(name, v) for name, v in figures.items())
     is_original = pl.col("probe") == "original"
     own = ("catastrophic_share", "catastrophic_share_low", "catastrophic_share_high", "worst_of")
     rows = rows.with_columns(pl.when(~is_original).then(c).alias(c) for c in own)
+    rows = refusal_columns(rows, solved)
     return _with_reasons(rows, settings)
 
 
-def _smallest(rows: pl.DataFrame, relative: Inference) -> dict[str, np.ndarray]:
+def _smallest(
+    rows: pl.DataFrame, relative: Inference, n_seeds: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """The smallest relative change that the data of each cell could show, in percent."""
     error, words = relative.intervals.standard_error, relative.word_error
+    of_seeds = rows["model_id"].replace_strict(n_seeds, default=0, return_dtype=pl.Int64)
     freedom = degrees_of_freedom(
         error,
         words,
         n_clusters=rows["n_clusters"].fill_null(0).to_numpy(),
         n_words=rows["n_words"].fill_null(0).to_numpy(),
+        seed_error=relative.seed_error,
+        n_seeds=of_seeds.to_numpy(),
     )
     return {
         "smallest_effect_percent": 100 * smallest_effect(error, freedom),

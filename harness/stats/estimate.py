@@ -14,13 +14,18 @@ from dataclasses import dataclass
 import polars as pl
 
 from harness.metrics import EMPTY_SCORES
+from harness.stats.answers import answer_note, widen_by_answers
 from harness.stats.coding import PLAN_KEYS
 from harness.stats.columns import add_names, cell_rows, low_baselines
 from harness.stats.inference import Inference
 from harness.stats.intervals import RELATIVE, cell_intervals
 from harness.stats.pairs import CELL_KEYS, ModelFacts, Pairs, pair
+from harness.stats.refusal import rates
 from harness.stats.relative import ClusterSums, reduce
-from harness.suite.schema import Suite
+from harness.stats.seeds import add_seeds, as_recipes, expand, pool_seeds, seed_columns
+from harness.suite.schema import Statistics, Suite
+
+FEWEST_DRAWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Estimates:
             is undefined in them, so that no verb can tell it.
         rows: A row a cell, with its number in ``cell``.
         named: The same with names, signatures and kinds of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`.
     """
 
     pairs: Pairs
@@ -41,6 +47,7 @@ class Estimates:
     solved: Mapping[str, Inference]
     rows: pl.DataFrame
     named: pl.DataFrame
+    by_seed: pl.DataFrame
 
 
 def estimate(
@@ -67,29 +74,68 @@ def estimate(
     """
     settings = suite.statistics
     empty = EMPTY_SCORES[suite.metric.empty]
-    pairs = pair(plan, scores, models=models, empty=empty, floor=settings.dice_floor, texts=texts)
-    sums = reduce(pairs)
-    solved = cell_intervals(
-        sums.units,
-        sums.words,
-        cells=pairs.cells,
-        units=pairs.plan.units,
-        words=pairs.plan.words,
-        count=settings.draws,
-        seed=settings.seed,
+
+    def paired(part: pl.DataFrame | pl.LazyFrame) -> Pairs:
+        return pair(
+            part,
+            scores,
+            models=expand(models),
+            empty=empty,
+            floor=settings.dice_floor,
+            refusal_area=settings.refusal_area,
+            texts=texts,
+        )
+
+    pairs = paired(plan)
+    pairs, sums, by_seed = pool_seeds(pairs, reduce(pairs), models)
+    solved, answers = widen_by_answers(
+        plan,
+        _solved(pairs, sums, settings, settings.draws),
+        lambda part: _alone(paired(part), models),
     )
+    solved = dict(solved)
+    solved |= rates(sums.units, n_cells=pairs.cells.height)
+    solved, spreads = add_seeds(solved, by_seed)
     low = low_baselines(solved, settings.dice_floor)
     solved = {
         name: one.without(low != "") if name in RELATIVE else one for name, one in solved.items()
     }
-    rows = cell_rows(pairs, sums, solved, low, settings=settings)
+    n_seeds = {m.model_id: len(m.seeds) for m in models}
+    rows = cell_rows(pairs, sums, solved, low, settings=settings, n_seeds=n_seeds)
+    rows = seed_columns(rows, spreads, models)
+    scores = as_recipes(scores, models)
+    texts = None if texts is None else as_recipes(texts, models).lazy().collect()
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)
     counts = dict.fromkeys(("n_one_empty", "n_surface"), pl.Int64)
     rows = _beside(rows, surface, **dict.fromkeys(MEASURES, pl.Float64), **counts)
+    if answers is not None:
+        rows = rows.join(answer_note(answers), on="cell", how="left", maintain_order="left")
+        told = pl.concat_list("notes", "answer_note").list.drop_nulls()
+        rows = rows.with_columns(notes=told).drop("answer_note")
     named = add_names(rows, models, suite, cluster_kinds or {})
-    return Estimates(pairs, sums, solved, rows, named)
+    return Estimates(pairs, sums, solved, rows, named, by_seed)
+
+
+def _solved(
+    pairs: Pairs, sums: ClusterSums, settings: Statistics, count: int
+) -> dict[str, Inference]:
+    return cell_intervals(
+        sums.units,
+        sums.words,
+        cells=pairs.cells,
+        units=pairs.plan.units,
+        words=pairs.plan.words,
+        count=count,
+        seed=settings.seed,
+    )
+
+
+def _alone(pairs: Pairs, models: Sequence[ModelFacts]) -> dict[str, Inference]:
+    """The figures of one answer to each case; of their intervals nothing is used."""
+    pairs, sums, _ = pool_seeds(pairs, reduce(pairs), models)
+    return _solved(pairs, sums, Statistics(), FEWEST_DRAWS)
 
 
 def _beside(

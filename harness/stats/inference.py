@@ -70,12 +70,14 @@ class Inference(NamedTuple):
         pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K, P)``.
         n_draws: Draws in which the problem is defined, ``(P,)``.
         word_error: The words' part of the standard error, ``(P,)``; 0 where words are fixed.
+        seed_error: The training seeds' part, ``(P,)``; 0 but for recipes.
     """
 
     intervals: Intervals
     pivot: Floats
     n_draws: Floats
     word_error: Floats
+    seed_error: Floats
 
     @classmethod
     def undefined(cls, size: int) -> "Inference":
@@ -85,13 +87,14 @@ class Inference(NamedTuple):
             np.full((len(PIVOT_LEVELS), size), np.nan),
             np.zeros(size),
             np.full(size, np.nan),
+            np.zeros(size),
         )
 
     def without(self, problems: NDArray[np.bool_]) -> "Inference":
         """The same with NaN for these problems."""
         intervals = Intervals(*(np.where(problems, np.nan, x) for x in self.intervals))
         pivot, words = (np.where(problems, np.nan, x) for x in (self.pivot, self.word_error))
-        return Inference(intervals, pivot, self.n_draws, words)
+        return Inference(intervals, pivot, self.n_draws, words, self.seed_error)
 
     def put(self, problem: int, other: "Inference", place: int) -> None:
         """Fill in one problem from another's."""
@@ -100,6 +103,7 @@ class Inference(NamedTuple):
         self.pivot[:, problem] = other.pivot[:, place]
         self.n_draws[problem] = other.n_draws[place]
         self.word_error[problem] = other.word_error[place]
+        self.seed_error[problem] = other.seed_error[place]
 
     def part(self, problems: slice) -> "Inference":
         """Some of the problems."""
@@ -142,7 +146,8 @@ def inference_of(
     limits = [np.where(np.isnan(error), np.nan, estimate + offset) for offset in offsets]
     n_draws = (~np.isnan(t)).sum(axis=0).astype(np.float64)
     words = np.broadcast_to(np.asarray(word_error, dtype=np.float64), estimate.shape)
-    return Inference(Intervals(estimate, error, *limits), pivot, n_draws, words)
+    seeds = np.zeros(estimate.shape)
+    return Inference(Intervals(estimate, error, *limits), pivot, n_draws, words, seeds)
 
 
 def acceleration_of(*influences: Floats) -> Floats:
@@ -199,6 +204,7 @@ class Estimate:
         high90: Upper 90 % limit.
         pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K,)``.
         n_draws: Draws.
+        seed_error: The training seeds' part of `error`.
     """
 
     value: float
@@ -210,6 +216,7 @@ class Estimate:
     high90: float
     pivot: Floats
     n_draws: float
+    seed_error: float = 0.0
 
     @property
     def least_p(self) -> float:
@@ -229,7 +236,7 @@ class Estimate:
             k: factor * (getattr(self, k) - offset)
             for k in ("value", "low", "high", "low90", "high90")
         }
-        errors = {k: factor * getattr(self, k) for k in ("error", "word_error")}
+        errors = {k: factor * getattr(self, k) for k in ("error", "word_error", "seed_error")}
         return replace(self, **moved, **errors)
 
 
@@ -240,6 +247,7 @@ def estimate_of(solved: Inference, cell: int) -> Estimate:
         value=float(i.estimate[cell]),
         error=float(i.standard_error[cell]),
         word_error=float(solved.word_error[cell]),
+        seed_error=float(solved.seed_error[cell]),
         low=float(i.low[cell]),
         high=float(i.high[cell]),
         low90=float(i.low90[cell]),

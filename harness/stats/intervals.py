@@ -4,15 +4,18 @@ Conventions: a *quantity* is a ratio of sums over units: ``dice`` and ``referenc
 (mean Dice after the change and of the originals), ``relative`` (their ratio),
 ``points`` (their difference), ``agreement``, ``worst`` (lowest Dice over the originals'),
 and over the samples with a named target ``named_gain`` (Dice with it minus Dice with the own
-mask) and ``decisive`` (the relative one there); all are fractions, and ratios of Dice are 1
-where nothing changes.
+mask) and ``decisive`` (the relative one there); over prompts for what is absent
+``false_positive`` (share of the picture that is painted), ``aligned`` (share of it on the mask of
+the original prompt) and ``present_dice`` (Dice of their originals); all are fractions, and ratios
+of Dice are 1 where nothing changes.
 
 References:
     E. L. Korn and B. I. Graubard, Confidence intervals for proportions with small expected
     number of positive counts estimated from survey data, Survey Methodology 24(2):193-201, 1998.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from harness.stats.bootstrap import Draws, cluster_draws, crossed_inference, ratio_inference
-from harness.stats.inference import Floats, Inference
+from harness.stats.inference import PIVOT_LEVELS, Floats, Inference
 
 QUANTITIES: Mapping[str, tuple[str, str]] = {
     "reference": ("reference", "n"),
@@ -31,8 +34,14 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     "worst": ("worst", "reference"),
     "named_gain": ("gain", "n_named"),
     "decisive": ("own_named", "reference_named"),
+    "false_positive": ("false_positive", "n_refused"),
+    "aligned": ("aligned", "painted"),
+    "present_dice": ("present_dice", "n_present_dice"),
 }
 """Numerator and denominator of each quantity, columns of the units' sums."""
+
+RATES = {"refusal_rate": ("refused", "n_refused"), "miss_rate": ("missed", "n_missed")}
+"""Shares with their events and samples, columns of the units' sums."""
 
 RELATIVE = ("relative", "worst", "decisive")
 """Those that say nothing where the Dice of the originals is too low."""
@@ -41,6 +50,8 @@ MINIMUM_WORDS = 10
 """With fewer words an interval speaks of these words only: they are not resampled."""
 
 _COUNTS = {"agreement": "n_agreement", "named_gain": "n_named", "decisive": "n_named"}
+_ABSENT = {"false_positive": "n_refused", "aligned": "painted", "present_dice": "n_present_dice"}
+_OF_ORIGINALS = ("dice", "false_positive", "present_dice")
 _WORD_COLUMNS = {"dice": "dice", "relative": "dice", "points": "dice", "agreement": "agreement"}
 _SHARE = tuple(f"catastrophic_share{end}" for end in ("", "_low", "_high"))
 
@@ -104,8 +115,11 @@ def _problems(
     original = set(cells.filter(pl.col("probe") == "original")["cell"])
     words = {cell: rows for (cell,), rows in deviations.group_by("cell", maintain_order=True)}
     for (cell,), rows in sums.group_by("cell", maintain_order=True):
-        for quantity in ["dice"] if cell in original else list(QUANTITIES):
-            kept = rows.filter(pl.col(_COUNTS.get(quantity, "n")) > 0)
+        asked = rows["n_refused"].sum() > 0
+        for quantity in _OF_ORIGINALS if cell in original else QUANTITIES:
+            if quantity in _ABSENT and not asked:
+                continue
+            kept = rows.filter(pl.col((_COUNTS | _ABSENT).get(quantity, "n")) > 0)
             if kept.height:
                 own = words.get(cell) if quantity in _WORD_COLUMNS else None
                 yield kept["unit"].to_numpy(), _problem(cell, quantity, kept, own, names)
@@ -221,3 +235,107 @@ def clustered_share(events: Floats, sizes: Floats) -> tuple[float, float, float]
     low = betaincinv(seen, effective - seen + 1, 0.025) if seen > 0 else 0.0
     high = betaincinv(seen + 1, effective - seen, 0.975) if seen < effective else 1.0
     return share, float(low), float(high)
+
+
+_NO_DRAWS = 1 / float(PIVOT_LEVELS[0]) - 1
+
+
+def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats], Floats]]:
+    """A share of clustered samples, and its one-sided limits.
+
+    Args:
+        events: Of each cluster, ``(G,)``; may be fractions of a sample.
+        sizes: Samples of each cluster, ``(G,)``, positive.
+
+    Returns:
+        The share, and a function of levels in (0, 1): the share that a one-sided test at a level
+        would just not reject from above; at 0.025 the upper, at 0.975 the lower 95 % limit.
+
+    Example:
+        >>> share, limit = share_limit(np.zeros(20), np.ones(20))
+        >>> share, limit(np.array([0.025, 0.975])).round(3).tolist()
+        (0.0, [0.168, 0.0])
+    """
+    from scipy.special import stdtrit
+
+    n_clusters, total = len(sizes), sizes.sum()
+    share = float(events.sum() / total)
+    if share <= 0:
+        return 0.0, lambda q: np.where(q < 0.5, 1 - q ** (1 / n_clusters), 0.0)
+    if share >= 1:
+        return 1.0, lambda q: np.where(q > 0.5, (1 - q) ** (1 / n_clusters), 1.0)
+    if n_clusters < 2:
+        return share, lambda q: np.full_like(q, np.nan)
+    spread = ((events - share * sizes) ** 2).sum() * n_clusters / (n_clusters - 1)
+    # Fractions of a sample may vary less than yes and no do; they never count for more samples.
+    effective = min(share * (1 - share) * total**2 / spread, total) if spread > 0 else total
+
+    def limit(levels: Floats) -> Floats:
+        t = stdtrit(n_clusters - 1, 1 - levels)
+        middle = share * effective + t**2 / 2
+        half = t * np.sqrt(share * (1 - share) * effective + t**2 / 4)
+        return np.asarray((middle + half) / (effective + t**2))
+
+    return share, limit
+
+
+def share_inference(events: Floats, sizes: Floats) -> Inference:
+    """A share of clustered samples as one problem, with a pivot that gives its limits back."""
+    kept = sizes > 0
+    if not kept.any():
+        return Inference.undefined(1)
+    return _inference_from(*share_limit(events[kept], sizes[kept]))
+
+
+def _inference_from(share: float, limit: Callable[[Floats], Floats]) -> Inference:
+    """One problem, given its one-sided limits."""
+    found = Inference.undefined(1)
+    limits = limit(PIVOT_LEVELS)
+    ends = limit(np.array([0.975, 0.025, 0.95, 0.05]))
+    error = float((ends[1] - ends[0]) / (2 * 1.96))
+    names = ("estimate", "standard_error", "low", "high", "low90", "high90")
+    for name, value in zip(names, (share, error, *ends), strict=True):
+        getattr(found.intervals, name)[0] = value
+    found.pivot[:, 0] = (share - limits) / error
+    found.n_draws[0], found.word_error[0] = _NO_DRAWS, 0.0
+    return found
+
+
+def mcc(refused: float, missed: float, n_absent: float, n_present: float) -> float:
+    """Matthews correlation of "something is painted" and "the target is there", over samples.
+
+    One answer to every prompt has no correlation: it counts as 0, the limit of a model that
+    answers by chance.
+
+    Example:
+        >>> mcc(1.0, 0.0, 10, 10), mcc(0.0, 0.0, 10, 10), round(mcc(0.5, 0.1, 10, 10), 3)
+        (1.0, 0.0, 0.436)
+    """
+    answers = (n_present * (1 - missed) + n_absent * (1 - refused)) * (
+        n_present * missed + n_absent * refused
+    )
+    if answers == 0:
+        return 0.0 if n_absent and n_present else math.nan
+    return (refused - missed) * math.sqrt(n_present * n_absent / answers)
+
+
+def recovered(
+    figure: Callable[..., float], parts: Sequence[tuple[float, float, float]], signs: Sequence[int]
+) -> tuple[float, float, float]:
+    """A monotone figure of several estimates with limits recovered from theirs.
+
+    Args:
+        figure: Of the parts' values.
+        parts: Estimates with their limits.
+        signs: 1 where the figure grows with a part, -1 where it falls.
+    """
+    centre = [part[0] for part in parts]
+    value = figure(*centre)
+    ends = []
+    for side in (1, 2):
+        squares = 0.0
+        for k, (part, sign) in enumerate(zip(parts, signs, strict=True)):
+            moved = part[side if sign > 0 else 3 - side]
+            squares += (figure(*centre[:k], moved, *centre[k + 1 :]) - value) ** 2
+        ends.append(value + (math.sqrt(squares) if side == 2 else -math.sqrt(squares)))
+    return value, ends[0], ends[1]

@@ -23,6 +23,7 @@ from harness.stats.inference import (
     level_among,
 )
 from harness.stats.power import degrees_of_freedom, smallest_effect
+from harness.stats.refusal import is_absent, why_no_refusal
 from harness.stats.verdicts import ALPHA, Outcome, Verdict, blocked_because, reason_of
 from harness.suite.expectations import Correction, Expectation, Figure, binding, expected
 from harness.suite.schema import Statistics, Suite
@@ -34,6 +35,16 @@ _QUANTITY: Mapping[Figure, str] = {
     "dice": "dice",
     "agreement": "agreement",
     "named_gain": "named_gain",
+    "refusal_rate": "refusal_rate",
+}
+_CLUSTERS: Mapping[str, str] = {
+    "named_gain": "n_clusters_named",
+    "refusal_rate": "n_clusters_refusal",
+}
+_SAMPLES: Mapping[str, str] = {
+    "agreement": "n_samples_agreement",
+    "named_gain": "n_samples_named",
+    "refusal_rate": "n_samples_refusal",
 }
 _SCALE: Mapping[Figure, tuple[float, float]] = {
     "relative_change": (100.0, 1.0),
@@ -41,6 +52,7 @@ _SCALE: Mapping[Figure, tuple[float, float]] = {
     "dice": (1.0, 0.0),
     "agreement": (1.0, 0.0),
     "named_gain": (100.0, 0.0),
+    "refusal_rate": (1.0, 0.0),
 }
 
 
@@ -90,7 +102,13 @@ def _candidates(
     settings = suite.statistics
     for row in rows.filter(pl.col("n_cases") > 0).iter_rows(named=True):
         said = stated.get(row["probe"])
-        for expectation in expected(said, row["meaning"], margins=settings.margins):
+        for expectation in expected(
+            said,
+            row["meaning"],
+            margins=settings.margins,
+            absent=is_absent(row["expected_mask"]),
+            least_refusal=settings.least_refusal,
+        ):
             found = figure_of(solved, row["cell"], expectation.of)
             blocked = why_blocked(row, expectation.of, found, settings)
             decision = None
@@ -106,9 +124,10 @@ def why_blocked(row: Row, figure: Figure, found: Estimate, settings: Statistics)
     reason = row["reason"]
     if reason and (not reason.startswith(TOO_LOW) or figure == "relative_change"):
         return blocked_because(reason)
-    n_clusters = row["n_clusters_named"] if figure == "named_gain" else row["n_clusters"]
+    if figure == "refusal_rate":
+        return why_no_refusal(row["n_clusters_refusal"] or 0, row["miss_rate"], settings)
     return blocked_because(
-        n_clusters=n_clusters,
+        n_clusters=row[_CLUSTERS.get(figure, "n_clusters")],
         needed=settings.minimum_clusters,
         empty_share=row["originals_empty_share"],
         named=figure == "named_gain",
@@ -139,11 +158,15 @@ def _bare(one: _Candidate) -> Verdict:
     """The record without a test."""
     row, found, of = one.row, one.found, one.expectation.of
     low, high = one.expectation.accepted
-    n_clusters = row["n_clusters_named"] if of == "named_gain" else row["n_clusters"]
+    n_clusters = row[_CLUSTERS.get(of, "n_clusters")]
     freedom = degrees_of_freedom(
-        found.error, found.word_error, n_clusters=n_clusters or 0, n_words=row["n_words"] or 0
+        found.error,
+        found.word_error,
+        n_clusters=n_clusters or 0,
+        n_words=row["n_words"] or 0,
+        seed_error=found.seed_error,
+        n_seeds=row["n_seeds"] or 0,
     )
-    samples = {"agreement": "n_samples_agreement", "named_gain": "n_samples_named"}
     names = ("model_id", "model", "dataset", "split", "prompts", "prompt_type", "probe")
     none_seen = row["catastrophic_share"] == 0
     return Verdict(
@@ -163,7 +186,7 @@ def _bare(one: _Candidate) -> Verdict:
         standard_error=found.error,
         smallest_effect=float(smallest_effect(found.error, freedom)),
         unseen_share=row["catastrophic_share_high"] if none_seen else math.nan,
-        n_samples=row[samples.get(of, "n_samples")] or 0,
+        n_samples=row[_SAMPLES.get(of, "n_samples")] or 0,
         n_clusters=n_clusters or 0,
         for_these_words_only="for these words only" in row["notes"],
     )

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
+from harness.stats.refusal import NOTHING, Asked, Limits, Refusal, asked_from, limits_from
 from harness.stats.verdicts import Verdict, amount, with_limits
 
 Language = Literal["listening", "deaf", "moved here", "unmoved here", "cannot tell"]
@@ -74,7 +73,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class LanguageVerdict:
-    """Whether a model uses its prompt on one data set.
+    """Whether a model uses its prompt on one data set, and refuses what is not there.
 
     Attributes:
         model_id: Key of the model.
@@ -93,6 +92,11 @@ class LanguageVerdict:
         confounds: What must be read beside the verdict, a sentence each.
         place: Which stage ignores the word, where the model shows its text embedding.
         evidence: What it rests on.
+        refusal: The third part: what is painted for what is not in the picture.
+        refusal_reason: Half a sentence for it.
+        refusal_rate: Over all probes for absent things, with 95 % limits.
+        miss_rate: Of the original prompts whose target is there.
+        refusals: What `refusal` rests on.
     """
 
     model_id: str
@@ -111,6 +115,16 @@ class LanguageVerdict:
     confounds: tuple[str, ...] = ()
     place: Stage = "unknown"
     evidence: tuple[Evidence, ...] = ()
+    refusal: Refusal = "not asked"
+    refusal_reason: str = ""
+    refusal_rate: Limits = NOTHING
+    miss_rate: Limits = NOTHING
+    refusals: tuple[Asked, ...] = ()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a probe of the run bears on it at all."""
+        return bool(self.evidence) or self.refusal != "not asked"
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON: what is not finite becomes None."""
@@ -123,6 +137,8 @@ def from_record(record: Mapping[str, Any]) -> LanguageVerdict:
     known = {k: v for k, v in record.items() if k in LanguageVerdict.__slots__}
     known |= {k: tuple(known.get(k, ())) for k in _LISTS}
     known["evidence"] = tuple(_evidence(one) for one in record.get("evidence", ()))
+    known["refusals"] = tuple(asked_from(one) for one in record.get("refusals", ()))
+    known |= {k: limits_from(known[k]) for k in ("refusal_rate", "miss_rate") if k in known}
     return LanguageVerdict(**known)
 
 
@@ -133,7 +149,7 @@ _FIGURES = ("random_word_change", "text_shift", "p_heard", "p_unheard")
 
 def _evidence(record: Mapping[str, Any]) -> Evidence:
     known = {k: v for k, v in record.items() if k in Evidence.__slots__}
-    known |= {k: tuple(map(_number, known[k])) for k in _TRIPLES}
+    known |= {k: limits_from(known[k]) for k in _TRIPLES}
     known |= {k: _number(known.get(k)) for k in _FIGURES}
     return Evidence(**known)
 
@@ -196,9 +212,9 @@ def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
 
 
 def verdict_sentence(verdict: LanguageVerdict) -> str:
-    """Both halves of a verdict with their reasons."""
+    """All parts of a verdict with their reasons."""
     undecided = _undecided(verdict)
-    parts = {
+    says = {
         "listening": f"listens to {_or(verdict.heard, 'nothing')}: its mask follows the word",
         "deaf": "is deaf: whichever word changes, its mask stays",
         "moved here": f"is moved by {_or(verdict.heard, 'nothing')} here",
@@ -206,14 +222,15 @@ def verdict_sentence(verdict: LanguageVerdict) -> str:
         "cannot tell": f"cannot be judged on "
         f"{_or(undecided or verdict.unclear, 'its use of words')}",
     }
-    text = f"{verdict.model} on {verdict.dataset} {parts[verdict.language]}"
+    text = f"{verdict.model} on {verdict.dataset} {says[verdict.language]}"
     if verdict.language == "cannot tell" and verdict.blocking:
         text += f" ({_inner(verdict.blocking[0])})"
     if verdict.unheard and verdict.language not in ("deaf", "unmoved here"):
         text += _not_heard(verdict)
     if undecided and verdict.language != "cannot tell":
         text += f"; {listed(undecided)} undecided"
-    return f"{text}; {_steadiness(verdict)}."
+    parts = [text, _steadiness(verdict), verdict.refusal_reason]
+    return "; ".join(filter(None, parts)) + "."
 
 
 def _undecided(verdict: LanguageVerdict) -> Sequence[str]:
@@ -384,13 +401,3 @@ def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
 
 def _named(evidence: Sequence[Evidence]) -> list[str]:
     return list(dict.fromkeys(map(name_of, evidence)))
-
-
-def stage_of(evidence: Sequence[Evidence]) -> Stage:
-    """Which stage ignores the word, by the typical shift of the embedding under what is unheard."""
-    shifts = [
-        e.text_shift for e in evidence if e.state == "unheard" and math.isfinite(e.text_shift)
-    ]
-    if not shifts:
-        return "unknown"
-    return "text tower" if float(np.median(shifts)) < BLIND else "fusion"

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from harness.records import Meaning
+from harness.records import ExpectedMask, Meaning
 from harness.stats.inference import (
     Estimate,
     Inference,
@@ -35,19 +35,21 @@ from harness.stats.inference import (
 )
 from harness.stats.judge import figure_of
 from harness.stats.language import (
+    BLIND,
     STAYS,
     WHOLE,
     Evidence,
     Language,
     LanguageVerdict,
+    Stage,
     State,
     Steadiness,
     blocking_sentences,
     confound_sentences,
     evidence_sentence,
-    stage_of,
     verdict_sentence,
 )
+from harness.stats.refusal import judge_refusal
 from harness.stats.verdicts import ALPHA, Verdict, blocked_because
 from harness.suite.schema import Statistics
 
@@ -60,7 +62,9 @@ def language_verdicts(
     solved: Mapping[str, Inference],
     verdicts: Sequence[Verdict],
     *,
+    units: pl.DataFrame,
     settings: Statistics,
+    by_seed: pl.DataFrame | None = None,
 ) -> list[LanguageVerdict]:
     """One verdict for each (model, dataset, prompts, prompt type), in that order.
 
@@ -68,7 +72,9 @@ def language_verdicts(
         rows: Of the summary, with ``cell``; rows away from training are left out.
         solved: Of `harness.stats.intervals.cell_intervals`.
         verdicts: Of `harness.stats.judge.decide_verdicts`; those on a preserved meaning count.
-        settings: Margins and the least number of clusters.
+        units: Of `harness.stats.relative.ClusterSums`.
+        settings: Margins, the bound of refusal and the least number of clusters.
+        by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
     """
     by_type = _changes_by_type(rows)
     found = []
@@ -77,7 +83,10 @@ def language_verdicts(
         first = own[0]
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
         evidence = _evidence(own, solved, settings)
-        found.append(_verdict(first, evidence, kept, by_type, settings))
+        verdict = _verdict(first, evidence, kept, by_type, settings)
+        judged = judge_refusal(own, solved, units, settings, by_seed=by_seed)
+        verdict = replace(verdict, **judged._asdict())
+        found.append(replace(verdict, reason=verdict_sentence(verdict)))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))
 
 
@@ -90,6 +99,8 @@ def _evidence(
 ) -> list[Evidence]:
     changed = [r for r in rows if r["meaning"] == Meaning.CHANGED and r["n_cases"]]
     named = any(r["n_samples_named"] for r in changed)
+    # Where targets are known, a prompt that names none is a question of refusal alone.
+    changed = [r for r in changed if not (named and r["expected_mask"] == ExpectedMask.EMPTY)]
     random = {
         (r["split"], r["attribute"]): r["relative_change_percent"]
         for r in rows
@@ -197,7 +208,7 @@ def _verdict(
         state = _state_of([e for e in evidence if e.attribute == attribute])
         states[state] = (*states.get(state, ()), attribute or WHOLE)
     keys = {key: first[key] for key in (*_GROUP, "model")}
-    bare = LanguageVerdict(
+    return LanguageVerdict(
         **keys,
         language=language,
         steadiness=steadiness,
@@ -218,7 +229,6 @@ def _verdict(
         place=stage_of(evidence),
         evidence=tuple(evidence),
     )
-    return replace(bare, reason=verdict_sentence(bare))
 
 
 def _state_of(evidence: Sequence[Evidence]) -> State:
@@ -271,3 +281,13 @@ def _limits(found: Estimate) -> tuple[float, float, float]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def stage_of(evidence: Sequence[Evidence]) -> Stage:
+    """Which stage ignores the word, by the typical shift of the embedding under what is unheard."""
+    shifts = [
+        e.text_shift for e in evidence if e.state == "unheard" and math.isfinite(e.text_shift)
+    ]
+    if not shifts:
+        return "unknown"
+    return "text tower" if float(np.median(shifts)) < BLIND else "fusion"

@@ -4,20 +4,34 @@ Conventions: one row is one (model, case) that was planned. A *cell* is one row 
 the summary: model, dataset, split, prompts, prompt type, probe, attribute; cells are
 numbered in the order of these keys. Scores are fractions in [0, 1]; a null score is
 unknown or undefined, and the columns ``failed``, ``missing``, ``original_lost``,
-``undefined`` and ``cut_away`` say which. Cases come in chunks of whole clusters, so that
+``undefined`` and ``cut_away`` say which. A case *asks for what is absent* where the right mask is
+empty: by the plan, or because its own mask is. A mask of at most `refusal_area` of the picture, or
+of `REFUSAL_PIXELS` in a small one, refuses; where there is a target it misses it, unless the
+target is as small. Cases come in chunks of whole clusters, so that
 memory does not grow with their number.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from harness.data.readings import rules_of
-from harness.metrics import ABOVE_HALF, agreement, dice
-from harness.stats.coding import PLAN_KEYS, CodedPlan, code_plan, code_scores
+from harness.metrics import ABOVE_HALF, Scores, agreement, dice
+from harness.records import ExpectedMask
+from harness.stats.coding import PLAN_KEYS, WANTED, CodedPlan, code_plan, code_scores
+
+IMPORTED = "predictions imported"
+"""What stands beside the name of whatever made masks that were not computed by the run."""
+
+
+def shown_name(entry: Mapping[str, Any]) -> str:
+    """The name of a model of a run as figures and tables show it."""
+    return f"{entry['name']} ({IMPORTED})" if entry.get("imported") else str(entry["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +43,10 @@ class ModelFacts:
         name: What tables call it.
         trained_on: Datasets whose training split it saw; empty where its card is silent.
         control: Whether it ignores its prompt by construction.
-        threshold: Probability above which a pixel belongs to the mask, in (0, 1).
+        threshold: Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks
+            were made elsewhere.
         foreground: Dataset -> rule by which its run read the true masks.
+        seeds: Ids of the checkpoints of a recipe, two or more; none for a single model.
     """
 
     model_id: str
@@ -39,6 +55,12 @@ class ModelFacts:
     control: bool
     threshold: float
     foreground: Mapping[str, str] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What a user may call it."""
+        return self.model_id, self.name, self.name.removesuffix(f" ({IMPORTED})")
 
     def rule(self, dataset: str | None) -> str:
         """The rule for the true masks of a dataset."""
@@ -51,14 +73,31 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
     return [
         ModelFacts(
             model_id=entry["model_id"],
-            name=entry["name"],
+            name=shown_name(entry),
             trained_on=tuple(entry["trained_on"]),
             control=entry["control"],
-            threshold=entry["threshold"],
+            threshold=math.nan if entry["threshold"] is None else entry["threshold"],
             foreground=foreground,
         )
         for entry in manifest.get("models", [])
     ]
+
+
+def assessed(manifest: Mapping[str, Any]) -> list[ModelFacts]:
+    """Metadata of what a run is assessed of: recipes in place of their checkpoints."""
+    models = {one.model_id: one for one in models_of(manifest)}
+    recipes = [
+        replace(
+            models[recipe["seeds"][0]],
+            model_id=recipe["model_id"],
+            name=recipe["name"],
+            seeds=tuple(recipe["seeds"]),
+        )
+        for recipe in manifest.get("recipes", [])
+        if {*recipe["seeds"]} <= {*models}
+    ]
+    in_one = {seed for recipe in recipes for seed in recipe.seeds}
+    return [*recipes, *(one for name, one in models.items() if name not in in_one)]
 
 
 CELL_KEYS = ("model_id", *PLAN_KEYS)
@@ -66,12 +105,19 @@ SET_KEYS = ("dataset", "split", "prompts", "prompt_type")
 CATASTROPHE = -0.5
 """Relative change below which a single case is a catastrophic drop."""
 
+REFUSAL_AREA = 0.001
+"""Share of the picture up to which a mask counts as empty, where a suite does not say."""
+
+REFUSAL_PIXELS = 10
+"""However small a picture, a mask of so many pixels counts as empty."""
+
 _CHUNK = 500_000
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
 _FLAG_SCHEMA = {
     **{"model_id": pl.String, "case_id": pl.UInt64},
     **dict.fromkeys(("cut_away", "same_tokens"), pl.Boolean),
 }
+_PLANNED = (ExpectedMask.OWN, ExpectedMask.NAMED, ExpectedMask.EMPTY)
 _ORDER = ("cell", "sample", "prompt_index", "word", "repeat", "case_id")
 
 
@@ -87,6 +133,7 @@ class Pairs:
         cells: ``cell``, `CELL_KEYS` and what the plan says of them, in order.
         empty: Dice where both masks are empty.
         floor: Originals with a lower Dice have no relative change of their own.
+        refusal_area: Share of the picture up to which a mask counts as empty.
     """
 
     plan: CodedPlan
@@ -96,6 +143,7 @@ class Pairs:
     cells: pl.DataFrame
     empty: float
     floor: float
+    refusal_area: float = REFUSAL_AREA
 
     def chunks(self, *, rows: int = _CHUNK) -> Iterator[pl.DataFrame]:
         """Cases of whole clusters with their scores, about `rows` at a time, in order.
@@ -115,7 +163,8 @@ class Pairs:
             )
             for start, stop in zip([0, *ends[:-1]], ends, strict=True):
                 chunk = joined.slice(start, stop - start)
-                yield _with_original(_scored(chunk, self.empty), self.floor).sort(_ORDER)
+                scored = _scored(chunk, self.empty, self.refusal_area)
+                yield _with_original(scored, self.floor).sort(_ORDER)
 
 
 def pair(
@@ -125,6 +174,7 @@ def pair(
     models: Sequence[ModelFacts],
     empty: float,
     floor: float,
+    refusal_area: float = REFUSAL_AREA,
     texts: pl.DataFrame | None = None,
 ) -> Pairs:
     """Number the plan, and make ready to put scores beside it.
@@ -135,6 +185,7 @@ def pair(
         models: Those to summarise.
         empty: Dice where both masks are empty.
         floor: Originals with a lower Dice have no relative change of their own.
+        refusal_area: Share of the picture up to which a mask counts as empty.
         texts: How texts reach each model, where that is known.
     """
     coded = code_plan(plan)
@@ -146,7 +197,8 @@ def pair(
         .with_row_index("cell")
         .select("cell", *CELL_KEYS, "perturbation", "meaning", "expected_mask", "n_cases")
     )
-    return Pairs(coded, scores, _flagged(plan, texts), ids, cells, empty, floor)
+    flags = _flagged(plan, texts)
+    return Pairs(coded, scores, flags, ids, cells, empty, floor, refusal_area)
 
 
 def _flagged(plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None) -> pl.DataFrame:
@@ -171,7 +223,7 @@ def _ends(clusters: np.ndarray, rows: int) -> list[int]:
     return ends
 
 
-def _scored(cases: pl.DataFrame, empty: float) -> pl.DataFrame:
+def _scored(cases: pl.DataFrame, empty: float, refusal_area: float) -> pl.DataFrame:
     """Scores in place of counts; a failed case keeps its row and has none."""
     count = {name: cases[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in _COUNTS}
     pred, original = count["n_pred"], count["n_pred_original"]
@@ -179,13 +231,32 @@ def _scored(cases: pl.DataFrame, empty: float) -> pl.DataFrame:
     columns = {
         "dice": dice(count["tp"], pred, count["n_gt"], empty=empty),
         "agreement": agreement(count["tp_original"], pred, original),
-        "empty_prediction": np.where(np.isnan(pred), np.nan, pred == 0),
         "dice_named": dice(count["tp_named"], pred, count["n_named"], empty=empty),
-        "foreground": pred / pixels,
+        **_refusals(cases["wants"].to_numpy(), count, pixels, refusal_area),
     }
     figures = (pl.Series(name, values).fill_nan(None) for name, values in columns.items())
     both = pl.Series("both_empty", (pred == 0) & (original == 0))
-    return cases.with_columns(*figures, both).drop(*_COUNTS, "pixels")
+    return cases.with_columns(*figures, both).drop(*_COUNTS, "pixels", "wants")
+
+
+def _refusals(
+    wants: NDArray[np.int8], count: Mapping[str, Scores], pixels: Scores, area: float
+) -> dict[str, Scores]:
+    """Whether a case refuses what is absent or misses what is there, and what it paints."""
+    own, named, empty = (wants == WANTED.index(w) for w in _PLANNED)
+    pred, n_gt = count["n_pred"], count["n_gt"]
+    target = np.where(named, count["n_named"], np.where(own, n_gt, np.nan))
+    absent = (empty | (target == 0)) & ~np.isnan(pred)
+    present = (target > 0) & ~np.isnan(pred)
+    limit = np.maximum(area * pixels, REFUSAL_PIXELS)
+    nothing = np.where(target > limit, limit, 0)
+    return {
+        "refused": np.where(absent, pred <= limit, np.nan),
+        "missed": np.where(present, pred <= nothing, np.nan),
+        "false_positive": np.where(absent, pred / pixels, np.nan),
+        "aligned": np.where(absent, count["tp_original"] / pixels, np.nan),
+        "empty_prediction": np.where(np.isnan(pred) | (own & (n_gt == 0)), np.nan, pred == 0),
+    }
 
 
 def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
@@ -196,6 +267,7 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
         reference="dice",
         original_empty="empty_prediction",
         original_failed="failed",
+        original_missed="missed",
     )
     joined = cases.join(originals, on="original_case_id", how="left")
     done = pl.col("failed").not_().fill_null(False)
@@ -219,5 +291,25 @@ def _with_original(cases: pl.DataFrame, floor: float) -> pl.DataFrame:
         own_named=pl.when(named).then("dice"),
         reference_named=pl.when(named).then("reference"),
         catastrophic=pl.when(segmented).then(lost),
-        false_positive=pl.when("wants_empty", ~pl.col("cut_away")).then("foreground"),
-    ).drop("original_case_id", "original_failed", "empty_prediction", "foreground", "wants_empty")
+        **_asked(is_original),
+    ).drop("original_case_id", "original_failed", "original_missed", "empty_prediction")
+
+
+def _asked(is_original: pl.Expr) -> dict[str, pl.Expr]:
+    """What absent prompts paint, and beside it what their originals, which are present, find."""
+    reached = ~pl.col("cut_away")
+    absent = reached & pl.col("refused").is_not_null()
+    moved = absent & ~is_original & pl.col("aligned").is_not_null()
+    beside = absent & pl.col("original_missed").is_not_null()
+    own = is_original & pl.col("missed").is_not_null()
+    return {
+        "refused": pl.when(reached).then("refused"),
+        "false_positive": pl.when(reached).then("false_positive"),
+        "aligned": pl.when(moved).then("aligned"),
+        "painted": pl.when(moved).then("false_positive"),
+        "missed": pl.when(reached & pl.col("missed").is_not_null())
+        .then("missed")
+        .when(beside)
+        .then("original_missed"),
+        "present_dice": pl.when(own).then("dice").when(beside).then("reference"),
+    }

@@ -25,20 +25,30 @@ _CERTAIN = 30.0
 
 
 def degrees_of_freedom(
-    error: ArrayLike, word_error: ArrayLike, *, n_clusters: ArrayLike, n_words: ArrayLike
+    error: ArrayLike,
+    word_error: ArrayLike,
+    *,
+    n_clusters: ArrayLike,
+    n_words: ArrayLike,
+    seed_error: ArrayLike = 0.0,
+    n_seeds: ArrayLike = 0,
 ) -> Floats:
-    """Satterthwaite's degrees of freedom of a standard error with two parts.
+    """Satterthwaite's degrees of freedom of a standard error with up to three parts.
 
     Args:
         error: The whole standard error.
         word_error: The words' part of it, 0 where words are fixed.
         n_clusters: Behind it.
         n_words: Behind it; read only where `word_error` is above 0.
+        seed_error: The training seeds' part of it, 0 but for recipes.
+        n_seeds: Behind it; read only where `seed_error` is above 0.
     """
     whole, words = np.square(np.asarray(error, float)), np.square(np.asarray(word_error, float))
-    clusters = np.maximum(whole - words, 0)
+    seeds = np.square(np.asarray(seed_error, float))
+    clusters = np.maximum(whole - words - seeds, 0)
     inner = clusters**2 / np.maximum(np.asarray(n_clusters, float) - 1, 1)
     inner = inner + words**2 / np.maximum(np.asarray(n_words, float) - 1, 1)
+    inner = inner + seeds**2 / np.maximum(np.asarray(n_seeds, float) - 1, 1)
     plain = np.maximum(np.asarray(n_clusters, float) - 1, 1)
     return np.asarray(np.where(inner > 0, whole**2 / np.where(inner > 0, inner, 1), plain))
 

@@ -19,10 +19,13 @@ from harness.stats.coding import PLAN_KEYS
 from harness.stats.pairs import Pairs
 
 _NAMED = ("dice_named", "own_named", "reference_named")
+REFUSAL = ("refused", "missed", "false_positive", "aligned", "painted", "present_dice")
+"""What is asked of prompts for absent things, and of those for present ones beside them."""
+
 VALUES = (
     *("dice", "reference", "agreement", "original_empty"),
     *_NAMED,
-    *("catastrophic", "false_positive"),
+    *("catastrophic", *REFUSAL),
 )
 """Columns of the cases that are averaged."""
 
@@ -95,19 +98,20 @@ def cluster_sums(samples: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         ``cell, cluster``; ``n`` and the sums of ``dice``, ``reference`` and ``worst``; the
-        number of samples with, and the sums of, ``agreement``, ``catastrophic`` and the
-        Dice of named targets.
+        number of samples with, and the sums of, ``agreement``, ``catastrophic``, the
+        Dice of named targets and `REFUSAL`.
     """
     counted = {"dice": "n", "agreement": "n_agreement", "catastrophic": "n_catastrophic"}
-    counted |= {"dice_named": "n_named"}
-    summed = ("dice", "reference", "worst", "agreement", "catastrophic", *_NAMED)
+    counted |= {"dice_named": "n_named"} | {c: f"n_{c}" for c in _ASKED}
+    summed = ("dice", "reference", "worst", "agreement", "catastrophic", *_NAMED, *REFUSAL)
     return samples.group_by("cell", "cluster", maintain_order=True).agg(
         *(pl.col(c).count().cast(pl.Float64).alias(n) for c, n in counted.items()),
         pl.col(summed).sum(),
     )
 
 
-_COUNTED = ("agreement", "original_empty", "dice_named", "false_positive")
+_ASKED = ("refused", "missed", "present_dice")
+_COUNTED = ("agreement", "original_empty", "dice_named", "refused", "missed")
 
 
 def cell_totals(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> pl.DataFrame:
@@ -133,6 +137,7 @@ def cell_totals(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> p
     of_clusters = sums.group_by("cell", maintain_order=True).agg(
         n_clusters=(n > 0).sum(),
         n_clusters_named=(pl.col("n_named") > 0).sum(),
+        n_clusters_refusal=(pl.col("n_refused") > 0).sum(),
         equal_dice=(pl.col("dice") / n).filter(n > 0).sum(),
         equal_reference=(reference / n).filter(n > 0).sum(),
     )
@@ -149,8 +154,8 @@ def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
         ``cell``; number of samples and clusters; mean of the samples' own relative
         changes (descriptive: samples are chosen by their original Dice, so it regresses
         to the mean); relative change with clusters weighted equally; share of
-        originals with an empty mask; Dice with the named mask; false-positive share; how
-        many variants a sample has.
+        originals with an empty mask where there is a target; Dice with the named mask; samples
+        asked for what is absent and for what is present; how many variants a sample has.
     """
     equal = pl.col("equal_dice") / pl.col("equal_reference")
     share = {c: pl.col(c) / pl.col(f"n_{c}") for c in _COUNTED}
@@ -159,6 +164,7 @@ def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
         "n_samples",
         "n_clusters",
         "n_clusters_named",
+        "n_clusters_refusal",
         n_samples_agreement="n_agreement",
         sample_ratio_percent=100 * pl.col("ratios") / pl.col("n_ratios"),
         n_sample_ratios="n_ratios",
@@ -166,8 +172,8 @@ def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
         originals_empty_share=share["original_empty"],
         dice_named=share["dice_named"],
         n_samples_named="n_dice_named",
-        false_positive_share=share["false_positive"],
-        n_samples_false_positive="n_false_positive",
+        n_samples_refusal="n_refused",
+        n_samples_present="n_missed",
         worst_of=pl.col("variants") / pl.col("n_variants"),
     ).with_columns(pl.selectors.float().fill_nan(None))
 
@@ -255,10 +261,14 @@ def _counted(flags: pl.DataFrame, used_words: pl.DataFrame) -> pl.DataFrame:
 
 
 SUM_KEYS = PLAN_KEYS
-SUMS = ("n", "reference", "dice", "n_named", "own_named", "dice_named")
-"""Samples with both Dice, sums of original and changed Dice; the same where a target is named."""
+SUMS = (
+    *("n", "reference", "dice", "n_named", "own_named", "dice_named"),
+    *("n_refused", "refused"),
+)
+"""Samples with both Dice, sums of original and changed Dice; the same where a target is named;
+samples that ask for what is absent, and how many of them are refused."""
 
-_KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED}
+_KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED, "refused": ("refused",)}
 
 
 def named_sums(units: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:

@@ -7,7 +7,7 @@ corrected within (model, dataset, kind of expectation), and it is what decides:
 
 - *invariance* holds when the two one-sided tests of equivalence reject (the 90 % interval
   lies within the margin), fails when the 95 % interval lies wholly outside;
-- *direction* and *minimum* hold or fail when the 95 % interval lies wholly on one side;
+- *direction*, *minimum* and *refusal* hold or fail when the 95 % interval lies wholly on one side;
 - anything else, and whatever allows no verdict, is inconclusive.
 
 A record that does not bind (`Verdict.binding`) answers a question: after a changed meaning
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.stats.inference import TestName
-from harness.suite.expectations import UNITS, Correction, Figure, Kind, Margins
+from harness.suite.expectations import ASKED, UNITS, Correction, Figure, Kind, Margins
 
 Outcome = Literal["holds", "fails", "inconclusive"]
 VERDICTS_VERSION = 1
@@ -159,6 +159,7 @@ _SAYS: dict[Figure, str] = {
     "dice": "Dice after the change is",
     "agreement": "mask agreement",
     "named_gain": "Dice on the new target minus Dice on the old one:",
+    "refusal_rate": "refusal rate",
 }
 MOST_EMPTY = 0.2
 """Share of originals with an empty mask above which a model gets no verdict."""
@@ -189,7 +190,7 @@ def bound_text(verdict: Verdict) -> str:
     """What is asked for, such as ``within 2 %``, ``below -10 %``, ``at least 0.95``."""
     if verdict.kind == "invariance":
         return f"within {short(verdict.accepted_high, verdict.of)}"
-    if verdict.kind == "minimum":
+    if verdict.kind in ("minimum", "refusal"):
         return f"at least {short(verdict.accepted_low, verdict.of)}"
     if math.isinf(verdict.accepted_low):
         return f"below {short(verdict.accepted_high, verdict.of)}"
@@ -199,6 +200,25 @@ def bound_text(verdict: Verdict) -> str:
 def expectation_text(verdict: Verdict) -> str:
     """An expectation in a few words, such as ``invariance of relative_change within 2 %``."""
     return f"{verdict.kind} of {verdict.of} {bound_text(verdict)}"
+
+
+_ANSWERS = {"holds": "yes", "fails": "no", "inconclusive": "open"}
+
+
+def answer_text(expectation: str | None, verdict: str | None) -> str:
+    """What was asked and the answer, such as ``unmoved: yes``; a dash where nothing was.
+
+    Args:
+        expectation: Of a summary: its first word is the kind.
+        verdict: An `Outcome`, or None.
+
+    Example:
+        >>> answer_text("refusal of refusal_rate at least 0.8", "fails"), answer_text(None, None)
+        ('refuses: no', '-')
+    """
+    if not expectation or verdict not in _ANSWERS:
+        return "-"
+    return f"{ASKED[expectation.split()[0]]}: {_ANSWERS[verdict]}"
 
 
 def short(value: float, of: Figure) -> str:

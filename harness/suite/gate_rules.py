@@ -50,16 +50,28 @@ class MustListen(Strict):
     datasets: Names = "all"
 
 
+class MustRefuse(Strict):
+    """Prompts for what is not there must be refused at least so often."""
+
+    at_least: float = Field(gt=0, lt=1, description="Refusal rate, a fraction.")
+    datasets: Names = "all"
+    probes: Names = "all"
+
+
 class NonInferiority(Strict):
     """How much worse than the baseline a model may be: it must be shown not to be worse.
 
     After a preserved, removed or destroyed meaning the relative change of Dice is compared.
     After a changed one it is Dice with the named target less Dice with the own mask, where
     targets are named; elsewhere neither answer is better, unless `meanings` says ``changed``:
-    then a larger drop is. Original Dice is always compared.
+    then a larger drop is. Where the right mask is empty the refusal rate is compared. Original
+    Dice is always compared.
     """
 
     margin: float = Field(default=5.0, gt=0, le=100, description="Percent of Dice, or points.")
+    refusal_margin: float = Field(
+        default=10.0, gt=0, le=100, description="Points of the refusal rate (100 times a share)."
+    )
     meanings: list[Followed] = Field(
         default=["preserved", "removed", "destroyed"],
         description="Kinds of probes whose relative change may not get worse.",
@@ -110,6 +122,10 @@ class Gate(Strict):
     must_listen: Annotated[list[MustListen], _Listens] = Field(
         default=[],
         description="Attributes that must be heard: names, or rules with their places.",
+    )
+    must_refuse: Annotated[list[MustRefuse], _listed("at_least", float | list[MustRefuse])] = Field(
+        default=[],
+        description="Least refusal rate of prompts for absent things: a fraction, or rules.",
     )
     non_inferiority: NonInferiority = NonInferiority()
     known: Literal["fail", "warn"] = Field(

@@ -32,7 +32,7 @@ from harness.prompts.perturbations import (
     load_outside,
 )
 from harness.records import ExpectedMask, Meaning, Prompt
-from harness.suite.expectations import Correction, Expectation, Margins
+from harness.suite.expectations import LEAST_REFUSAL, Correction, Expectation, Margins
 from harness.suite.gate_rules import Gate
 
 Lexicon = Literal["curated", "curated+wordnet@3.0"]
@@ -129,6 +129,18 @@ class Statistics(Strict):
     minimum_clusters: int = Field(default=20, ge=2)
     dice_floor: float = Field(default=0.10, ge=0, lt=1)
     margins: Margins = Field(default=Margins(), description="Of invariance, percent of Dice.")
+    refusal_area: float = Field(
+        default=0.001,
+        gt=0,
+        lt=1,
+        description="A mask of at most this share of the picture, or of 10 pixels, is a refusal.",
+    )
+    least_refusal: float = Field(
+        default=LEAST_REFUSAL,
+        gt=0,
+        lt=1,
+        description="A model whose refusal rate is shown to be above this refuses what is absent.",
+    )
     correction: Correction = Field(
         default="holm", description="For many tests of one kind on one model and dataset."
     )
@@ -331,6 +343,7 @@ def _check_gate(suite: Suite, document: Document) -> None:
         *((("max_drop", n), rule) for n, rule in enumerate(gate.max_drop)),
         *((("min_dice", n), rule) for n, rule in enumerate(gate.min_dice)),
         *((("must_listen", n), rule) for n, rule in enumerate(gate.must_listen)),
+        *((("must_refuse", n), rule) for n, rule in enumerate(gate.must_refuse)),
         (("non_inferiority",), gate.non_inferiority),
     ]
     for place, rule in rules:

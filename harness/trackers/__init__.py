@@ -24,11 +24,7 @@ TRACKERS: Mapping[str, Writer] = MappingProxyType(
 
 
 def check_trackers(names: Sequence[str]) -> list[str]:
-    """The trackers to log to, each once.
-
-    Raises:
-        UsageError: One is unknown, or its client is not installed.
-    """
+    """The trackers to log to, each once; refuses unknown ones and those that are not installed."""
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         choose(name, TRACKERS, kind="tracker", where="--log", error=UsageError)

@@ -26,11 +26,7 @@ _MLFLOW_BATCH = 100
 
 
 def log_to_mlflow(model: TrackedModel, known: str | None, store: RunStore) -> str:
-    """Write to MLflow.
-
-    Raises:
-        RunError: MLflow refuses; the run directory is whole.
-    """
+    """Write to MLflow."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -111,11 +107,7 @@ def _table(values: Mapping[str, str]) -> str:
 
 
 def log_to_wandb(model: TrackedModel, known: str | None, store: RunStore) -> str:
-    """Write to Weights & Biases; metrics and verdicts are the run's summary.
-
-    Raises:
-        RunError: The service refuses; the run directory is whole.
-    """
+    """Write to Weights & Biases; metrics and verdicts are the run's summary."""
     import wandb
 
     try:

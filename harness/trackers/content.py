@@ -51,11 +51,7 @@ class TrackedModel:
 
 
 def tracked_models(store: RunStore) -> Iterator[TrackedModel]:
-    """Each model that the run's last command asked for.
-
-    Raises:
-        RunError: The run was not summarised.
-    """
+    """Each model that the run's last command asked for."""
     assessment, manifest, suite = Assessment.read(store.folder), store.manifest, store.suite()
     asked = manifest.get("evaluated", [entry["model_id"] for entry in manifest["models"]])
     for entry in manifest["models"]:
@@ -125,7 +121,8 @@ def _tags(assessment: Assessment, model_id: str) -> dict[str, str]:
         if spoken.model_id == model_id:
             source = [] if spoken.prompts == "released" else [spoken.prompts]
             name = "/".join(["language", spoken.dataset, *source, spoken.prompt_type])
-            text = f"{spoken.language}, {spoken.steadiness}. {spoken.reason}"
+            said = (spoken.language, spoken.steadiness, spoken.refusal)
+            text = f"{', '.join(word for word in said if word != 'not asked')}. {spoken.reason}"
             tags[_unique_name(name, tags)] = text[:MAX_TEXT]
     for v in assessment.verdicts:
         if v.model_id == model_id:

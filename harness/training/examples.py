@@ -7,7 +7,7 @@ that a continued training sees what an undisturbed one would have seen.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -34,33 +34,37 @@ class Batch(NamedTuple):
 
 
 def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
-    """The texts a sample may be trained with, one list per rung.
+    """The texts a sample may be trained with, per rung.
 
-    Args:
-        sample: The sample.
-        prompt_type: A rung, or ``random`` for every rung but the empty one.
-
-    Raises:
-        DataError: The sample has no prompt of that type.
+    `prompt_type` is a rung, several with commas (``p0,p3``) or as a range (``p0..p9``), each as
+    often, or ``random``: all but the empty one.
     """
     if prompt_type == "random":
         rungs = [name for name in sample.prompts if name != "p0"]
     else:
         where = f"{sample.dataset}/{sample.split}: {sample.sample_id}"
         known = [*sample.prompts, "random"]
-        rungs = [choose(prompt_type, known, kind="prompt type", where=where, error=DataError)]
+        rungs = []
+        for part in prompt_type.split(","):
+            first, _, last = part.strip().partition("..")
+            ends = [
+                choose(name, known, kind="prompt type", where=where, error=DataError)
+                for name in (first, last or first)
+            ]
+            within = [name for name in sample.prompts if ends[0] <= name <= ends[1]]
+            rungs += within if last else ends[:1]
     return [[prompt.text for prompt in sample.prompts[name]] for name in rungs]
 
 
-class Examples:
-    """Samples as a model sees them.
+class Negatives(Protocol):
+    """What may be asked for that is not in a sample's picture."""
 
-    Args:
-        samples: What to train on or to validate with.
-        adapter: The model's adapter, for `preprocess` and `input_size`.
-        prompt_types: Per sample, a rung or ``random``.
-        recipe: Augmentation and seed.
-    """
+    def draw(self, sample: Sample, rng: np.random.Generator) -> str | None:
+        """A text whose right mask is empty; None where nothing is known to be absent."""
+
+
+class Examples:
+    """Samples as a model sees them; `prompt_types` are those of `prompt_choices`, one each."""
 
     def __init__(
         self,
@@ -69,8 +73,10 @@ class Examples:
         *,
         prompt_types: Sequence[str],
         recipe: Recipe,
+        negatives: Negatives | None = None,
     ) -> None:
         self.samples = samples
+        self._negatives = negatives
         self._adapter = adapter
         self._recipe = recipe
         self._choices = [
@@ -90,11 +96,29 @@ class Examples:
             rng = np.random.default_rng([self._recipe.seed, epoch, index])
             rungs = self._choices[index]
             rung = rungs[rng.integers(len(rungs))]
-            texts.append(rung[rng.integers(len(rung))])
+            text = rung[rng.integers(len(rung))]
             picture, mask = self._augmented(*self._example(index), rng)
+            absent = self._absent(index, epoch)
+            texts.append(text if absent is None else absent)
             pixels.append(picture)
-            masks.append(mask)
+            masks.append(mask if not absent else torch.zeros_like(mask))
         return Batch(torch.stack(pixels), torch.stack(masks), texts)
+
+    def _absent(self, index: int, epoch: int) -> str | None:
+        """Another text in place of the sample's own: for what is absent, or the empty one.
+
+        Drawn from a stream of its own, so that recipes without it train as they always did.
+        """
+        recipe = self._recipe
+        if not recipe.negatives and not recipe.prompt_dropout:
+            return None
+        rng = np.random.default_rng([recipe.seed, epoch, index, 1])
+        is_negative, is_dropped = rng.random(2) < (recipe.negatives, recipe.prompt_dropout)
+        if is_negative and self._negatives is not None:
+            text = self._negatives.draw(self.samples[index], rng)
+            if text is not None:
+                return text
+        return "" if is_dropped else None
 
     def validation_batch(self, indices: Sequence[int]) -> Batch:
         """Examples as they are, with the first prompt: the same in every epoch."""

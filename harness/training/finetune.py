@@ -7,10 +7,7 @@ The folder it fills::
     checkpoints/best.ckpt  the epoch with the best validation Dice
     model.safetensors      its weights
     card.yaml              ``extends`` the base card; this is what to give to ``run``
-    figures.json           what was reached, in which time, with which settings
-
-Conventions: times are seconds; Dice is per image at the model's input size, mean
-over images. The last three files are written when the training has ended.
+    figures.json           times in seconds, mean Dice per image at the input size, settings
 """
 
 import contextlib
@@ -25,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.cards import DatasetCard, load_dataset_card, load_model_card
+from harness.cards import PROMPT_TYPES, DatasetCard, load_dataset_card, load_model_card
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
-from harness.files.canonical import read_json
+from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
+from harness.training.negatives import AbsentPrompts
 from harness.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,14 +53,23 @@ class Finetuned:
 class _Data:
     """Samples of all datasets with the prompt type each is trained with."""
 
-    names: list[str]
+    cards: list[DatasetCard]
     train: list[Sample]
     val: list[Sample]
     prompt_types: dict[str, str]
 
+    @property
+    def names(self) -> list[str]:
+        return [card.name for card in self.cards]
+
     def examples(self, samples: Sequence[Sample], model: LoadedModel, recipe: Recipe) -> Examples:
         types = [self.prompt_types[sample.dataset] for sample in samples]
-        return Examples(samples, model.adapter, prompt_types=types, recipe=recipe)
+        negatives = None
+        if recipe.negatives and samples is self.train:
+            negatives = AbsentPrompts(self.cards, samples, recipe.negative_kinds)
+        return Examples(
+            samples, model.adapter, prompt_types=types, recipe=recipe, negatives=negatives
+        )
 
 
 def finetune(
@@ -78,30 +85,23 @@ def finetune(
 ) -> Finetuned:
     """Train a model on the train splits, keep its best epoch on the val splits.
 
-    A card without weights is trained from random numbers. Issued again, the same
-    call continues after the last finished epoch; a finished training is returned
-    as it stands.
+    A card without weights is trained from random numbers. Issued again, the same call continues
+    after the last finished epoch; a finished training is returned as it stands.
 
     Args:
         model: Name or path of the card to start from.
         datasets: Names or paths of dataset cards; several are pooled.
         out: Folder to fill; its name becomes the new model's name.
         data_root: Folder above the datasets' own.
-        prompt_type: A rung, or ``random`` for all but the empty one; the dataset
-            card's own when None. Of list prompts one is drawn each time.
+        prompt_type: A rung, several (``p0,p3``, ``p0..p9``), or ``random`` for all but the empty
+            one; the dataset card's own when None. Of list prompts one is drawn each time.
         recipe: Settings; the reference's when None.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        report: Called after each epoch with its figures; with None Lightning's
-            progress bar is shown.
-
-    Raises:
-        UsageError: The library for training is not installed.
-        RunError: The folder holds another training.
-        DataError: A dataset has no train or val split, or samples are wrong.
-        HarnessError: As of `load_model`.
+        report: Called after each epoch with its figures; None shows Lightning's progress bar.
     """
     _require_lightning()
     recipe = recipe or Recipe()
+    _check_recipe(recipe)
     base = load_model_card(model)
     _check_name(out)
     data = _read(datasets, data_root, prompt_type)
@@ -113,7 +113,7 @@ def finetune(
         return Finetuned(out / "card.yaml", finished)
     trainee = _train(loaded, data, recipe, out=out, report=report)
     weights_sha256 = _write_weights(loaded, out)
-    _write_card(base_name=model, loaded=loaded, data=data, out=out, sha256=weights_sha256)
+    _write_card(model, loaded, data, recipe, out=out, sha256=weights_sha256)
     figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
     write_json(out / "figures.json", figures)
     return Finetuned(out / "card.yaml", figures)
@@ -134,6 +134,26 @@ def _refuse_makeshifts(model: LoadedModel) -> None:
     for note in model.notes:
         if note.untrained_only:
             raise UsageError(f"finetune: {model.resolved.path}: {note.text}")
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    for name in ("negatives", "prompt_dropout"):
+        share = getattr(recipe, name)
+        if not 0 <= share < 1:
+            raise UsageError(
+                f"finetune: {name}: found {share}. A share of the examples is needed, at least 0 "
+                "and below 1. Correct it."
+            )
+    if recipe.negative_kinds and not recipe.negatives:
+        raise UsageError(
+            "finetune: kinds of negatives are named, and the share of negatives is 0. Both or "
+            "neither are needed. Give --negatives 0.2, or leave the kinds out."
+        )
+    if recipe.freeze not in ("", "text"):
+        raise UsageError(
+            f"finetune: freeze: found {recipe.freeze!r}. The stage that can be left untrained is "
+            "'text'. Give it, or nothing."
+        )
 
 
 def _check_name(out: Path) -> None:
@@ -160,20 +180,16 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
         return [sample for card in cards for sample in load_samples(card, root, split)]
 
     return _Data(
-        names=[card.name for card in cards],
+        cards=cards,
         train=pooled("train"),
         val=pooled("val"),
-        prompt_types={card.name: _prompt_type(card, prompt_type) for card in cards},
+        prompt_types={card.name: prompt_type or card.prompt_type for card in cards},
     )
-
-
-def _prompt_type(card: DatasetCard, chosen: str | None) -> str:
-    return card.prompt_type if chosen is None else chosen
 
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     """What must be equal for two calls to be one training."""
-    settings = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in _LIMITS}
+    settings = {k: v for k, v in _plain(recipe).items() if k not in _LIMITS}
     return {
         "model": model.model_id,
         "prompt_types": data.prompt_types,
@@ -188,7 +204,7 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     make_folder(out / "checkpoints")
     claim = out / "training.json"
     if claim.is_file():
-        found = _read_json(claim)
+        found = _read_record(claim)
         other = sorted(key for key in identity if found.get(key) != identity[key])
         if other:
             key = other[0]
@@ -201,20 +217,17 @@ def _begin(out: Path, *, identity: dict[str, Any], recipe: Recipe) -> dict[str, 
     ended = out / "figures.json"
     if not ended.is_file():
         return None
-    figures = _read_json(ended)
+    figures = _read_record(ended)
     limits = {key: getattr(recipe, key) for key in _LIMITS}
     before = figures.get("recipe")
     is_same = isinstance(before, dict) and all(before.get(k) == v for k, v in limits.items())
     return figures if is_same else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A record of an earlier call, which is written by the harness alone."""
+def _read_record(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote."""
     repair = "Start again in another --out, or delete the folder."
-    found = read_json(path, error=RunError, missing=repair, repair=repair)
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: found {type(found).__name__}. An object is needed. {repair}")
-    return found
+    return read_object(path, error=RunError, missing=repair, repair=repair)
 
 
 def _train(
@@ -285,7 +298,13 @@ def _write_weights(model: LoadedModel, out: Path) -> str:
 
 
 def _write_card(
-    *, base_name: str | Path, loaded: LoadedModel, data: _Data, out: Path, sha256: str
+    base_name: str | Path,
+    loaded: LoadedModel,
+    data: _Data,
+    recipe: Recipe,
+    *,
+    out: Path,
+    sha256: str,
 ) -> None:
     types = set(data.prompt_types.values())
     prompt_type = types.pop() if len(types) == 1 else None
@@ -295,12 +314,25 @@ def _write_card(
         "title": f"{loaded.card.title}, finetuned on {', '.join(data.names)}",
         "checkpoint": {"path": "model.safetensors", "sha256": sha256},
         "trained_on": data.names,
-        "prompt_type": None if prompt_type == "random" else prompt_type,
+        "prompt_type": prompt_type if prompt_type in PROMPT_TYPES else None,
         "threshold": loaded.card.threshold,
+        "training": {"prompt_types": data.prompt_types, **_settings(recipe)},
     }
     given = {key: value for key, value in card.items() if value is not None}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
     write_text(out / "card.yaml", text)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What is not its default."""
+    default = _plain(Recipe())
+    return {key: value for key, value in _plain(recipe).items() if value != default[key]}
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """As JSON and YAML give it back: they know no tuples."""
+    own = dataclasses.asdict(recipe)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
 
 def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
@@ -324,5 +356,5 @@ def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe
         "trained_on": data.names,
         "prompt_types": data.prompt_types,
         "device": str(model.device),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _plain(recipe),
     }

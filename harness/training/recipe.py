@@ -24,6 +24,11 @@ class Recipe:
     `flip` mirrors images left to right, which contradicts every prompt that
     names a side: it is for controls that read no text. `max_epochs` and
     `max_minutes` may be raised when a training is continued.
+
+    `negatives` is the share of examples, in [0, 1), that ask for what is not in the picture and
+    have an empty mask; `negative_kinds` says what for, every kind that the data allow when empty.
+    `prompt_dropout` is the share of the others whose prompt is left empty. `freeze` names the
+    stage that is not trained: ``text``, or none.
     """
 
     learning_rate: float = 2e-3
@@ -39,33 +44,43 @@ class Recipe:
     photometric: bool = False
     flip: bool = False
     seed: int = 42
+    negatives: float = 0.0
+    negative_kinds: tuple[str, ...] = ()
+    prompt_dropout: float = 0.0
+    freeze: str = ""
 
 
 def soft_dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     """One minus the soft Dice overlap of each image, averaged over the batch.
 
-    Args:
-        probabilities: ``(N, H, W)``, after the sigmoid.
-        targets: ``(N, H, W)``, 0 or 1.
-
-    References:
-        F. Milletari et al., 3DV 2016, arXiv 1606.04797, with plain sums below.
+    Shapes are ``(N, H, W)``: probabilities after the sigmoid, targets 0 or 1. As F. Milletari et
+    al., 3DV 2016, arXiv 1606.04797, with plain sums below.
     """
+    return _soft_dice_losses(probabilities, targets).mean()
+
+
+def _soft_dice_losses(probabilities: Tensor, targets: Tensor) -> Tensor:
     shared = (probabilities * targets).sum(dim=(1, 2))
     size = probabilities.sum(dim=(1, 2)) + targets.sum(dim=(1, 2))
-    return (1 - (2 * shared + _SMOOTH) / (size + _SMOOTH)).mean()
+    return 1 - (2 * shared + _SMOOTH) / (size + _SMOOTH)
 
 
-def segmentation_loss(logits: Tensor, targets: Tensor, *, cross_entropy: float) -> Tensor:
-    """Soft Dice plus `cross_entropy` times the mean binary cross-entropy.
+def segmentation_loss(
+    logits: Tensor, targets: Tensor, *, cross_entropy: float, learn_empty: bool = False
+) -> Tensor:
+    """Soft Dice plus `cross_entropy` times the mean binary cross-entropy, in float32.
 
-    Args:
-        logits: ``(N, H, W)``, any float type; computed in float32.
-        targets: ``(N, H, W)``, 0 or 1.
-        cross_entropy: Weight of the second term, at least 0.
+    Logits and targets (0 or 1) are ``(N, H, W)``. Of an empty target soft Dice is 1 whatever is
+    painted, and has next to no gradient: from soft Dice alone no model learns to paint nothing.
+    With `learn_empty` the loss of an empty target is the binary cross-entropy alone, mean over
+    pixels: it is 0 for an empty mask and falls with every pixel that is not painted.
     """
     logits, targets = logits.float(), targets.float()
-    loss = soft_dice_loss(torch.sigmoid(logits), targets)
-    if cross_entropy:
-        loss = loss + cross_entropy * binary_cross_entropy_with_logits(logits, targets)
-    return loss
+    losses = _soft_dice_losses(torch.sigmoid(logits), targets)
+    if cross_entropy or learn_empty:
+        pixels = binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        pixels = pixels.mean(dim=(1, 2))
+        whole = losses + cross_entropy * pixels
+        is_empty = targets.sum(dim=(1, 2)) == 0
+        losses = torch.where(is_empty, pixels, whole) if learn_empty else whole
+    return losses.mean()

@@ -31,24 +31,54 @@ from harness.weights.pickles import DAMAGE
 EpochReport = Callable[[Mapping[str, float]], None]
 
 
-def trained_parameters(model: LoadedModel) -> list[torch.nn.Parameter]:
+def trained_parameters(model: LoadedModel, *, freeze: str = "") -> list[torch.nn.Parameter]:
     """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode.
 
-    Raises:
-        CardError: ``trainable: decoder`` on a model that has no such part.
+    With `freeze` set to ``text`` the parameters behind the text features stay as they are, too.
     """
     module = model.adapter.module
     if model.card.trainable == "all":
-        return list(module.train().requires_grad_(True).parameters())
-    if not isinstance(model.raw, PartlyTrainable):
+        chosen = list(module.train().requires_grad_(True).parameters())
+    else:
+        if not isinstance(model.raw, PartlyTrainable):
+            raise CardError(
+                f"{model.resolved.path}: trainable: the adapter {type(model.raw).__name__!r} does "
+                "not say which part its decoder is. 'decoder' needs the method 'decoder_modules'. "
+                "Add it, or set 'trainable: all'."
+            )
+        module.eval().requires_grad_(False)
+        parts = model.raw.decoder_modules()
+        chosen = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
+    if freeze != "text":
+        return chosen
+    frozen = set(map(id, _freeze_text(model)))
+    return [parameter for parameter in chosen if id(parameter) not in frozen]
+
+
+def _freeze_text(model: LoadedModel) -> list[torch.nn.Parameter]:
+    """Freeze whatever the text features depend on, found by following their gradients."""
+    module = model.adapter.module
+    features = model.adapter.encode_texts(["polyp", "one large pink polyp"])
+    leaves = [leaf.float().sum() for leaf in features if leaf.requires_grad]
+    if not leaves:
+        return []  # nothing that is trained lies behind them
+    names, parameters = zip(
+        *((n, p) for n, p in module.named_parameters() if p.requires_grad), strict=True
+    )
+    gradients = torch.autograd.grad(torch.stack(leaves).sum(), parameters, allow_unused=True)
+    frozen = [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    if len(frozen) == len(names):
         raise CardError(
-            f"{model.resolved.path}: trainable: the adapter {type(model.raw).__name__!r} does not "
-            "say which part its decoder is. 'decoder' needs the method 'decoder_modules'. Add it, "
-            "or set 'trainable: all'."
+            f"{model.resolved.path}: the text features depend on all that would be trained. With "
+            "the text frozen something must be left. Train without --freeze text."
         )
-    module.eval().requires_grad_(False)
-    parts = model.raw.decoder_modules()
-    return [p for part in parts for p in part.train().requires_grad_(True).parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    for part in module.modules():
+        own = list(part.parameters())
+        if own and not any(p.requires_grad for p in own):
+            part.eval()
+    return frozen
 
 
 class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped by the checker
@@ -69,7 +99,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         self._threshold = model.card.threshold
         self._train_examples, self._val_examples = train, val
         self._recipe, self._report = recipe, report
-        self._parameters_trained = trained_parameters(model)
+        self._parameters_trained = trained_parameters(model, freeze=recipe.freeze)
         self._elapsed_s = 0.0
         self._since = time.monotonic()
         self._restored: dict[str, Any] | None = None
@@ -94,20 +124,26 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
             logits = interpolate(logits[:, None], size=size, mode="bilinear").squeeze(1)
         return logits.float(), masks
 
+    def _loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        recipe = self._recipe
+        return segmentation_loss(
+            logits, masks, cross_entropy=recipe.cross_entropy, learn_empty=recipe.negatives > 0
+        )
+
     def training_step(self, indices: Tensor, _: int) -> Tensor:
         """The loss of one batch."""
         # Dropout then draws the same in a continued training. A hook at the start of the epoch
         # would not do: Lightning leaves it out for the first epoch after a restart.
         torch.manual_seed(self._recipe.seed + self.global_step)
         batch = self._train_examples.training_batch(indices.tolist(), epoch=self.current_epoch)
-        loss = segmentation_loss(*self._logits(batch), cross_entropy=self._recipe.cross_entropy)
+        loss = self._loss(*self._logits(batch))
         self._means["train_loss"].update(loss.detach().cpu(), len(indices))
         return loss
 
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Count loss and Dice of one batch."""
         logits, masks = self._logits(self._val_examples.validation_batch(indices.tolist()))
-        loss = segmentation_loss(logits, masks, cross_entropy=self._recipe.cross_entropy)
+        loss = self._loss(logits, masks)
         predicted = torch.sigmoid(logits) > self._threshold
         self._means["val_loss"].update(loss.cpu(), len(indices))
         self._means["val_dice"].update(image_dice(predicted, masks).cpu())
@@ -174,15 +210,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
 
 
 def image_dice(predicted: Tensor, target: Tensor) -> Tensor:
-    """Dice of each image through torchmetrics; empty with empty is 1.
-
-    Args:
-        predicted: ``(N, H, W)`` bool.
-        target: Same.
-
-    Returns:
-        ``(N,)`` in [0, 1].
-    """
+    """Dice of each image ``(N,)`` from masks ``(N, H, W)`` bool; empty with empty is 1."""
     scores = dice_score(
         predicted[:, None].int(), target[:, None].int(), num_classes=1, average="none"
     )
@@ -194,11 +222,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer on one device, mixed precision on CUDA as in the reference.
 
-    Args:
-        device: Where the model lies.
-        recipe: Limits, patience and clipping.
-        folder: Where ``last.ckpt`` and ``best.ckpt`` go.
-        progress: Show Lightning's bar.
+    ``last.ckpt`` and ``best.ckpt`` go into `folder`; `progress` shows Lightning's bar.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -225,11 +249,7 @@ def make_trainer(
 
 
 def best_weights(module: torch.nn.Module, path: Path) -> dict[str, float]:
-    """Load the best epoch's weights; its epoch (from 0) and validation Dice.
-
-    Raises:
-        RunError: The file is damaged, or of another model.
-    """
+    """Load the best epoch's weights; its epoch (from 0) and validation Dice."""
     prefix = "net."
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,17 +1,12 @@
 """Reads the two formats of ``torch.save`` without executing what is pickled in them.
 
-A ``.ckpt`` of Lightning holds, beside its tensors, pickled objects: the reference's
-carry MONAI losses, ``functools.partial`` and optimizers. `harness.weights.pickles` reads them
-as data; of what they would call, the functions that rebuild tensors have a meaning
-here and nothing else has. No name in the file is ever imported.
-
-Conventions: tensors are described first and read when asked for, so optimizer
-states cost nothing. What is allocated is bounded by the size of the file.
-
-Sources: torch's ``serialization.py``. Since torch 1.6 a file is a zip archive of
-``<root>/data.pkl`` and ``<root>/data/<key>``, stored without compression; before,
-five pickles (magic number, version, system, content, keys of the storages) with the
-numbers behind them, each storage after its count as a 64-bit integer.
+A ``.ckpt`` of Lightning holds, beside its tensors, losses, ``functools.partial`` and optimizers.
+`harness.weights.pickles` reads them as data; only functions that rebuild tensors have a meaning
+here. Tensors are described first and read when asked for; what is allocated is bounded by the size
+of the file. Since torch 1.6 a file is a zip archive of ``<root>/data.pkl`` and
+``<root>/data/<key>``, stored without compression; before, five pickles (magic number, version,
+system, content, keys) and each storage after its count as a 64-bit integer
+(``torch/serialization.py``).
 """
 
 import contextlib
@@ -141,11 +136,7 @@ class Archive:
         self._blocks: dict[str, bytearray] = {}
 
     def get(self, state: str, key: str) -> torch.Tensor:
-        """One tensor, on the CPU; tensors that share numbers in the file share them here.
-
-        Raises:
-            CheckpointError: The tensor is sparse, quantised or nested.
-        """
+        """One tensor, on the CPU; tensors that share numbers in the file share them here."""
         described = self._described[state][key]
         if isinstance(described, _Unread):
             raise CheckpointError(
@@ -180,17 +171,16 @@ def is_legacy(head: bytes) -> bool:
 def open_zip(path: Path) -> Iterator[Archive]:
     """The tensors of a model saved by ``torch.save`` or Lightning.
 
-    Those under ``state_dict``, ``model_state_dict`` and ``model`` come first, then those
-    at the top, then what lies elsewhere, such as averaged weights.
-
-    Raises:
-        CheckpointError: The archive is cut short, damaged, compressed, a
-            TorchScript program, or holds no tensor.
+    Those under ``state_dict``, ``model_state_dict`` and ``model`` come first, then those at the
+    top, then what lies elsewhere, such as averaged weights.
     """
     with _readable(path), zipfile.ZipFile(path) as archive:
         root = _root(archive, path)
         if archive.getinfo(f"{root}data.pkl").file_size > PICKLE_LIMIT:
-            raise _too_much(path)
+            raise CheckpointError(
+                f"{path}: its pickle is longer than {PICKLE_LIMIT >> 20} MiB. Tensors lie beside "
+                "the pickle, which only describes them. Save the model's state_dict() alone."
+            )
         content = _unpickle(io.BytesIO(archive.read(f"{root}data.pkl")))
         yield Archive(
             _states(content, path),
@@ -201,11 +191,7 @@ def open_zip(path: Path) -> Iterator[Archive]:
 
 @contextlib.contextmanager
 def open_legacy(path: Path) -> Iterator[Archive]:
-    """The tensors of a file that torch wrote before 1.6; the same places are looked at.
-
-    Raises:
-        CheckpointError: The file is cut short, damaged, or holds no tensor.
-    """
+    """The tensors of a file that torch wrote before 1.6; the same places are looked at."""
     with _readable(path), path.open("rb") as file:
         stream = io.BytesIO(file.read(PICKLE_LIMIT))
         if _unpickle(stream) != _MAGIC or _unpickle(stream) != 1001:
@@ -301,13 +287,6 @@ def _big_endian(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path}: the numbers are stored big-endian. Little-endian files are read. "
         "Save the model again on a little-endian machine."
-    )
-
-
-def _too_much(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: its pickle is longer than {PICKLE_LIMIT >> 20} MiB. Tensors lie beside "
-        "the pickle, which only describes them. Save the model's state_dict() alone."
     )
 
 

@@ -44,11 +44,7 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_sha256(path: Path) -> str:
-    """The hash of a model's weights, in one file or in shards.
-
-    Raises:
-        CheckpointError: There is no such file, or the folder holds none.
-    """
+    """The hash of a model's weights, in one file or in shards."""
     paths = weight_files(path).paths
     if len(paths) == 1:
         return file_sha256(paths[0])
@@ -66,16 +62,10 @@ def split_choice(path: Path) -> tuple[Path, str | None]:
 
 
 def weight_files(path: Path) -> WeightFiles:
-    """The files of weights that `path` means: itself, or those in a folder.
+    """The files of weights that `path` means, without what follows a ``#`` (`split_choice`).
 
-    What follows a ``#`` is left out, see `split_choice`.
-
-    In a folder one of the hub's names is looked for, then a single file of any name
-    with a known suffix.
-
-    Raises:
-        CheckpointError: There is no such file, the folder holds none or several, or
-            an index is broken or names what is not there.
+    In a folder one of the hub's names is looked for, then a single file of any name with a known
+    suffix.
     """
     path, _ = split_choice(path)
     if path.is_file():

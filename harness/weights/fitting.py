@@ -64,14 +64,8 @@ def is_counter(key: str) -> bool:
 def search(wanted: Iterable[str], states: States, *, choice: str | None, where: str) -> Found:
     """Find a model's keys in a file, behind whatever prefix.
 
-    Args:
-        wanted: The keys of the model.
-        states: Place -> keys, the most usual place first.
-        choice: A path, or some steps of it, that the match must have.
-        where: The file, for messages.
-
-    Raises:
-        CheckpointError: No state of the file has the path `choice`.
+    `states` are keys by place, the most usual place first; `choice` is a path, or some steps of it,
+    that the match must have.
     """
     wanted = list(wanted)
     needed = {key for key in wanted if not is_counter(key)}
@@ -147,12 +141,8 @@ def describe_misfit(
 ) -> str:
     """Why a match does not fill the model, and what to do; empty where it does.
 
-    Args:
-        given: The tensors of the match, by the model's keys.
-        match: The best match.
-        wanted: The model's own tensors.
-        unsaved: Buffers of the model that it does not save: a file may have them.
-        states: Of the file.
+    `given` are the tensors of the match by the model's keys. `unsaved` are buffers that the model
+    does not save, but a file may have.
     """
     missing = [repr(key) for key in wanted if key not in given and not is_counter(key)]
     unused = _unused(match, states, unsaved)

@@ -23,17 +23,10 @@ class _Cause(NamedTuple):
 
 
 def fetch(place: Weights, files: Sequence[str], *, where: str, advice: str) -> Path:
-    """The folder in the hub's cache that holds the files of a repository.
+    """The folder in the hub's cache that holds the files of a repository that match the patterns.
 
-    Args:
-        place: Hub id and revision.
-        files: Patterns of the names that are wanted; others are left on the hub.
-        where: The key of the card, for messages.
-        advice: How to do without the hub, as the end of a message.
-
-    Raises:
-        ModelError: The repository cannot be had; the message tells a name that is
-            wrong from terms to be agreed to, a missing network and a full disk.
+    Messages begin with `where`, the card's key, and end with `advice`, how to do without the hub;
+    they tell a wrong name from terms to be agreed to, a missing network and a full disk.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError

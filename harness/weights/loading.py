@@ -9,10 +9,10 @@ their running average; a state has a dotted place in the file, empty at its top.
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,56 +46,34 @@ _FLOATING = {torch.float32, torch.float64, torch.float16, torch.bfloat16}
 _State = Mapping[str, torch.Tensor]
 
 
-class _Weights(Protocol):
-    """An open file of weights, or a model's open shards."""
+class _Weights(NamedTuple):
+    """An open file of weights, or a model's open shards: keys by state, and how one is read."""
 
     states: Mapping[str, Collection[str]]
-
-    def get(self, state: str, key: str) -> torch.Tensor: ...
-
-
-class _Flat:
-    """A safetensors file: one state, at its top."""
-
-    def __init__(self, store: Any) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: dict.fromkeys(store.keys())}
-        self._store = store
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._store.get_tensor(key)
-        return tensor
+    get: Callable[[str, str], torch.Tensor]
 
 
-class _Shards:
+def _shards(file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> _Weights:
     """A model in several files, of which each is opened when it is first needed."""
+    opened: dict[Path, _Weights] = {}
 
-    def __init__(self, file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: file_of}
-        self._file_of, self._stack = file_of, stack
-        self._open: dict[Path, _Weights] = {}
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        shard = self._file_of[key]
-        if shard not in self._open:
-            self._open[shard] = self._stack.enter_context(_open_file(shard))
-        for state, keys in self._open[shard].states.items():
+    def get(_: str, key: str) -> torch.Tensor:
+        shard = file_of[key]
+        if shard not in opened:
+            opened[shard] = stack.enter_context(_open_file(shard))
+        for state, keys in opened[shard].states.items():
             if key in keys:
-                return self._open[shard].get(state, key)
+                return opened[shard].get(state, key)
         raise CheckpointError(
             f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
             "shards must belong together. Copy the folder again."
         )
 
+    return _Weights({_TOP: file_of}, get)
 
-class _Tensors:
-    """Tensors that were read elsewhere."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.states: Mapping[str, Collection[str]] = {_TOP: tensors}
-        self._tensors = tensors
-
-    def get(self, _: str, key: str) -> torch.Tensor:
-        return self._tensors[key]
+def _in_memory(tensors: _State) -> _Weights:
+    return _Weights({_TOP: tensors}, lambda _, key: tensors[key])
 
 
 class Loaded(NamedTuple):
@@ -122,19 +100,16 @@ def watched_loading() -> Iterator[list[Loaded]]:
 def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
     """The tensors of a file of weights, of its shards, or of a folder in hub format.
 
-    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or
-    ``model`` is read, else that at the top.
+    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or ``model`` is
+    read, else that at the top.
 
     Args:
         path: A file, an index of shards, or a folder.
-        under: Read one part of the model only, such as ``decoder.``; its keys come
-            back without it. A wrapper's prefix may stand in front of it in the file
-            (``net.clipseg.decoder.film_mul.bias``): of several such places the one
-            with most keys is meant. The rest of the file is not read.
+        under: Read one part of the model only, such as ``decoder.``, without this prefix. A
+            wrapper's may stand before it; of several such places the one with most keys is meant.
 
     Raises:
-        CheckpointError: The file is missing, damaged, no checkpoint, or has no
-            tensor `under` that name.
+        CheckpointError: The file is missing, damaged, or has no tensor `under` that name.
     """
     with _opened(weight_files(path)) as weights:
         state = next(iter(weights.states))
@@ -148,7 +123,7 @@ def _opened(files: WeightFiles) -> Iterator[_Weights]:
         if files.file_of is None:
             yield stack.enter_context(_open_file(files.paths[0]))
         else:
-            yield _Shards(files.file_of, stack)
+            yield _shards(files.file_of, stack)
 
 
 @contextlib.contextmanager
@@ -159,13 +134,14 @@ def _open_file(path: Path) -> Iterator[_Weights]:
             head = file.read(64)
         if is_zip(head):
             with open_zip(path) as archive:
-                yield archive
+                yield _Weights(archive.states, archive.get)
         elif is_legacy(head):
             with open_legacy(path) as archive:
-                yield archive
+                yield _Weights(archive.states, archive.get)
         elif path.suffix == ".safetensors" or _is_safetensors(head):
             with safe_open(path, framework="pt") as store:
-                yield _Flat(store)
+                keys = dict.fromkeys(store.keys())
+                yield _Weights({_TOP: keys}, lambda _, key: store.get_tensor(key))
         else:
             raise CheckpointError(
                 f"{path}: neither safetensors nor a file that torch.save wrote. One of them is "
@@ -213,29 +189,15 @@ def _places(key: str, under: str) -> Iterator[str]:
 def fit(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str
 ) -> dict[str, torch.Tensor]:
-    """Rename `tensors` to the keys of `module`; every key of the module must be there.
+    """Rename `tensors` of the file `where` to the keys of `module`, all of which must be there.
 
     Wrappers are taken off: prefixes of any depth (``net.``, ``model.clipseg.`` ...), and
-    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model
-    (``criterion.pos_weight``, ``n_averaged``) is left out, as are buffers the module does
-    not save (such as ``position_ids``, which older libraries saved). Batch norm's
-    counters of training steps, which files from before torch 0.4.1 lack and no result
-    depends on, stay as they are.
-
-    Args:
-        module: The model that is to hold the tensors.
-        tensors: What a file holds.
-        where: The file, for messages.
-
-    Returns:
-        A state dict that ``load_state_dict(strict=True)`` accepts.
-
-    Raises:
-        CheckpointError: Keys are missing, of another shape, or no floating-point numbers
-            where the model has such; the model's own parts have more keys; or several
-            sets of weights fit.
+    ``module``, ``_orig_mod`` and their like anywhere. What lies beside the model is left out, as
+    are buffers that the module does not save. Batch norm's counters of training steps, which old
+    files lack and no result depends on, stay as they are. What comes back
+    ``load_state_dict(strict=True)`` accepts.
     """
-    return _fit(module, _Tensors(tensors), choice=None, where=where)[0]
+    return _fit(module, _in_memory(tensors), choice=None, where=where)[0]
 
 
 def _fit(
@@ -260,11 +222,7 @@ def _fit(
 def _only(
     matches: Sequence[Match], wanted: _State, weights: _Weights, *, where: str
 ) -> tuple[Match, _State]:
-    """The one match that is meant, with its tensors.
-
-    Raises:
-        CheckpointError: Several have the model's shapes and different numbers.
-    """
+    """The one match that is meant, with its tensors; refuses several of different numbers."""
     read = [
         (match, {name: weights.get(match.state, key) for name, key in match.keys.items()})
         for match in matches
@@ -325,19 +283,17 @@ def _name(dtype: torch.dtype) -> str:
 def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
     """Fill `module` with the weights of a file or folder, strictly.
 
-    What else the file holds is left out, and said in a note of the loaded model. A
-    ``config.json`` in a folder of a hub must say what the module's own configuration says.
+    What else the file holds is left out, and said in a note of the loaded model. A ``config.json``
+    in a folder of a hub must say what the module's own configuration says.
 
     Args:
         module: The model, or the part of one.
-        path: The file or folder; with ``#PLACE`` behind it where it holds several sets
-            of weights, such as ``last.ckpt#ema_state_dict``.
-        part: What `module` is called in the file's model (``decoder``): only what
-            stands under that name is read.
+        path: The file or folder; with ``#PLACE`` behind it where it holds several sets of weights,
+            such as ``last.ckpt#ema_state_dict``.
+        part: What `module` is called in the file's model (``decoder``): only that part is read.
 
     Raises:
-        CheckpointError: The file cannot be read safely, does not fit, or holds
-            numbers that are not finite.
+        CheckpointError: The file cannot be read safely, does not fit, or is not finite.
         CardError: The folder's configuration is another than the card's.
     """
     if part:
@@ -350,12 +306,8 @@ def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
-    """Fill `module` with `tensors`, strictly; `where` names their file in messages.
-
-    Raises:
-        CheckpointError: They do not fit, or hold numbers that are not finite.
-    """
-    _fill(module, _Tensors(tensors), choice=None, where=where)
+    """Fill `module` with `tensors`, strictly; `where` names their file in messages."""
+    _fill(module, _in_memory(tensors), choice=None, where=where)
 
 
 def _fill(module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str) -> None:

@@ -1,18 +1,11 @@
 """Reads a pickle as data: nothing in it is imported, called or built.
 
-A pickle is a program for a stack machine. The machine here knows numbers, texts,
-containers and the names of what the program would import; where the program calls
-a name, the caller's own table decides what stands for the result, and `Unknown`
-stands for everything else. Python's machine calls and imports, and torch's
-restricted one refuses a file for a single foreign object; both also hash whatever
-a file gives as the key of a dictionary, and a key nested a million tuples deep ends
-the process. Here keys other than text are forgotten.
-
-Conventions: nothing walks into nested values, so that depth and shared parts cost
-no more than the bytes that describe them. What is held is bounded by the length of
-the pickle, times about sixty for the smallest objects.
-
-Sources: CPython's ``pickletools``, which documents and decodes every opcode.
+The stack machine here knows numbers, texts, containers and names; where the pickle calls a name,
+the caller's table decides what stands for the result, and `Unknown` for everything else. Python's
+machine calls and imports; torch's restricted one refuses a file for a single foreign object; and
+both hash any key of a dictionary, of which one nested a million tuples deep ends the process. Here
+keys other than text are forgotten, and nothing walks into nested values. What is held is bounded by
+the length of the pickle, times about sixty. Source: CPython's ``pickletools``.
 """
 
 import pickle
@@ -66,16 +59,10 @@ def read_pickle(
     builders: Mapping[tuple[str, str], Build],
     persistent: Callable[[Any], Any],
 ) -> Any:
-    """The value that one pickle describes; the stream then stands behind it.
+    """The value that one pickle describes; the stream, in memory, then stands behind it.
 
-    Args:
-        stream: In memory: a length that a hostile file claims is only bounded there.
-        builders: What stands for the result where the pickle calls ``(module, name)``;
-            they are given the arguments, which may be anything.
-        persistent: What stands for a persistent id.
-
-    Raises:
-        ValueError: Or another of `DAMAGE`: the bytes are no whole pickle.
+    `builders` make what stands for the result of a call of ``(module, name)``, from arguments that
+    may be anything; `persistent` what stands for a persistent id. Raises one of `DAMAGE`.
     """
     machine = _Machine(builders, persistent)
     for opcode, argument, _ in pickletools.genops(stream):

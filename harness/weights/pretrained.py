@@ -1,18 +1,12 @@
 """Builds models of transformers from a card, and fills them from a local folder.
 
-A card says what differs from the configuration's defaults, which are those of the
-published model. A folder in the hub's format (``config.json`` and
-``model.safetensors``, whole or in shards) decides its own configuration, and what the
-card says must not contradict it. Where the card decides the whole architecture, all
-that its configuration and the folder's say of the answer must be equal. transformers'
-own reader is used, because keys in such files are often those of an older version, or
-left out where weights are tied.
-
-Conventions: weights are float32 on the CPU; nothing is downloaded, and no code or
-pickle of the folder is executed.
+A card says what differs from the configuration's defaults, those of the published model. A folder
+in the hub's format decides its own configuration, which the card must not contradict; where the
+card decides the whole architecture, all that both say of the answer must be equal. transformers'
+own reader is used, because keys in such files are often those of an older version, or left out
+where weights are tied. Weights are float32 on the CPU; nothing is downloaded or executed.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from harness.errors import CardError, CheckpointError, choose
+from harness.files.canonical import read_object
 from harness.weights.files import FOLDER_FILES, split_choice
 
 _SETTINGS = "settings"
@@ -40,15 +35,9 @@ _SAME_PIXEL = 0.02
 
 
 def configured(kind: Any, changes: Mapping[str, Any], *, key: str) -> Any:
-    """A configuration with some of its defaults changed, key by key at every depth.
+    """A configuration of transformers with some defaults changed, key by key at every depth.
 
-    Args:
-        kind: A configuration class of transformers, such as ``Sam3Config``.
-        changes: What differs; nested mappings change nested configurations.
-        key: The key of the card's settings that holds `changes`, for messages.
-
-    Raises:
-        CardError: A key is unknown or has an impossible value.
+    `key` is that of the card's settings which holds `changes`, for messages.
     """
     keywords = _keywords(kind(), changes, where=f"{_SETTINGS}.{key}")
     try:
@@ -82,12 +71,12 @@ def _keywords(default: Any, changes: Mapping[str, Any], *, where: str) -> dict[s
 
 
 def pretrained(kind: Any, changes: Mapping[str, Any], *, weights: Path | None, key: str) -> Any:
-    """A model of class `kind` with the weights of a folder, or with random numbers.
+    """A model of class `kind` with the weights of a folder in the hub's format, or random numbers.
 
     Args:
         kind: A model class of transformers, such as ``Sam3Model``.
         changes: What differs from the configuration's defaults.
-        weights: A folder in the hub's format, or None.
+        weights: The folder, or None.
         key: The key of the card's settings that holds `changes`.
 
     Raises:
@@ -106,17 +95,8 @@ def pretrained(kind: Any, changes: Mapping[str, Any], *, weights: Path | None, k
 def check_configuration(module: torch.nn.Module, place: Path) -> None:
     """Refuse weights whose own ``config.json`` says another model than `module` is.
 
-    Shapes alone do not tell: other heads, layers or activations fit all the same.
-    Nothing is compared where the module has no configuration of transformers, or where
-    no such file lies in the folder of a hub.
-
-    Args:
-        module: The model as its card describes it.
-        place: The folder, or a file of it that has one of a hub's names.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-        CardError: A key that changes the answer has another value.
+    Shapes alone do not tell: other heads, layers or activations fit all the same. `place` is the
+    hub's folder or a file of it; nothing is compared without it, or with other than transformers'.
     """
     ours: Any = getattr(module, "config", None)
     file = beside(place, "config.json")
@@ -184,19 +164,8 @@ def _read_configuration(kind: Any, folder: Path, *, name: str) -> Any:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise CheckpointError(
-            f"{file}: cannot be read as JSON ({type(problem).__name__}: {_first_line(problem)}). "
-            "The file of the hub's folder is needed. Download it again."
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{file}: found {type(content).__name__}. Keys and values are needed. Download it "
-            "again."
-        )
-    return content
+    repair = "Download the file of the hub's folder again."
+    return read_object(file, error=CheckpointError, missing=repair, repair=repair)
 
 
 def check_normalisation(
@@ -204,16 +173,8 @@ def check_normalisation(
 ) -> None:
     """Refuse weights whose ``preprocessor_config.json`` standardises pixels otherwise.
 
-    What the adapter does is measured on a black and a white picture.
-
-    Args:
-        preprocess: The adapter's, of one picture.
-        module: Its model; those that are not of transformers are left alone.
-        place: The folder of the weights, or a file of it that has one of a hub's names.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-        CardError: Black or white become other values than the file says.
+    What the adapter's `preprocess` does is measured on a black and a white picture; models that are
+    not of transformers are left alone.
     """
     file = beside(place, "preprocessor_config.json")
     if file is None or not callable(getattr(getattr(module, "config", None), "to_dict", None)):

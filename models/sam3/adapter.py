@@ -152,6 +152,17 @@ class Sam3:
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Tensor:
         """N images with N texts -> logits ``(N, 4g, 4g)``."""
+        return self._logits(self._answer(image_features, text_features))
+
+    def decode_with_presence(
+        self, image_features: ImageFeatures, text_features: TextFeatures
+    ) -> tuple[Tensor, Tensor]:
+        """As `decode`, with the probability ``(N,)`` that the concept is in the picture."""
+        output = self._answer(image_features, text_features)
+        return self._logits(output), output.presence_logits.sigmoid().reshape(-1)
+
+    def _answer(self, image_features: ImageFeatures, text_features: TextFeatures) -> Any:
+        """What the model says of N images with N texts."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
         from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
@@ -162,8 +173,8 @@ class Sam3:
             fpn_position_encoding=(*positions, positions[-1]),
         )
         text = BaseModelOutputWithPooling(pooler_output=text_features.tokens)
-        return self._logits(
-            self.module(vision_embeds=vision, text_embeds=text, attention_mask=text_features.mask)
+        return self.module(
+            vision_embeds=vision, text_embeds=text, attention_mask=text_features.mask
         )
 
     def _position(self, level: Tensor) -> Tensor:

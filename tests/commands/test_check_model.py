@@ -41,6 +41,7 @@ def card(tmp_path):
         path = tmp_path / f"{name}.yaml"
         path.write_text(
             f"name: {name}\ntitle: A toy\nadapter: {TOYS}/faulty.py:WithPredict\nthreshold: 0.5\n"
+            "aspect: stretched\n"
             f"settings: {{fault: {fault!r}}}\n"
         )
         return path

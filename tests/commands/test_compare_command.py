@@ -140,3 +140,28 @@ def test_long_comparisons_show_what_differs_and_count_the_rest(run, tmp_path, mo
     n = call(run, "--json").output
     n_shown = sum(bool(row["differs"]) for row in json.loads(n)["differences"])
     assert f"{6 - n_shown} of 6 differences are not shown to be any: see --out." in shown.output
+
+
+def test_the_language_of_two_models_is_compared(run, tmp_path):
+    """A page with a hostile name on it, and the same as JSON."""
+    shown = call(run, "--language", "--out", tmp_path / "tuned")
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"\ncolor +cannot tell +change % \(random_word\) ", shown.output)
+    page = (tmp_path / "tuned" / "language.html").read_text()
+    assert "&lt;script&gt;|[red]blind" in page
+    assert "<script>|" not in page
+    content = json.loads(call(run, "--language", "--json").output)
+    assert content == json.loads((tmp_path / "tuned" / "language.json").read_text())
+    assert content["version"] == 1
+    names = [a["name"] for a in content["aspects"]]
+    assert names == ["the whole prompt", "color", "size"]
+
+
+def test_a_comparison_of_languages_needs_a_base_and_a_tuned_model(run):
+    found = call(run, f"{run}#m", "--language").exception
+    assert isinstance(found, UsageError)
+    assert re.fullmatch(
+        r"compare --language: found 3 models \(.*\)\. Two are needed, the base first and then the "
+        r"one that was tuned from it\. Name them as RUN#MODEL\.",
+        str(found),
+    )

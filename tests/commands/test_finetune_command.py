@@ -17,7 +17,7 @@ def trainable_root(tmp_path, write_photos):
 def test_a_finetuned_card_is_written_and_loads(trainable_root, tmp_path):
     out = tmp_path / "tiny"
     arguments = [
-        "finetune", "--model", "phantom-image-only-crowd", "--data", "kvasir_polyp",
+        "finetune", "--model", "phantom-image-only-crowd", "--datasets", "kvasir_polyp",
         "--data-root", str(trainable_root), "--out", str(out), "--device", "cpu",
         "--max-epochs", "2", "--batch-size", "3", "--learning-rate", "0.01",
     ]  # fmt: skip

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import app
-
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "lightning", "ray", "mlflow", "statsmodels")
 # Runs one command after another in one process; tells of each its exit code and what it loaded.
@@ -67,9 +65,7 @@ def test_nor_do_verbs_on_a_stored_run(light, synthetic_run, tmp_path):
     """Statistics are computed here, and pages written, from counts alone."""
     synthetic_run(tmp_path / "run")
     run = str(tmp_path / "run")
-    verbs = [command.name for command in app.registered_commands]
-    told = light(*([verb, run] for verb in ("score", "gate", "report") if verb in verbs))
-    assert len(told) >= 2
+    told = light(*([verb, run] for verb in ("score", "gate", "report")))
     # 3: the gate finds that such a run, made of numbers, lacks its counts.
     assert all(code in (0, 1, 3) for _, code, _ in told), told
     assert not {name for _, _, loaded in told for name in loaded} & {"torch", "transformers"}

@@ -83,7 +83,7 @@ def test_below_a_file(refused, toy_card, file, verb):
 def test_finetune_below_a_file(refused, photo_root, write_photos, toy_card, file):
     for split in ("train", "val"):
         write_photos(photo_root, "kvasir_polyp", split=split, n=2)
-    verb = ["finetune", "--model", "CARD", "--data", "kvasir_polyp", "--out", "PLACE/trained"]
+    verb = ["finetune", "--model", "CARD", "--datasets", "kvasir_polyp", "--out", "PLACE/trained"]
     refused([*verb, "--device", "cpu"], file, CARD=toy_card())
 
 

@@ -14,6 +14,7 @@ from harness.data.table_variants import gather, with_originals
 from harness.data.tables import TableEntry
 from harness.errors import DataError, SuiteError
 from harness.plan.build import build_plan
+from harness.prompts.grammar import LEXICON
 from harness.records import Prompt, Sample
 from harness.suite.schema import load_suite
 
@@ -104,7 +105,11 @@ def test_originals_of_a_table_take_the_place_of_the_released_ones(gathered):
     found = with_originals(KVASIR, samples, gathered(rows, samples), prompt_type="p6")
     (first,), (second,) = (s.prompts["p6"] for s in found[:2])
     assert (first.text, first.values["size"]) == (said, "large")
-    assert second == Prompt("Polyp visible.", "p6")
+    assert (second.text, second.template, second.values) == (
+        "Polyp visible.",
+        LEXICON,
+        {"class": "Polyp"},
+    )
     assert found[2].prompts == {}
 
 

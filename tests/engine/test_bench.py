@@ -79,7 +79,7 @@ def test_an_empty_prompt_is_changed_into_words():
 def test_the_command_benches_a_dataset(call, toy_card):
     arguments = ["bench", toy_card(), "--random-weights", "--device", "cpu", "--images", 3]
     code, out, _ = call(
-        *arguments, "--prompts", 4, "--blocks", 1, "--dataset", "kvasir_polyp/test", "--json"
+        *arguments, "--prompts", 4, "--blocks", 1, "--datasets", "kvasir_polyp/test", "--json"
     )
     assert code == 0
     found = json.loads(out)

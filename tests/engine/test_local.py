@@ -9,10 +9,10 @@ from torchmetrics.functional.classification import binary_jaccard_index, binary_
 
 from harness.engine.counts import area, overlap
 from harness.engine.local import execute
-from harness.engine.plain import COUNTS, plain_scores
 from harness.model.loading import load_model
 from harness.runs.store import DONE, FAILED, RunStore
 from harness.suite.schema import Metric
+from tests.engine.plain_loop import COUNTS, plain_scores
 
 
 @pytest.fixture

@@ -475,6 +475,53 @@ def _generated(folder, run):
     )
 
 
+def _answers(name, content):
+    """A folder of masks made elsewhere, of which one file is read."""
+
+    def build(folder, run):
+        from harness.data.answers import opened
+
+        path = folder / name
+        Image.new("1", (5, 4), 1).save(folder / "2.png")
+
+        def read():
+            with opened(folder) as answers:
+                answers.sha256()
+                for key in answers.found:
+                    answers.mask(key)
+
+        return Reader(path, [content()], read, "json" if name.endswith(".jsonl") else "bytes")
+
+    return build
+
+
+def _lines():
+    segmentation = {"size": [4, 5], "counts": "43325"}
+    return json.dumps({"case_id": "1", "repeat": 1, "segmentation": segmentation}).encode()
+
+
+def _arrays():
+    held = io.BytesIO()
+    np.savez_compressed(held, **{"1": np.eye(4, dtype=np.uint8), "3-1": np.eye(4, dtype=bool)})
+    return held.getvalue()
+
+
+def _plan_file(folder, run):
+    from harness.plan.files import ORIGIN, read_origin
+
+    origin = {"suite": _suite_content(run), "data_root": "data", "plan_sha256": "a" * 64}
+    origin |= {"limit": None, "folder": None}
+    held = io.BytesIO()
+    frame = pl.read_parquet(run / "plan.parquet")
+    frame.write_parquet(held, metadata={ORIGIN: json.dumps(origin)})
+    path = folder / "plan.parquet"
+    return Reader(path, [held.getvalue()], lambda: read_origin(path))
+
+
+def _suite_content(run):
+    return yaml.safe_load((run / "suite.lock.yaml").read_text(encoding="utf-8"))
+
+
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "suite": _suite,
     "dataset card": _dataset_card,
@@ -516,6 +563,10 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "track truth": _track("phantom-v1/truth.parquet"),
     "pytest session": _session,
     "generated set": _generated,
+    "answers in lines": _answers("a.jsonl", _lines),
+    "answers in arrays": _answers("a.npz", _arrays),
+    "table of answers": _answers("answers.csv", lambda: b"case_id,file,repeat\n1,2.png,0\n"),
+    "file of a plan": _plan_file,
 }
 
 

@@ -27,7 +27,9 @@ PROBES = {
 class Behaviour:
     """What a model does: Dice of its originals, and what is left of it after each probe.
 
-    `follows` is Dice with the named target after the change, as a share of the original's.
+    `follows` is Dice with the named target after the change, as a share of the original's;
+    `refuses` the share of prompts for absent things that are answered with an empty mask, in a
+    probe that stands in the plan where it is given.
     """
 
     quality: float = 0.8
@@ -37,6 +39,7 @@ class Behaviour:
     follows: float = 1.0
     noise: float = 0.02
     model_seed: int = 1
+    refuses: float | None = None
 
 
 GOOD = Behaviour()
@@ -46,8 +49,9 @@ def _id(*content):
     return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest(), "little")
 
 
-def _plan(dataset, n_clusters, seed, lexicon, n_words):
+def _plan(dataset, n_clusters, seed, lexicon, n_words, absent):
     rows = []
+    probes = PROBES | ({"absent": ("changed", "empty")} if absent else {})
     for s in range(2 * n_clusters):
         one = dict.fromkeys(PLAN_SCHEMA) | {"dataset": dataset, "split": "test", "edits": "[]"}
         one |= {"sample_id": f"s{s:03d}", "image": f"{s}.png", "mask": f"{s}.png", "repeat": 0}
@@ -58,7 +62,7 @@ def _plan(dataset, n_clusters, seed, lexicon, n_words):
         original |= {"expected_mask": "own", "prompt": one["original_prompt"]}
         original["case_id"] = original["original_case_id"] = _id(dataset, s)
         rows.append(original)
-        for probe, (meaning, mask) in PROBES.items():
+        for probe, (meaning, mask) in probes.items():
             words = [f"word{seed}{w}" for w in range(n_words)] if probe == "noise" else [None]
             for repeat, word in enumerate(words):
                 row = one | {"probe": probe, "perturbation": probe, "meaning": meaning}
@@ -93,6 +97,8 @@ def _scores(plan, model_id, how):
                 "n_named": PIXELS if named else None,
             }
         )  # fmt: skip
+        if row["probe"] == "absent" and int(row["sample_id"][1:]) % 20 < 20 * how.refuses:
+            rows[-1] |= {"tp": 0, "n_pred": 0, "tp_original": 0}
     return rows
 
 
@@ -102,7 +108,8 @@ def write_run(
     draws=1000, n_words=10, **manifest,
 ):  # fmt: skip
     """A run directory; `lost` cases have no score, `more` are further (name, behaviour)."""
-    plan = [row for d in datasets for row in _plan(d, n, seed, lexicon, n_words)]
+    absent = how.refuses is not None
+    plan = [row for d in datasets for row in _plan(d, n, seed, lexicon, n_words, absent)]
     files = {}
     frame = pl.DataFrame(plan, schema=PLAN_SCHEMA, orient="row")
     rng = np.random.default_rng(0)
@@ -121,7 +128,7 @@ def write_run(
     files["plan.parquet"] = parquet_bytes(frame)
     nothing = pl.DataFrame(schema=NOT_APPLICABLE_SCHEMA)
     files["not_applicable.parquet"] = parquet_bytes(nothing)
-    probes = [{"name": p, "perturbation": p} for p in PROBES]
+    probes = [{"name": p, "perturbation": p} for p in (*PROBES, *["absent"] * absent)]
     probes[0] |= {} if expect is None else {"expect": expect}
     suite = {"name": "s", "title": "A suite", "seed": seed, "probes": probes}
     suite |= {"statistics": {"draws": draws}, "gate": gate or {}}

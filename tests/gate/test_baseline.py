@@ -8,6 +8,7 @@ import pytest
 from harness.errors import UsageError
 from harness.gate.baseline import read_file, text_of
 from harness.gate.gating import as_baseline, baseline_at
+from harness.stats.relative import SUMS
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def test_the_order_of_rows_leaves_the_bytes_alone(make, text):
 
 def test_one_cluster_is_one_line_so_that_changes_read_well(text, make, behaviour):
     content = json.loads(text)
-    assert content["columns"] == ["n", "reference", "dice", "n_named", "own_named", "dice_named"]
+    named = ["n_named", "own_named", "dice_named"]
+    assert content["columns"] == ["n", "reference", "dice", *named, "n_refused", "refused"]
     assert text.count('"patient007": [') == len(content["cells"]) == 5
     assert max(map(len, text.splitlines())) < 300
     lengths = {c["probe"]: len(c["clusters"]["patient007"]) for c in content["cells"]}
@@ -100,15 +102,25 @@ COLUMNS = """[
   "dice",
   "n_named",
   "own_named",
-  "dice_named"
+  "dice_named",
+  "n_refused",
+  "refused"
  ]"""
+
+
+def test_a_file_from_before_refusal_was_measured_is_as_good_for_the_rest(text, tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(text.replace(COLUMNS, json.dumps(list(SUMS[:6]))), encoding="utf-8")
+    assert read_file(path).sums["n_refused"].sum() == 0
+
+
 SHORT = '["n", "dice"]'
 
 
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
-        ([1, 2], "cells.0: cluster 'patient000' has 2 figures, 3 or 6 are needed. Write it anew"),
+        ([1, 2], "cells.0: cluster 'patient000' has 2 figures, 3, 6 or 8 are needed. Write it"),
         ([1, 2, -3], "cells.0.clusters.patient000.2: Input should be greater than or equal to 0."),
         ([1, 2, float("nan")], "not valid JSON (NaN is no number of JSON). A baseline is a run"),
         ([1, 2, "x"], "cells.0.clusters.patient000.2: Input should be a valid number, unable to"),
@@ -118,3 +130,12 @@ def test_wrong_sums_are_explained(refused, text, figures, message):
     content = json.loads(text)
     content["cells"][0]["clusters"]["patient000"] = figures
     refused(message, whole=json.dumps(content))
+
+
+def test_a_number_of_words_that_no_column_holds_is_refused(refused, text):
+    content = json.loads(text)
+    content["cells"][0]["n_words"] = 2**63
+    refused(
+        "cells.0.n_words: Input should be less than or equal to 1000000. Write it anew",
+        whole=json.dumps(content),
+    )

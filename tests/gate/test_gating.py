@@ -85,6 +85,23 @@ def test_must_listen_follows_the_evidence_of_the_language_verdict(make, behaviou
     assert "10 clusters" in few.reason
 
 
+@pytest.mark.parametrize(("least", "state"), [(0.5, "holds"), (0.9, "fails"), (0.7, "open")])
+def test_must_refuse_is_of_prompts_for_what_is_not_there(make, behaviour, least, state):
+    found = check_run(make("run", behaviour(refuses=0.7), gate={"must_refuse": least}))
+    check = only(found, "must_refuse")
+    assert (check.state, check.place.probe, check.n_clusters) == (state, "absent", 30)
+    assert check.asked == f"a refusal rate of at least {least:g}"
+    assert check.reason.startswith("The refusal rate is 0.7")
+
+
+def test_must_refuse_can_be_asked_of_one_probe(make, behaviour):
+    rule = [{"at_least": 0.5, "probes": ["antonym"]}]
+    found = check_run(make("run", behaviour(refuses=0.7), gate={"must_refuse": rule}))
+    assert [c.reason.split(" selects")[0] for c in found.of("incomplete")] == [
+        "The rule gate.must_refuse[0]"
+    ]
+
+
 def test_expectations_that_bind_are_rules(make, behaviour):
     """What preserves the meaning binds by itself, other probes where the suite says so."""
     fine = check_run(make("fine"))
@@ -100,6 +117,7 @@ def test_expectations_that_bind_are_rules(make, behaviour):
         ({"max_drop": [{"at_most": 5, "probes": ["other"]}]}, "max_drop[0]"),
         ({"min_dice": [{"at_least": 0.5, "datasets": ["other"]}]}, "min_dice[0]"),
         ({"must_listen": ["size", "color"]}, "must_listen[0] color"),
+        ({"must_refuse": 0.5}, "must_refuse[0]"),
     ],
 )
 def test_a_rule_that_selects_nothing_leaves_the_gate_shut(make, gate, name):
@@ -175,6 +193,34 @@ def test_a_named_target_that_is_followed_less_is_a_loss(make, behaviour):
     assert [(c.place.probe, c.unit) for c in failed] == [("antonym", "points")]
     assert failed[0].estimate < -100
     assert failed[0].reason.endswith("shown to be more than 5 points worse.")
+
+
+def test_a_model_that_refuses_less_than_the_baseline_fails(make, behaviour):
+    old = as_baseline(make("old", behaviour(refuses=1.0)))
+    failed = check_run(make("new", behaviour(refuses=0.5)), old).of("failed")
+    assert [(c.rule, c.place.probe, c.unit) for c in failed] == [
+        ("non_inferiority", "absent", "points")
+    ]
+    assert failed[0].estimate == pytest.approx(-50, abs=4)
+    assert failed[0].asked == "a refusal rate at most 10 points below the baseline's"
+    assert failed[0].reason.endswith("shown to be more than 10 points worse.")
+
+
+def test_refusal_is_not_inferior_to_itself_nor_compared_where_nobody_measured_it(make, behaviour):
+    run = make("run", behaviour(refuses=0.7))
+    old = as_baseline(run)
+    own = next(c for c in check_run(run, old).checks if "refusal rate" in c.asked)
+    assert (own.state, own.estimate) == ("holds", 0)
+    bare = old.sums.with_columns(n_refused=0.0, refused=0.0)
+    void = next(
+        c
+        for c in check_run(run, replace(old, sums=bare, run=None)).checks
+        if "refusal rate" in c.asked
+    )
+    assert (void.state, void.reason) == (
+        "void",
+        "Nothing to compare with: the baseline says nothing of refusal here.",
+    )
 
 
 GOOD_BUT = {"synonym": 1.0, "gone": 0.7, "noise": 0.8, "antonym": 0.2}

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from harness.engine.local import execute
-from harness.engine.plain import COUNTS, plain_scores
 from harness.runs.store import RunStore
+from tests.engine.plain_loop import COUNTS, plain_scores
 
 
 class Golden:

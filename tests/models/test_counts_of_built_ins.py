@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from harness.engine.local import execute
-from harness.engine.plain import COUNTS, plain_scores
 from harness.model.loading import load_model
 from harness.runs.store import RunStore
+from tests.engine.plain_loop import COUNTS, plain_scores
 
 
 @pytest.mark.parametrize("name", ["clipseg-small", "image-only-small"])

@@ -123,6 +123,17 @@ def test_stages_equal_the_full_forward(tiny, pixels):
     assert staged.std() > 0.1
 
 
+def test_presence_is_the_model_s_own_and_leaves_the_logits_alone(tiny, pixels):
+    with torch.inference_mode():
+        images = tiny.adapter.encode_images(pixels)
+        texts = tiny.adapter.encode_texts(TEXTS)
+        logits, presence = tiny.adapter.decode_with_presence(images, texts)
+        own = answer(tiny, pixels, TEXTS).presence_logits.sigmoid().reshape(-1)
+        torch.testing.assert_close(logits, tiny.adapter.decode(images, texts))
+    assert presence.shape == (3,)
+    torch.testing.assert_close(presence, own, rtol=0, atol=1e-5)
+
+
 def test_instances_are_the_processor_s(tiny, hub, pixels, tmp_path):
     """At the model's own resolution the union is equal pixel for pixel."""
     from transformers import Sam3ImageProcessor

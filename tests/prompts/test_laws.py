@@ -10,7 +10,7 @@ from harness.prompts.context import Form, Scope
 from harness.prompts.grammar import load_grammar
 from harness.prompts.laws import LAWS, Trial, breaches, check_perturbation
 from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import PERTURBATIONS, Lottery, Rule
+from harness.prompts.perturbations import PERTURBATIONS, Rule, SampledPerturbation
 from harness.prompts.worlds import scenes
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Variant
 
@@ -60,7 +60,15 @@ def test_the_families_of_each_meaning():
         },
         "changed": {
             *("antonym", "swap_value", "other_sample", "wrong_class", "contradiction"),
-            *("negation", "absent"),
+            *(
+                "negation",
+                "negation_named",
+                "absent",
+                "absent_near",
+                "absent_far",
+                "absent_modality",
+            ),
+            *("absent_target", "absent_nonsense"),
         },
         "preserved": {
             *("synonym", "paraphrase", "reorder_attributes", "typo", "case", "punctuation"),
@@ -68,7 +76,9 @@ def test_the_families_of_each_meaning():
         },
     }
     masks = {name: rule.expected_mask for name, rule in PERTURBATIONS.items()}
-    assert [name for name, mask in masks.items() if mask is ExpectedMask.EMPTY] == ["absent"]
+    empty = [name for name, mask in masks.items() if mask is ExpectedMask.EMPTY]
+    assert all(name.startswith("absent") for name in empty)
+    assert len(empty) == 6
 
 
 SHOUT = Rule(
@@ -111,14 +121,14 @@ class Forgetful:
         return [variant(prompt, prompt.text + mark, end(prompt, mark))]
 
 
-def greedy(prompt, attribute, context, rng, repeats):
-    for n in range(1, repeats + 2):
+def greedy(prompt, attribute, context, draw):
+    for n in range(1, draw.repeats + 2):
         yield variant(prompt, prompt.text + "!" * n, end(prompt, "!" * n))
 
 
-def fickle(prompt, attribute, context, rng, repeats):
-    for n in range(1, repeats + 1):
-        mark = "!" * (n + repeats)
+def fickle(prompt, attribute, context, draw):
+    for n in range(1, draw.repeats + 1):
+        mark = "!" * (n + draw.repeats)
         yield variant(prompt, prompt.text + mark, end(prompt, mark))
 
 
@@ -137,7 +147,7 @@ CHANGE = replace(
     form=Form.PARSED,
     per_attribute=True,
 )
-LOTTERY = Lottery(
+SAMPLED = SampledPerturbation(
     name="shout",
     meaning=Meaning.PRESERVED,
     expected_mask=ExpectedMask.OWN,
@@ -204,9 +214,9 @@ FAULTS = {
         "repeats itself",
         "makes something else the second time, with the same seed",
     ),
-    "too many": Fault(LOTTERY, "draws what is asked for", "draws 4 variants where 3 are asked for"),
+    "too many": Fault(SAMPLED, "draws what is asked for", "draws 4 variants where 3 are asked for"),
     "other ones": Fault(
-        replace(LOTTERY, draw=fickle),
+        replace(SAMPLED, draw=fickle),
         "draws what is asked for",
         "draws other variants where fewer are asked for",
     ),

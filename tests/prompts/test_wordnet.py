@@ -43,7 +43,7 @@ def lexicon(wordnet_folder):
 
 
 def test_lexnames_has_the_45_files_in_the_order_of_the_manual():
-    rows = [line.split("\t") for line in LEXNAMES.splitlines()]
+    rows = [line.split("\t") for line in LEXNAMES.read_text().splitlines()]
 
     assert [int(number) for number, _, _ in rows] == list(range(45))
     assert [rows[n][1] for n in (0, 1, 2, 3, 18, 28, 29, 43, 44)] == [
@@ -150,7 +150,7 @@ def test_debians_files_are_copied_with_lexnames(tmp_path, monkeypatch, capsys):
 
     folder = target / "corpora" / "wordnet"
     assert capsys.readouterr().out == f"WordNet 3.0 is in {folder}\n"
-    assert (folder / "lexnames").read_text() == LEXNAMES
+    assert (folder / "lexnames").read_text() == LEXNAMES.read_text()
     assert {path.name for path in folder.iterdir()} == {*DATA_FILES, *OTHER_FILES, "lexnames"}
 
 

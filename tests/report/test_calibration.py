@@ -35,6 +35,16 @@ def test_the_table_has_a_row_for_each_model(summary_of):
     assert deciding_table(summary, intervals=False)[1][0][1:3] == ["-80", "0"]
 
 
+def test_refusal_is_a_column_beside_the_attributes(summary_of):
+    keys = ("small@1", "small", "pairs", "released", "p6", "cannot tell", "cannot tell", "", True)
+    verdict = LanguageVerdict(*keys, refusal="hallucinates", refusal_rate=(0.004, 0.0, 0.031))
+    silent = LanguageVerdict(*keys)
+    summary = summary_of(deciding("size", -80.4, -90.0, -70.0))
+    header, rows = deciding_table(summary, [verdict])
+    assert (header, rows[0][2]) == (["model", "size", "refuses"], "0 [0, 3]")
+    assert deciding_table(summary, [silent])[0] == ["model", "size"]
+
+
 def test_a_sentence_stands_for_every_set_on_which_words_were_changed():
     nowhere = (float("nan"),) * 3
     evidence = (Evidence("size", "antonym", "size", "unclear", "", nowhere, nowhere),)

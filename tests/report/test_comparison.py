@@ -5,8 +5,8 @@ import json
 import polars as pl
 
 from harness.report.comparison import comparison_json, comparison_markdown, coverage_lines, sections
-from harness.stats.common import Coverage
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
+from harness.stats.comparison.common import Coverage
+from harness.stats.comparison.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
 
 SET = {"dataset": "d", "split": "test", "prompts": "released", "prompt_type": "p6"}
 COVERED = Coverage("a", "runs/a", "a@1", "0" * 64, 100, 100, 98)
@@ -41,6 +41,15 @@ def test_a_difference_is_one_row_with_its_limits_and_p_value():
             *("-20.0 [-25.0, -15.0]", "<0.001", "yes"),
         ),
     )
+
+
+def test_dice_and_agreement_are_fractions_and_stored_in_points():
+    row = CHANGE | {"figure": "original_dice", "probe": None, "value_first": 85.26}
+    row |= {"value_second": 84.04, "difference": 1.22, "low": -0.3, "high": 2.74}
+    found = comparison(differences=[row])
+    (section,) = sections(found)
+    assert section.rows[0][3:6] == ("0.853", "0.840", "0.012 [-0.003, 0.027]")
+    assert json.loads(comparison_json(found))["differences"][0]["value_first"] == 85.26
 
 
 def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():

@@ -147,13 +147,13 @@ def test_binding_verdicts_stand_with_their_table_and_others_in_its_column(summar
     ]
     summary = summary_of(
         {"probe": "original"},
-        {"probe": "typo", "verdict": "holds"},
-        {"probe": "case", "verdict": "fails"},
-        {"probe": "swap", "verdict": "inconclusive"},
+        {"probe": "typo", "verdict": "holds", "expectation": "invariance of dice within 3 %"},
+        {"probe": "case", "verdict": "fails", "expectation": "refusal of refusal_rate at least 1"},
+        {"probe": "swap", "verdict": "inconclusive", "expectation": "direction of points below 1"},
     )
     text = unwrapped(page.markdown(assessment(summary, verdicts=verdicts)))
     assert "- case: invariance of relative_change within 3 % fails. It moves." in text
     assert text.index("It moves.") < text.index("It stays.")
     assert "Moved." not in text
     shown = [cells(line)[5] for line in table_lines(text) if "whole prompt" in line]
-    assert shown == ["yes", "no", "open"]
+    assert shown == ["unmoved: yes", "refuses: no", "moved: open"]

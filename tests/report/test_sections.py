@@ -41,7 +41,7 @@ def test_prompts_that_are_not_the_released_ones_are_named(summary_of):
 
 def test_notes_name_the_rows_they_belong_to_once(summary):
     assert next(sections(summary)).notes == (
-        "original prompts: 5.0 % of the masks are empty.",
+        "original prompts: 5.0 % of the masks are empty although there is a target.",
         "random_word color, random_word size: for these words only.",
         "random_word color: 3 cases failed.",
         "antonym size: baseline too low.",
@@ -79,15 +79,28 @@ def test_everything_left_out_is_said(summary_of, column, text):
     assert section.notes == (f"swap: {text}.",)
 
 
-def test_named_targets_and_false_positives_are_said(summary_of):
+def test_named_targets_are_said(summary_of):
     named = {"n_samples_named": 12, "dice_named": 0.5}
-    false = {"n_samples_false_positive": 3, "false_positive_share": 0.01234}
-    section = next(sections(summary_of({"probe": "swap"} | named, {"probe": "none"} | false)))
+    section = next(sections(summary_of({"probe": "swap"} | named)))
 
-    assert section.notes == (
-        "swap: Dice with the named target's mask 0.500 (12 samples).",
-        "none: 1.23 % of the pixels are foreground where none should be.",
-    )
+    assert section.notes == ("swap: Dice with the named target's mask 0.500 (12 samples).",)
+
+
+def test_what_is_not_there_has_a_table_of_its_own(summary_of):
+    rates = {"refusal_rate": 0.25, "refusal_rate_low": 0.1, "refusal_rate_high": 0.4}
+    false = {"n_samples_refusal": 30, "n_clusters_refusal": 20, "false_positive_area": 0.01234}
+    false |= {"mcc": 0.5, "mcc_low": 0.4, "mcc_high": 0.6, "dice_mcc": 0.4, "miss_rate": 0.0}
+    near = {"probe": "absent_near", "absent_kind": "near", "aligned_share": 0.9}
+    plain, section = list(
+        sections(summary_of({"probe": "swap"}, near | rates | false, {"probe": "original"}))
+    )[:2]
+
+    assert section.title.endswith(": what is not there")
+    assert section.rows == (
+        ("absent_near", "near", "0.250 [0.100, 0.400]", "1.23", "0.900", "0.500 [0.400, 0.600]",
+         "0.400", "0.000", "30 (20)"),
+    )  # fmt: skip
+    assert len(plain.rows) == 2
 
 
 def test_the_other_datasets_have_a_table_beside_the_control(summary):

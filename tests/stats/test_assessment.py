@@ -417,8 +417,9 @@ def test_named_targets_and_false_positives_stand_beside(run, quick_suite):
     e = row(out, probe="empty_prompt")
     ids = cases_of(run, dataset="inside", probe="empty_prompt").to_list()
     own = scores.filter(pl.col("case_id").is_in(ids), pl.col("model_id") == "m@1")
-    assert e["n_samples_false_positive"] == 40
-    assert e["false_positive_share"] == pytest.approx(own["n_pred"].mean() / 64**2)
+    assert e["n_samples_refusal"] == 40
+    assert e["false_positive_area"] == pytest.approx(own["n_pred"].mean() / 64**2)
+    assert e["false_positive_area_low"] < e["false_positive_area"] < e["false_positive_area_high"]
 
 
 def test_a_case_with_two_scores_is_refused(run, quick_suite):

@@ -28,7 +28,7 @@ def solved(bound, errors, *, side):
     pivot = np.repeat(ndtri(PIVOT_LEVELS)[:, None], len(estimate), axis=1)
     ones = np.ones(len(estimate))
     intervals = Intervals(estimate, error * ones, *limits)
-    return Inference(intervals, pivot, 1_000_000 * ones, 0 * ones)
+    return Inference(intervals, pivot, 1_000_000 * ones, 0 * ones, 0 * ones)
 
 
 def evidence(*, named, n=1, clusters=50, few_named=None, **figures):
@@ -44,7 +44,9 @@ def evidence(*, named, n=1, clusters=50, few_named=None, **figures):
     same |= dict.fromkeys(("n_samples_named", "n_clusters_named"), n_named * named)
     same |= {"originals_empty_share": 0.0, "relative_change_percent": 0.0}
     rows = rows.with_columns(pl.lit(v).alias(k) for k, v in same.items())
-    (found,) = language_verdicts(rows, table, [], settings=SETTINGS)
+    same = {"n_samples_refusal": 0, "expected_mask": "named"}
+    rows = rows.with_columns(pl.lit(v).alias(k) for k, v in same.items())
+    (found,) = language_verdicts(rows, table, [], units=pl.DataFrame(), settings=SETTINGS)
     return found
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.plan.build import PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA
 from harness.stats.pairs import ModelFacts, pair
-from harness.stats.relative import cell_figures, cell_totals, cluster_sums, nested_means
+from harness.stats.relative import REFUSAL, cell_figures, cell_totals, cluster_sums, nested_means
 
 MODELS = [ModelFacts("m", "m", (), False, 0.5)]
 PIXELS = 40
@@ -162,9 +162,10 @@ def test_means_agree_with_loops_over_cases(run, empty):
         assert row["worst_of"] == pytest.approx(each.mean())
     assert row["n_samples_agreement"] == len(expected.get("agreement", {}))
     false = expected.get("false_positive", {})
-    assert row["n_samples_false_positive"] == len(false)
+    assert row["n_samples_refusal"] == len(false)
     if false:
-        assert row["false_positive_share"] == pytest.approx(mean(false.values()))
+        own = means.samples.filter(pl.col("cell") == cell[0])
+        assert own["false_positive"].mean() == pytest.approx(mean(false.values()))
     ratios = [dice[s] / before[s] - 1 for s in dice if before[s] >= 0.1]
     assert row["n_sample_ratios"] == len(ratios)
     if ratios:
@@ -224,7 +225,7 @@ def test_a_sample_without_any_dice_has_no_ratio_even_without_a_floor():
         {"cell": [0, 0], "cluster": [0, 1], "sample": [0, 1], "dice": [0.4, 0.3]}
         | {"reference": [0.5, 0.0], "agreement": [1.0, 1.0], "original_empty": [0.0, 1.0]}
         | {key: [None, None] for key in ("dice_named", "own_named", "reference_named")}
-        | {"false_positive": [None, None], "catastrophic": [None, None]}
+        | {key: [None, None] for key in ("catastrophic", *REFUSAL)}
         | {"worst": [0.4, 0.3], "n_variants": [1.0, 1.0]}
     )
 

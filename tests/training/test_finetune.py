@@ -153,6 +153,7 @@ def test_it_learns_and_leaves_a_card_that_loads(card, root, tmp_path):
         "trained_on": ["kvasir_polyp"],
         "prompt_type": "p6",
         "threshold": 0.5,
+        "training": {"prompt_types": {"kvasir_polyp": "p6"}, **QUICK, "max_epochs": 12},
     }
 
 
@@ -413,3 +414,146 @@ def test_dice_of_images_follows_the_reference(shared_reference):
             assert float(image_dice(pred[None] > 0, gt[None] > 0)) == pytest.approx(expected)
             counted += 1
     assert counted >= 10
+
+
+def test_what_is_absent_is_learnt_to_be_left_out():
+    """Soft Dice of an empty target has no gradient to speak of; cross-entropy has."""
+    logits = torch.full((2, 4, 4), 2.0, requires_grad=True)
+    targets = torch.zeros(2, 4, 4)
+    targets[0, 0] = 1
+    for learn_empty, moves in ((False, False), (True, True)):
+        loss = segmentation_loss(logits, targets, cross_entropy=0.0, learn_empty=learn_empty)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert bool(gradient[1].abs().max() > 1e-3) is moves
+        assert bool((gradient[1] >= 0).all())
+    plain = segmentation_loss(logits[:1], targets[:1], cross_entropy=0.3)
+    other = segmentation_loss(logits[:1], targets[:1], cross_entropy=0.3, learn_empty=True)
+    assert torch.equal(plain, other)  # of a target that is there nothing changes
+    painted, left = (
+        segmentation_loss(torch.full((1, 4, 4), v), targets[1:], cross_entropy=0, learn_empty=True)
+        for v in (2.0, -20.0)
+    )
+    assert float(painted) == pytest.approx(math.log(1 + math.exp(2)))
+    assert float(left) < 1e-6
+
+
+def examples_with(root, card="kvasir_polyp", **settings):
+    from harness.cards import load_dataset_card
+    from harness.training.negatives import AbsentPrompts
+
+    recipe = Recipe(**settings)
+    dataset = load_dataset_card(card)
+    samples = load_samples(dataset, root, "train")
+    negatives = AbsentPrompts([dataset], samples, recipe.negative_kinds)
+    model = load_model("phantom-image-only-crowd", device="cpu")
+    return Examples(
+        samples,
+        model.adapter,
+        prompt_types=["p6"] * len(samples),
+        recipe=recipe,
+        negatives=negatives if recipe.negatives else None,
+    )
+
+
+def test_negatives_have_empty_masks_and_texts_for_what_is_absent(root):
+    plain = examples_with(root)
+    mixed = examples_with(root, negatives=0.5, negative_kinds=("far", "nonsense"))
+    n = len(plain)
+    seen = 0
+    for epoch in range(6):
+        own = plain.training_batch(range(n), epoch=epoch)
+        batch = mixed.training_batch(range(n), epoch=epoch)
+        again = mixed.training_batch(range(n), epoch=epoch)
+        assert batch.texts == again.texts
+        for k in range(n):
+            if batch.texts[k] == own.texts[k]:
+                assert torch.equal(batch.masks[k], own.masks[k])
+                assert torch.equal(batch.pixels[k], own.pixels[k])
+            else:
+                seen += 1
+                assert "polyp" not in batch.texts[k]
+                assert not batch.masks[k].any()
+    assert 0.25 < seen / (6 * n) < 0.75
+    assert "polyp" in " ".join(mixed.validation_batch(range(n)).texts)
+
+
+def test_dropped_prompts_keep_their_masks(root):
+    plain, dropped = examples_with(root), examples_with(root, prompt_dropout=0.5)
+    n = len(plain)
+    own, batch = (e.training_batch(range(n), epoch=3) for e in (plain, dropped))
+    empty = [text == "" for text in batch.texts]
+    assert 0 < sum(empty) < n
+    assert torch.equal(own.masks, batch.masks)
+    assert [t for t, e in zip(own.texts, empty, strict=True) if not e] == [
+        t for t in batch.texts if t
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"negatives": 1.0}, "negatives: found 1.0. A share of the examples is needed, at least 0"),
+        ({"prompt_dropout": -0.1}, "prompt_dropout: found -0.1. A share of the examples is needed"),
+        ({"negative_kinds": ("far",)}, "kinds of negatives are named, and the share of negatives"),
+        ({"freeze": "image"}, "freeze: found 'image'. The stage that can be left untrained is 't"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(card, root, tmp_path, settings, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        finetune(
+            card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=Recipe(**settings)
+        )
+
+
+def test_unknown_kinds_and_kinds_that_never_apply_are_refused(root):
+    with pytest.raises(DataError, match=r"negative_kinds: .*unknown kind 'nowhere'"):
+        examples_with(root, negatives=0.1, negative_kinds=("nowhere",))
+    with pytest.raises(
+        DataError,
+        match=r"nothing is known to be absent from the pictures of kvasir_polyp \(kinds: target\)",
+    ):
+        examples_with(root, negatives=0.1, negative_kinds=("target",))
+
+
+def test_prompt_types_may_be_mixed(root):
+    (sample, *_) = samples_of(root, "train")
+    rungs = sorted(sample.prompts)
+    assert prompt_choices(sample, f"{rungs[0]}, {rungs[-1]}") == [
+        [p.text for p in sample.prompts[r]] for r in (rungs[0], rungs[-1])
+    ]
+    assert prompt_choices(sample, f"{rungs[0]}..{rungs[-1]}") == [
+        [p.text for p in sample.prompts[r]] for r in sample.prompts
+    ]
+    with pytest.raises(DataError, match="prompt type"):
+        prompt_choices(sample, "p6,p77")
+
+
+def test_the_text_tower_stays_where_it_is_frozen():
+    """What lies behind the text features, found by their gradients; all else is trained."""
+    from harness.training.trainee import trained_parameters
+
+    model = load_model("phantom-clipseg-solo", device="cpu")
+    everything = trained_parameters(model)
+    rest = {id(p) for p in trained_parameters(model, freeze="text")}
+    frozen = {n for n, p in model.adapter.module.named_parameters() if id(p) not in rest}
+    assert 0 < len(rest) < len(everything)
+    assert any("text_model" in name for name in frozen)
+    assert not any(part in name for name in frozen for part in ("vision_model", "decoder."))
+    assert all(
+        not p.requires_grad for n, p in model.adapter.module.named_parameters() if n in frozen
+    )
+
+
+def test_the_new_card_tells_the_recipe(card, root, tmp_path):
+    recipe = Recipe(**QUICK, negatives=0.25, negative_kinds=("far",), prompt_dropout=0.1)
+    made = finetune(
+        card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
+    )
+    training = yaml.safe_load(made.card.read_text())["training"]
+    assert training["negatives"] == 0.25
+    assert training["negative_kinds"] == ["far"]
+    assert training["prompt_types"] == {"kvasir_polyp": "p6"}
+    again = finetune(
+        card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
+    )
+    assert again.figures == made.figures

@@ -168,9 +168,9 @@ def test_a_broken_folder_is_refused(folder):
     config.write_text(json.dumps(content | {"vision_config": {"hidden_size": "wide"}}))
     refused(folder, "config.json: not a configuration of SamModel (")
     config.write_text("{")
-    refused(folder, "config.json: cannot be read as JSON (JSONDecodeError: Expecting property name")
+    refused(folder, "config.json: not valid JSON (Expecting property name enclosed in")
     config.write_text("[]")
-    refused(folder, "config.json: found list. Keys and values are needed. Download it again.")
+    refused(folder, "config.json: found list. An object is needed. Download the file of the hub's")
     config.write_text(json.dumps(content | {"model_type": "sam2"}))
     text = (
         "config.json: model_type is 'sam2', SamModel has 'sam'. It is the folder of another model."

@@ -6,10 +6,15 @@ defect. The kinds are those found in the released annotations of the paper's ele
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from harness.data.checks.rows import Defect, SplitRows
 from harness.data.corrected import CLASS
 from harness.data.masks import NUMBERS
+from harness.prompts.coherence import ZONES, count, n_areas, one_sided
+from harness.prompts.freetext.terms import extend, plurals_of
+from harness.prompts.grammar import LEXICON
+from harness.prompts.lexicon import Lexicon, load_lexicon
 from harness.records import Prompt
 
 _ANNOTATIONS = "annotations"
@@ -29,7 +34,8 @@ FORMS = frozenset(
 _CLAUSE, _ARTICLE, _SHAPED = re.compile(r"it is "), re.compile(r"an? "), re.compile(r" shaped?$")
 
 # Released misspellings, as patterns of whole words.
-MISSPELT = (r"mucuos", r"abnormailty", r"growth that often resemble\b")
+MISSPELT = (r"mucuos", r"abnormailty", r"growth that often resemble\b", r"\bmidlle\b")
+_TIGHT_COMMA = re.compile(r",(?=[^\W\d_])")
 _MISSPELT = re.compile("|".join(MISSPELT))
 
 
@@ -72,12 +78,15 @@ def _several(rows: SplitRows) -> Iterator[tuple[int, Prompt, str]]:
 
 
 def singular_noun(rows: SplitRows) -> Mapping[int, str]:
-    """Several targets, and the class word of one."""
+    """Several targets, and the class word of one; areas with a place each are no targets."""
     plurals = set(rows.card.plural.values())
+    english = {*plurals_of(rows.card).values(), *_lexicon().forms.plurals.values()}
     return _first(
         (place, repr(prompt.text))
         for place, prompt, _ in _several(rows)
-        if CLASS in prompt.values and prompt.values[CLASS] not in plurals
+        if CLASS in prompt.values and "zone" not in prompt.values
+        if prompt.values[CLASS] not in plurals
+        if prompt.template != LEXICON or prompt.values[CLASS].lower() not in english
     )
 
 
@@ -87,6 +96,7 @@ def one_size_for_several(rows: SplitRows) -> Mapping[int, str]:
         (place, repr(prompt.text))
         for place, prompt, _ in _several(rows)
         if "size" in prompt.values and _SEPARATOR not in prompt.values["size"]
+        if prompt.template != LEXICON
     )
 
 
@@ -112,7 +122,9 @@ def repeated_places(rows: SplitRows) -> Mapping[int, str]:
 def seven_or_more(rows: SplitRows) -> Mapping[int, str]:
     """So many targets that specks of the mask were probably counted."""
     return _first(
-        (place, repr(number)) for place, _, number in _several(rows) if count_of(number) >= _MANY
+        (place, repr(number))
+        for place, prompt, number in _several(rows)
+        if count_of(number) >= _MANY and prompt.template != LEXICON
     )
 
 
@@ -146,6 +158,55 @@ def stray_blanks(rows: SplitRows) -> Mapping[int, str]:
     )
 
 
+def missing_blanks(rows: SplitRows) -> Mapping[int, str]:
+    """A comma with a word right behind it."""
+    return _first(
+        (place, repr(prompt.text))
+        for place, prompt in rows.prompts()
+        if _TIGHT_COMMA.search(prompt.text)
+    )
+
+
+def zones_out_of_order(rows: SplitRows) -> Mapping[int, str]:
+    """Zones of a lung that are not named from above."""
+    return _first(
+        (place, repr(value))
+        for name in ("zone", "second_zone")
+        for place, _, value in _valued(rows, name)
+        if (named := [ZONES.index(w) for w in corrected_zone(value) if w in ZONES]) != sorted(named)
+    )
+
+
+def corrected_zone(value: str) -> list[str]:
+    """The words of a zone, without the released slip."""
+    return value.replace("midlle", "middle").split()
+
+
+def uncounted_areas(rows: SplitRows) -> Mapping[int, str]:
+    """A number of areas that is not that of the places named."""
+    lexicon = _lexicon()
+    return _first(
+        (place, f"{number!r} for {n_areas(prompt.values, lexicon)}")
+        for place, prompt, number in _valued(rows, "number")
+        if "zone" in prompt.values and count(number) not in (None, n_areas(prompt.values, lexicon))
+    )
+
+
+def wrong_laterality(rows: SplitRows) -> Mapping[int, str]:
+    """Bilateral with one side, unilateral with two, or a place named twice."""
+    lexicon = _lexicon()
+    return _first(
+        (place, reason)
+        for place, prompt, _ in _valued(rows, "laterality")
+        if (reason := one_sided(prompt.values, lexicon)) is not None
+    )
+
+
+@cache
+def _lexicon() -> Lexicon:
+    return extend(load_lexicon())
+
+
 def changing_values(rows: SplitRows) -> Mapping[int, str]:
     """One attribute that two prompts of a row say differently, apart from capitals."""
     said: dict[tuple[int, int, str], set[str]] = {}
@@ -174,5 +235,13 @@ WORDING: dict[str, Defect] = {
     "shape_no_form": Defect("the shape is no form", _ANNOTATIONS, shapeless),
     "misspelt": Defect("a known misspelling", _ANNOTATIONS, misspelt),
     "stray_blanks": Defect("blanks at an end or doubled", _ANNOTATIONS, stray_blanks),
+    "missing_blank": Defect("no blank after a comma", _ANNOTATIONS, missing_blanks),
+    "zone_order": Defect("zones out of their order", _ANNOTATIONS, zones_out_of_order),
+    "uncounted_areas": Defect(
+        "a number that does not fit the zones", _ANNOTATIONS, uncounted_areas
+    ),
+    "wrong_laterality": Defect(
+        "a laterality that does not fit the sides", _ANNOTATIONS, wrong_laterality
+    ),
     "changing_value": Defect("an attribute changes between rungs", _ANNOTATIONS, changing_values),
 }

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.errors import ModelError
-from harness.model.checks import inputs, outputs, state
+from harness.model.checks import geometry, inputs, outputs, state
 from harness.model.checks.record import Check, CheckResult, Found, Outcome, fails, skipped
 from harness.model.checks.subject import PROMPTS, Subject, default_pictures
 from harness.model.loading import LoadedModel
@@ -29,6 +29,7 @@ _LOGITS = ("preprocess", "logits", "finite")
 CHECKS: dict[str, Check] = {
     "notes": Check(state.notes),
     "preprocess": Check(inputs.preprocess),
+    "aspect": Check(geometry.aspect, ("preprocess",)),
     "tokens": Check(inputs.tokens),
     "tokenizer": Check(inputs.tokenizer, ("tokens",)),
     "text embedding": Check(inputs.text_embedding),
@@ -46,6 +47,7 @@ CHECKS: dict[str, Check] = {
     "decoder": Check(state.decoder),
     "noise floor": Check(outputs.noise_floor, (*_LOGITS, "determinism")),
     "threshold": Check(outputs.threshold, _LOGITS),
+    "cut": Check(geometry.cut_of_logits),
     "state": Check(state.unchanged, (*_LOGITS, "determinism")),
 }
 

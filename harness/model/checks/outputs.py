@@ -12,6 +12,8 @@ from harness.model.features import binarise
 
 # A threshold this near to 0 or 1 is a slip of the pen more often than a choice.
 _EXTREME = 0.01
+_HALF_AS_LOGIT = 0.6225
+"""The sigmoid of 0.5."""
 
 
 def logits(subject: Subject) -> Found:
@@ -68,6 +70,12 @@ def scale(subject: Subject) -> Found:
             f"{call}: all logits lie in [{least:.3g}, {most:.3g}], as probabilities do. "
             "Logits are numbers before the sigmoid; the threshold is applied after it. Leave the "
             "sigmoid out, or return torch.logit(p.clamp(1e-6, 1 - 1e-6))."
+        )
+    if least >= 0 and not subject.model.random_weights:
+        return finding(
+            f"{call}: all logits lie in [{least:.3g}, {most:.3g}]: none is negative, so that at a "
+            "threshold of 0.5 all of every picture is foreground. Logits are numbers before the "
+            "sigmoid, of both signs. Look for grey levels from 0 to 255, or a ReLU at the end."
         )
     return holds(
         f"{call}: logits from {least:.3g} to {most:.3g}, standard deviation {subject.spread:.3g}."
@@ -167,6 +175,13 @@ def prompt(subject: Subject) -> Found:
                 "take `control: true` off the card."
             )
         return holds(f"{what} A control ignores its prompt.")
+    if listens and _same_masks(subject):
+        return finding(
+            f"{what} Yet the masks are equal to the bit: at the threshold "
+            f"{subject.model.card.threshold:g} no pixel changes side. Look for a text tower whose "
+            "weights are random, a prompt that hardly counts in the fusion, or a threshold far "
+            "from where the logits are."
+        )
     if listens:
         return holds(what)
     return finding(
@@ -174,6 +189,17 @@ def prompt(subject: Subject) -> Found:
         "nothing is found for either prompt, give pictures and prompts of the model's own domain "
         "with --picture and --prompt. If it is meant to ignore text, write `control: true`."
     )
+
+
+def _same_masks(subject: Subject) -> bool:
+    """Whether all prompts give one mask to the bit, a mask that has two sides."""
+    if subject.model.random_weights:
+        return False
+    first, *others = (
+        binarise(logits, subject.model.card.threshold) for logits in subject.prompt_logits
+    )
+    has_sides = bool(first.any()) and not bool(first.all())
+    return has_sides and all(bool(torch.equal(first, other)) for other in others)
 
 
 def _where_the_prompt_ends(subject: Subject) -> str:
@@ -231,6 +257,12 @@ def threshold(subject: Subject) -> Found:
         return finding(
             f"{what} Thresholds are probabilities, rarely so near to 0 or 1. Write the threshold "
             "that the model was validated with."
+        )
+    if abs(cut - _HALF_AS_LOGIT) < 0.001:
+        return finding(
+            f"{what} It is the sigmoid of 0.5: a threshold of 0.5 on logits stands for a "
+            "probability of 0.62. Thresholds are probabilities. Write `threshold: 0.5` if the "
+            "model was validated at a probability of 0.5, which is a logit of 0."
         )
     if share in (0, 1) and not subject.model.random_weights:
         return finding(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import ModelError
-from harness.model.contract import EmbedsText, Features, Predicts, Staged
+from harness.model.contract import AnySize, EmbedsText, Features, Predicts, Staged
 from harness.model.loading import LoadedModel
 
 PROMPTS = (
@@ -51,6 +51,9 @@ class Subject:
     def pixels(self) -> Tensor:
         """``(N, 3, H, W)`` on the model's device."""
         rows = [self.model.adapter.preprocess(picture) for picture in self.pictures]
+        if self.is_any_size:  # one call has pictures of one size
+            height, width = (min(row.shape[axis] for row in rows) for axis in (1, 2))
+            rows = [row[:, :height, :width] for row in rows]
         return torch.stack(rows).to(self.model.device)
 
     @cached_property
@@ -109,6 +112,11 @@ class Subject:
     def is_plain(self) -> bool:
         """Whether the author wrote the whole forward, too."""
         return isinstance(self.model.raw, Predicts)
+
+    @property
+    def is_any_size(self) -> bool:
+        """Whether pictures reach the model as they are."""
+        return isinstance(self.model.raw, AnySize)
 
     @property
     def call(self) -> str:

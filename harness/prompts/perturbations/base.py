@@ -11,25 +11,27 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from harness.errors import PromptError
-from harness.prompts.coherence import contradiction
+from harness.prompts.coherence import contradiction, follow
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.dressing import article_before, article_of
 from harness.prompts.edits import apply_edits
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.grammar import LEXICON
 from harness.prompts.word_diff import word_edits
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 # After so many draws that say nothing new, there is nothing new.
-VAIN_DRAWS = 20
+MAX_FAILED_DRAWS = 20
 
 _VERB = re.compile(r" (?:are|is)(?= present)")
 
 Outcome: TypeAlias = Variant | NotApplicable
+Outcomes: TypeAlias = Iterable[Outcome]
 Item = TypeVar("Item")
 
 
@@ -40,48 +42,38 @@ class Declared(Hashable, Protocol):
     @property
     def name(self) -> str:
         """Its name in the registry and in suites."""
-        ...
 
     @property
     def meaning(self) -> Meaning:
         """What it does to the meaning of a prompt."""
-        ...
 
     @property
     def expected_mask(self) -> ExpectedMask:
         """Which mask is right afterwards."""
-        ...
 
     @property
     def per_attribute(self) -> bool:
         """Whether it is asked about each attribute in turn, or once about the whole prompt."""
-        ...
 
     @property
     def crossed_words(self) -> bool:
         """Whether its variants are one per word of the context, the same for every sample."""
-        ...
 
     @property
     def scope(self) -> Scope:
         """How far it looks beside the prompt."""
-        ...
 
     @property
     def form(self) -> Form:
         """What can be read from its variants."""
-        ...
 
 
 @runtime_checkable
 class Enumerated(Declared, Protocol):
     """A perturbation whose variants are all known beforehand."""
 
-    def enumerate(
-        self, prompt: Prompt, *, attribute: str | None, context: Context
-    ) -> Iterable[Outcome]:
+    def enumerate(self, prompt: Prompt, *, attribute: str | None, context: Context) -> Outcomes:
         """Every variant of `prompt`, in a fixed order."""
-        ...
 
 
 @runtime_checkable
@@ -96,49 +88,81 @@ class Sampled(Declared, Protocol):
         context: Context,
         rng: np.random.Generator,
         repeats: int,
-    ) -> Iterable[Outcome]:
+    ) -> Outcomes:
         """Up to `repeats` distinct variants of `prompt`, drawn uniformly.
 
         Asking for more gives the same ones first.
         """
-        ...
 
 
 Perturbation: TypeAlias = Enumerated | Sampled
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Chance, and how many variants may be drawn with it."""
+
+    rng: np.random.Generator
+    repeats: int
+
+    def from_pool(
+        self,
+        pool: Sequence[Item],
+        make: Callable[[Item], Variant | None],
+        *,
+        otherwise: NotApplicable,
+    ) -> Iterator[Outcome]:
+        """Variants from a pool, uniform without replacement; `otherwise` where it gives none.
+
+        `make` gives the variant of an item, None where it is not admissible. Skipping those of a
+        uniform permutation leaves a uniform permutation of the others, and only as many are made
+        as are drawn.
+        """
+        found = 0
+        for index in self.rng.permutation(len(pool)).tolist():
+            if found == self.repeats:
+                return
+            variant = make(pool[index])
+            if variant is not None:
+                found += 1
+                yield variant
+        if not found:
+            yield otherwise
+
+
+Enumerates: TypeAlias = Callable[[Prompt, str | None, Context], Outcomes]
+Draws: TypeAlias = Callable[[Prompt, str | None, Context, Draw], Outcomes]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rule:
-    """A perturbation made of a function that enumerates."""
+class _Declaration:
+    """What a perturbation made of a function says of itself."""
 
     name: str
     meaning: Meaning
     expected_mask: ExpectedMask
     form: Form
-    variants: Callable[[Prompt, str | None, Context], Iterable[Outcome]]
     per_attribute: bool = False
     crossed_words: bool = False
     scope: Scope = Scope.PROMPT
 
-    def enumerate(
-        self, prompt: Prompt, *, attribute: str | None, context: Context
-    ) -> Iterable[Outcome]:
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rule(_Declaration):
+    """A perturbation made of a function that enumerates."""
+
+    variants: Enumerates
+
+    def enumerate(self, prompt: Prompt, *, attribute: str | None, context: Context) -> Outcomes:
         """Every variant of `prompt`, in a fixed order."""
         return self.variants(prompt, attribute, context)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lottery:
+class SampledPerturbation(_Declaration):
     """A perturbation made of a function that draws."""
 
-    name: str
-    meaning: Meaning
-    expected_mask: ExpectedMask
-    form: Form
-    draw: Callable[[Prompt, str | None, Context, np.random.Generator, int], Iterable[Outcome]]
-    per_attribute: bool = False
-    crossed_words: bool = False
-    scope: Scope = Scope.PROMPT
+    draw: Draws
 
     def sample(
         self,
@@ -148,9 +172,32 @@ class Lottery:
         context: Context,
         rng: np.random.Generator,
         repeats: int,
-    ) -> Iterable[Outcome]:
+    ) -> Outcomes:
         """Up to `repeats` distinct variants of `prompt`, drawn uniformly."""
-        return self.draw(prompt, attribute, context, rng, repeats)
+        return self.draw(prompt, attribute, context, Draw(rng, repeats))
+
+
+def rule(
+    meaning: Meaning, mask: ExpectedMask, form: Form, **more: Any
+) -> Callable[[Enumerates], Rule]:
+    """Make a perturbation of the function below, which enumerates and gives it its name."""
+    return lambda variants: Rule(
+        name=variants.__name__,
+        meaning=meaning,
+        expected_mask=mask,
+        form=form,
+        variants=variants,
+        **more,
+    )
+
+
+def sampled(
+    meaning: Meaning, mask: ExpectedMask, form: Form, **more: Any
+) -> Callable[[Draws], SampledPerturbation]:
+    """Make a perturbation of the function below, which draws and gives it its name."""
+    return lambda draw: SampledPerturbation(
+        name=draw.__name__, meaning=meaning, expected_mask=mask, form=form, draw=draw, **more
+    )
 
 
 @cache
@@ -167,7 +214,7 @@ def variants_of(
     context: Context,
     rng: np.random.Generator | None = None,
     repeats: int = 1,
-) -> Iterable[Outcome]:
+) -> Outcomes:
     """Apply a perturbation of either kind.
 
     Args:
@@ -185,71 +232,17 @@ def variants_of(
         return (unnamed(attribute),)
     if not prompt.text:
         return (NotApplicable("the prompt is already empty", attribute),)
-    return _applier(perturbation)(prompt, attribute, context, rng, repeats)
-
-
-Apply: TypeAlias = Callable[
-    [Prompt, str | None, Context, np.random.Generator | None, int], Iterable[Outcome]
-]
-
-
-@cache
-def _applier(perturbation: Perturbation) -> Apply:
-    """One signature for both kinds of perturbation."""
-    if not isinstance(perturbation, Sampled):
-        return lambda prompt, attribute, context, rng, repeats: perturbation.enumerate(
-            prompt, attribute=attribute, context=context
+    if not is_sampled(perturbation):
+        enumerated = cast(Enumerated, perturbation)
+        return enumerated.enumerate(prompt, attribute=attribute, context=context)
+    if rng is None:
+        raise PromptError(
+            f"perturbation {perturbation.name!r}: found no random generator. It samples its "
+            "variants and needs one. Pass rng=numpy.random.default_rng(seed)."
         )
-
-    def sample(
-        prompt: Prompt,
-        attribute: str | None,
-        context: Context,
-        rng: np.random.Generator | None,
-        repeats: int,
-    ) -> Iterable[Outcome]:
-        if rng is None:
-            raise PromptError(
-                f"perturbation {perturbation.name!r}: found no random generator. It samples its "
-                "variants and needs one. Pass rng=numpy.random.default_rng(seed)."
-            )
-        return perturbation.sample(
-            prompt, attribute=attribute, context=context, rng=rng, repeats=repeats
-        )
-
-    return sample
-
-
-def drawn(
-    pool: Sequence[Item],
-    make: Callable[[Item], Variant | None],
-    *,
-    rng: np.random.Generator,
-    repeats: int,
-    otherwise: NotApplicable,
-) -> Iterator[Outcome]:
-    """Up to `repeats` variants from a pool, uniform without replacement.
-
-    Skipping the inadmissible ones of a uniform permutation leaves a uniform
-    permutation of the others, and only as many are made as are drawn.
-
-    Args:
-        pool: What to choose from; its items make distinct variants.
-        make: The variant of an item, or None where it is not admissible.
-        rng: Source of chance.
-        repeats: How many.
-        otherwise: What is said where nothing in the pool is admissible.
-    """
-    found = 0
-    for index in rng.permutation(len(pool)).tolist():
-        if found == repeats:
-            return
-        variant = make(pool[index])
-        if variant is not None:
-            found += 1
-            yield variant
-    if not found:
-        yield otherwise
+    return cast(Sampled, perturbation).sample(
+        prompt, attribute=attribute, context=context, rng=rng, repeats=repeats
+    )
 
 
 def edited(prompt: Prompt, edits: Sequence[Edit], *, attribute: str | None = None) -> Variant:
@@ -293,11 +286,16 @@ def whole(prompt: Prompt, text: str) -> Variant:
 def still_fits(variant: Variant, prompt: Prompt, context: Context) -> bool:
     """Whether the changed text parses, with the same other attributes as before."""
     parsed = context.grammar.recognise(variant.text, prompt_type=prompt.prompt_type)
-    return parsed is not None and parsed.values == said_after(variant, prompt)
+    return parsed is not None and parsed.values == said_after(variant, prompt, context)
 
 
-def said_after(variant: Variant, prompt: Prompt) -> dict[str, str]:
-    """The values of a prompt after the edits of a variant."""
+def said_after(variant: Variant, prompt: Prompt, context: Context) -> dict[str, str]:
+    """The values of a prompt after the edits of a variant, and what follows them."""
+    changed = next((e for e in variant.edits if e.attribute == variant.attribute), None)
+    if changed is not None and changed.attribute is not None and prompt.template != LEXICON:
+        followed = follow(prompt.values, changed.attribute, changed.new, context.lexicon)
+        if followed is not None:
+            return followed
     return prompt.values | {edit.attribute: edit.new for edit in variant.edits if edit.attribute}
 
 
@@ -313,16 +311,12 @@ def agreeing_verb(prompt: Prompt, span: Span, value: str, context: Context) -> l
 
 def contradicts_itself(variant: Variant, prompt: Prompt, context: Context) -> str | None:
     """What an edit brings into contradiction with the rest of its prompt; None where nothing."""
-    now = contradiction(said_after(variant, prompt), context.lexicon)
+    now = contradiction(said_after(variant, prompt, context), context.lexicon)
     return None if now == contradiction(prompt.values, context.lexicon) else now
 
 
 def named(prompt: Prompt, attribute: str | None) -> Span:
-    """The span of an attribute that `variants_of` has found to be there.
-
-    Raises:
-        PromptError: The prompt does not name it.
-    """
+    """The span of an attribute that `variants_of` has found to be there."""
     span = prompt.span(attribute) if attribute is not None else None
     if span is None:
         raise PromptError(

@@ -1,40 +1,39 @@
-"""Perturbations that contradict, deny, or ask for what is not there.
+"""Perturbations that contradict or deny.
 
-Conventions: as in `base`. After `absent` the right mask is empty; of what contradicts
-itself or is only denied nothing says which mask is right.
+Conventions: as in `base`. Of what contradicts itself or is only denied nothing says which mask
+is right; where an image shows several targets and all are known, `negation_named` denies what all
+but one of them are, and so names that one.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from harness.prompts.context import Context, Form, Scope
-from harness.prompts.dressing import undress
+from harness.prompts.dressing import article_of, undress
 from harness.prompts.edits import apply_edits, begin_like, lowered
 from harness.prompts.entries import SEPARATOR
+from harness.prompts.freetext.sentences import is_subject
 from harness.prompts.lexicon import is_denial
 from harness.prompts.perturbations.base import (
-    Lottery,
     Outcome,
-    Rule,
+    Outcomes,
     agreeing_verb,
-    drawn,
     edited,
     named,
     rewritten,
-    with_class,
+    rule,
 )
-from harness.prompts.perturbations.change import as_nouns, no_class, other_values
 from harness.prompts.phrases import Rewriting
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span
 
 # What is joined to a value by a hyphen: "-year-old", "-chamber", "-shaped".
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 _JOINED = re.compile(r"(?:-\w+)*")
 
 
-def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def contradiction(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The value and its opposite of the same thing: "small yet large"."""
     span = named(prompt, attribute)
     if SEPARATOR in span.value:
@@ -52,7 +51,8 @@ def _contradiction(prompt: Prompt, attribute: str | None, context: Context) -> I
     yield edited(prompt, [Edit(end, end, "", f" yet {words}", attribute)], attribute=attribute)
 
 
-def _negation(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.CHANGED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def negation(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The class is denied by "no" before the sentence, other attributes by their phrases.
 
     No other sentence of the prompt may go on to affirm what is denied, or deny what it affirms.
@@ -61,7 +61,7 @@ def _negation(prompt: Prompt, attribute: str | None, context: Context) -> Iterab
     if attribute == "class":
         yield _no_class_there(prompt, span, context)
         return
-    for phrase in context.grammar.negations.get(span.attribute, ()):
+    for phrase in context.grammar.negations_of(prompt, span.attribute):
         if phrase.edit(prompt) is None:
             continue
         if phrase.instead[0].endswith("-") and not _is_one_word(span.value):
@@ -92,6 +92,9 @@ def _denied_by(phrase: Rewriting, prompt: Prompt, span: Span, context: Context) 
 def _no_class_there(prompt: Prompt, noun: Span, context: Context) -> Outcome:
     if is_denial(noun.value):
         return NotApplicable(f"{noun.value!r} already says that there is none", noun.attribute)
+    if context.grammar.is_free and not is_subject(prompt, noun):
+        reason = f"{noun.value!r} is not what the sentence begins with, so that 'no' denies more"
+        return NotApplicable(reason, noun.attribute)
     edits = [_denial(prompt)]
     for span in prompt.spans:
         if context.grammar.card.attributes[span.attribute].separator == SEPARATOR:
@@ -101,6 +104,9 @@ def _no_class_there(prompt: Prompt, noun: Span, context: Context) -> Outcome:
 
 
 def _denial(prompt: Prompt) -> Edit:
+    article = _ARTICLE.match(prompt.text)
+    if article is not None:
+        return Edit(0, article.end(), article.group(), "no ")
     first = prompt.spans[0] if prompt.spans and prompt.spans[0].start == 0 else None
     if first is None:
         return Edit(0, 0, "", "no ")
@@ -118,7 +124,7 @@ def _unsaid(prompt: Prompt, span: Span, noun: Span, context: Context) -> list[Ed
         value = SEPARATOR.join(kept)
         edit = Edit(span.start, span.end, span.value, value, span.attribute)
         return [edit, *agreeing_verb(prompt, span, value, context)]
-    phrases = (phrase.edit(prompt) for phrase in context.grammar.drops.get(span.attribute, ()))
+    phrases = (phrase.edit(prompt) for phrase in context.grammar.drops_of(prompt, span.attribute))
     return [edit for edit in phrases if edit is not None][:1]
 
 
@@ -126,67 +132,50 @@ def _is_one_word(value: str) -> bool:
     return undress(value).before == "" and " " not in value
 
 
-def _absent(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
-    """A class that none of the image's samples has, or a thing no such image shows."""
-    span = prompt.span("class")
-    if span is None or is_denial(span.value):
-        return [no_class(span)]
-    pool = _unseen_classes(span, context) or as_nouns(
-        context.lexicon.strangers.things, span, context
-    )
-    return drawn(
-        pool,
-        lambda value: with_class(prompt, span, value),
-        rng=rng,
-        repeats=repeats,
-        otherwise=NotApplicable("nothing is known that the image does not show"),
-    )
+_THE_ONE: Mapping[str, str] = {
+    "class": "the one that is not {article}{value}",
+    "location": "the one that is not located in {value} of the image",
+}
+_IS_NOT = "the one that is not {value}"
+_UNSAYABLE = ("number",)
 
 
-def _unseen_classes(span: Span, context: Context) -> list[str]:
-    """Classes of the dataset that nothing said of the image names, where all is known of it."""
-    if not context.population.complete or context.sample is None:
-        return []
-    excludes = context.lexicon.excludes
-    spoken = {
-        item
-        for sample in context.population.of_image(context.sample.image_id)
-        for prompts in sample.prompts.values()
-        for other in prompts
-        for value in other.values.values()
-        for item in value.split(SEPARATOR)
-    }
-    known = other_values(span, context)
-    return [v for v in known if all(excludes("class", v, item) for item in spoken)]
+@rule(Meaning.CHANGED, ExpectedMask.NAMED, Form.FREE, per_attribute=True, scope=Scope.SAMPLE)
+def negation_named(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The one target of the image that lacks a value which all the others share."""
+    span = named(prompt, attribute)
+    population, sample = context.population, context.sample
+    if not population.complete or sample is None:
+        yield NotApplicable("the data set does not say what else its pictures show", attribute)
+        return
+    if span.attribute in _UNSAYABLE or is_denial(span.value):
+        yield NotApplicable(f"one target cannot be told by not being {span.value!r}", attribute)
+        return
+    others = _those_without(span, context)
+    if len(others) != 1:
+        reason = f"not exactly one target of the image is certainly not {span.value!r}"
+        yield NotApplicable(reason, attribute)
+        return
+    pattern = _THE_ONE.get(span.attribute, _IS_NOT)
+    value = lowered(span.value)
+    text = pattern.format(value=value, article=article_of(value))
+    yield replace(rewritten(prompt, text, attribute=attribute), target=others[0])
 
 
-CONTRADICTION = Rule(
-    name="contradiction",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_contradiction,
-    per_attribute=True,
-)
-NEGATION = Rule(
-    name="negation",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_negation,
-    per_attribute=True,
-)
-ABSENT = Lottery(
-    name="absent",
-    meaning=Meaning.CHANGED,
-    expected_mask=ExpectedMask.EMPTY,
-    form=Form.FREE,
-    draw=_absent,
-    scope=Scope.SAMPLE,
-)
+def _those_without(span: Span, context: Context) -> list[str]:
+    """Samples of the image with another value; none where one of them may or may not have it."""
+    sample, population, lexicon = context.sample, context.population, context.lexicon
+    assert sample is not None, "the caller has looked"
+    found = []
+    for other in population.of_image(sample.image_id):
+        for prompt in other.prompts.get(population.prompt_type, ()):
+            own = prompt.span(span.attribute)
+            if own is None:
+                return []
+            if lexicon.excludes(span.attribute, own.value, span.value):
+                found.append(other.sample_id)
+            elif lexicon.canonical(span.attribute, own.value) != lexicon.canonical(
+                span.attribute, span.value
+            ):
+                return []
+    return found

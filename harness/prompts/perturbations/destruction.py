@@ -6,22 +6,20 @@ the same for every sample where they are crossed with samples: statistics can th
 the effect of the words from that of the samples.
 """
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 
 from harness.prompts.context import Context, Form
 from harness.prompts.edits import begin_like
 from harness.prompts.lexicon import like
 from harness.prompts.perturbations.base import (
-    VAIN_DRAWS,
-    Lottery,
-    Outcome,
-    Rule,
-    drawn,
+    MAX_FAILED_DRAWS,
+    Draw,
+    Outcomes,
     edited,
     named,
     replaced,
+    rule,
+    sampled,
     value_edits,
     whole,
 )
@@ -30,7 +28,9 @@ from harness.prompts.words import uncommon_words
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
 
 
-def _words(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.DESTROYED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True, crossed_words=True)
+def random_word(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """One attribute's whole value is an uncommon English word."""
     span = named(prompt, attribute)
     for word in context.words:
         if word == span.value.lower():
@@ -39,8 +39,9 @@ def _words(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[
         yield replaced(prompt, span, like(word, span.value), word=word)
 
 
-def _words_everywhere(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
-    """Each attribute takes the word after the one that the attribute before it took."""
+@rule(Meaning.DESTROYED, ExpectedMask.UNDEFINED, Form.FREE, crossed_words=True)
+def random_words(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """All attributes at once: each takes the word after the one before it took."""
     words = context.words
     if not prompt.spans or not words:
         yield NotApplicable("the prompt names no attribute")
@@ -57,32 +58,22 @@ def _words_everywhere(prompt: Prompt, attribute: str | None, context: Context) -
         yield Variant(made.text, made.edits, prompt.prompt_type, word=word)
 
 
-def _random_prompt(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterator[Outcome]:
+@sampled(Meaning.DESTROYED, ExpectedMask.UNDEFINED, Form.FREE)
+def random_prompt(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """As many words as the prompt has, all different as far as the list goes."""
     words = uncommon_words()
     n = len(chunk_places(prompt.text))
     seen = {prompt.text}
-    for _ in range(repeats):
-        chosen = rng.permutation(np.arange(max(n, len(words))) % len(words))[:n]
+    for _ in range(draw.repeats):
+        chosen = draw.rng.permutation(np.arange(max(n, len(words))) % len(words))[:n]
         text = begin_like(" ".join(words[index] for index in chosen.tolist()), prompt.text)
         if text not in seen:
             seen.add(text)
             yield whole(prompt, text)
 
 
-def _irrelevant(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterator[Outcome]:
+@sampled(Meaning.DESTROYED, ExpectedMask.UNDEFINED, Form.FREE)
+def irrelevant(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """The sentence is written as the prompt is: with or without a capital and a full stop."""
     formal, stop = prompt.text[:1].isupper(), prompt.text.rstrip().endswith(".")
 
@@ -91,28 +82,21 @@ def _irrelevant(
         text = text if stop else text.rstrip(".")
         return whole(prompt, text) if text != prompt.text else None
 
-    yield from drawn(
+    return draw.from_pool(
         context.lexicon.sentences,
         make,
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable("the prompt is the only sentence of another domain"),
     )
 
 
-def _shuffled(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterator[Outcome]:
+@sampled(Meaning.DESTROYED, ExpectedMask.UNDEFINED, Form.FREE)
+def shuffle_words(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """Orders of the words, uniform among those that no longer say the same."""
     places = chunk_places(prompt.text)
     words = [prompt.text[start:end] for start, end in places]
     seen, found, vain = {prompt.text}, 0, 0
-    while found < repeats and vain < VAIN_DRAWS and len(set(words)) > 1:
-        order = rng.permutation(len(words)).tolist()
+    while found < draw.repeats and vain < MAX_FAILED_DRAWS and len(set(words)) > 1:
+        order = draw.rng.permutation(len(words)).tolist()
         edits = [
             Edit(start, end, words[place], words[source])
             for place, ((start, end), source) in enumerate(zip(places, order, strict=True))
@@ -127,43 +111,3 @@ def _shuffled(
         yield made
     if not found:
         yield NotApplicable("no other order of its words says something else")
-
-
-RANDOM_WORD = Rule(
-    name="random_word",  # one attribute's whole value is an uncommon English word
-    meaning=Meaning.DESTROYED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_words,
-    per_attribute=True,
-    crossed_words=True,
-)
-RANDOM_WORDS = Rule(
-    name="random_words",  # all attributes at once, the class with them
-    meaning=Meaning.DESTROYED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_words_everywhere,
-    crossed_words=True,
-)
-RANDOM_PROMPT = Lottery(
-    name="random_prompt",
-    meaning=Meaning.DESTROYED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    draw=_random_prompt,
-)
-IRRELEVANT = Lottery(
-    name="irrelevant",
-    meaning=Meaning.DESTROYED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    draw=_irrelevant,
-)
-SHUFFLE_WORDS = Lottery(
-    name="shuffle_words",
-    meaning=Meaning.DESTROYED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    draw=_shuffled,
-)

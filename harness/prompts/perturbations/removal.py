@@ -4,32 +4,32 @@ Conventions: as in `base`. Nothing says which mask is right afterwards, so the e
 mask is undefined; the measures compare with the sample's own.
 """
 
-from collections.abc import Iterable, Iterator
-
-import numpy as np
-
 from harness.prompts.context import Context, Form, Scope
 from harness.prompts.edits import begin_like
 from harness.prompts.perturbations.base import (
-    Lottery,
-    Outcome,
-    Rule,
-    drawn,
+    Draw,
+    Outcomes,
     edited,
     named,
     rewritten,
+    rule,
+    sampled,
 )
 from harness.prompts.tokens import chunk_places
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
 
 
-def _empty(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.REMOVED, ExpectedMask.UNDEFINED, Form.PARSED)
+def empty(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """No words; not the reference's P0 column, for which the model is trained without, too."""
     yield Variant("", (Edit(0, len(prompt.text), prompt.text, ""),), "p0")
 
 
-def _without(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.REMOVED, ExpectedMask.UNDEFINED, Form.FREE, per_attribute=True)
+def drop_attribute(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The prompt without an attribute and the phrase that the card says goes with it."""
     span = named(prompt, attribute)
-    texts = (phrase.apply(prompt) for phrase in context.grammar.drops.get(span.attribute, ()))
+    texts = (phrase.apply(prompt) for phrase in context.grammar.drops_of(prompt, span.attribute))
     text = next((text for text in texts if text is not None), None)
     if text is None:
         reason = f"the grammar knows no sentence of {prompt.prompt_type} without {attribute}"
@@ -38,8 +38,9 @@ def _without(prompt: Prompt, attribute: str | None, context: Context) -> Iterabl
         yield rewritten(prompt, text, attribute=attribute)
 
 
-def _rungs(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
-    """Prompts of a list take the one of the same place; one prompt takes all of a list."""
+@rule(Meaning.REMOVED, ExpectedMask.UNDEFINED, Form.PARSED, scope=Scope.SAMPLE)
+def prompt_type(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The sample's prompts of other rungs; of a list the one of the same place, else all."""
     seen = {prompt.text}
     for rung in context.rungs:
         if rung == prompt.prompt_type:
@@ -65,7 +66,9 @@ def _adds(other: Prompt, prompt: Prompt, context: Context) -> bool:
     return meaning(prompt).items() <= meaning(other).items()
 
 
-def _class_alone(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.REMOVED, ExpectedMask.UNDEFINED, Form.FREE)
+def class_only(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """The class word alone."""
     span = prompt.span("class")
     if span is None:
         yield NotApplicable("the prompt names no class")
@@ -77,58 +80,13 @@ def _class_alone(prompt: Prompt, attribute: str | None, context: Context) -> Ite
         yield rewritten(prompt, text)
 
 
-def _beginnings(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterator[Outcome]:
+@sampled(Meaning.REMOVED, ExpectedMask.UNDEFINED, Form.FREE)
+def truncate(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
+    """The prompt cut after one of its words."""
     ends = [end for _, end in chunk_places(prompt.text)][:-1]
     length = len(prompt.text)
-    yield from drawn(
+    return draw.from_pool(
         ends,
         lambda end: edited(prompt, [Edit(end, length, prompt.text[end:], "")]),
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable("the prompt is a single word"),
     )
-
-
-EMPTY = Rule(
-    name="empty",  # not the reference's P0 column, for which the model is trained without, too
-    meaning=Meaning.REMOVED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.PARSED,
-    variants=_empty,
-)
-DROP_ATTRIBUTE = Rule(
-    name="drop_attribute",  # with the phrase that the card says goes with it
-    meaning=Meaning.REMOVED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_without,
-    per_attribute=True,
-)
-PROMPT_TYPE = Rule(
-    name="prompt_type",  # the same sample's prompts of other rungs of the ladder P0 to P9
-    meaning=Meaning.REMOVED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.PARSED,
-    variants=_rungs,
-    scope=Scope.SAMPLE,
-)
-CLASS_ONLY = Rule(
-    name="class_only",
-    meaning=Meaning.REMOVED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    variants=_class_alone,
-)
-TRUNCATE = Lottery(
-    name="truncate",  # cut after one of its words
-    meaning=Meaning.REMOVED,
-    expected_mask=ExpectedMask.UNDEFINED,
-    form=Form.FREE,
-    draw=_beginnings,
-)

@@ -8,10 +8,8 @@ is still the sample's own.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-
-import numpy as np
 
 from harness.prompts.context import Context, Form
 from harness.prompts.dressing import undress, with_right_articles
@@ -19,26 +17,22 @@ from harness.prompts.edits import begin_like
 from harness.prompts.entries import SEPARATOR
 from harness.prompts.lexicon import like
 from harness.prompts.perturbations.base import (
-    Lottery,
-    Outcome,
-    Rule,
+    Draw,
+    Outcomes,
     agreeing_verb,
-    drawn,
     edited,
     rewritten,
+    rule,
+    sampled,
 )
 from harness.prompts.tokens import word_places
 from harness.prompts.typos import keeps_distance, typos_of
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
-def _typos(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@sampled(Meaning.PRESERVED, ExpectedMask.OWN, Form.FREE)
+def typo(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
+    """One slip of the keyboard in one word."""
     text, known = prompt.text, _known_words(context)
     words = [(a, b, typos_of(text[a:b])) for a, b in word_places(text)]
     ends = list(accumulate(len(typos) for _, _, typos in words))
@@ -54,11 +48,9 @@ def _typos(
             return None
         return edited(prompt, [edit])
 
-    return drawn(
+    return draw.from_pool(
         range(ends[-1] if ends else 0),
         make,
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable("no word is long enough for a typo that cannot be mistaken"),
     )
 
@@ -99,7 +91,8 @@ def _others(attribute: str, own: str, context: Context) -> Sequence[str]:
     return context.remember(("other items", attribute, own), find)
 
 
-def _spellings(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def spelling(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """Each misspelling put right, and each word in its other English spelling."""
     forms = context.lexicon.forms
     pairs = [*forms.released, *forms.british, *((b, a) for a, b in forms.british)]
@@ -116,7 +109,8 @@ def _occurrences(text: str, old: str, new: str) -> list[Edit]:
     return [Edit(m.start(), m.end(), m.group(), like(new, m.group())) for m in places]
 
 
-def _repairs(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def article_number(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """All of a prompt's slips of article and number repaired at once."""
     text = prompt.text
     for edit in sorted(_slips(prompt, context), key=lambda e: -e.start):
@@ -160,26 +154,3 @@ def _miscounted(prompt: Prompt, context: Context) -> Iterator[Edit]:
         yield Edit(said.start - len(" which is "), said.start, " which is ", ", each of which is ")
         if prompt.text[said.end :].startswith(" located in "):
             yield Edit(said.end, said.end, "", ",")
-
-
-TYPO = Lottery(
-    name="typo",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.FREE,
-    draw=_typos,
-)
-SPELLING = Rule(
-    name="spelling",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_spellings,
-)
-ARTICLE_NUMBER = Rule(
-    name="article_number",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_repairs,
-)

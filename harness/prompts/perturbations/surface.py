@@ -4,18 +4,17 @@ Conventions: as in `base`. Values of attributes keep their words and their comma
 marks between them change. The right mask is still the sample's own.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-import numpy as np
-
 from harness.prompts.context import Context, Form
-from harness.prompts.perturbations.base import Lottery, Outcome, Rule, drawn, edited
+from harness.prompts.perturbations.base import Draw, Outcomes, edited, rule, sampled
 from harness.prompts.tokens import chunk_places, word_places
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Prompt, Variant
 
 
-def _cases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def case(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """All upper, all lower, every word with a capital, and the first word alone."""
     changes: tuple[Callable[[int, str], str], ...] = (
         lambda place, word: word.upper(),
@@ -39,7 +38,8 @@ def _cases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[
         yield NotApplicable("no letter of the prompt has another case that is read the same")
 
 
-def _marks(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def punctuation(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """Another end of the sentence, other marks for its commas, quotes around it."""
     found = [edited(prompt, edits) for edits in _other_marks(prompt)]
     fitting = [made for made in found if context.reader.says_the_same(made.text, prompt)]
@@ -67,13 +67,8 @@ def _free_commas(prompt: Prompt) -> Iterator[int]:
             yield place
 
 
-def _blanks(
-    prompt: Prompt,
-    attribute: str | None,
-    context: Context,
-    rng: np.random.Generator,
-    repeats: int,
-) -> Iterable[Outcome]:
+@sampled(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def whitespace(prompt: Prompt, attribute: str | None, context: Context, draw: Draw) -> Outcomes:
     """One blank more or another one, before, between or behind the words."""
     text = prompt.text
     places = chunk_places(text)
@@ -87,33 +82,8 @@ def _blanks(
         made = edited(prompt, [Edit(start, end, text[start:end], new)])
         return made if context.reader.says_the_same(made.text, prompt) else None
 
-    return drawn(
+    return draw.from_pool(
         pool,
         make,
-        rng=rng,
-        repeats=repeats,
         otherwise=NotApplicable("the prompt has no place for a blank"),
     )
-
-
-CASE = Rule(
-    name="case",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_cases,
-)
-PUNCTUATION = Rule(
-    name="punctuation",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_marks,
-)
-WHITESPACE = Lottery(
-    name="whitespace",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    draw=_blanks,
-)

@@ -9,13 +9,16 @@ from collections.abc import Iterable
 from harness.prompts.context import Context, Form
 from harness.prompts.dressing import with_right_articles
 from harness.prompts.entries import SEPARATOR
-from harness.prompts.perturbations.base import Outcome, Rule, named, replaced, rewritten
+from harness.prompts.grammar import LEXICON
+from harness.prompts.perturbations.base import Outcomes, named, replaced, rewritten, rule
 from harness.prompts.phrases import write_as
 from harness.prompts.templates import Slot, Template
 from harness.records import ExpectedMask, Meaning, NotApplicable, Prompt, Span, Variant
 
 
-def _synonyms(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ, per_attribute=True)
+def synonym(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
+    """Another word for the same value."""
     span = named(prompt, attribute)
     before, after = prompt.text[: span.start], prompt.text[span.end :]
     noun = after.startswith("-shaped")
@@ -43,7 +46,8 @@ def _is_synonym(variant: Variant, prompt: Prompt, span: Span, context: Context) 
     return reader.says(variant.text, prompt, {**reader.meaning(prompt), span.attribute: said})
 
 
-def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def paraphrase(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """The card's other sentences; dressed values ("it is round") are written plainly there."""
     plain = context.lexicon.plain
     values = {span.attribute: plain(span.attribute, span.value) for span in prompt.spans}
@@ -58,7 +62,8 @@ def _paraphrases(prompt: Prompt, attribute: str | None, context: Context) -> Ite
         yield NotApplicable(f"the grammar knows no other sentence for this {prompt.prompt_type}")
 
 
-def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Iterable[Outcome]:
+@rule(Meaning.PRESERVED, ExpectedMask.OWN, Form.READ)
+def reorder_attributes(prompt: Prompt, attribute: str | None, context: Context) -> Outcomes:
     """Movable phrases in every other order, and lists of values the other way round.
 
     A dressed value ("it is round") stays in its place, as odd as it stands there. A noun
@@ -67,11 +72,11 @@ def _reordered(prompt: Prompt, attribute: str | None, context: Context) -> Itera
     plain = context.lexicon.plain
     said: list[tuple[str, Template | None]] = []
     if all(plain(span.attribute, span.value) == span.value for span in prompt.spans):
-        own = context.grammar.templates[prompt.prompt_type][prompt.template]
+        own = context.grammar.template_of(prompt)
         fixed = _followers(own, prompt, context)
         said += [
-            (text, template)
-            for template in context.grammar.orders.get((prompt.prompt_type, prompt.template), ())
+            (with_right_articles(text) if prompt.template == LEXICON else text, template)
+            for template in context.grammar.orders_of(prompt)
             if _followers(template, prompt, context) == fixed
             and (text := write_as(template, prompt, prompt.values)) is not None
         ]
@@ -106,27 +111,3 @@ def _the_same(
         for text, template in dict(said).items()
         if text != prompt.text and same(text, prompt, likely=template)
     ]
-
-
-SYNONYM = Rule(
-    name="synonym",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_synonyms,
-    per_attribute=True,
-)
-PARAPHRASE = Rule(
-    name="paraphrase",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_paraphrases,
-)
-REORDER_ATTRIBUTES = Rule(
-    name="reorder_attributes",
-    meaning=Meaning.PRESERVED,
-    expected_mask=ExpectedMask.OWN,
-    form=Form.READ,
-    variants=_reordered,
-)

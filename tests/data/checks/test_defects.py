@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.cards import load_dataset_card
+from harness.cards import DatasetCard, load_dataset_card
 from harness.data.checks import ROW_DEFECTS, Tokenizer, inspect
 from harness.data.checks.wording import FORMS, bare_form
 from harness.errors import DataError
@@ -128,10 +128,10 @@ def test_a_clean_file_has_no_defect(planted):
 
 
 def test_every_check_on_rows_has_a_planted_defect():
-    assert PLANTED.keys() == ROW_DEFECTS.keys()
+    assert PLANTED.keys() | {key for _, kinds in OF_AREAS for key in kinds} == ROW_DEFECTS.keys()
 
 
-@pytest.mark.parametrize("key", ROW_DEFECTS)
+@pytest.mark.parametrize("key", PLANTED)
 def test_a_planted_defect_is_found_with_its_row(planted, key):
     """With it the others that it cannot be planted without."""
     third, expected = PLANTED[key]
@@ -322,3 +322,57 @@ def test_forms_are_bare():
     assert all(bare_form(form) == form for form in FORMS)
     assert bare_form("it is a round shape") == "round"
     assert bare_form("an oval") == "oval"
+
+
+QATA = load_dataset_card("qata_cov19")
+AREAS = "pulmonary infection, two infected areas"
+
+
+OF_AREAS = (
+    (f"Bilateral {AREAS}, all left lung and lower right lung.", {}),
+    (f"Bilateral {AREAS},all left lung and lower right lung.", {"missing_blank"}),
+    (f"Bilateral {AREAS},  all left lung and lower right lung.", {"stray_blanks"}),
+    (f"Bilateral {AREAS}, upper midlle left lung and lower right lung.", {"misspelt"}),
+    (f"Bilateral {AREAS}, middle upper left lung and lower right lung.", {"zone_order"}),
+    (f"Bilateral {AREAS}, upper lower left lung and all right lung.", {"uncounted_areas"}),
+    (f"Unilateral {AREAS}, all left lung and lower right lung.", {"wrong_laterality"}),
+    (f"Unilateral {AREAS}, upper lower right lung.", {}),
+)
+
+
+@pytest.mark.parametrize(("text", "kinds"), OF_AREAS)
+def test_slips_of_sentences_of_areas_are_counted(write, row, text, kinds):
+    rows = [row(f"{n}.png") | {"prompts": {"p9": text}} for n in range(2)]
+    inspected = inspect([QATA], write("qata_cov19", rows))
+
+    assert counts(inspected, basis="annotations") == dict.fromkeys(kinds, 2)
+
+
+FREE = DatasetCard(
+    name="mine",
+    title="",
+    modality="",
+    source="",
+    licence="",
+    splits=["test"],
+    prompt_type="p6",
+    clusters={"rule": "image"},
+    classes=["glottis"],
+    plural={"glottis": "glottides"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("two small polyps, seen at the top left", set()),
+        ("two open glottides", set()),
+        ("two small polyp", {"singular_noun"}),
+        ("eight polyps", set()),
+    ],
+)
+def test_free_text_is_held_to_english_alone(write, row, text, kinds):
+    rows = [row(f"{n}.png") | {"prompts": {"p6": text}} for n in range(2)]
+    inspected = inspect([FREE], write("mine", rows))
+
+    assert counts(inspected, basis="annotations") == dict.fromkeys(kinds, 2)

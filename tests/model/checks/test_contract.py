@@ -23,7 +23,8 @@ def load(tmp_path):
 
     def build(fault="", *, kind="Faulty", dtype="float32", **keys):
         lines = {"name": "faulty", "title": "A toy", "adapter": f"{TOYS}/faulty.py:{kind}"}
-        lines |= {"threshold": 0.5, "settings": f"{{fault: {fault!r}}}"} | keys
+        lines |= {"threshold": 0.5, "aspect": "stretched", "settings": f"{{fault: {fault!r}}}"}
+        lines |= keys
         card = tmp_path / "card.yaml"
         card.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
         return load_model(card, device="cpu", random_weights=True, dtype=dtype)

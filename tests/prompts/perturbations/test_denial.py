@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cards import load_dataset_card
+from harness.prompts.context import Context
 from harness.prompts.grammar import load_grammar
 from harness.prompts.lexicon import load_lexicon
-from harness.prompts.perturbations import PERTURBATIONS
 from harness.prompts.population import Population
-from harness.records import ExpectedMask
 
 PHOTO = "one small white round polyp, located in top of the image"
 CAMUS = "Myocardium in two-chamber view of the heart at end of the systole cycle of a "
@@ -158,75 +156,51 @@ def test_findings_that_the_class_implies_are_not_denied(texts):
     ]
 
 
-def test_a_kind_of_what_the_image_shows_is_not_absent(contexts, made):
-    """Where there is an edema, there is an airspace opacity."""
-    context = contexts("chexlocalize", "p1")
-    prompt = context.grammar.parse("Edema in a chest Xray.", prompt_type="p1")
-    sample = replace(context.sample, prompts={"p1": (prompt,)})
-    known = replace(
-        context,
-        sample=sample,
-        population=Population([sample], "p1", complete=True),
-        value_sets={"class": ("Airspace Opacity", "Atelectasis", "Edema")},
-        _memory={},
-    )
-
-    found = made("absent", prompt, known, repeats=9)
-
-    assert [v.edits[0].new for v in found] == ["Atelectasis"]
-
-
-def test_the_mask_of_what_is_absent_is_empty():
-    assert PERTURBATIONS["absent"].expected_mask is ExpectedMask.EMPTY
-
-
-def test_things_that_no_such_picture_shows_are_absent(texts):
-    found = texts("absent", "kvasir_polyp", PHOTO, repeats=99)
-
-    things = load_lexicon().strangers.things
-    assert sorted(found) == sorted(PHOTO.replace("polyp", one) for one, _ in things)
-
-
-def test_where_all_targets_are_known_another_class_is_absent(contexts, made):
-    context = contexts("chexlocalize")
-    sample = context.sample
-    prompt = sample.prompts["p5"][0]
-    classes = load_dataset_card("chexlocalize").grammar.attributes["class"].values
-    known = replace(context, value_sets={"class": tuple(sorted(classes))}, _memory={})
-
-    found = made("absent", prompt, known, repeats=99)
-
-    # Nothing that the sentence of findings lists, and no lung opacity by another name.
-    spoken = {*prompt.values["pathology"].split(", "), prompt.values["class"]}
-    offered = {variant.edits[0].new for variant in found}
-    assert offered
-    assert offered <= set(classes) - spoken
-    assert "Lung Opacity" in spoken
-    assert "Airspace Opacity" not in offered
-
-
-def test_where_every_class_is_shown_a_thing_is_absent(contexts, made):
-    context = contexts("camus")
-    samples = [replace(s, image_id="one") for s in context.population.samples]
-    population = Population(samples, "p6", complete=True)
-    prompt = samples[0].prompts["p6"][0]
-    shown = {s.prompts["p6"][0].values["class"] for s in samples}
-    around = replace(
-        context,
-        sample=samples[0],
-        population=population,
-        value_sets={"class": tuple(sorted(shown))},
-        _memory={},
-    )
-
-    found = made("absent", prompt, around, repeats=2)
-
-    things = {one.capitalize() for one, _ in load_lexicon().strangers.things}
-    assert {variant.edits[0].new for variant in found} <= things
-
-
 def test_denials_keep_the_grammar_where_it_knows_them(texts):
     grammar = load_grammar("bkai_polyp")
     (text,) = texts("negation", "bkai_polyp", "polyp", "class")
 
     assert grammar.parse(text).values == {"class": "no polyp"}
+
+
+@pytest.fixture
+def crowd(contexts):
+    """The context of a picture with three lesions, the first two of them red, and its prompts."""
+    context = Context(load_grammar("phantom_crowd"), load_lexicon())
+    base = contexts("kvasir_polyp").sample
+    texts = ("one small red round polyp", "one large red oval polyp", "one small black oval tumor")
+    texts = [text.replace("round", "circle") for text in texts]
+    prompts = [context.grammar.parse(text, prompt_type="p5") for text in texts]
+    samples = [
+        replace(base, sample_id=f"s{k}", image_id="one", prompts={"p5": (prompt,)})
+        for k, prompt in enumerate(prompts)
+    ]
+    population = Population(samples, "p5", complete=True)
+    return replace(context, sample=samples[0], population=population, _memory={}), prompts
+
+
+def test_what_all_targets_but_one_are_names_that_one_by_denial(crowd, made):
+    context, (first, *_) = crowd
+    (color,) = made("negation_named", first, context, "color")
+    assert (color.text, color.target) == ("the one that is not red", "s2")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "reason"),
+    [
+        ("shape", "not exactly one target of the image is certainly not 'circle'"),
+        # A polyp may be a tumor.
+        ("class", "not exactly one target of the image is certainly not 'polyp'"),
+        ("number", "one target cannot be told by not being 'one'"),
+    ],
+)
+def test_a_denial_that_names_none_or_several_is_not_made(crowd, made, attribute, reason):
+    context, (first, *_) = crowd
+    assert [o.reason for o in made("negation_named", first, context, attribute)] == [reason]
+
+
+def test_where_targets_may_be_missing_no_denial_names_one(crowd, made):
+    context, (first, *_) = crowd
+    unknown = replace(context, population=Population(context.population.samples, "p5"))
+    (why,) = made("negation_named", first, unknown, "color")
+    assert why.reason == "the data set does not say what else its pictures show"

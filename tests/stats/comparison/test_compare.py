@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.special import ndtri
 
-from harness.commands.compare import subjects_of
+from harness.auditing.subjects import subjects_of
 from harness.errors import NothingSelectedError, RunError
 from harness.files.writing import Ledger, parquet_bytes
 from harness.runs.store import RunStore
-from harness.stats.common import CHANGE, ORIGINAL, STEADINESS
-from harness.stats.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, compare, ranks, two_sided
+from harness.stats.comparison.common import CHANGE, ORIGINAL, STEADINESS
+from harness.stats.comparison.compare import (
+    DIFFERENCE_SCHEMA,
+    RANK_SCHEMA,
+    compare,
+    ranks,
+    two_sided,
+)
 from harness.stats.inference import PIVOT_LEVELS, Inference, Intervals
 
 KEYS = ["figure", "dataset", "probe", "attribute"]
@@ -276,7 +282,7 @@ def test_a_difference_is_tested_on_both_sides(errors, p):
     """Normal draws: 1.8 errors from 0 are 3.6 % on one side, and 7.2 % on two."""
     limits = [np.array([errors + z]) for z in ndtri([0.025, 0.975, 0.05, 0.95, *[0.5] * 4])]
     intervals = Intervals(np.array([float(errors)]), np.ones(1), *limits)
-    solved = Inference(intervals, ndtri(PIVOT_LEVELS)[:, None], np.array([1e6]), np.zeros(1))
+    solved = Inference(intervals, ndtri(PIVOT_LEVELS)[:, None], np.array([1e6]), *np.zeros((2, 1)))
     assert two_sided(solved) == pytest.approx([p], abs=2e-4)
 
 

@@ -1,7 +1,7 @@
 """The plain loop: the whole model for every (image, prompt) pair, one at a time.
 
 It shares nothing with the engine but the model's `predict`, the metric's definitions
-and the reading of files, and exists to check the engine and to be timed against it.
+and the reading of files, and exists to check the engine.
 
 Conventions: counts are pixels; `n_near` is the number of pixels whose logit lies
 within the model's noise floor of the threshold, in any mask a count is made of: by
@@ -49,17 +49,13 @@ def plain_scores(
 
 def predict(model: LoadedModel, image: NDArray[np.uint8], text: str) -> Tensor:
     """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt."""
-    pixels = model.adapter.preprocess(image)[None].to(model.device)
-    return forward(model, pixels, [text])[0].float()
-
-
-def forward(model: LoadedModel, pixels: Tensor, texts: list[str]) -> Tensor:
-    """The model's own full forward: `predict` where its author wrote one."""
+    adapter = model.adapter
+    pixels = adapter.preprocess(image)[None].to(model.device)
     with torch.inference_mode(), model.autocast():
         if isinstance(model.raw, Predicts):
-            return model.raw.predict(pixels, texts)
-        adapter = model.adapter
-        return adapter.decode(adapter.encode_images(pixels), adapter.encode_texts(texts))
+            return model.raw.predict(pixels, [text])[0].float()
+        features = adapter.encode_images(pixels), adapter.encode_texts([text])
+        return adapter.decode(*features)[0].float()
 
 
 def _case(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.stats.bootstrap import Ratios, cluster_draws, crossed_inference, ratio_inference
-from harness.stats.contrast import difference_inference
+from harness.stats.comparison.contrast import difference_inference
 from harness.stats.inference import LEAST_ERROR, Intervals
 
 

@@ -24,7 +24,7 @@ import polars as pl
 
 from harness.metrics import combined_rule, signature
 from harness.stats.columns import TOO_LOW, why_too_low
-from harness.stats.common import (
+from harness.stats.comparison.common import (
     CHANGE,
     FIGURES,
     ORIGINAL,
@@ -35,7 +35,7 @@ from harness.stats.common import (
     common_cases,
     figures_of,
 )
-from harness.stats.contrast import Solution, solutions
+from harness.stats.comparison.contrast import Solution, solutions
 from harness.stats.inference import Inference, adjust_families, estimate_of, p_greater, p_less
 from harness.stats.pairs import SET_KEYS
 from harness.stats.relative import reduce

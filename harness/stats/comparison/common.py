@@ -80,10 +80,12 @@ class Common(NamedTuple):
     Attributes:
         pairs: Their plan and scores; the subjects' keys are their places, ``"000"`` onwards.
         coverage: One a subject.
+        case_ids: Of the cases.
     """
 
     pairs: Pairs
     coverage: tuple[Coverage, ...]
+    case_ids: pl.Series
 
     @property
     def same_plan(self) -> bool:
@@ -128,7 +130,7 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
             "same suite, seed, data and prompts with each."
         )
     plan = plan.filter(pl.col("case_id").is_in(kept.implode()))
-    return Common(_pair(plan, scores, subjects), coverage)
+    return Common(_pair(plan, scores, subjects), coverage, kept)
 
 
 def _intersection(one: pl.Series, other: pl.Series) -> pl.Series:
@@ -228,13 +230,15 @@ def refuse_other_truths(
 
 ORIGINAL, CHANGE, STEADINESS = "original_dice", "relative_change", "steadiness"
 FIGURES = (ORIGINAL, CHANGE, STEADINESS)
+DECISIVE = "decisive_change"
+"""The relative change over the samples in which the changed word points to another target."""
 
 
 class Figure(NamedTuple):
     """One figure of every model over the same samples.
 
     Attributes:
-        name: One of `FIGURES`.
+        name: One of `FIGURES`, or `DECISIVE`.
         keys: Values of `PLAN_KEYS`; probe and attribute are None where a set is meant.
         meaning: What the change does to the meaning; None for a set.
         units: Numbers of the units, ``(G,)``, in order.
@@ -258,12 +262,13 @@ class Figure(NamedTuple):
     fixed_words: bool
 
 
-def figures_of(pairs: Pairs, sums: ClusterSums) -> Iterator[Figure]:
+def figures_of(pairs: Pairs, sums: ClusterSums, *, decisive: bool = False) -> Iterator[Figure]:
     """Every figure, sets in order, within a set by figure, probe and attribute.
 
     Args:
         pairs: Common cases: every model has the same ones.
         sums: Theirs over clusters.
+        decisive: Whether `DECISIVE` is wanted behind each change that has named targets.
     """
     tables = _Tables(pairs, sums)
     cells = pairs.plan.cells
@@ -274,6 +279,10 @@ def figures_of(pairs: Pairs, sums: ClusterSums) -> Iterator[Figure]:
         changed = [r for r in rows if r["probe"] != "original"]
         for row in changed:
             yield tables.figure(CHANGE, row, ("dice", "reference"))
+            if decisive and tables.has_named(row):
+                yield tables.figure(
+                    DECISIVE, row, ("own_named", "reference_named"), count="n_named"
+                )
         kept = [r for r in changed if r["meaning"] == Meaning.PRESERVED]
         if kept:
             yield tables.pooled(kept, original)
@@ -295,9 +304,15 @@ class _Tables:
         place = int(str(row["plan_cell"]))
         return [number * self._n_cells + place for number in range(self._n_models)]
 
-    def figure(self, name: str, row: dict[str, object], columns: tuple[str, str]) -> Figure:
+    def has_named(self, row: dict[str, object]) -> bool:
+        """Whether any sample of a cell has a named target."""
+        return int(self._units[self._cells(row)[0]]["n_named"].sum()) > 0
+
+    def figure(
+        self, name: str, row: dict[str, object], columns: tuple[str, str], *, count: str = "n"
+    ) -> Figure:
         cells = self._cells(row)
-        sums = [self._units[c].filter(pl.col("n") > 0).sort("unit") for c in cells]
+        sums = [self._units[c].filter(pl.col(count) > 0).sort("unit") for c in cells]
         words, sides = self._sides(cells, sums, columns, worded=name == CHANGE)
         facts = [self._facts[c] for c in cells]
         n_words = self._n_words(cells[0])
@@ -309,7 +324,7 @@ class _Tables:
             units=sums[0]["unit"].to_numpy(),
             sides=sides,
             words=words,
-            n_samples=facts[0][0],
+            n_samples=facts[0][0] if count == "n" else int(sums[0][count].sum()),
             references=tuple(_ratios(s, "reference", "n") for s in sums),
             empty_shares=tuple(_share(share) for _, share in facts),
             fixed_words=0 < n_words < MINIMUM_WORDS,

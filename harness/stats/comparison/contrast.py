@@ -29,7 +29,7 @@ from harness.stats.bootstrap import (
     ratio_inference,
     word_square,
 )
-from harness.stats.common import Figure
+from harness.stats.comparison.common import Figure
 from harness.stats.inference import Floats, Inference, Intervals, acceleration_of, inference_of
 from harness.stats.intervals import unit_draws, word_draws
 

@@ -1,0 +1,1 @@
+"""Several models on the same cases: differences with intervals, ranks, what finetuning did."""
