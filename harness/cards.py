@@ -136,6 +136,7 @@ class Layout(Strict):
 class ClusterRule(Strict):
     """What is independent of what.
 
+    ``annotated`` takes each row's own ``cluster``, of which `source` says where it came from.
     ``patient`` takes the first group of `pattern` in the image's name (a regular
     expression without look-around and back-references, which is searched in linear time);
     ``sequence`` looks the number in the image's name up in `ranges` (first and
@@ -143,7 +144,7 @@ class ClusterRule(Strict):
     duplicates; ``image`` assumes that images are independent.
     """
 
-    rule: Literal["patient", "sequence", "image"]
+    rule: Literal["patient", "sequence", "image", "annotated"] = "image"
     pattern: str | None = None
     ranges: list[tuple[int, int]] = []
     source: str | None = None
@@ -236,6 +237,9 @@ class Percentiles(Strict):
         return pair
 
 
+_NOT_STATED = "not stated"
+
+
 def _named_grammar(given: Any) -> Any:
     """``grammar: qata_cov19`` takes the grammar of a card that ships."""
     if not isinstance(given, str):
@@ -252,19 +256,19 @@ def _named_grammar(given: Any) -> Any:
 class DatasetCard(Strict):
     """One segmentation dataset with text prompts."""
 
-    name: PlainName
-    title: str
-    modality: str
-    source: str
-    licence: str
+    name: PlainName = Field(examples=["name: mine"])
+    title: str = ""
+    modality: str = _NOT_STATED
+    source: str = _NOT_STATED
+    licence: str = _NOT_STATED
     private: bool = True
     generator: str | None = Field(
         default=None,
         pattern=r"^[\w./-]+\.py:\w+$",
         description="'generator.py:Class' beside the card: makes the files where there are none.",
     )
-    splits: list[Below]
-    prompt_type: PromptType
+    splits: list[Below] = ["test"]
+    prompt_type: PromptType = Field(examples=["prompt_type: p6"])
     layout: Layout = Layout()
     masks: MaskRule | None = Field(default=None, description="What of a mask is foreground.")
     intensity: Literal["full", "minmax"] | tuple[float, float] | Percentiles | None = Field(
@@ -273,7 +277,7 @@ class DatasetCard(Strict):
     orientation: Literal["stored", "displayed"] | None = Field(
         default=None, description="Whether an orientation tag turns pictures and masks."
     )
-    clusters: ClusterRule
+    clusters: ClusterRule = ClusterRule()
     named_targets: bool = False
     surface: SurfaceRule | None = None
     grammar: Annotated[
@@ -347,6 +351,11 @@ class Weights(Strict):
         default=None, description="Which file in it is meant, where it holds several models."
     )
     sha256: Sha256 | None = None
+    optional: bool = Field(
+        default=False,
+        description="Of a tokenizer: go on without it where its hub cannot be reached; the adapter "
+        "then says which checkpoints need it.",
+    )
 
     @field_validator("file")
     @classmethod
@@ -396,6 +405,13 @@ class ModelCard(Strict):
     )
     threshold: float = Field(gt=0, lt=1)
     noise_floor: float = Field(default=1e-4, gt=0)
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="Of a model that draws random numbers in evaluation: samples whose mean is its "
+        "answer.",
+    )
     aspect: Literal["stretched"] | None = Field(
         default=None, description="'stretched': trained on pictures whose shape was not kept."
     )
@@ -407,6 +423,9 @@ class ModelCard(Strict):
         default=[],
         description="Keys of a state dict that only this architecture has, without a wrapper's "
         "prefix: by them a checkpoint given to another card is told.",
+    )
+    recognised_kinds: dict[str, list[StateKey]] = Field(
+        default={}, description="Of a family: such a list for each of its kinds."
     )
     uses: list[str] | None = Field(
         default=None, description="Attributes the model is known to use, measured."
@@ -516,6 +535,7 @@ def _model_card_path(name_or_path: str | Path) -> Path:
 _OWN_FACTS = (
     # A card that extends another has its keys: naming the one that lists them is enough.
     "recognised_by",
+    "recognised_kinds",
     "obtain",
     "weights",
     "further_weights",

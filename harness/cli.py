@@ -36,6 +36,7 @@ VERBS: Mapping[str, str] = {
     "power": "How small a change a run could show",
     "hunt": "Search for the smallest edit that breaks a model",
     "replay": "Ask a model again about breaks",
+    "data": "Make a data set of your own files",
     "finetune": "Finetune a model",
     "bench": "Measure the engine against the plain loop",
     "generate": "Write the generated data sets",

@@ -4,6 +4,8 @@ from harness.model.contract import (
     Adapter,
     AnySize,
     EmbedsText,
+    EncodesPairs,
+    Family,
     Features,
     Note,
     Noted,
@@ -17,6 +19,7 @@ from harness.model.contract import (
     device_of,
     read_settings,
     standardise,
+    without_prefix,
 )
 from harness.model.loading import LoadedModel, load_model
 from harness.model.wrapping import WrappedFunction, wrap
@@ -25,6 +28,8 @@ __all__ = [
     "Adapter",
     "AnySize",
     "EmbedsText",
+    "EncodesPairs",
+    "Family",
     "Features",
     "LoadedModel",
     "Note",
@@ -41,5 +46,6 @@ __all__ = [
     "load_model",
     "read_settings",
     "standardise",
+    "without_prefix",
     "wrap",
 ]

@@ -18,7 +18,6 @@ from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.commands.generate import generate
 from harness.report.sheet import interval, number
-from harness.report.table import language_sentences
 from harness.stats.assessment import Assessment
 
 HERE = Path(__file__).resolve().parent
@@ -49,7 +48,7 @@ def page(found: Assessment, manifest: dict[str, object]) -> str:
         "gains it with the other (*named*); a model that does not use it stays where it was.",
         "Changes are percent of Dice with 95 % limits, clusters are scenes.",
         "",
-        *(f"- {line}" for line in language_sentences(found.language)),
+        *(f"- {verdict.reason}" for verdict in found.language if verdict.is_asked),
         "",
         "| model | claims | attribute | Dice | opposite | named | other | random word | scenes |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|",

@@ -40,7 +40,7 @@ LIGHT += [
 ]
 LIGHT += ["pytest_plugin"]
 HEAVY = {"torch", "scipy", "statsmodels", "nltk", "altair", "transformers", "lightning"}
-HEAVY |= {"mlflow", "tensorboard", "wandb"}
+HEAVY |= {"mlflow", "tensorboard", "wandb", "nibabel", "pycocotools"}
 
 
 def layer(module):

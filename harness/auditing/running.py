@@ -281,8 +281,30 @@ def _evaluate(
         entry["hardware"]["workers"] = executor.machines()
         # What a function returns is known once it was called.
         entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
+        _add_sampling_noise(store, entry, plan, suite, listener=listener)
         store.add_model(entry)
     return str(model_id)
+
+
+def _add_sampling_noise(
+    store: "RunStore",
+    entry: dict[str, Any],
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    listener: Listener,
+) -> None:
+    """Of a model that samples: how far its scores would move if it were asked again."""
+    from harness.engine.repeats import sampling_noise
+
+    counts = store.repeats(entry["model_id"])
+    if counts is None:
+        return
+    noise = sampling_noise(counts, plan.cases, empty=suite.metric.empty)
+    entry["sampling_noise"] = noise._asdict()
+    sentence = noise.sentence(entry["card"].get("samples", 1))
+    entry["notes"] = [*entry["notes"], sentence]
+    listener.note(f"note: {entry['model_id']}: {sentence}")
 
 
 def _repeat_noise(

@@ -26,6 +26,7 @@ _MEANING = {
     "image_s": "s per image encoded",
     "text_s": "s per text encoded",
     "decode_s": "s per case decoded",
+    "pair_s": "s of that for the text under its picture (0: texts are encoded once)",
     "count_s": "s per case counted",
     "plain_case_s": "s per case of the plain loop",
     "engine_s": "s of the engine for the whole plan",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def data_check(suite: "Suite", root: Path, *, tokens: int | None, quiet: bool) -> "Inspection":
-    """Check every annotation file of a suite's datasets.
+    """Check the annotation files that a suite would run.
 
     Args:
         suite: Names the datasets; generated ones are made if they are missing.
@@ -34,13 +34,15 @@ def data_check(suite: "Suite", root: Path, *, tokens: int | None, quiet: bool) -
     from harness.data.checks import clip_tokenizer, inspect
 
     cards = {}
+    splits: defaultdict[str, set[str]] = defaultdict(set)
     for entry in suite.datasets:
         card = load_dataset_card(entry.name)
         generate_missing(card, root, entry.split, listener=Terminal(quiet=quiet))
         cards[card.name] = card
+        splits[card.name].add(entry.split)
     tokenizer = None if tokens is None else clip_tokenizer(tokens)
     with Terminal(quiet=quiet).counting("checking files") as tick:
-        return inspect(list(cards.values()), root, tokenizer=tokenizer, tick=tick)
+        return inspect(list(cards.values()), root, splits=splits, tokenizer=tokenizer, tick=tick)
 
 
 def content(inspected: "Inspection") -> dict[str, Any]:

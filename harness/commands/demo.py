@@ -16,7 +16,7 @@ from harness.commands.options import Quiet
 from harness.commands.output import say, terminal
 from harness.commands.progress import Terminal, interruptible
 from harness.report.headline import most_telling
-from harness.report.table import deciding_table, language_sentences
+from harness.report.table import deciding_table, verdict_line
 from harness.stats.assessment import Assessment
 
 
@@ -67,7 +67,7 @@ def shipped_models() -> list[str]:
 
 
 def show(found: Assessment) -> None:
-    """Print the table of deciding attributes and a sentence per model."""
+    """Print the table of deciding attributes and a line a model."""
     console = terminal(120)
     summary = found.summary
     telling = most_telling(found.language)
@@ -80,8 +80,9 @@ def show(found: Assessment) -> None:
         "refuses: % of prompts for what is not there"
     )
     console.print(Text(title, style="bold"), shown, "", sep="\n")
-    for line in language_sentences(telling):
-        console.print(Text(line), soft_wrap=True)
+    for verdict in telling:
+        if verdict.is_asked:
+            console.print(Text(verdict_line(verdict)), soft_wrap=True)
     console.print()
 
 

@@ -33,6 +33,8 @@ def cluster_kind(card: DatasetCard) -> str:
         return "patient"
     if rule.rule == "image":
         return "image (assumed independent)"
+    if rule.rule == "annotated":
+        return f"annotated ({rule.source})" if rule.source else "annotated"
     return "sequence" if rule.ranges else "sequence (estimated)"
 
 
@@ -45,6 +47,8 @@ def assign_clusters(card: DatasetCard, samples: Sequence[Sample]) -> list[str]:
     rule = card.clusters
     if rule.rule == "image":
         return [sample.image_id for sample in samples]
+    if rule.rule == "annotated":
+        return [sample.cluster_id for sample in samples]
     if rule.rule == "patient":
         return _by_pattern(rule.pattern or "", samples)
     if rule.ranges:

@@ -38,6 +38,10 @@ class Row:
     image_name: str
     mask_name: str
     prompts: Mapping[str, tuple[Prompt, ...]]
+    cluster: str | None = None
+
+
+EXAMPLE = '{"img_name": "1.png", "mask_name": "1.png", "prompts": {"p1": "polyp"}}'
 
 
 def dataset_folder(card: DatasetCard, root: Path) -> Path:
@@ -50,9 +54,20 @@ def dataset_folder(card: DatasetCard, root: Path) -> Path:
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder. The dataset {card.name!r} is expected there, with "
-            "'anns', 'images' and 'masks' inside. Set --data-root to the folder above it."
+            f"'anns', 'images' and 'masks' inside. {_where_else(card, folder.name)}"
         )
     return folder
+
+
+def _where_else(card: DatasetCard, name: str) -> str:
+    beside = card.path.absolute().parent if card.path else None
+    if beside and beside.name == name and (beside / "anns").is_dir():
+        return f"It lies beside its card: set --data-root {beside.parent}."
+    return (
+        "Set --data-root to the folder above it: with --data-root data its annotations are "
+        f"data/{name}/anns/{card.splits[0]}.json. Other formats become a dataset by "
+        "`vlsm-harness data init FOLDER`."
+    )
 
 
 def read_rows(card: DatasetCard, root: Path, split: str) -> list[Row]:
@@ -97,16 +112,19 @@ def load_entries(path: Path) -> list[Any]:
     entries = read_json(
         path,
         error=DataError,
-        missing="One JSON list of rows is expected there. Check --data-root and the split's name.",
+        missing="One JSON list of rows is expected there. Check --data-root and the split's name. "
+        f"A row is {EXAMPLE}.",
         repair="Export the file again.",
     )
     if not isinstance(entries, list):
         raise DataError(
             f"{path}: found {type(entries).__name__}. A JSON list of rows is expected. "
-            "Wrap the rows in [ ]."
+            f"Wrap the rows in [ ]: [{EXAMPLE}]."
         )
     if not entries:
-        raise DataError(f"{path}: the list is empty. At least one row is needed. Add rows.")
+        raise DataError(
+            f"{path}: the list is empty. At least one row is needed. Add rows such as {EXAMPLE}."
+        )
     return entries
 
 
@@ -134,21 +152,27 @@ def parse_row(entry: Any, where: str, parse: Parse) -> Row:
     if not isinstance(entry, dict):
         raise DataError(
             f"{where}: found {type(entry).__name__}. A row is an object with 'img_name', "
-            "'mask_name' and 'prompts'. Repair the row."
+            f"'mask_name' and 'prompts'. Repair the row: {EXAMPLE}."
         )
     for key, kind in (("img_name", str), ("mask_name", str), ("prompts", dict)):
         if not isinstance(entry.get(key), kind):
             raise DataError(
                 f"{where}: {key!r} is {cut(repr(entry.get(key)))}. A {kind.__name__} is needed. "
-                "Add the key or repair its value."
+                f"Add the key or repair its value: {EXAMPLE}."
             )
+    cluster = entry.get("cluster")
+    if not isinstance(cluster, str | None):
+        raise DataError(
+            f"{where}: 'cluster' is {cut(repr(cluster))}. A text is needed, such as "
+            '"patient 7". Repair the value or remove the key.'
+        )
     prompts = {
         choose(kind, PROMPT_TYPES, kind="prompt type", where=where, error=DataError): _prompts(
             texts, kind, where=where, parse=parse
         )
         for kind, texts in entry["prompts"].items()
     }
-    return Row(where, entry["img_name"], entry["mask_name"], prompts)
+    return Row(where, entry["img_name"], entry["mask_name"], prompts, cluster)
 
 
 def _prompts(texts: Any, prompt_type: str, *, where: str, parse: Parse) -> tuple[Prompt, ...]:
@@ -157,7 +181,7 @@ def _prompts(texts: Any, prompt_type: str, *, where: str, parse: Parse) -> tuple
     if not listed or not all(isinstance(text, str) for text in listed):
         raise DataError(
             f"{where}: prompts.{prompt_type} is {cut(repr(texts))}. A text or a list of texts is "
-            "needed. Repair the value."
+            'needed, such as "one small polyp". Repair the value.'
         )
     try:
         return tuple(parse(text, prompt_type, index) for index, text in enumerate(listed))
@@ -218,7 +242,7 @@ def load_samples(
             image=_below(folder / images, row.image_name, where=row.where),
             mask=_below(folder / masks, row.mask_name, where=row.where),
             image_id=row.image_name,
-            cluster_id=row.image_name,
+            cluster_id=_cluster(card, row),
             prompts=row.prompts,
             reading=card.reading,
         )
@@ -253,6 +277,18 @@ def _look_at(
         replace(sample, cluster_id=cluster)
         for sample, cluster in zip(identified, clusters, strict=True)
     ]
+
+
+def _cluster(card: DatasetCard, row: Row) -> str:
+    if card.clusters.rule == "annotated":
+        if row.cluster is None:
+            raise DataError(
+                f"{row.where}: no 'cluster'. The card's rule is 'annotated': every row names its "
+                'own, such as "cluster": "patient 7". Add the key, or write `clusters: {rule: '
+                "image}` on the card."
+            )
+        return row.cluster
+    return row.image_name
 
 
 Read = TypeVar("Read")

@@ -5,11 +5,12 @@ columns row by row, None for what is empty. Tables come from strangers: nothing 
 computed or executed, and sizes are limited before anything is unpacked.
 """
 
+import csv
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,65 @@ Cells = Iterator[Sequence[Any]]
 def _csv(path: Path, columns: Sequence[str]) -> Cells:
     with _readable(path):
         # Every short row is filled up to the header's width: the header is read first.
-        header = pl.read_csv(path, infer_schema=False, n_rows=0).columns
+        header = _csv_header(path)
         _refuse_wide(path, len(header))
         _refuse_missing(path, header, columns)
         wanted = list(dict.fromkeys(columns))
-        frame = pl.read_csv(path, columns=wanted, infer_schema=False, n_rows=MAX_ROWS + 1)
+        frame = pl.read_csv(
+            path,
+            columns=wanted,
+            infer_schema=False,
+            n_rows=MAX_ROWS + 1,
+            separator=_separator(path),
+        )
     return _of_frame(path, frame, columns)
+
+
+def _csv_header(path: Path) -> list[str]:
+    return pl.read_csv(path, infer_schema=False, n_rows=0, separator=_separator(path)).columns
+
+
+def _separator(path: Path) -> str:
+    """What the header is cut into most columns by: a comma, unless another one cuts more."""
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace")
+    try:
+        widths = {one: len(next(csv.reader([line], delimiter=one), [])) for one in _SEPARATORS}
+    except csv.Error:
+        return _SEPARATORS[0]
+    return max(_SEPARATORS, key=lambda one: widths[one])
+
+
+_SEPARATORS = (",", ";", "\t", "|")
+_LONGEST_HEADER = 1 << 20
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of a table's columns, in their order.
+
+    Raises:
+        DataError: The table cannot be read.
+    """
+    kind = path.suffix.lower()
+    if kind == ".xlsx":
+        with _workbook(path) as sheet:
+            return [name for name in _sheet_header(sheet) if name]
+    with _readable(path):
+        return list(_parquet_schema(path)) if kind == ".parquet" else _csv_header(path)
+
+
+def _parquet_schema(path: Path) -> Mapping[str, pl.DataType]:
+    """What a file says it holds; asking a damaged one can end the process that asks."""
+    if not survives([path.read_bytes()], most_bytes=MAX_BYTES, columns=[]):
+        raise DataError(
+            f"{path}: not a Parquet file that can be read. A table is needed. Export it again."
+        )
+    return pl.read_parquet_schema(path)
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Cells:
     with _readable(path):
-        found = pl.read_parquet_schema(path)
+        found = _parquet_schema(path)
         _refuse_missing(path, list(found), columns)
         for name in columns:
             if found[name].is_nested() or found[name] in (pl.Binary, pl.Object):
@@ -85,6 +134,13 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _xlsx(path: Path, columns: Sequence[str]) -> Cells:
     """The first sheet, row by row; a formula is refused and never computed."""
+    with _workbook(path) as sheet:
+        yield from _of_sheet(path, sheet, columns)
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[Any]:
+    """The first sheet of a workbook."""
     openpyxl = _openpyxl(path)
     try:
         _refuse_hostile_zip(path)
@@ -92,7 +148,7 @@ def _xlsx(path: Path, columns: Sequence[str]) -> Cells:
             warnings.simplefilter("ignore")  # about styles and the like, which no text needs
             book = openpyxl.load_workbook(path, read_only=True, data_only=False)
             with closing(book):
-                yield from _of_sheet(path, book.worksheets[0], columns)
+                yield book.worksheets[0]
     except _BROKEN_XLSX as problem:
         raise DataError(
             f"{path}: the workbook cannot be read ({type(problem).__name__}: {problem}). A whole "
@@ -100,8 +156,12 @@ def _xlsx(path: Path, columns: Sequence[str]) -> Cells:
         ) from None
 
 
+def _sheet_header(sheet: Any) -> list[str]:
+    return [_header(cell.value) for cell in next(sheet.iter_rows(max_row=1), ())]
+
+
 def _of_sheet(path: Path, sheet: Any, columns: Sequence[str]) -> Cells:
-    header = [_header(cell.value) for cell in next(sheet.iter_rows(max_row=1), ())]
+    header = _sheet_header(sheet)
     _refuse_wide(path, len(header))
     _refuse_missing(path, header, columns)
     places = [header.index(name) for name in columns]
@@ -223,6 +283,7 @@ def _refuse_wide(path: Path, n_columns: int, *, n_rows: int = 1) -> None:
 
 READERS: dict[str, Callable[[Path, Sequence[str]], Cells]] = {
     ".csv": _csv,
+    ".tsv": _csv,
     ".parquet": _parquet,
     ".xlsx": _xlsx,
 }

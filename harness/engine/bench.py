@@ -27,7 +27,7 @@ from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Tally
 from harness.files.writing import temporary_folder
-from harness.model.contract import Predicts
+from harness.model.contract import Predicts, reads_pairs
 from harness.model.features import select
 from harness.model.loading import LoadedModel
 from harness.model.precision import device_name, watched_memory
@@ -57,8 +57,9 @@ Laps = dict[tuple[str, int], list[Lap]]
 class Bench:
     """Measured times of one model, in seconds, and the ratios they give.
 
-    `processor_s` holds the time of the processor per item of each stage, of the plain loop
-    and of the engine (per case).
+    `pair_s` is the part of `decode_s` in which a text is encoded under its picture, 0 where
+    texts do not depend on pictures. `processor_s` holds the time of the processor per item of
+    each stage, of the plain loop and of the engine (per case).
     """
 
     model_id: str
@@ -74,6 +75,7 @@ class Bench:
     load_s: float
     image_s: float
     text_s: float
+    pair_s: float
     decode_s: float
     count_s: float
     plain_case_s: float
@@ -158,6 +160,7 @@ def _summary(
         load_s=wall["load"],
         image_s=wall["image"],
         text_s=wall["text"],
+        pair_s=wall.get("pair", 0.0),
         decode_s=wall["decode"],
         count_s=wall["count"],
         plain_case_s=wall["plain"],
@@ -247,21 +250,25 @@ class _BenchedModel:
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
         pixels = torch.stack(list(pictures.pixels[:IMAGES_PER_BATCH])).to(self.model.device)
-        works = {
+        sides = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),
         }
         limits = {"image": len(pixels), "text": len(texts)}
         with torch.inference_mode(), self.model.autocast():
-            for kind, work in works.items():
+            for kind, work in sides.items():
                 for size in (n for n in SIZES[kind] if n <= max(limits[kind], SIZES[kind][0])):
                     n = min(size, limits[kind])
                     laps[kind, size].append(self.clock(lambda w=work, n=n: w(n), n))  # type: ignore[misc]
             image, text = adapter.encode_images(pixels[:1]), adapter.encode_texts(texts[:1])
+            paired: dict[str, Callable[..., object]] = {"decode": adapter.decode}
+            if reads_pairs(self.model.raw):
+                paired["pair"] = self.model.raw.encode_pairs
             for size in sorted({*SIZES["decode"], self.batch_size}):
                 rows = torch.zeros(size, dtype=torch.int64, device=self.model.device)
                 pair = select(image, rows), select(text, rows)
-                laps["decode", size].append(self.clock(lambda p=pair: adapter.decode(*p), size))  # type: ignore[misc]
+                for kind, call in paired.items():
+                    laps[kind, size].append(self.clock(lambda c=call, p=pair: c(*p), size))  # type: ignore[misc]
             logits = adapter.decode(*pair).float()
         tally = Tally(shard, pictures, Metric(), self.model)
         counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)

@@ -24,6 +24,7 @@ from torch import Tensor
 from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
 from harness.engine.mask_selector import MaskSelector
+from harness.engine.repeats import RepeatCounts
 from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Pictures, Tally
 from harness.engine.text_cache import TextCache
@@ -31,6 +32,7 @@ from harness.errors import DataError
 from harness.model.contract import AnySize, Features, ScoresPresence
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
+from harness.model.sampling import Sampled, seeded
 from harness.records import Reading
 from harness.runs.kept_masks import Kept, Selection, open_saved_masks
 from harness.runs.store import RunStore
@@ -148,7 +150,8 @@ def execute(
             if saved is not None:
                 # Before the part: what is lost in between is evaluated, and offered, again.
                 saved.add(worker.kept)
-            store.write_part(model.model_id, shard.index, scores, worker.curves)
+            extra = {"curves": worker.curves, "repeats": worker.repeats}
+            store.write_part(model.model_id, shard.index, scores, **extra)
             advance(shard.cases.height)
 
 
@@ -210,6 +213,8 @@ class Worker:
         # What the run has kept so far, and what the last shard offers to it.
         self.known: Selection | None = None
         self.kept: list[Kept] = []
+        # Counts of both halves of a sampling model's answers, of the last shard.
+        self.repeats: pl.DataFrame | None = None
         # Counts of the last shard at other thresholds, where they are asked for.
         self.thresholds = thresholds
         self.curves: pl.DataFrame | None = None
@@ -218,28 +223,57 @@ class Worker:
         """Scores of one shard, one row a case, in the order of its cases."""
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
+            features = self._seeded(features, shard)
             batches = _batches(shard, self.batch_size, by_image=isinstance(features, list))
             selector = MaskSelector(shard.cases, self.known) if self.known else None
             tally = Tally(
                 shard, pictures, self.metric, self.model, selector, thresholds=self.thresholds
             )
+            repeats = self._repeat_counts(shard, pictures)
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
             for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
-                tally.add(own.start, *self._decode(_rows(features, images[own]), texts))
+                rows = _rows(features, images[own])
+                tally.add(own.start, *self._decode(own.start, rows, texts, repeats))
             scores = tally.frame()
             self.curves = tally.curves()
         self.kept = selector.kept() if selector else []
+        self.repeats = repeats.frame() if repeats else None
         return scores
 
-    def _decode(self, images: Features, texts: Features) -> tuple[Tensor, Tensor | None]:
+    def _decode(
+        self, start: int, images: Features, texts: Features, repeats: RepeatCounts | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Logits, and presence scores where they are wanted and the model has them."""
         adapter = self.model.adapter
+        if repeats is not None and isinstance(adapter, Sampled):
+            halves = adapter.halves(images, texts)
+            repeats.add(start, halves)
+            return adapter.together(halves), None
         if self.thresholds and isinstance(adapter, ScoresPresence):
             logits, presence = adapter.decode_with_presence(images, texts)
             return logits.float(), presence
         return adapter.decode(images, texts).float(), None
+
+    def _repeat_counts(self, shard: Shard, pictures: Pictures) -> RepeatCounts | None:
+        """What measures the noise of a model that samples."""
+        if not isinstance(self.model.adapter, Sampled) or self.model.adapter.samples < 2:
+            return None
+        return RepeatCounts(shard, pictures, threshold=self.model.card.threshold)
+
+    def _seeded(
+        self, features: Features | list[Features], shard: Shard
+    ) -> Features | list[Features]:
+        """With the noise of a model that samples: it follows the image's id in the plan."""
+        if not isinstance(self.model.adapter, Sampled):
+            return features
+        known = dict(shard.cases.select("image", "image_id").rows())
+        names = [known[image] for image in shard.images]
+        if isinstance(features, list):
+            pairs = zip(features, names, strict=True)
+            return [seeded(self.model.adapter, one, [name]) for one, name in pairs]
+        return seeded(self.model.adapter, features, names)
 
     def _encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Features | list[Features]:
         """Features of all pictures; one by one where they have different sizes."""

@@ -171,7 +171,8 @@ class RayExecutor:
                 if saved is not None:
                     # Before the part: what is lost in between is evaluated, and offered, again.
                     saved.add(done.kept)
-                store.write_part(model_id, shard.index, done.scores, done.curves)
+                extra = {"curves": done.curves, "repeats": done.repeats}
+                store.write_part(model_id, shard.index, done.scores, **extra)
                 advance(shard.cases.height)
                 if done.batch_size < batch_size:
                     batch_size = done.batch_size

@@ -51,6 +51,7 @@ class EvaluatedShard(NamedTuple):
     batch_size: int
     kept: list[Kept]
     curves: pl.DataFrame | None = None
+    repeats: pl.DataFrame | None = None
 
 
 class RayWorker:
@@ -107,8 +108,10 @@ class RayWorker:
             # What this worker has seen sets its bar; the driver chooses among all of them.
             for kept in self._worker.kept:
                 self._worker.known.offer(replace(kept, masks=None))
-        worker = self._worker
-        return EvaluatedShard(scores, worker.batch_size, worker.kept, worker.curves)
+        found = self._worker
+        return EvaluatedShard(
+            scores, found.batch_size, found.kept, curves=found.curves, repeats=found.repeats
+        )
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

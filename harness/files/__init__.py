@@ -262,7 +262,9 @@ def _explain(problem: Any, document: Document, schema: type[pydantic.BaseModel])
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{where}: unknown key.{hint} Known keys: {', '.join(map(repr, sorted(known)))}."
     if problem["type"] == "missing":
-        return f"{where}: the key is missing. Add it."
+        field = schema.model_fields.get(str(place[0])) if len(place) == 1 else None
+        example = f", such as `{field.examples[0]}`" if field and field.examples else ""
+        return f"{where}: the key is missing. Add it{example}."
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{where}: found {cut(repr(problem['input']))}. {message}. Correct the value."
 

@@ -21,6 +21,7 @@ from harness.metrics import EMPTY_SCORES, agreement, dice
 from harness.model.contract import Features
 from harness.model.features import binarise
 from harness.model.loading import LoadedModel
+from harness.model.sampling import seeded
 from harness.records import BY_CONTENT, Reading, Sample
 from harness.suite.schema import Metric
 
@@ -50,26 +51,32 @@ class ImageEncoder:
     def __init__(self, model: LoadedModel, metric: Metric) -> None:
         self.model = model
         self.metric = metric
-        self.image: Callable[[Path, Reading], tuple[Features, tuple[int, int]]]
+        self.image: Callable[[Path, Reading, str], tuple[Features, tuple[int, int]]]
         # Samples of one image stand together, so one is enough.
         self.image = lru_cache(maxsize=1)(self._encode_image)
         self._text: Callable[[str], Features] = lru_cache(maxsize=MAX_TEXTS)(self._encode_text)
 
     def _encode_image(
-        self, path: Path, reading: Reading = BY_CONTENT
+        self, path: Path, reading: Reading = BY_CONTENT, image_id: str = ""
     ) -> tuple[Features, tuple[int, int]]:
         picture = read_image(path, reading)
         pixels = self.model.adapter.preprocess(picture)[None].to(self.model.device)
         with torch.inference_mode(), self.model.autocast():
-            return self.model.adapter.encode_images(pixels), picture.shape[:2]
+            features = self.model.adapter.encode_images(pixels)
+            return seeded(self.model.adapter, features, [image_id]), picture.shape[:2]
 
     def _encode_text(self, text: str) -> Features:
         with torch.inference_mode(), self.model.autocast():
             return self.model.adapter.encode_texts([text])
 
-    def mask(self, path: Path, text: str, reading: Reading = BY_CONTENT) -> Tensor:
-        """The model's mask, bool ``(H, W)``, at the metric's resolution."""
-        features, size = self.image(path, reading)
+    def mask(
+        self, path: Path, text: str, reading: Reading = BY_CONTENT, image_id: str = ""
+    ) -> Tensor:
+        """The model's mask, bool ``(H, W)``, at the metric's resolution.
+
+        The noise of a model that samples follows the image's id.
+        """
+        features, size = self.image(path, reading, image_id)
         with torch.inference_mode(), self.model.autocast():
             logits = self.model.adapter.decode(features, self._text(text)).float()
         if not bool(torch.isfinite(logits).all()):
@@ -90,9 +97,9 @@ class SampleEvaluator:
     def __init__(self, encoder: ImageEncoder, sample: Sample, prompt: str) -> None:
         self._encoder = encoder
         self._sample = sample
-        self._own = encoder.mask(sample.image, prompt, sample.reading)
+        self._own = encoder.mask(sample.image, prompt, sample.reading, sample.image_id)
         truth = read_mask(sample.mask, sample.reading)
-        size = encoder.image(sample.image, sample.reading)[1]
+        size = encoder.image(sample.image, sample.reading, sample.image_id)[1]
         if truth.shape != size:
             raise DataError(
                 f"{sample.mask}: the mask has {truth.shape[0]} x {truth.shape[1]} pixels, its "
@@ -112,7 +119,8 @@ class SampleEvaluator:
         """What the model does with another prompt; called once for each text."""
         if text not in self._known:
             self.calls += 1
-            mask = self._encoder.mask(self._sample.image, text, self._sample.reading)
+            sample = self._sample
+            mask = self._encoder.mask(sample.image, text, sample.reading, sample.image_id)
             self._known[text] = self._measure(mask)
         return self._known[text]
 

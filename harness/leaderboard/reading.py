@@ -123,10 +123,11 @@ def read_tables(
     files: Mapping[str, bytes], most: Mapping[str, int], reasons: Reasons
 ) -> dict[str, pl.DataFrame]:
     """The Parquet files with exactly the columns expected and at most `most` rows, by name."""
+    here = {name: files[name] for name in TABLES if name in files}
     fine = {
-        name: files[name]
-        for name, schema in TABLES.items()
-        if name in files and _fits(name, files[name], schema, most[name], reasons)
+        name: content
+        for name, content in _readable(here, reasons).items()
+        if _fits(name, content, TABLES[name], most[name], reasons)
     }
     if fine and not survives(list(fine.values()), most_bytes=MOST_BYTES):
         right = "Its columns unfold to a few megabytes"
@@ -136,15 +137,25 @@ def read_tables(
     return {name: pl.read_parquet(io.BytesIO(content)) for name, content in fine.items()}
 
 
+def _readable(files: Mapping[str, bytes], reasons: Reasons) -> Mapping[str, bytes]:
+    """Those that say what they hold; asking a damaged one can end the process that asks."""
+
+    def tells(*contents: bytes) -> bool:
+        return survives(contents, most_bytes=MOST_BYTES, columns=[])
+
+    if not files or tells(*files.values()):
+        return files
+    found = {name: content for name, content in files.items() if tells(content)}
+    for name in files.keys() - found.keys():
+        right = "It is the file that `submit` wrote"
+        reasons.append(reason(name, "no Parquet file", right, _REPAIR))
+    return found
+
+
 def _fits(name: str, content: bytes, schema: pl.Schema, most: int, reasons: Reasons) -> bool:
     """Whether a file's own account of itself is what is expected; no column is decoded."""
-    try:
-        found = pl.read_parquet_schema(io.BytesIO(content))
-        height = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()
-    except (pl.exceptions.PolarsError, OSError, ValueError) as problem:
-        what = f"no Parquet file ({quoted(problem)})"
-        reasons.append(reason(name, what, "It is the file that `submit` wrote", _REPAIR))
-        return False
+    found = pl.read_parquet_schema(io.BytesIO(content))
+    height = pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item()
     told = _column_reasons(name, found, schema)
     if height > most:
         right = f"The track asks for fewer; at most {most} are read"

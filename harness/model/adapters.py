@@ -279,8 +279,11 @@ def _located(key: str, places: Mapping[str, Weights], card: ResolvedCard) -> Pat
     return folder / place.file if place.file else folder
 
 
-def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path:
-    """The vocabulary's file: at the card's path, else beside the weights, else from the hub."""
+def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path | None:
+    """The vocabulary's file: at the card's path, else beside the weights, else from the hub.
+
+    None where it is optional and none of them has it.
+    """
     place = card.card.tokenizer
     assert place is not None, "the caller asks only where the card names a tokenizer"
     if place.path is not None:
@@ -295,7 +298,12 @@ def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path:
         "With another vocabulary the model would read other words than it was trained on."
     )
     files = (place.file,) if place.file else _TOKENIZER_FILES
-    folder = fetch(place, files, where=f"{card.path}: tokenizer.hub", advice=advice)
+    try:
+        folder = fetch(place, files, where=f"{card.path}: tokenizer.hub", advice=advice)
+    except ModelError:
+        if place.optional:
+            return None
+        raise
     return _vocabulary(folder / place.file if place.file else folder)
 
 

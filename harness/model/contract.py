@@ -7,6 +7,13 @@ An adapter wraps one model. Three levels, the first is enough:
    and each text is encoded once.
 3. `EmbedsText`: ``text_embedding``, which tells a deaf text tower from a deaf fusion.
 
+Two kinds of model stand beside these levels. One whose text depends on the picture has
+`EncodesPairs`. One that draws random numbers in evaluation too has a third argument,
+``decode(image_features, text_features, generator)``, and gives one sample a call: a
+``numpy.random.Generator`` whose normal numbers, drawn once, serve every row. The harness calls
+it for pairs of one picture at a time, and takes the mean of the sigmoids of the card's
+`samples` (`harness.model.sampling`).
+
 Every adapter also says how it preprocesses (`Adapter`). Its constructor is
 ``Adapter(settings, *, weights)``: `settings` is the card's mapping, to be checked
 with `read_settings`; `weights` is a local file or folder, or None for random
@@ -158,6 +165,40 @@ class Noted(Protocol):
 
 
 @runtime_checkable
+class EncodesPairs(Protocol):
+    """A model in which a text's features depend on the picture it is read with.
+
+    `encode_images` and `encode_texts` do what each side can do alone, once; `decode` begins
+    with `encode_pairs`, once a pair. `text_depends_on_image` says whether this is such a model:
+    of a family some members may not be.
+    """
+
+    text_depends_on_image: bool
+
+    def encode_pairs(self, image_features: Any, text_features: Any) -> Features:
+        """N rows of each, paired -> features of the N texts under their pictures."""
+        ...
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A model whose parts differ from checkpoint to checkpoint: keys and shapes tell which."""
+
+    def fit_to(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Rebuild `module` with the parts of a checkpoint, before it is loaded.
+
+        Args:
+            shapes: Key -> shape as the file has them, behind whatever prefix
+                (`without_prefix`). Where they are no member's, `module` stays, and
+                loading says what the file looks like.
+
+        Raises:
+            CheckpointError: It is a member that cannot be built.
+        """
+        ...
+
+
+@runtime_checkable
 class AnySize(Protocol):
     """A model that takes pictures as they are.
 
@@ -170,6 +211,28 @@ class AnySize(Protocol):
 
 class StagedAdapter(Adapter, Staged, Protocol):
     """What the engine and the trainer work with: any wrapped model, in stages."""
+
+
+def without_prefix(
+    shapes: Mapping[str, tuple[int, ...]], *endings: str
+) -> dict[str, tuple[int, ...]]:
+    """The keys below the place where the first of `endings` stands, without its prefix.
+
+    Example:
+        >>> without_prefix({"net.head.weight": (2,), "net.bias": (3,), "epoch": ()}, "head.weight")
+        {'head.weight': (2,), 'bias': (3,)}
+    """
+    for ending in endings:
+        for key in shapes:
+            if key == ending or key.endswith(f".{ending}"):
+                prefix = key.removesuffix(ending)
+                return {k.removeprefix(prefix): shapes[k] for k in shapes if k.startswith(prefix)}
+    return {}
+
+
+def reads_pairs(adapter: Any) -> bool:
+    """Whether a text's features depend on the picture."""
+    return isinstance(adapter, EncodesPairs) and adapter.text_depends_on_image
 
 
 def device_of(module: torch.nn.Module) -> torch.device:

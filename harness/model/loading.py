@@ -14,9 +14,10 @@ from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import ModelError
 from harness.model.adapters import Files, build_traced, find_files, no_weights
 from harness.model.callables import FunctionAdapter
-from harness.model.contract import Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
+from harness.model.contract import Family, Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
-from harness.weights.loading import load_into, watched_loading
+from harness.model.sampling import Sampled, is_sampled
+from harness.weights.loading import load_into, read_shapes, watched_loading
 from harness.weights.pretrained import check_normalisation
 
 
@@ -89,6 +90,8 @@ def load_model(
     with building([]), watched_loading() as loaded:
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
+        if files.checkpoint is not None and isinstance(raw, Family):
+            raw.fit_to(read_shapes(files.checkpoint))
         adapter = _staged(raw, card)
         if files.is_bare and any(True for _ in adapter.module.parameters()):
             raise no_weights(card)
@@ -180,6 +183,8 @@ def _staged(raw: Any, card: ResolvedCard) -> StagedAdapter:
     offered = set(dir(raw))
     missing = sorted({"preprocess", "count_tokens", "input_size", "module"} - offered)
     if not missing and isinstance(raw, Staged):
+        if is_sampled(raw):
+            return Sampled(raw, samples=card.card.samples)
         return cast(StagedAdapter, raw)
     if not missing and isinstance(raw, Predicts):
         return PredictOnly(raw)
@@ -199,6 +204,7 @@ def _digest(
     `chosen` is the precision and, where a file holds several sets of weights, which was meant.
     """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
+    places |= {"recognised_kinds"}
     # Ids are older than these keys; the second describes the model, and changes nothing.
     places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
     content = {

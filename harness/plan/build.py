@@ -162,10 +162,10 @@ def value_sets(samples: Iterable[Sample], prompt_type: str) -> dict[str, tuple[s
 
 
 def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
-    names = {
+    known_of = {
         p.card.name: {*load_grammar(p.card, freely=p.is_from_table).card.attributes} for p in sets
     }
-    known = {a for found in names.values() for a in found}
+    known = {a for found in known_of.values() for a in found}
     asked = [
         (f"probe {p.name!r}: no dataset of this run has", p.attributes, known) for p in suite.probes
     ]
@@ -173,7 +173,7 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
         (
             f"dataset {p.card.name!r}: its card does not have",
             p.entry.attributes,
-            names[p.card.name],
+            known_of[p.card.name],
         )
         for p in sets
     ]

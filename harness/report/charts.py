@@ -7,13 +7,13 @@ axis, as its language verdict does, and how many there were is in the data. The 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from harness.report.figure import WIDTH, Figure, Panel, light
-from harness.report.marks import Sign, key_panel
+from harness.report.marks import Sign, key_panel, series_scales, signs_of
 from harness.stats.assessment import Assessment
 from harness.stats.language import STAYS
 
@@ -281,3 +281,43 @@ def _key(points: pl.DataFrame, names: dict[int, str]) -> Panel:
     said = set(points["language"])
     signs = [Sign(v, light(h), s) for v, (h, s) in VERDICT_LOOKS.items() if v in said]
     return key_panel([*signs, *(Sign(f"{n}  {name}") for n, name in sorted(names.items()))])
+
+
+_OVER = {"dice": "Dice of present targets", "refusal_rate": "refusal rate", "miss_rate": "missed"}
+
+
+def threshold_figure(curve: pl.DataFrame, names: Mapping[str, str]) -> Figure | None:
+    """Refusal against Dice over thresholds, a panel a model and data set; None without a row."""
+    if curve.is_empty():
+        return None
+    panels = []
+    for (model_id, dataset), own in curve.group_by("model_id", "dataset", maintain_order=True):
+        told = "; ".join(
+            f"{r['threshold']:.2f}: Dice {r['dice']:.3f}, refusal rate {r['refusal_rate']:.3f}"
+            for r in own.iter_rows(named=True)
+        )
+        title = f"{names.get(str(model_id), str(model_id))} on {dataset!s}"
+        panels.append(Panel(title, told, _over_thresholds(own)))
+    caption = (
+        "Counted in the one pass of the run. A lower threshold paints more: targets are found, and "
+        "what is not there is painted as well. A verdict that holds at one threshold alone is one "
+        "of the threshold, not of the model."
+    )
+    key = key_panel(signs_of(list(_OVER.values())))
+    return Figure("thresholds", "Over thresholds", caption, (*panels, key), curve)
+
+
+def _over_thresholds(own: pl.DataFrame) -> Any:
+    import altair as alt
+
+    long = own.select("threshold", *_OVER).unpivot(index="threshold", variable_name="series")
+    long = long.with_columns(pl.col("series").replace(_OVER)).filter(pl.col("value").is_finite())
+    hue, shape = series_scales(list(_OVER.values()))
+    base = alt.Chart(long).encode(
+        x=alt.X("threshold:Q", title="threshold", scale=alt.Scale(domain=[0, 1])),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1])),
+        color=alt.Color("series:N", scale=hue, legend=None),
+    )
+    points = base.mark_point(filled=True, size=30, opacity=1)
+    marks = points.encode(shape=alt.Shape("series:N", scale=shape, legend=None))
+    return (base.mark_line(strokeWidth=1.6) + marks).properties(width=WIDTH - 30, height=200)

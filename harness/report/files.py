@@ -15,9 +15,9 @@ import polars as pl
 
 from harness.files.writing import Ledger, parquet_bytes
 from harness.report.markdown import markdown
+from harness.runs.store import CURVE
 from harness.stats.assessment import VERDICTS, Assessment
 
-CURVE = "thresholds.parquet"
 SUMMARY_VERSION = 2
 """Raised whenever a column of the summary changes its name or meaning."""
 

@@ -15,7 +15,7 @@ from harness.files.writing import write_text
 from harness.prompts.freetext.counting import span_lines
 from harness.report import sheets
 from harness.report.breakdown import subgroups, word_effects, word_figure
-from harness.report.charts import listening_map, listening_points
+from harness.report.charts import listening_map, listening_points, threshold_figure
 from harness.report.figure import ChartRenderer, Figure
 from harness.report.gallery import FULL, gallery
 from harness.report.headline import TONES, headlines
@@ -28,7 +28,7 @@ from harness.report.summary_charts import (
     ladder_figure,
     refusal_figure,
 )
-from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD
+from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD, curve_sheets
 
 
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
@@ -90,6 +90,7 @@ def _figures(run: RunData, effects: pl.DataFrame) -> Iterator[tuple[str, Figure 
     yield "agreement", agreement_figure(summary, names)
     yield "words", word_figure(effects, names)
     yield "refusal", refusal_figure(summary, names)
+    yield "thresholds", None if run.curve is None else threshold_figure(run.curve, names)
 
 
 def _tables(run: RunData) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def _tables(run: RunData) -> dict[str, Any]:
         "surface_lead": SURFACE_LEAD,
         "surface": surface if surface.rows else None,
         "refusal_lead": REFUSAL_LEAD,
+        "curve_tables": [] if run.curve is None else list(curve_sheets(run.curve, run.names)),
         "refusal_table": refusal if refusal.rows else None,
         "away_table": away if away.rows else None,
         "expectations": sheets.expectations_sheet(run),

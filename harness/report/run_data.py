@@ -14,7 +14,7 @@ import polars as pl
 
 from harness.runs.frames import frame_cases
 from harness.runs.kept_masks import Kept, read_saved_masks
-from harness.runs.store import RunStore
+from harness.runs.store import CURVE, RunStore
 from harness.stats.assessment import Assessment
 from harness.stats.pairs import shown_name
 from harness.suite.schema import Suite
@@ -55,6 +55,12 @@ class RunData:
     def cases(self) -> pl.DataFrame:
         """Every case beside its original, one row a (model, case); see `frame_cases`."""
         return frame_cases(self.store)
+
+    @cached_property
+    def curve(self) -> pl.DataFrame | None:
+        """Refusal against Dice over thresholds, if the run kept the counts for it."""
+        known = self.store.ledger.knows(CURVE)
+        return pl.read_parquet(self.store.file(CURVE)) if known else None
 
     @property
     def summary(self) -> pl.DataFrame:

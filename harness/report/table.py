@@ -173,10 +173,9 @@ def curve_note(rows: pl.DataFrame) -> str:
     """Over which thresholds each verdict on refusal stands."""
     ranges = []
     for verdict in dict.fromkeys(rows["refusal"]):
-        own = rows.filter(pl.col("refusal") == verdict)["threshold"]
-        ranges.append(
-            f"{verdict} at {len(own)} of {rows.height} ({own.min():.2f} to {own.max():.2f})"
-        )
+        own = rows.filter(pl.col("refusal") == verdict)["threshold"].to_list()
+        ends = f"{own[0]:.2f} to {own[-1]:.2f}"
+        ranges.append(f"{verdict} at {len(own)} of {rows.height} ({ends})")
     one = "the verdict stands over the whole range" if len(ranges) == 1 else "it changes"
     return f"Refusal over thresholds: {one}: {', '.join(ranges)}."
 
@@ -346,9 +345,35 @@ def _away_cells(label: str, row: Row) -> tuple[str, ...]:
     )
 
 
-def language_sentences(language: Sequence[LanguageVerdict]) -> list[str]:
-    """One sentence for each model and data set on which words were changed."""
-    return [verdict.reason for verdict in language if verdict.is_asked]
+LINE = 99
+"""Characters of a verdict's line; the sentence with its evidence stands in the report."""
+
+
+def verdict_line(verdict: LanguageVerdict) -> str:
+    """A verdict in one short line: language use, refusal, steadiness.
+
+    Example:
+        >>> verdict_line(LanguageVerdict(
+        ...     "m@1", "m", "d", "released", "p6", "listening", "brittle", "", True,
+        ...     heard=("color", "size"), refusal="hallucinates",
+        ... ))
+        'm: listening (color, size); hallucinates; brittle'
+    """
+    names = {"listening": verdict.heard, "moved here": verdict.heard}
+    names |= {"cannot tell": verdict.unclear}
+    own = names.get(verdict.language, ())
+    asked = {"not asked": [], "cannot tell": ["refusal undecided"]}
+    rest = asked.get(verdict.refusal, [verdict.refusal])
+    rest = [
+        *rest,
+        {"cannot tell": "steadiness undecided"}.get(verdict.steadiness, verdict.steadiness),
+    ]
+    for shown in (", ".join(own), f"{len(own)} attributes"):
+        what = f"{verdict.language} ({shown})" if own else verdict.language
+        line = f"{verdict.model}: {'; '.join([what, *rest])}"
+        if len(line) <= LINE:
+            break
+    return line
 
 
 def deciding_table(

@@ -62,6 +62,7 @@ DONE, FAILED = "done", "failed"
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))
 """Thresholds at which cases are counted where a run asks for it."""
 
+CURVE = "thresholds.parquet"
 CURVE_SCHEMA = pl.Schema(
     {"case_id": pl.UInt64(), "n_pred": pl.List(pl.UInt32), "tp": pl.List(pl.UInt32)}
 )
@@ -267,7 +268,7 @@ class RunStore:
 
     def _foreign(self) -> Iterator[Path]:
         own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
-        own |= {"curves"}
+        own |= {"curves", "repeats"}
         own |= {DATA, SUMS, _COPY}
         return (
             path
@@ -348,11 +349,14 @@ class RunStore:
         model_id: str,
         shard: int,
         scores: pl.DataFrame,
+        *,
         curves: pl.DataFrame | None = None,
+        repeats: pl.DataFrame | None = None,
     ) -> None:
-        """Write the scores of one shard, with the counts at other thresholds where there are any.
+        """Write the scores of one shard; a retry stands beside the first attempt.
 
-        A retry stands beside the first attempt.
+        `curves` are counts at other thresholds, `repeats` those of both halves of a sampling
+        model's answers.
         """
         # Asking for names, not listing the folder: a run of millions of images has many parts.
         names = (f"scores/part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
@@ -360,6 +364,9 @@ class RunStore:
         contents = {free: parquet_bytes(scores)}
         if curves is not None:
             contents[free.replace("scores/", "curves/", 1)] = parquet_bytes(curves)
+        # First, so that a process that is killed in between evaluates the shard again.
+        if repeats is not None:
+            self.ledger.write({f"repeats/{model_id}-{shard:06d}.parquet": parquet_bytes(repeats)})
         self.ledger.write(contents)
 
     def curves(self) -> pl.LazyFrame | None:
@@ -375,6 +382,22 @@ class RunStore:
         if not frames:
             return None
         return pl.concat(frames).unique(["model_id", "case_id"], keep="first")
+
+    def repeats(self, model_id: str) -> pl.DataFrame | None:
+        """Both halves' counts of a model that samples, a row a case; None where it does not.
+
+        Raises:
+            RunError: A file is not what was written.
+        """
+        paths = sorted((self.folder / "repeats").glob(f"{glob.escape(model_id)}-*.parquet"))
+        for path in paths:
+            if problem := self.ledger.problem(f"repeats/{path.name}"):
+                raise RunError(
+                    f"{path}: {problem}. A file is read only as the run wrote it. Start again with "
+                    "--fresh, or delete it with the part of its number in scores/: its images are "
+                    "evaluated again."
+                )
+        return pl.concat(map(pl.read_parquet, paths)) if paths else None
 
     def part_names(self, model_id: str = "") -> list[str]:
         """The parts that are there, of one model or of all; not looked at."""

@@ -281,7 +281,7 @@ def _jackknife(residual: Floats, denominator: Floats) -> Floats:
     size = len(residual)
     with np.errstate(invalid="ignore", divide="ignore"):
         without = -residual / (denominator.sum(axis=0) - denominator)
-    return np.asarray((without.mean(axis=0) - without) * (size - 1) / size)
+        return np.asarray((without.mean(axis=0) - without) * (size - 1) / size)
 
 
 def correction(size: int) -> float:

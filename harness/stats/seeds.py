@@ -28,8 +28,10 @@ from harness.stats.intervals import QUANTITIES, RATES
 from harness.stats.pairs import ModelFacts, Pairs
 from harness.stats.relative import ClusterSums
 
-_SUMMED = ("n_failed", "n_missing", "n_original_lost", "n_undefined", "n_cut_away")
-_SUMMED += ("n_both_empty", "n_same_tokens")
+_SUMMED = (
+    *("n_failed", "n_missing", "n_original_lost", "n_undefined", "n_cut_away"),
+    *("n_both_empty", "n_same_tokens"),
+)
 
 
 class Pooled(NamedTuple):
@@ -189,7 +191,7 @@ def add_seeds(
     for quantity, one in solved.items():
         size = len(one.intervals.estimate)
         error, n_seeds = np.zeros(size), np.zeros(size)
-        above, below = (QUANTITIES | RATES)[quantity]
+        above, below = {**QUANTITIES, **RATES}[quantity]
         for cell, rows in groups:
             n_seeds[cell] = rows.height
             error[cell] = seed_error(rows[above].to_numpy(), rows[below].to_numpy())

@@ -29,6 +29,7 @@ from harness.errors import DataError, RunError, UsageError
 from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
+from harness.model.sampling import Sampled
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.negatives import AbsentPrompts
@@ -108,6 +109,7 @@ def finetune(
     scratch = base.card.weights is None and base.card.checkpoint is None
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
     _refuse_makeshifts(loaded)
+    _refuse_sampling(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)
@@ -134,6 +136,16 @@ def _refuse_makeshifts(model: LoadedModel) -> None:
     for note in model.notes:
         if note.untrained_only:
             raise UsageError(f"finetune: {model.resolved.path}: {note.text}")
+
+
+def _refuse_sampling(model: LoadedModel) -> None:
+    """What is trained here is not the mean of samples."""
+    if isinstance(model.adapter, Sampled):
+        raise UsageError(
+            f"finetune: {model.resolved.path}: the model draws random numbers, and its own "
+            "training is not offered here. A model without sampling is needed. Train it with its "
+            "authors' code and give the file as --model CARD=FILE."
+        )
 
 
 def _check_recipe(recipe: Recipe) -> None:

@@ -22,11 +22,11 @@ from torchmetrics import MeanMetric
 from torchmetrics.functional.segmentation import dice_score
 
 from harness.errors import CardError, ModelError, RunError
+from harness.files.pickles import DAMAGE
 from harness.model.contract import PartlyTrainable
 from harness.model.loading import LoadedModel
 from harness.training.examples import Batch, Examples
 from harness.training.recipe import Recipe, segmentation_loss
-from harness.weights.pickles import DAMAGE
 
 EpochReport = Callable[[Mapping[str, float]], None]
 

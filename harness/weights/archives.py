@@ -1,7 +1,7 @@
 """Reads the two formats of ``torch.save`` without executing what is pickled in them.
 
 A ``.ckpt`` of Lightning holds, beside its tensors, losses, ``functools.partial`` and optimizers.
-`harness.weights.pickles` reads them as data; only functions that rebuild tensors have a meaning
+`harness.files.pickles` reads them as data; only functions that rebuild tensors have a meaning
 here. Tensors are described first and read when asked for; what is allocated is bounded by the size
 of the file. Since torch 1.6 a file is a zip archive of ``<root>/data.pkl`` and
 ``<root>/data/<key>``, stored without compression; before, five pickles (magic number, version,
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from harness.errors import CheckpointError
-from harness.weights.pickles import DAMAGE, Name, Unknown, read_pickle
+from harness.files.pickles import DAMAGE, Name, Unknown, read_pickle
 
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -134,6 +134,14 @@ class Archive:
         self.states: Mapping[str, Collection[str]] = states
         self._described, self._read_block, self._path = states, read_block, path
         self._blocks: dict[str, bytearray] = {}
+
+    def shape(self, state: str, key: str) -> tuple[int, ...]:
+        """The shape that the file says; none of its numbers is read."""
+        described = self._described[state][key]
+        size = () if isinstance(described, _Unread) else described.size
+        if not isinstance(size, tuple) or not all(type(n) is int and n >= 0 for n in size):
+            raise ValueError("a tensor of no size")
+        return size
 
     def get(self, state: str, key: str) -> torch.Tensor:
         """One tensor, on the CPU; tensors that share numbers in the file share them here."""

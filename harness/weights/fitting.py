@@ -3,6 +3,8 @@
 A file may hold several *states* (dictionaries of tensors), each with the model's keys
 behind a wrapper's prefix, with a wrapper between two of their steps, and with more
 beside them. No tensor is looked at here but those that are compared in shape.
+A file of a larger model may hold all of a smaller one: it is refused, because without
+the rest (adapters, learned context) the smaller one gives other masks.
 
 Conventions: a state has a dotted place in its file, empty at the top; a *path* is the
 place and the prefix together, such as ``ema_state_dict.net``. A card may list keys that
@@ -160,7 +162,7 @@ def describe_misfit(
     }
     parts = [f"{len(found)} {kind}, first {found[0]}" for kind, found in kinds.items() if found]
     if not parts:
-        return ""
+        return _part_of_another(match, states)
     seen, repair = _advice(match, states, n_wanted=len(wanted), is_whole=not missing, more=surplus)
     return (
         f"{'; '.join(parts)}. {seen} All {len(wanted)} keys must be there in the model's shapes. "
@@ -203,8 +205,8 @@ def _advice(
         return f"{seen} They are low-rank additions (LoRA) to a model's weights.", (
             "Merge them into the model and save its state_dict()."
         )
-    if known := likeness(keys):
-        return f"{seen} {known.strip()}", "Give that card, or a file of this model."
+    if known := _most_alike(keys):
+        return f"{seen} {_looks_like(known)}", f"{_as_model(known)}, or give a file of this model."
     if len(match.keys) * 2 < n_wanted:
         return f"{seen} It is another model's.", "Give the card of the model that was trained."
     return f"{seen} It is a part of this model, or another version of it.", (
@@ -235,9 +237,18 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def fingerprints() -> dict[str, tuple[str, ...]]:
-    """The characteristic keys of every model that ships with the harness and lists them."""
-    cards = {name: load_model_card(path).card for name, path in model_names().items()}
-    return {name: tuple(card.recognised_by) for name, card in cards.items() if card.recognised_by}
+    """The characteristic keys of every model that ships with the harness and lists them.
+
+    A family has an entry a kind, such as ``vlsm-adapter: shallow VLC``.
+    """
+    known: dict[str, tuple[str, ...]] = {}
+    for name, path in model_names().items():
+        card = load_model_card(path).card
+        kinds = card.recognised_kinds.items()
+        known |= {f"{name}: {kind}": tuple(keys) for kind, keys in kinds}
+        if card.recognised_by:
+            known[name] = tuple(card.recognised_by)
+    return known
 
 
 def shares(keys: Iterable[str], known: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -254,12 +265,51 @@ def _endings(key: str) -> Iterable[str]:
 
 
 def likeness(keys: Iterable[str]) -> str:
-    """A sentence that names the model of the keys, or nothing.
+    """A sentence that names the model of the keys, or nothing."""
+    known = _most_alike(keys)
+    return f"{_looks_like(known)} " if known else ""
 
-    Of lists that are covered equally the longest tells most.
-    """
+
+def _most_alike(keys: Iterable[str]) -> list[str]:
+    """The models whose lists the keys cover best; of equal ones the longest tells most."""
     known = fingerprints()
     found = {name: share for name, share in shares(keys, known).items() if share >= ENOUGH}
     best = max(((share, len(known[name])) for name, share in found.items()), default=None)
-    names = [repr(name) for name, share in found.items() if (share, len(known[name])) == best]
-    return f"Its keys look like the model {' or '.join(sorted(names))}. " if names else ""
+    return sorted(name for name, share in found.items() if (share, len(known[name])) == best)
+
+
+def _looks_like(known: Sequence[str]) -> str:
+    named = (name.partition(": ") for name in known)
+    shown = (f"{name!r} ({kind})" if kind else repr(name) for name, _, kind in named)
+    return f"Its keys look like the model {' or '.join(shown)}."
+
+
+def _as_model(known: Sequence[str]) -> str:
+    names = dict.fromkeys(name.partition(": ")[0] for name in known)
+    return f"Give it as {' or '.join(f'--model {name}=FILE' for name in names)}"
+
+
+def _part_of_another(match: Match, states: States) -> str:
+    """What to say of a complete match inside a larger known model; empty where it is the whole.
+
+    A model that merely stands beside the match, such as a teacher, has another prefix.
+    """
+    used, keys = set(match.keys.values()), states[match.state]
+    listed = fingerprints()
+    for name in _most_alike(keys):
+        for prefix in _parents(match.prefix):
+            own = {f"{prefix}.{key}" if prefix else key for key in listed[name]}
+            if own <= set(keys) and not own <= used:
+                rest = sorted(own - used)
+                return (
+                    f"every key is there, and it is a part of a larger model: {rest[0]!r} stands "
+                    f"around it. {_looks_like([name])} Without the rest its masks would be others. "
+                    f"{_as_model([name])}."
+                )
+    return ""
+
+
+def _parents(prefix: str) -> Iterable[str]:
+    """A prefix and those that it stands in: ``a.b`` -> ``a.b``, ``a`` and the empty one."""
+    steps = prefix.split(".") if prefix else []
+    return (".".join(steps[:depth]) for depth in range(len(steps), -1, -1))

@@ -8,6 +8,7 @@ their running average; a state has a dotted place in the file, empty at its top.
 """
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -37,7 +38,8 @@ from harness.weights.fitting import (
 )
 from harness.weights.pretrained import check_configuration
 
-__all__ = ["file_sha256", "fill", "fit", "load_into", "read_tensors", "weights_sha256"]
+__all__ = ["file_sha256", "fill", "fit", "load_into", "read_shapes", "read_tensors"]
+__all__ += ["weights_sha256"]
 
 # A safetensors file begins with the length of its header, which is a JSON object.
 _HEADER_LIMIT = 100_000_000
@@ -47,33 +49,47 @@ _State = Mapping[str, torch.Tensor]
 
 
 class _Weights(NamedTuple):
-    """An open file of weights, or a model's open shards: keys by state, and how one is read."""
+    """An open file of weights, or a model's open shards: keys by state, and how one is read.
+
+    `shape` reads none of a tensor's numbers.
+    """
 
     states: Mapping[str, Collection[str]]
     get: Callable[[str, str], torch.Tensor]
+    shape: Callable[[str, str], tuple[int, ...]]
 
 
 def _shards(file_of: Mapping[str, Path], stack: contextlib.ExitStack) -> _Weights:
     """A model in several files, of which each is opened when it is first needed."""
     opened: dict[Path, _Weights] = {}
 
-    def get(_: str, key: str) -> torch.Tensor:
+    def place(key: str) -> tuple[_Weights, str]:
         shard = file_of[key]
         if shard not in opened:
             opened[shard] = stack.enter_context(_open_file(shard))
         for state, keys in opened[shard].states.items():
             if key in keys:
-                return opened[shard].get(state, key)
+                return opened[shard], state
         raise CheckpointError(
             f"{shard}: the shard lacks {key[:120]!r}, which the index says it holds. Index and "
             "shards must belong together. Copy the folder again."
         )
 
-    return _Weights({_TOP: file_of}, get)
+    def get(_: str, key: str) -> torch.Tensor:
+        shard, state = place(key)
+        return shard.get(state, key)
+
+    def shape(_: str, key: str) -> tuple[int, ...]:
+        shard, state = place(key)
+        return shard.shape(state, key)
+
+    return _Weights({_TOP: file_of}, get, shape)
 
 
 def _in_memory(tensors: _State) -> _Weights:
-    return _Weights({_TOP: tensors}, lambda _, key: tensors[key])
+    return _Weights(
+        {_TOP: tensors}, lambda _, key: tensors[key], lambda _, key: tuple(tensors[key].shape)
+    )
 
 
 class Loaded(NamedTuple):
@@ -117,6 +133,34 @@ def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
         return {short: weights.get(state, full) for short, full in chosen.items()}
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the tensors of a file of weights; no number is read.
+
+    Of several states the one with most keys is read, since further ones repeat it; with
+    ``#PLACE`` behind the path, the one that is named.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or a shape has more numbers than it has
+            bytes.
+    """
+    file, choice = split_choice(path)
+    files = weight_files(file)
+    n_bytes = sum(one.stat().st_size for one in files.paths)
+    with _opened(files) as weights:
+        named = [
+            state for state in weights.states if state and f"{choice}.".startswith(f"{state}.")
+        ]
+        state = max(named or weights.states, key=lambda name: len(weights.states[name]))
+        shapes = {key: weights.shape(state, key) for key in weights.states[state]}
+    for key, shape in shapes.items():
+        if math.prod(shape) > n_bytes:
+            raise CheckpointError(
+                f"{file}: the tensor {key[:120]!r} says {shape} numbers, the file has {n_bytes} "
+                "bytes. Every number has bytes of its own. The file is damaged: copy it again."
+            )
+    return shapes
+
+
 @contextlib.contextmanager
 def _opened(files: WeightFiles) -> Iterator[_Weights]:
     with contextlib.ExitStack() as stack:
@@ -134,14 +178,18 @@ def _open_file(path: Path) -> Iterator[_Weights]:
             head = file.read(64)
         if is_zip(head):
             with open_zip(path) as archive:
-                yield _Weights(archive.states, archive.get)
+                yield _Weights(archive.states, archive.get, archive.shape)
         elif is_legacy(head):
             with open_legacy(path) as archive:
-                yield _Weights(archive.states, archive.get)
+                yield _Weights(archive.states, archive.get, archive.shape)
         elif path.suffix == ".safetensors" or _is_safetensors(head):
             with safe_open(path, framework="pt") as store:
                 keys = dict.fromkeys(store.keys())
-                yield _Weights({_TOP: keys}, lambda _, key: store.get_tensor(key))
+                yield _Weights(
+                    {_TOP: keys},
+                    lambda _, key: store.get_tensor(key),
+                    lambda _, key: tuple(store.get_slice(key).get_shape()),
+                )
         else:
             raise CheckpointError(
                 f"{path}: neither safetensors nor a file that torch.save wrote. One of them is "

@@ -49,12 +49,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import CardError
+from harness.model.wordpiece import WordPiece, read_vocabulary, stand_in
 from harness.models import Note, Picture, TokenCounts, device_of, read_settings, standardise
 
 from .network import Network
 from .settings import VOCABULARY, Settings
 from .start import MEAN, STD, load_start
-from .wordpiece import WordPiece, read_vocabulary, stand_in
 
 _MAKESHIFT = Note(
     "the tokens are those of a stand-in: PubMedBERT's vocabulary lies only on a hub and is not at "

@@ -47,7 +47,9 @@ from harness.model.tokenizers import CLIP_VOCABULARY, ClipTokenizer
 from harness.models import Picture, TokenCounts, device_of, read_settings, standardise
 from harness.weights.loading import load_into
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from .towers import vision_states
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Settings(Strict):
@@ -139,7 +141,7 @@ class ClipSeg:
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise(image, self.input_size, mean=_MEAN, std=_STD)
+        return standardise(image, self.input_size, mean=MEAN, std=STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""
@@ -174,13 +176,15 @@ class ClipSeg:
 
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """``(N, 3, S, S)`` -> everything up to the point where the text enters."""
+        return self.enter(self._activations(pixels))
+
+    def enter(self, activations: Sequence[Tensor]) -> ImageFeatures:
+        """Outputs ``(N, T, hidden)`` of `extract_layers` -> the decoder's part without text."""
         decoder, entry = self.module.decoder, self.settings.conditional_layer
         # The deepest activation enters the decoder first.
         reduced = [
             reduce(activation)  # (N, T, R)
-            for reduce, activation in zip(
-                decoder.reduces, self._activations(pixels)[::-1], strict=True
-            )
+            for reduce, activation in zip(decoder.reduces, activations[::-1], strict=True)
         ]
         state = reduced[0]
         for layer, following in zip(decoder.layers[:entry], reduced[1 : entry + 1], strict=True):
@@ -192,26 +196,34 @@ class ClipSeg:
 
     def _activations(self, pixels: Tensor) -> list[Tensor]:
         """Outputs ``(N, T, hidden)`` of the vision layers in `extract_layers`, in their order."""
-        vision = self.module.clip.vision_model
-        hidden = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
-        outputs = []
-        for layer in vision.encoder.layers[: max(self.settings.extract_layers) + 1]:
-            hidden = layer(hidden, attention_mask=None)
-            outputs.append(hidden)
+        depth = max(self.settings.extract_layers) + 1
+        outputs = vision_states(self.module.clip.vision_model, pixels, depth=depth)
         return [outputs[index] for index in self.settings.extract_layers]
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Tensor:
         """N images with N texts -> logits ``(N, S, S)``."""
+        return self.score(self.modulate(image_features, text_features))
+
+    def modulate(self, image_features: ImageFeatures, text_features: TextFeatures) -> Tensor:
+        """The decoder's tokens after the text, ``(N, T, R)``."""
         decoder = self.module.decoder
         text = text_features.embedding[:, None]  # (N, 1, D)
-        state = decoder.film_mul(text) * image_features.state + decoder.film_add(text)
+        state: Tensor = decoder.film_mul(text) * image_features.state + decoder.film_add(text)
         first, *others = decoder.layers[self.settings.conditional_layer :]
         state = first(state, attention_mask=None)
         for layer, skip in zip(others, image_features.skips.unbind(1), strict=True):
             state = layer(skip + state, attention_mask=None)
+        return state
+
+    def grid(self, tokens: Any) -> Tensor:
+        """The decoder's tokens without the class token, ``(N, R, side, side)``."""
         side = self.settings.input_size // self.settings.patch_size
-        grid = state[:, 1:].transpose(1, 2).unflatten(2, (side, side))  # (N, R, side, side)
-        logits: Tensor = decoder.transposed_convolution(grid).squeeze(1)
+        maps: Tensor = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        return maps
+
+    def score(self, tokens: Tensor) -> Tensor:
+        """The decoder's tokens -> logits ``(N, S, S)``."""
+        logits: Tensor = self.module.decoder.transposed_convolution(self.grid(tokens)).squeeze(1)
         return logits
 
     def predict(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:

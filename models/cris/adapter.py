@@ -44,8 +44,8 @@ from .backbone import build_backbone, image_maps, read_text
 from .decoder import Decoder, Projector
 from .neck import Neck, VisualTerms
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Settings(Strict):
@@ -175,7 +175,7 @@ class Cris:
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise(image, self.input_size, mean=_MEAN, std=_STD)
+        return standardise(image, self.input_size, mean=MEAN, std=STD)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""

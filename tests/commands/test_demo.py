@@ -15,7 +15,7 @@ def demo(tmp_path_factory):
     return CliRunner().invoke(app, ["demo", "--limit", "2", "--out", str(out)]), out
 
 
-def test_the_demo_ends_with_a_table_a_sentence_per_model_and_the_files(demo):
+def test_the_demo_ends_with_a_table_a_line_a_model_and_the_files(demo):
     result, out = demo
     assert result.exit_code == 0, result.output
     models = shipped_models()
@@ -23,10 +23,9 @@ def test_the_demo_ends_with_a_table_a_sentence_per_model_and_the_files(demo):
     for model in models:
         assert any(line.startswith(f"{model} ") for line in result.output.splitlines())
     # Two scenes a set allow no verdict, whatever the figures look like.
-    told = [x for x in result.output.splitlines() if "phantom_pairs cannot be judged on" in x]
-    assert [line.split()[0] for line in told] == sorted(models)
-    for attribute in ("color", "location", "number", "shape", "size"):
-        assert all(attribute in line for line in told)
+    told = [x for x in result.output.splitlines() if ": cannot tell (" in x]
+    assert [line.split(":")[0] for line in told] == sorted(models)
+    assert all(len(line) < 100 for line in told)
     assert "phantom_crowd" in result.output
     for name in ("summary.md", "summary.json"):
         assert name in result.output

@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.cards import load_dataset_card
 from harness.data.layout import fingerprint, load_samples, read_rows
-from harness.errors import DataError, PromptError
+from harness.errors import CardError, DataError, PromptError
 
 
 @pytest.fixture
@@ -150,14 +150,14 @@ def test_a_prompt_without_grammar_names_the_row(photo_root, photo_rows, kvasir):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "the list is empty. At least one row is needed. Add rows."),
-        ("{}", "found dict. A JSON list of rows is expected. Wrap the rows in [ ]."),
+        ("[]", "the list is empty. At least one row is needed. Add rows such as {"),
+        ("{}", "found dict. A JSON list of rows is expected. Wrap the rows in [ ]: [{"),
         ("[1, 2", "not valid JSON"),
         ("[3]", "row 0: found int. A row is an object with 'img_name'"),
         ('[{"img_name": 7}]', "row 0: 'img_name' is 7. A str is needed."),
         (
             '[{"img_name": "a", "mask_name": "a", "prompts": {"p1": 5}}]',
-            "row 0: prompts.p1 is 5. A text or a list of texts is needed.",
+            "row 0: prompts.p1 is 5. A text or a list of texts is needed, such as ",
         ),
         ("[" * 100_000, "test.json: "),
     ],
@@ -190,3 +190,76 @@ def test_the_real_sets_are_read(shared_data):
         assert len({s.image for s in samples}) == images
         if clusters is not None:
             assert len({s.cluster_id for s in samples}) == clusters
+
+
+FREE = "name: mine\nprompt_type: p6\nlayout: {folder: kvasir_polyp}\n"
+
+
+@pytest.fixture
+def beside(photo_root):
+    """A dataset whose card lies in its own folder; the function reads it by that card."""
+    card = photo_root / "kvasir_polyp" / "card.yaml"
+
+    def read(text=FREE, root=photo_root):
+        card.write_text(text)
+        return load_samples(load_dataset_card(card), root, "test")
+
+    return read
+
+
+def test_a_card_needs_a_name_and_a_prompt_type_alone(beside):
+    samples = beside()
+    assert len(samples) == 6
+    assert samples[0].prompts["p6"][0].text.startswith("one small pink round polyp")
+
+
+def test_a_dataset_beside_its_card_is_found_by_the_message(beside, photo_root):
+    with pytest.raises(DataError) as told:
+        beside(root=photo_root / "elsewhere")
+    assert str(told.value).endswith(f"It lies beside its card: set --data-root {photo_root}.")
+
+
+def test_rows_may_name_their_clusters(beside, photo_rows):
+    rows, write = photo_rows
+    for place, row in enumerate(rows):
+        row["cluster"] = f"patient {place // 2}"
+    write()
+    rule = "clusters: {rule: annotated, source: column patient}\n"
+    assert [s.cluster_id for s in beside(FREE + rule)] == [
+        f"patient {place // 2}" for place in range(6)
+    ]
+
+
+def test_a_row_without_its_cluster_is_named_with_an_example(beside):
+    with pytest.raises(DataError) as told:
+        beside(FREE + "clusters: {rule: annotated}\n")
+    assert str(told.value).endswith(
+        "test.json: row 0: no 'cluster'. The card's rule is 'annotated': every row names its own, "
+        'such as "cluster": "patient 7". Add the key, or write `clusters: {rule: image}` on the '
+        "card."
+    )
+
+
+def test_a_cluster_is_a_text(beside, photo_rows):
+    rows, write = photo_rows
+    rows[1]["cluster"] = 7
+    write()
+    with pytest.raises(DataError, match="row 1: 'cluster' is 7. A text is needed, such as"):
+        beside()
+
+
+def test_what_a_card_lacks_is_said_with_an_example(beside):
+    with pytest.raises(CardError) as told:
+        beside("title: Mine\n")
+    assert "card.yaml:1: name: the key is missing. Add it, such as `name: mine`." in str(told.value)
+    assert "prompt_type: the key is missing. Add it, such as `prompt_type: p6`." in str(told.value)
+
+
+def test_a_missing_dataset_is_answered_with_an_example_of_the_root(kvasir, tmp_path):
+    with pytest.raises(DataError) as told:
+        load_samples(kvasir, tmp_path, "test")
+    assert str(told.value).endswith(
+        "Set --data-root to the folder above it: with --data-root data its annotations are "
+        "data/kvasir_polyp/anns/train.json. Other formats become a dataset by `vlsm-harness data "
+        "init FOLDER`."
+    )

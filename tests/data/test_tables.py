@@ -40,7 +40,7 @@ def write_xlsx(path, rows, header=HEADER):
     book.close()
 
 
-WRITERS = {".csv": write_csv, ".parquet": write_parquet, ".xlsx": write_xlsx}
+WRITERS = {".csv": write_csv, ".tsv": write_csv, ".parquet": write_parquet, ".xlsx": write_xlsx}
 
 
 def read(folder, file, **settings):
@@ -265,8 +265,8 @@ def test_a_table_of_another_kind_is_refused(tmp_path):
     refused(
         tmp_path,
         "t.ods",
-        "t.ods: found a file that ends in '.ods'. Tables are read from .csv, .parquet, .xlsx. "
-        "Export the table as one of them.",
+        "t.ods: found a file that ends in '.ods'. Tables are read from .csv, .parquet, .tsv, "
+        ".xlsx. Export the table as one of them.",
     )
 
 

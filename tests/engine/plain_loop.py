@@ -22,6 +22,7 @@ from harness.data.images import read_image, read_mask
 from harness.engine.counts import resize_mask
 from harness.model.contract import Predicts
 from harness.model.loading import LoadedModel
+from harness.model.sampling import seeded
 from harness.records import BY_CONTENT, Reading, Readings
 from harness.suite.schema import Metric
 
@@ -47,15 +48,17 @@ def plain_scores(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def predict(model: LoadedModel, image: NDArray[np.uint8], text: str) -> Tensor:
+def predict(
+    model: LoadedModel, image: NDArray[np.uint8], text: str, *, image_id: str = ""
+) -> Tensor:
     """Logits ``(h, w)`` of the unmodified full forward for one image and one prompt."""
     adapter = model.adapter
     pixels = adapter.preprocess(image)[None].to(model.device)
     with torch.inference_mode(), model.autocast():
         if isinstance(model.raw, Predicts):
             return model.raw.predict(pixels, [text])[0].float()
-        features = adapter.encode_images(pixels), adapter.encode_texts([text])
-        return adapter.decode(*features)[0].float()
+        images = seeded(adapter, adapter.encode_images(pixels), [image_id])
+        return adapter.decode(images, adapter.encode_texts([text]))[0].float()
 
 
 def _case(
@@ -70,7 +73,7 @@ def _case(
     image = read_image(root / str(row["image"]), reading)
     masks, near = [], 0
     for text in (row["prompt"], row["original_prompt"]):
-        logits = predict(model, image, str(text))
+        logits = predict(model, image, str(text), image_id=str(row["image_id"]))
         if metric.resolution == "native":
             logits = torch.nn.functional.interpolate(
                 logits[None, None], size=image.shape[:2], mode="bilinear", align_corners=False

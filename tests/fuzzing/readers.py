@@ -8,6 +8,8 @@ import importlib.util
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,14 +41,42 @@ class Reader(NamedTuple):
     allowed: tuple[type[BaseException], ...] = ()
 
 
-def _survives(files, *, columns=None, **_):
-    """In place of `harness.data.trial`, which starts a process: this is one already."""
+class _Trials:
+    """In place of `harness.data.trial`: one process for many files, started anew when it dies."""
+
+    PROGRAM = """
+import io, json, sys
+import polars as pl
+while line := sys.stdin.buffer.readline():
+    said = json.loads(line)
+    held = [io.BytesIO(sys.stdin.buffer.read(size)) for size in said["sizes"]]
     try:
-        for content in files:
-            pl.read_parquet(io.BytesIO(content), columns=columns)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        return False
-    return True
+        for content in held:
+            pl.scan_parquet(content).select(pl.len()).collect()
+            if said["columns"] != []:
+                pl.read_parquet(content, columns=said["columns"])
+        answer = b"1"
+    except BaseException:
+        answer = b"0"
+    sys.stdout.buffer.write(answer)
+    sys.stdout.flush()
+"""
+
+    def __init__(self):
+        self._process = None
+
+    def __call__(self, files, *, columns=None, **_):
+        if self._process is None or self._process.poll() is not None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            quiet = {"stderr": subprocess.DEVNULL}
+            self._process = subprocess.Popen([sys.executable, "-c", self.PROGRAM], **pipes, **quiet)
+        said = json.dumps({"sizes": list(map(len, files)), "columns": columns}).encode()
+        self._process.stdin.write(said + b"\n" + b"".join(files))
+        self._process.stdin.flush()
+        return self._process.stdout.read(1) == b"1"  # nothing, where the file ended it
+
+
+_survives = _Trials()
 
 
 def _suite(folder, run):
@@ -149,6 +179,34 @@ def _write_table(path, names, rows):
         book.save(path)
 
 
+def _strangers(name, file, form="bytes"):
+    """A file of a set that `data init` reads; pictures and masks are decoded as well."""
+
+    def prepared(folder, run):
+        from harness.data.formats import Choices, embedded, recognise
+        from harness.data.formats.entries import Made
+        from harness.data.formats.files import list_files
+
+        place = ROOT / "tests/data/formats/sets.py"
+        spec = importlib.util.spec_from_file_location("fuzzed_sets", place)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        embedded.survives = _survives
+        module.SETS[name](folder, 4)
+        path = folder / file
+
+        def read():
+            found = recognise(list_files(folder), Choices())
+            for entry in found.entries:
+                for one in (entry.image, entry.mask):
+                    if isinstance(one, Made):
+                        one.content()
+
+        return Reader(path, [path.read_bytes()], read, form)
+
+    return prepared
+
+
 def _pictures(color):
     held = []
     rng = np.random.default_rng(0)
@@ -181,12 +239,12 @@ def _mask(folder, run):
     return Reader(path, seeds, lambda: read_mask(path))
 
 
-def _weights(suffix):
+def _weights(suffix, reader="read_tensors"):
     def prepared(folder, run):
         import torch
         from safetensors.torch import save
 
-        from harness.weights.loading import read_tensors
+        from harness.weights import loading
 
         state = {"net.a.weight": torch.arange(6.0).reshape(2, 3), "net.b": torch.ones(2).half()}
         if suffix == ".safetensors":
@@ -199,7 +257,7 @@ def _weights(suffix):
                 torch.save(content, buffer, _use_new_zipfile_serialization=is_zip)
                 seeds.append(buffer.getvalue())
         path = folder / f"a{suffix}"
-        return Reader(path, seeds, lambda: read_tensors(path))
+        return Reader(path, seeds, lambda: getattr(loading, reader)(path))
 
     return prepared
 
@@ -208,7 +266,7 @@ def _pickle(folder, run):
     import collections
     import pickle
 
-    from harness.weights.pickles import DAMAGE, read_pickle
+    from harness.files.pickles import DAMAGE, read_pickle
 
     path = folder / "a.pkl"
     content = {"a": [1, 2.5, None, (True, b"x" * 300)], "b": {"c": {1, 2}, "d": frozenset("xy")}}
@@ -246,7 +304,7 @@ def _configuration(folder, run):
 
 
 def _vocabulary(folder, run):
-    place = ROOT / "models/biomedclipseg/wordpiece.py"
+    place = ROOT / "harness/model/wordpiece.py"
     spec = importlib.util.spec_from_file_location("fuzzed_wordpiece", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -530,10 +588,21 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "csv table": _table(".csv"),
     "parquet table": _table(".parquet"),
     "xlsx table": _table(".xlsx"),
+    "stranger's csv": _strangers("semicolons", "pairs.csv"),
+    "stranger's json": _strangers("json", "pairs.json", "json"),
+    "coco": _strangers("coco", "annotations/instances_val2017.json", "json"),
+    "refcoco": _strangers("refcoco", "refs(unc).p"),
+    "grefcoco": _strangers("grefcoco", "grefs(unc).json", "json"),
+    "parquet shard": _strangers("hf-parquet", "data/test-00000-of-00001.parquet"),
+    "arrow shard": _strangers("hf-disk", "test/data-00000-of-00001.arrow"),
+    "arrow state": _strangers("hf-disk", "test/state.json", "json"),
+    "volume": _strangers("nifti", "labelsTs/case_000.nii.gz"),
+    "volumes' labels": _strangers("nifti", "dataset.json", "json"),
     "picture": _picture,
     "mask": _mask,
     "safetensors": _weights(".safetensors"),
     "torch checkpoint": _weights(".ckpt"),
+    "shapes of a checkpoint": _weights(".ckpt", "read_shapes"),
     "old torch checkpoint": _weights(".pt"),
     "pickle": _pickle,
     "shard index": _index,

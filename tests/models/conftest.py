@@ -4,6 +4,7 @@ Conventions: keys are those of a reference checkpoint's ``state_dict``, with its
 prefix (``net.`` ...); pictures are uint8 ``(side, side, 3)``.
 """
 
+import functools
 import hashlib
 import json
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from harness.engine.local import execute
+from harness.model.contract import EncodesPairs
+from harness.model.loading import load_model
 from harness.runs.store import RunStore
 from tests.engine.plain_loop import COUNTS, plain_scores
 
@@ -83,6 +86,71 @@ class Golden:
     def rows(features, places):
         """Some rows of a model's features."""
         return type(features)(*(leaf[places] for leaf in features))
+
+    @classmethod
+    def reference_state(cls, keys, *, alias):
+        """A reference checkpoint's state dict; `alias` gives the key that a value follows."""
+        made = {}
+        for key, described in keys.items():
+            name = alias(key)
+            if name not in made:
+                is_whole = "int" in described["dtype"]
+                shape = tuple(described["shape"])
+                made[name] = (
+                    torch.zeros(shape, dtype=torch.int64) if is_whole else cls.weight(name, shape)
+                )
+        return {key: made[alias(key)] for key in keys}
+
+
+@pytest.fixture
+def equals_the_original(shared_reference, tmp_path, golden):
+    """Compares a network of ``adapters/`` with ours: keys, text vectors and logits.
+
+    The weights go through a file as Lightning writes it, with objects that only an executing
+    reader could make.
+    """
+
+    def clips_own(key):
+        return key.replace("net.clip.", "net.clipseg.clip.", 1) if "net.clip." in key else key
+
+    def compare(name, *, card):
+        folder = shared_reference / "adapters"
+        keys = json.loads((folder / name / "keys.json").read_text())
+        manifest = json.loads((folder / name / "manifest.json").read_text())
+        public = np.load(folder / "public" / f"{name}.npz")
+        file = tmp_path / "best.ckpt"
+        hyper = {"optimizer": functools.partial(torch.optim.AdamW, lr=1e-3), "act": torch.sigmoid}
+        content = {"epoch": 1, "hyper_parameters": hyper, "pytorch-lightning_version": "2.2.5"}
+        torch.save(content | {"state_dict": golden.reference_state(keys, alias=clips_own)}, file)
+        model = load_model(card, checkpoint=file, device="cpu")
+        file.unlink()
+        assert golden.shapes(model.adapter.module) == {k: v["shape"] for k, v in keys.items()}
+        side, (mean, std) = manifest["image_size"], manifest["mean_std"]
+        pixels = (golden.picture(side) / np.float32(255) - np.float32(mean)) / np.float32(std)
+        pixels = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        ours = model.adapter.preprocess(golden.picture(side))
+        assert (pixels - ours).abs().max() < 1e-6
+        with torch.inference_mode():
+            image = model.adapter.encode_images(ours[None])
+            modes = [key.removeprefix("input_ids_") for key in public if key.startswith("input_")]
+            for mode in modes:
+                ids, mask = (
+                    torch.from_numpy(public[f"{key}_{mode}"]).long()
+                    for key in ("input_ids", "attention_mask")
+                )
+                images = golden.rows(image, torch.zeros(len(ids), dtype=torch.int64))
+                texts = model.raw.encode_tokens(ids, mask)
+                logits = model.adapter.decode(images, texts).numpy()[:, ::7, ::7]
+                apart = np.abs(logits - public[f"logits_sub_{mode}"]).max()
+                assert apart <= manifest["suggested_atol"], mode
+                if isinstance(model.raw, EncodesPairs):
+                    texts = model.raw.encode_pairs(images, texts)
+                if "embedding" in texts._fields:
+                    apart = np.abs(texts.embedding.numpy() - public[f"text_embed_{mode}"]).max()
+                    assert apart <= 5e-5, mode
+        return len(modes)
+
+    return compare
 
 
 @pytest.fixture(scope="session")

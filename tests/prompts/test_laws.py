@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cards import load_dataset_card
 from harness.prompts.context import Form, Scope
+from harness.prompts.freetext.terms import suit
 from harness.prompts.grammar import load_grammar
 from harness.prompts.laws import LAWS, Trial, breaches, check_perturbation
 from harness.prompts.lexicon import load_lexicon
@@ -15,14 +17,15 @@ from harness.prompts.worlds import scenes
 from harness.records import Edit, ExpectedMask, Meaning, NotApplicable, Variant
 
 # One of each family of grammars; the others share theirs.
-DATASETS = ("kvasir_polyp", "busi", "camus", "chexlocalize", "phantom_pairs")
+DATASETS = ("kvasir_polyp", "busi", "camus", "chexlocalize", "phantom_pairs", "qata_cov19")
 LEXICON = load_lexicon("curated")
 GRAMMARS = {name: load_grammar(name) for name in DATASETS}
+LEXICONS = {name: suit(LEXICON, load_dataset_card(name)) for name in DATASETS}
 
 
 def any_scene(per_attribute):
     return st.sampled_from(DATASETS).flatmap(
-        lambda name: scenes(GRAMMARS[name], LEXICON, per_attribute=per_attribute)
+        lambda name: scenes(GRAMMARS[name], LEXICONS[name], per_attribute=per_attribute)
     )
 
 

@@ -64,3 +64,28 @@ def test_a_marker_that_cannot_be_run_says_how_to_repair_it(inner, place, marker,
     found = inner("test_a_marker_that_cannot_be_run_says_how_to_repair_it.py")
     found.assert_outcomes(errors=1)
     assert message in found.stdout.str()
+
+
+FUNCTION = """
+import pytest
+import harness
+
+def bright(image, prompt):
+    return image.mean(axis=-1) > (110 if prompt else 255)
+
+@pytest.mark.vlsm("my.suite.yaml", model=harness.wrap(bright, name="bright"))
+def test_bright(vlsm_audit):
+    assert set(vlsm_audit.summary["model"]) == {"bright"}
+    assert len(vlsm_audit.model_ids) == 1
+
+@pytest.mark.vlsm("my.suite.yaml", model=[harness.wrap(bright, name="bright")])
+def test_again(vlsm_audit):
+    assert vlsm_audit.verdicts()
+"""
+
+
+def test_a_function_is_a_model_of_a_test(inner, place):
+    place.makepyfile(FUNCTION)
+    found = inner(model=None)
+    found.assert_outcomes(passed=2)
+    assert len(list(place.path.rglob("run.json"))) == 1

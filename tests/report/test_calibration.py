@@ -1,7 +1,9 @@
 """What is said of a model where one attribute alone decides."""
 
-from harness.report.table import deciding_table, language_sentences
-from harness.stats.language import Evidence, LanguageVerdict
+import pytest
+
+from harness.report.table import deciding_table, verdict_line
+from harness.stats.language import LanguageVerdict
 
 
 def deciding(split, percent, low, high, **more):
@@ -45,12 +47,34 @@ def test_refusal_is_a_column_beside_the_attributes(summary_of):
     assert deciding_table(summary, [silent])[0] == ["model", "size"]
 
 
-def test_a_sentence_stands_for_every_set_on_which_words_were_changed():
-    nowhere = (float("nan"),) * 3
-    evidence = (Evidence("size", "antonym", "size", "unclear", "", nowhere, nowhere),)
-    keys = ("m@1", "m", "pairs", "released", "p6", "cannot tell", "cannot tell")
-    found = [
-        LanguageVerdict(*keys, "m on pairs cannot be judged.", True, evidence=evidence),
-        LanguageVerdict(*keys, "m on solo cannot be judged.", False),
-    ]
-    assert language_sentences(found) == ["m on pairs cannot be judged."]
+def verdict(model="m", language="listening", steadiness="brittle", **given):
+    keys = (f"{model}@1", model, "pairs", "released", "p6", language, steadiness, "", True)
+    return LanguageVerdict(*keys, **given)
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (verdict(heard=("color", "size")), "m: listening (color, size); brittle"),
+        (
+            verdict(language="deaf", steadiness="steady", refusal="hallucinates"),
+            "m: deaf; hallucinates; steady",
+        ),
+        (
+            verdict(
+                language="cannot tell",
+                steadiness="cannot tell",
+                unclear=("size",),
+                refusal="cannot tell",
+            ),
+            "m: cannot tell (size); refusal undecided; steadiness undecided",
+        ),
+        (
+            verdict("m" * 60, heard=("color", "location", "number", "size")),
+            "m" * 60 + ": listening (4 attributes); brittle",
+        ),
+    ],
+)
+def test_a_verdict_has_a_line_of_its_own(found, line):
+    assert verdict_line(found) == line
+    assert len(line) < 100

@@ -86,7 +86,7 @@ def test_the_schemas_are_not_stale():
             "perturbation: empty",
             "perturbation: emty",
             "mine.yaml:6: probes[0].perturbation: unknown perturbation 'emty'. "
-            "Did you mean 'empty'? Known perturbations: 'absent', 'antonym', ",
+            "Did you mean 'empty'? Known perturbations: 'absent', ",
         ),
         ("title:", "titel:", "mine.yaml:2: titel: unknown key. Did you mean 'title'?"),
         ("gone", "original", "the probe name 'original' is reserved; choose another one"),

@@ -272,8 +272,8 @@ def test_another_model_is_named(monkeypatch):
     message = (
         "a.ckpt: the checkpoint does not fit the model: 2 missing, first 'weight'; 3 unexpected, "
         "first 'net.tower.r'. The file has 'net.tower.r', 'net.head.r', 'net.neck.x'. Its keys "
-        "look like the model 'red'. All 2 keys must be there in the model's shapes. Give that "
-        "card, or a file of this model."
+        "look like the model 'red'. All 2 keys must be there in the model's shapes. Give it "
+        "as --model red=FILE, or give a file of this model."
     )
     refused_fit(torch.nn.Linear(2, 2), given, message)
 

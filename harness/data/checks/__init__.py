@@ -5,7 +5,7 @@ tokenizer) is reported as not done, with the reason; it never counts as passed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +88,7 @@ def inspect(
     cards: Sequence[DatasetCard],
     root: Path,
     *,
+    splits: Mapping[str, Collection[str]] | None = None,
     tokenizer: Tokenizer | None = None,
     tick: Tick = lambda: None,
 ) -> Inspection:
@@ -96,6 +97,8 @@ def inspect(
     Args:
         cards: The datasets.
         root: The data root. All datasets of known cards below it are compared with.
+        splits: By dataset, the annotation files to check; all when None. The others are
+            compared with, for images that stand in two of them.
         tokenizer: Whose limit prompts are held against; None leaves that out.
         tick: Called once per picture or mask read, for a progress bar.
 
@@ -108,16 +111,17 @@ def inspect(
     checked: list[SplitRows] = []
     encodings: list[Counter[str]] = []
     for card in cards:
-        splits = []
-        for rows in _splits(card, root):
-            if isinstance(rows, Unchecked):
-                found.append(rows)
-                continue
-            splits.append(rows)
+        read = list(_splits(card, root))
+        asked = {rows.split for rows in read} if splits is None else splits[card.name]
+        own = [rows for rows in read if rows.split in asked]
+        found += [rows for rows in own if isinstance(rows, Unchecked)]
+        whole = [rows for rows in own if isinstance(rows, SplitRows)]
+        for rows in whole:
             encodings.append(Counter())
             found += _of_one(rows, tokenizer, tick, encodings[-1])
-        found += _between(card, splits, files, tick)
-        checked += splits
+        others = [rows for rows in read if isinstance(rows, SplitRows) and rows not in whole]
+        found += _between(card, whole, others, files, tick)
+        checked += whole
     n_rows = {f"{rows.card.name}/{rows.split}": len(rows.entries) for rows in checked}
     found += identical_files(files, n_rows)
     return Inspection(
@@ -177,14 +181,18 @@ def _of_masks(
 
 
 def _between(
-    card: DatasetCard, splits: Sequence[SplitRows], files: Sequence[AnnotationFile], tick: Tick
+    card: DatasetCard,
+    splits: Sequence[SplitRows],
+    others: Sequence[SplitRows],
+    files: Sequence[AnnotationFile],
+    tick: Tick,
 ) -> Iterator[Finding | Unchecked]:
-    """What several annotation files show together."""
+    """What several annotation files show together; those of two others are left out."""
     for rows in splits:
         if not rows.images.is_dir():
             why = f"no folder {rows.images}"
             yield Unchecked(card.name, rows.split, "images by their content", why)
-    yield from shared_images(splits, tick=tick)
+    yield from shared_images(splits, others, tick=tick)
     yield from shared_names(splits, files)
 
 

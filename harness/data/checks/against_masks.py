@@ -66,6 +66,8 @@ def mask_defects(shown: Mapping[int, Shown]) -> dict[str, Defect]:
         return {place: "nothing in the mask" for place, one in shown.items() if one.words is None}
 
     def named(rows: SplitRows) -> Mapping[int, str]:
+        if rows.card.grammar is None:
+            return {}  # sentences about what is absent are refusal cases there, and counted as such
         return _unlike(rows, shown, denied=False)
 
     def denied(rows: SplitRows) -> Mapping[int, str]:

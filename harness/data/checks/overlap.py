@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from harness.data.checks.rows import EXAMPLES, Finding, SplitRows
@@ -93,16 +93,22 @@ def identical_files(
 
 
 def shared_images(
-    splits: Sequence[SplitRows], *, tick: Callable[[], None] = lambda: None
+    splits: Sequence[SplitRows],
+    others: Sequence[SplitRows] = (),
+    *,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Finding]:
     """Images of one dataset that stand in two of its splits.
 
     Args:
         splits: Of one dataset.
+        others: Further ones, which are compared with these and not with each other.
         tick: Called once per image file read, for a progress bar.
     """
-    keyed = {rows.split: _images(rows, tick) for rows in splits}
-    for first, second in combinations(splits, 2):
+    if not splits:
+        return
+    keyed = {rows.split: _images(rows, tick) for rows in (*splits, *others)}
+    for first, second in (*combinations(splits, 2), *product(splits, others)):
         left, right = keyed[first.split], keyed[second.split]
         common = sorted({left[key] for key in left.keys() & right.keys()})
         yield Finding(

@@ -92,16 +92,15 @@ def doubled_rows(rows: SplitRows) -> Mapping[int, str]:
     return found
 
 
-def repeated_images(rows: SplitRows) -> Mapping[int, str]:
-    """An image with a second target, in a set that has one target an image."""
-    if rows.card.named_targets:
-        return {}
-    seen: dict[str, tuple[int, str]] = {}
-    found = {}
+def shared_prompts(rows: SplitRows) -> Mapping[int, str]:
+    """A second target of an image that the first one's words describe as well."""
+    seen: dict[tuple[str, str], tuple[int, str]] = {}
+    found: dict[int, str] = {}
     for place, row in rows.read():
-        first, mask = seen.setdefault(row.image_name, (place, row.mask_name))
-        if mask != row.mask_name:
-            found[place] = f"{row.image_name!r} has another mask in row {first}"
+        for text in {p.text for p in row.prompts.get(rows.card.prompt_type, ()) if p.text}:
+            first, mask = seen.setdefault((row.image_name, text), (place, row.mask_name))
+            if mask != row.mask_name:
+                found[place] = f"{text!r} names another mask in row {first}"
     return found
 
 
@@ -117,7 +116,7 @@ def denied_targets(rows: SplitRows) -> Mapping[int, str]:
 STRUCTURE: dict[str, Defect] = {
     "refused": Defect("the row cannot be read", _ANNOTATIONS, refused_rows),
     "duplicate_row": Defect("the row stands twice", _ANNOTATIONS, doubled_rows),
-    "repeated_image": Defect("the image has two rows of its own", _ANNOTATIONS, repeated_images),
+    "shared_prompt": Defect("one prompt for two targets", _ANNOTATIONS, shared_prompts),
     "denied_target": Defect("a target that the prompt denies", _ANNOTATIONS, denied_targets),
     "unusual_form": Defect("text or list unlike most rows", _ANNOTATIONS, unusual_forms),
     "inverted_box": Defect("the box ends before it begins", _ANNOTATIONS, inverted_boxes),

@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.model.checks.record import Found, fails, finding, holds, skipped
 from harness.model.checks.subject import Subject, gap
 from harness.model.features import binarise
+from harness.model.sampling import Sampled
 
 # A threshold this near to 0 or 1 is a slip of the pen more often than a choice.
 _EXTREME = 0.01
@@ -86,6 +87,8 @@ def determinism(subject: Subject) -> Found:
     """The same call gives the same logits, whatever the state of the random generator."""
     call = subject.call
     apart = subject.repeat_gap
+    if isinstance(subject.model.adapter, Sampled) and apart == 0:
+        return finding(_of_samples(subject, subject.model.adapter))
     if apart == 0:
         return holds(f"{call}: three equal calls give equal logits, bit for bit.")
     what = f"{call}: three equal calls differ by {apart:.2g} (spread {subject.spread:.2g})."
@@ -95,6 +98,20 @@ def determinism(subject: Subject) -> Found:
             "or a state that one call leaves for the next."
         )
     return holds(what)
+
+
+def _of_samples(subject: Subject, adapter: Sampled) -> str:
+    """What is to be known of a model that samples; its answer is repeatable all the same."""
+    texts = adapter.encode_texts(subject.texts)
+    first, second = adapter.halves(subject.image_features, texts)
+    cut = subject.model.card.threshold
+    share = float(((first > cut) != (second > cut)).double().mean())
+    return (
+        f"{subject.call}: the model draws random numbers; single samples differ in "
+        f"{100 * share:.2g} % of the pixels. An answer is the mean of the card's "
+        f"{subject.model.card.samples} samples, from noise that is fixed by the picture: equal "
+        "calls give equal logits, and a run measures what is left. Two samples are used here."
+    )
 
 
 def staged_is_plain(subject: Subject) -> Found:

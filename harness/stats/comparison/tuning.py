@@ -38,8 +38,9 @@ from harness.stats.comparison.common import (
 )
 from harness.stats.comparison.contrast import Solution, solutions
 from harness.stats.comparison.diagnosis import diagnose
+from harness.stats.intervals import recovered
 from harness.stats.language import WHOLE, LanguageVerdict, listed
-from harness.stats.refusal import NOTHING, Limits, recovered
+from harness.stats.refusal import NOTHING, Limits
 from harness.stats.relative import reduce
 
 Outcome = Literal["kept", "lost", "gained", "never", "cannot tell"]

@@ -105,9 +105,9 @@ PLANTED = {
         lambda r: r | {"img_name": "1.png", "mask_name": "1.png"},
         {"duplicate_row"},
     ),
-    "repeated_image": (
+    "shared_prompt": (
         lambda r: r | {"img_name": "1.png"},
-        {"repeated_image"},
+        {"shared_prompt"},
     ),
     "denied_target": (
         lambda r: r | {"prompts": {"p0": "", "p1": "no polyp"}},
@@ -148,12 +148,19 @@ def test_plural_nouns_are_known_from_the_card(write):
     assert (found["several_places"], found["singular_noun"]) == (2, 1)
 
 
-def test_several_targets_of_one_image_are_no_defect_where_the_card_says_so(write):
-    rows = [
-        {"img_name": "patient0001_2CH_ED.png", "mask_name": f"{n}.png", "prompts": {"p0": ""}}
-        for n in range(3)
-    ]
-    assert "repeated_image" not in counts(inspect([CAMUS], write("camus", rows, pictures=False)))
+def test_two_targets_of_one_image_are_no_defect_with_prompts_of_their_own(write, row):
+    rows = [row("1.png"), row("2.png", shape="oval") | {"img_name": "1.png"}]
+    assert "shared_prompt" not in counts(inspect([KVASIR], write("kvasir_polyp", rows)))
+
+
+def test_only_the_splits_that_are_asked_for_are_checked(write, row):
+    root = write("kvasir_polyp", [row("1.png"), row("2.png", shape="a circle")], split="train")
+    write("kvasir_polyp", [row("2.png"), row("3.png")])
+    inspected = inspect([KVASIR], root, splits={"kvasir_polyp": ["test"]})
+    assert [f.split for f in inspected.facts] == ["test"]
+    found = counts(inspected)
+    assert "shape_article" not in found
+    assert found["image_in_two_splits"] == 1
 
 
 def repaint(root, name, box):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from harness.weights.pickles import DAMAGE, Name, Unknown, read_pickle
+from harness.files.pickles import DAMAGE, Name, Unknown, read_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 scalars = st.none() | st.booleans() | st.integers() | st.text() | st.binary()

@@ -1,0 +1,124 @@
+"""What every reader of a format gives: rows that say which picture, which mask, which sentences.
+
+Conventions: a file is a path below the folder that was read, or a `Made` one, whose content is
+written once. Where nothing in the picture is meant the mask is None, and becomes an empty one.
+Questions that a format cannot answer are asked through `Choices.ask`, one sentence with a default.
+"""
+
+import io
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+CLASS_ONLY, SENTENCE = "p1", "p9"
+"""Prompt types of what names the class alone, and of sentences that nobody ranked."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file that is written: its name, with its ending, and what gives its content.
+
+    Files of one `key` are the same one.
+    """
+
+    name: str
+    content: Callable[[], bytes] = field(repr=False)
+    key: Hashable = None
+
+
+File = Path | Made
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One target of one picture.
+
+    Attributes:
+        where: Its place in the source, for messages.
+        image: The picture.
+        mask: The target; None where nothing in the picture is meant.
+        prompts: Its sentences, by prompt type.
+        split: None where nothing says it.
+        cluster: What is independent of the others; None where nothing says it.
+    """
+
+    where: str
+    image: File
+    mask: File | None
+    prompts: Mapping[str, tuple[str, ...]]
+    split: str | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        format: Name of the format.
+        source: The files that say so, for the card.
+        entries: The rows.
+        notes: What else was understood: a sentence each.
+        gaps: What was left out or filled in: a sentence each, which the card keeps.
+        clusters: Where the clusters of the entries come from.
+        folders: Of annotations that stay as they are: by split, the folders in which their
+            names of pictures and of masks begin.
+    """
+
+    format: str
+    source: str
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+    clusters: str | None = None
+    folders: Mapping[str, tuple[PurePosixPath, PurePosixPath]] = field(default_factory=dict)
+
+
+def _default(question: str, default: str) -> str:
+    return default
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user says beforehand, and who answers the rest.
+
+    Attributes:
+        ask: Takes a question and its default, gives the answer.
+        columns: Role -> column of the table, such as ``{"image": "picture"}``.
+        labels: Value of a label map -> what it shows.
+        prompt: The sentence of sets without any.
+        split: Of rows that do not say it.
+        window: Intensities of a volume that become black and white.
+        format: Read the folder as this one.
+        table: The table, below the folder.
+    """
+
+    ask: Callable[[str, str], str] = _default
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)
+    prompt: str | None = None
+    split: str | None = None
+    window: tuple[float, float] | None = None
+    format: str | None = None
+    table: str | None = None
+
+
+def png(values: NDArray[np.bool_] | NDArray[np.uint8]) -> bytes:
+    """A mask ``(H, W)`` bool as a 1-bit PNG, a grey picture ``(H, W)`` uint8 as an 8-bit one."""
+    held = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(values)).save(held, format="PNG")
+    return held.getvalue()
+
+
+def words_of(name: str) -> str:
+    """A name as words.
+
+    Example:
+        >>> words_of("left_lung-upper")
+        'left lung upper'
+    """
+    return " ".join(name.replace("_", " ").replace("-", " ").split())
