@@ -1,4 +1,4 @@
-"""A planted regression, through the command line, with the suite and the workflow of the README.
+"""A planted regression, through the command line, with the suite and the workflow of the page on the gate.
 
 A small model that listens to size and colour has its words for sizes made one and the same:
 the rows of their tokens become equal. Nothing else is touched, so that the gate must turn
@@ -31,10 +31,9 @@ SCENES = {"quick": 105, "whole": 200}
 
 
 def blocks(kind):
-    """The code blocks of a kind in the README's section on the gate."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## Gate in CI")[2].partition("\n## ")[0]
-    return re.findall(rf"```{kind}\n(.*?)```", section, flags=re.DOTALL)
+    """The code blocks of a kind in the page on the gate."""
+    text = (ROOT / "harness/gate/README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def damaged(path):
@@ -52,7 +51,7 @@ def damaged(path):
 
 
 class Workshop:
-    """A folder with the README's suite, a card and scenes, and the commands run in it."""
+    """A folder with that page's suite, a card and scenes, and the commands run in it."""
 
     def __init__(self, folder, size):
         self.folder = folder
@@ -195,7 +194,7 @@ def test_the_workflow_of_the_readme_runs(shop, tmp_path):
 
 
 def test_the_commands_before_the_workflow_are_those_that_make_the_baseline(shop):
-    """The fixture runs them in this process; here they are read off the README."""
+    """The fixture runs them in this process; here they are read off the page."""
     lines = [line.removeprefix("$ ") for line in blocks("console")[0].splitlines()]
     assert lines == [
         "vlsm-harness run guard.yaml --model card.yaml --data-root data --out runs/base",

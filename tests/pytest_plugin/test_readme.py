@@ -4,7 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "harness/pytest_plugin/README.md").read_text(encoding="utf-8")
 
 
 def blocks(kind):
