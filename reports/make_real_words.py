@@ -21,6 +21,8 @@ from harness.prompts.typos import typos_of
 from harness.prompts.wordnet import VERSION, load_wordnet
 
 LIST = DATA / "real_words.txt"
+# A list that grew would change the plans of the pinned tracks, which hold none of these sets.
+_LATER = {"qata_cov19", "mosmeddata_plus"}
 # Pronouns, articles, prepositions and conjunctions are no part of WordNet.
 FUNCTION_WORDS = {
     *("about", "after", "among", "anybody", "both", "could", "during", "each", "either", "every"),
@@ -49,7 +51,7 @@ FUNCTION_WORDS = {
 def prompt_words() -> set[str]:
     """The words of all dataset cards and of the curated lexicon."""
     texts = set(load_lexicon("curated").words())
-    for name in dataset_names():
+    for name in sorted(set(dataset_names()) - _LATER):
         grammar = load_dataset_card(name).grammar
         texts |= {value for rule in grammar.attributes.values() for value in rule.values}
         texts |= {template for several in grammar.prompts.values() for template in several}

@@ -410,7 +410,7 @@ def language_studies(
 
 
 _OF_ROWS = dict.fromkeys(("model", "dataset", "split", "prompts", "prompt_type"), "simulated")
-_OF_ROWS |= {"probe": "another_word", "meaning": "changed"}
+_OF_ROWS |= {"probe": "another_word", "meaning": "changed", "expected_mask": "own"}
 
 
 def _changes(

@@ -49,7 +49,7 @@ from harness.stats.language import (
     evidence_sentence,
     verdict_sentence,
 )
-from harness.stats.refusal import judge_refusal
+from harness.stats.refusal import Judged, judge_refusal
 from harness.stats.verdicts import ALPHA, Verdict, blocked_because
 from harness.suite.schema import Statistics
 
@@ -62,8 +62,8 @@ def language_verdicts(
     solved: Mapping[str, Inference],
     verdicts: Sequence[Verdict],
     *,
-    units: pl.DataFrame,
     settings: Statistics,
+    units: pl.DataFrame | None = None,
     by_seed: pl.DataFrame | None = None,
 ) -> list[LanguageVerdict]:
     """One verdict for each (model, dataset, prompts, prompt type), in that order.
@@ -72,8 +72,8 @@ def language_verdicts(
         rows: Of the summary, with ``cell``; rows away from training are left out.
         solved: Of `harness.stats.intervals.cell_intervals`.
         verdicts: Of `harness.stats.judge.decide_verdicts`; those on a preserved meaning count.
-        units: Of `harness.stats.relative.ClusterSums`.
         settings: Margins, the bound of refusal and the least number of clusters.
+        units: Of `harness.stats.relative.ClusterSums`; without them nothing is said of refusal.
         by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
     """
     by_type = _changes_by_type(rows)
@@ -84,7 +84,9 @@ def language_verdicts(
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
         evidence = _evidence(own, solved, settings)
         verdict = _verdict(first, evidence, kept, by_type, settings)
-        judged = judge_refusal(own, solved, units, settings, by_seed=by_seed)
+        judged = Judged()
+        if units is not None:
+            judged = judge_refusal(own, solved, units, settings, by_seed=by_seed)
         verdict = replace(verdict, **judged._asdict())
         found.append(replace(verdict, reason=verdict_sentence(verdict)))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))

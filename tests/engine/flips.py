@@ -61,7 +61,7 @@ def quick():
 
     # What is read of the program itself, and not of the run, is read once.
     parse, sources = functools.cache(files.parse_yaml), page.code_sha256()
-    names = ("map", "attributes", "ladder", "away", "agreement", "words")
+    names = ("map", "attributes", "ladder", "away", "agreement", "words", "refusal", "thresholds")
     still = record.environment()
     with (
         mock.patch.object(cli, "app", typer.main.get_command(cli.app)),

@@ -34,7 +34,8 @@ def test_figures_fit_together(measured):
     assert found.plain_over_engine == pytest.approx(found.plain_s / found.engine_s)
     assert found.engine_over_ideal == pytest.approx(found.engine_s / found.ideal_s)
     assert found.cases_per_s == pytest.approx(20 / found.engine_s)
-    seconds = [v for k, v in found.as_dict().items() if k.endswith("_s") and k != "processor_s"]
+    beside = {"processor_s", "pair_s"}  # no text of this model depends on a picture
+    seconds = [v for k, v in found.as_dict().items() if k.endswith("_s") and k not in beside]
     assert len(seconds) > 10
     assert min(seconds) > 0
     assert min(found.plain_over_engine_cpu, found.engine_over_ideal_cpu) > 0

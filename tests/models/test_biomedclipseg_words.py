@@ -35,10 +35,9 @@ def stand_in(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def words(stand_in):
-    """The adapter's module about words."""
-    package = type(stand_in).__module__.rpartition(".")[0]
-    return importlib.import_module(f"{package}.wordpiece")
+def words():
+    """The module about words, which BiomedCLIPSeg and MedCLIPSeg share."""
+    return importlib.import_module("harness.model.wordpiece")
 
 
 @pytest.fixture(scope="module")

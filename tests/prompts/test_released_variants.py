@@ -82,7 +82,9 @@ def test_most_prompts_have_a_variant_of_every_family(scenes):
             named = scene.prompt.values if rule.per_attribute else [None]
             trials = [Trial(rule, replace(scene, attribute=attribute)) for attribute in named]
             applied += any(trial.variants for trial in trials)
-        assert applied > 0.25 * len(scenes[::97]), name
+        # What these ask of needs pictures whose targets are all known: of two of the eleven sets.
+        least = 0.05 if name in {"negation_named", "absent_target"} else 0.25
+        assert applied > least * len(scenes[::97]), name
 
 
 def test_every_value_of_the_reference_is_opposed_said_otherwise_or_known_to_have_neither(

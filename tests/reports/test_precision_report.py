@@ -18,6 +18,7 @@ def measured(report, tmp_path_factory):
     return report.differences(report.scored(store)), report.page(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_dice_stays_within_the_stated_tolerance(report, measured, precision):
     found, _ = measured
@@ -32,6 +33,7 @@ def test_dice_stays_within_the_stated_tolerance(report, measured, precision):
     assert rows["max_abs"].max() > 0
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_measured(report, measured):
     found, text = measured
     assert text.count("| bfloat16 |") == text.count("| float16 |") == found["name"].n_unique()

@@ -20,7 +20,7 @@ def photo(text="one small white round polyp, located in center of the image"):
 
 def test_names_are_those_suites_rely_on():
     assert {"empty", "random_word", "antonym", "swap_value"} <= set(PERTURBATIONS)
-    assert len(PERTURBATIONS) == 26
+    assert len(PERTURBATIONS) == 32
 
 
 def test_sampling_without_a_generator_is_refused(contexts):
