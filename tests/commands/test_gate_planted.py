@@ -1,4 +1,4 @@
-"""A planted regression, through the command line, with the suite and the workflow of the page on the gate.
+"""A planted regression, through the command line, as the page on the gate has it.
 
 A small model that listens to size and colour has its words for sizes made one and the same:
 the rows of their tokens become equal. Nothing else is touched, so that the gate must turn

@@ -12,7 +12,7 @@ from harness.prompts.entries import DATA, FILES
 from harness.prompts.lexicon import Lexicon, corrected, like, load_lexicon, plainly
 
 CURATED = load_lexicon("curated")
-# Sentences of infected areas are changed as wholes, see `test_places`: a side alone has no opposite.
+# Sentences of infected areas are changed as wholes (`test_places`).
 AREAS = {"qata_cov19", "mosmeddata_plus"}
 CARDS = [load_dataset_card(name) for name in dataset_names() if name not in AREAS]
 ATTRIBUTES = sorted({name for card in CARDS for name in card.grammar.attributes})
