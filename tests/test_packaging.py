@@ -38,12 +38,17 @@ def wheel(tmp_path_factory):
     return Path(next(WheelBuilder(str(ROOT)).build(directory=str(folder))))
 
 
+def _is_of_the_checkout(path):
+    """Itself or a folder of it, such as one of scripts; not the environment that lies in it."""
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
+
+
 def test_an_installed_copy_finds_what_ships(wheel, tmp_path):
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     # An editable install and the working directory must not lead back to this checkout.
-    path = [str(site), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
+    path = [str(site), *(p for p in sys.path if p and not _is_of_the_checkout(Path(p).resolve()))]
     found = subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path[:] = {path!r}\n{PROGRAM}"],
         cwd=tmp_path,

@@ -39,7 +39,7 @@ def test_the_page_is_complete_and_small(text):
     assert " 0 failed, 0 missing" in text
     for absent in ("has no points", "kept no masks", "one prompt length alone", "not asked"):
         assert absent not in text
-    assert len(set(re.findall(r"<section id=\"([a-z-]+)\"", text))) == 12
+    assert len(set(re.findall(r"<section id=\"([a-z-]+)\"", text))) == 13
 
 
 @pytest.mark.slow
