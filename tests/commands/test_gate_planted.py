@@ -164,6 +164,7 @@ def test_whole_size_red_on_damage_and_green_on_another_seed(tmp_path_factory):
     assert max(losses.values()) < -25, "percent, and points: far beyond the margin"
 
 
+@pytest.mark.slow
 def test_the_workflow_of_the_readme_runs(shop, tmp_path):
     """Every `run:` of it in a shell, as a job does; installing is left to the packaging tests."""
     workflow = yaml.safe_load(next(b for b in blocks("yaml") if b.startswith("name: prompts")))

@@ -372,6 +372,7 @@ def real(tmp_path, photo_root, toy_card, call, small_shards):
     return run
 
 
+@pytest.mark.slow
 def test_two_nodes_count_what_one_process_counts(real):
     told, cluster = real(delay_s=0.0)
     assert told["codes"] == [0]
