@@ -33,8 +33,8 @@ class Batch(NamedTuple):
     texts: list[str]
 
 
-def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
-    """The texts a sample may be trained with, per rung.
+def rungs_of(sample: Sample, prompt_type: str) -> list[str]:
+    """The rungs a sample is trained with.
 
     `prompt_type` is a rung, several with commas (``p0,p3``) or as a range (``p0..p9``), each as
     often, or ``random``: all but the empty one.
@@ -53,6 +53,12 @@ def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
             ]
             within = [name for name in sample.prompts if ends[0] <= name <= ends[1]]
             rungs += within if last else ends[:1]
+    return rungs
+
+
+def prompt_choices(sample: Sample, prompt_type: str) -> list[list[str]]:
+    """The texts a sample may be trained with, per rung of `rungs_of`."""
+    rungs = rungs_of(sample, prompt_type)
     return [[prompt.text for prompt in sample.prompts[name]] for name in rungs]
 
 

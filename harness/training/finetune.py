@@ -67,7 +67,7 @@ class _Data:
         types = [self.prompt_types[sample.dataset] for sample in samples]
         negatives = None
         if recipe.negatives and samples is self.train:
-            negatives = AbsentPrompts(self.cards, samples, recipe.negative_kinds)
+            negatives = AbsentPrompts(self.cards, samples, self.prompt_types, recipe.negative_kinds)
         return Examples(
             samples, model.adapter, prompt_types=types, recipe=recipe, negatives=negatives
         )

@@ -1,6 +1,6 @@
 """Prompts for what is not in the picture, to be trained with an empty mask."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS, absence, variants_of
 from harness.prompts.population import Population
 from harness.records import Sample, Variant
+from harness.training.examples import rungs_of
 
 KINDS = {name.removeprefix("absent_"): name for name in absence.KINDS}
 """What `--negative-kinds` calls a kind of absent thing -> the perturbation that asks for it."""
@@ -27,6 +28,7 @@ class AbsentPrompts:
     Args:
         cards: Of the datasets; what is absent from a picture is read off all samples of its own.
         samples: Of the split that is trained on.
+        prompt_types: Dataset -> what it is trained with, as of `rungs_of`.
         kinds: Of `KINDS`; all when empty.
 
     Raises:
@@ -34,7 +36,11 @@ class AbsentPrompts:
     """
 
     def __init__(
-        self, cards: Sequence[DatasetCard], samples: Sequence[Sample], kinds: Sequence[str]
+        self,
+        cards: Sequence[DatasetCard],
+        samples: Sequence[Sample],
+        prompt_types: Mapping[str, str],
+        kinds: Sequence[str],
     ) -> None:
         self._kinds = [
             KINDS[choose(kind, KINDS, kind="kind", where="negative_kinds", error=DataError)]
@@ -49,7 +55,7 @@ class AbsentPrompts:
             self._contexts[card.name] = Context(
                 load_grammar(card), lexicon, values, population=everyone
             )
-        self._rungs = {card.name: card.prompt_type for card in cards}
+        self._prompt_types = prompt_types
         rng = np.random.default_rng(0)
         if samples and not any(self.draw(sample, rng) for sample in samples[:_TRIED]):
             raise DataError(
@@ -59,20 +65,21 @@ class AbsentPrompts:
             )
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> str | None:
-        """A text for something absent, kinds equally often; None where none applies."""
+        """A text for something absent, kinds equally often; None where none applies.
+
+        It stands on a rung that the sample is trained with: on another one its length alone would
+        give the answer away.
+        """
         context = replace(self._contexts[sample.dataset], sample=sample)
-        prompts = sample.prompts.get(self._rungs[sample.dataset], ())
+        rungs = [r for r in rungs_of(sample, self._prompt_types[sample.dataset]) if r != "p0"]
+        prompts = sample.prompts[rungs[rng.integers(len(rungs))]] if rungs else ()
+        if not prompts:
+            return None
+        prompt = prompts[rng.integers(len(prompts))]
         for place in rng.permutation(len(self._kinds)).tolist():
-            for prompt in prompts[:1]:
-                found = variants_of(
-                    PERTURBATIONS[self._kinds[place]],
-                    prompt,
-                    attribute=None,
-                    context=context,
-                    rng=rng,
-                    repeats=1,
-                )
-                for outcome in found:
-                    if isinstance(outcome, Variant):
-                        return outcome.text
+            rule = PERTURBATIONS[self._kinds[place]]
+            found = variants_of(rule, prompt, attribute=None, context=context, rng=rng)
+            text = next((one.text for one in found if isinstance(one, Variant)), None)
+            if text is not None:
+                return text
         return None

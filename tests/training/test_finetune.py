@@ -437,19 +437,20 @@ def test_what_is_absent_is_learnt_to_be_left_out():
     assert float(left) < 1e-6
 
 
-def examples_with(root, card="kvasir_polyp", **settings):
+def examples_with(root, card="kvasir_polyp", *, prompt_type="p6", **settings):
     from harness.cards import load_dataset_card
     from harness.training.negatives import AbsentPrompts
 
     recipe = Recipe(**settings)
     dataset = load_dataset_card(card)
     samples = load_samples(dataset, root, "train")
-    negatives = AbsentPrompts([dataset], samples, recipe.negative_kinds)
+    types = {dataset.name: prompt_type}
+    negatives = AbsentPrompts([dataset], samples, types, recipe.negative_kinds)
     model = load_model("phantom-image-only-crowd", device="cpu")
     return Examples(
         samples,
         model.adapter,
-        prompt_types=["p6"] * len(samples),
+        prompt_types=[prompt_type] * len(samples),
         recipe=recipe,
         negatives=negatives if recipe.negatives else None,
     )
@@ -475,6 +476,18 @@ def test_negatives_have_empty_masks_and_texts_for_what_is_absent(root):
                 assert not batch.masks[k].any()
     assert 0.25 < seen / (6 * n) < 0.75
     assert "polyp" in " ".join(mixed.validation_batch(range(n)).texts)
+
+
+def test_negatives_stand_on_the_rung_that_is_trained(root):
+    """On another rung a prompt's length alone would tell it from the others."""
+    for prompt_type, has_place in (("p6", True), ("p1", False)):
+        mixed = examples_with(
+            root, prompt_type=prompt_type, negatives=0.9, negative_kinds=("nonsense",)
+        )
+        batch = mixed.training_batch(range(len(mixed)), epoch=0)
+        absent = [t for t, m in zip(batch.texts, batch.masks, strict=True) if not m.any()]
+        assert absent
+        assert all(("located in" in text) is has_place for text in absent)
 
 
 def test_dropped_prompts_keep_their_masks(root):
