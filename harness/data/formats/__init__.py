@@ -20,6 +20,7 @@ from harness.data.formats.embedded import read_embedded
 from harness.data.formats.entries import CLASS_ONLY, Choices, Found
 from harness.data.formats.files import Files, list_files
 from harness.data.formats.folders import ANNOTATIONS, read_folders, read_released
+from harness.data.formats.grammars import find_grammar
 from harness.data.formats.looking import Look, look_at
 from harness.data.formats.patients import find_patients
 from harness.data.formats.tables import read_tables
@@ -113,11 +114,16 @@ def initialise(
     clusters, rows = _clusters(found, rows, choices)
     listed = annotations(rows, images, masks)
     banner = _BANNER.format(source=" ".join(found.source.split())[:200], format=found.format)
+    prompt_type = _prompt_type(rows)
+    grammar, note = find_grammar(
+        prompt_type, Counter(text for row in rows for text in row.prompts.get(prompt_type, ()))
+    )
+    found = replace(found, notes=(*found.notes, note)) if note else found
     content = {
         "name": _plain_name(name or target.name),
         "source": f"{found.source} ({found.format}), by `vlsm-harness data init`",
         "splits": list(listed),
-        "prompt_type": _prompt_type(rows),
+        "prompt_type": prompt_type,
         "layout": {
             "folder": target.name,
             "images": layout_of(images),
@@ -126,6 +132,7 @@ def initialise(
         **look.keys,
         "clusters": clusters,
         **_classes(rows),
+        **({"grammar": grammar} if grammar else {}),
         "defects": list(found.gaps),
     }
     _write(target, banner, {} if is_kept else listed, content)

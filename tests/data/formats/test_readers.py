@@ -237,6 +237,22 @@ def test_patients_may_be_denied(make, tmp_path):
     assert make(tmp_path, {"Names look": "no"}).card.clusters.rule == "image"
 
 
+@pytest.mark.parametrize(("n_other", "grammar"), [(1, True), (2, False), (10, False)])
+def test_a_grammar_needs_a_clear_share_of_the_sentences(make, tmp_path, sets, n_other, grammar):
+    pictures(tmp_path, 10)
+    texts = [sets.QATA[1]] * (10 - n_other) + ["an opacity", "a small opacity"] * n_other
+    table(tmp_path, {"image": [f"{k}.png" for k in range(10)], "Description": texts[:10]})
+    made = make(tmp_path)
+    assert (made.card.grammar is not None) == grammar
+    told = [line for line in made.said if line.startswith("sentences: ")]
+    assert len(told) == (n_other < 10)
+    if n_other == 2:
+        assert told == [
+            "sentences: 8 of 10 are built as those of qata_cov19, fewer than 90%: all are read as "
+            "free text. `grammar: qata_cov19` on the card would read those."
+        ]
+
+
 # Masks and pictures -----------------------------------------------------------------------------
 
 
