@@ -103,6 +103,10 @@ def initialise(
     found = recognise(_sources(folder), choices)
     rows = Writer(folder, target).rows(found.entries, tick)
     rows = _with_splits(rows, choices)
+    n_again = _n_sentences(found.entries) - _n_sentences(rows)
+    if n_again and not found.folders:
+        again = f"{n_again} sentences stand again for the same target: they are kept once."
+        found = replace(found, gaps=(*found.gaps, again))
     is_kept = bool(found.folders) and target == folder
     images, masks = (
         {split: places[part] for split, places in found.folders.items()}
@@ -155,6 +159,7 @@ def recognise(files: Files, choices: Choices) -> Found:
             found = read(files, choices)
             if found is not None:
                 return found
+    _refuse_other_kinds(files)
     kinds = Counter(path.suffix.lower() or "no ending" for path in files.paths).most_common(6)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing"
     raise DataError(
@@ -162,6 +167,28 @@ def recognise(files: Files, choices: Choices) -> Found:
         "them, are read, such as images/1.png, masks/1.png and pairs.csv with the columns image, "
         "mask, prompt. Lay them out so, or name the columns: --column image=NAME."
     )
+
+
+_OTHERS = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("DICOM files", "NIfTI (dcm2niix does it) or PNG")),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), ("ITK volumes", "NIfTI")),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".h5", ".hdf5"), ("arrays", "PNG or NIfTI")),
+    **dict.fromkeys((".svs", ".ndpi", ".heic"), ("slides or photos of this kind", "PNG or TIFF")),
+}
+
+
+def _refuse_other_kinds(files: Files) -> None:
+    """Pictures of kinds that are not read, by their endings; DICOM has often none."""
+    for path in files.paths[:1000]:
+        known = _OTHERS.get(path.suffix.lower())
+        if known is None and (not path.suffix or path.suffix[1:].isdecimal()):
+            with files.path(path).open("rb") as file:
+                known = _OTHERS[".dcm"] if file.read(132)[128:] == b"DICM" else None
+        if known:
+            raise DataError(
+                f"{files.path(path)}: {known[0]} are not read. PNG, JPEG, TIFF or NIfTI files are "
+                f"needed. Convert them to {known[1]} first."
+            )
 
 
 def _refuse_card(target: Path, overwrite: bool) -> None:
@@ -189,6 +216,10 @@ def _with_splits(rows: Sequence[Row], choices: Choices) -> list[Row]:
     if unnamed and choices.split is None:
         default = choices.ask(f"{unnamed} rows name no split: which one are they?", default)
     return [row if row.split is not None else replace(row, split=default) for row in rows]
+
+
+def _n_sentences(listed: Sequence[Any]) -> int:
+    return sum(len(texts) for one in listed for texts in one.prompts.values())
 
 
 def _distinct(target: Path, rows: Sequence[Row], part: str) -> list[Path]:
