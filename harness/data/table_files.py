@@ -132,9 +132,10 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     # Polars panics on some broken Parquet files, outside the family of its errors.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
+        first = str(problem).partition("\n")[0]
         raise DataError(
-            f"{path}: the table cannot be read ({problem}). A whole file is needed, of the kind "
-            "that its ending says, as UTF-8 text for CSV. Export it again."
+            f"{path}: the table cannot be read ({first}). A whole file is needed, of the "
+            "kind that its ending says, as UTF-8 text for CSV. Export it again."
         ) from None
 
 

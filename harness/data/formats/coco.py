@@ -24,7 +24,7 @@ from harness.data.formats.entries import CLASS_ONLY, SENTENCE, Choices, Entry, F
 from harness.data.formats.files import Files, split_name, split_of
 from harness.data.formats.rows import ROLES, texts_of
 from harness.data.rle import decode_rle
-from harness.errors import DataError
+from harness.errors import DataError, UsageError, choose
 from harness.files.canonical import MAX_JSON_BYTES, cut, read_bytes, read_json
 from harness.files.pickles import DAMAGE, Unknown, read_pickle
 
@@ -61,7 +61,7 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
     instances = [_instances(path, c) for path, c in contents if _are_instances(c)]
     if not instances:
         return None
-    listed = [(path, c) for path, c in contents if _are_refs(c)]
+    listed = _chosen([(path, c) for path, c in contents if _are_refs(c)], choices)
     if listed:
         entries = [e for path, refs in listed for e in _referred(files, path, refs, instances)]
         nothing = sum(entry.mask is None for entry in entries)
@@ -78,6 +78,26 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
             notes.append(f"{one.path}: {bare} pictures without an annotation {kept}.")
     sources = ", ".join(str(one.path) for one in instances)
     return Found("coco", sources, tuple(entries), gaps=tuple(notes))
+
+
+def _chosen(
+    listed: list[tuple[PurePosixPath, Any]], choices: Choices
+) -> list[tuple[PurePosixPath, Any]]:
+    """Of lists that refer to the same targets, each with its own splits, the one that is meant."""
+    targets = [
+        {(str(one.get("image_id")), str(one.get("ann_id"))) for one in c if isinstance(one, dict)}
+        for _, c in listed
+    ]
+    if sum(map(len, targets)) == len(set().union(*targets)):
+        return listed
+    names = {str(path): (path, content) for path, content in listed}
+    default = next((name for name in names if "unc" in name), next(iter(names)))
+    answer = choices.ask(
+        f"{', '.join(names)} refer to the same targets, with splits of their own: which one is "
+        "meant?",
+        default,
+    )
+    return [names[choose(answer, names, kind="file", where="references", error=UsageError)]]
 
 
 def _contents(files: Files) -> list[tuple[PurePosixPath, Any]]:

@@ -43,7 +43,9 @@ _AFTER = re.compile(
 )
 _BEFORE = re.compile(r"^(?:masks?|labels?|gt|seg|segmentation)[-_. ]+", re.IGNORECASE)
 _CHANNEL = re.compile(r"_0000$")
-_IMAGE_WORD = re.compile(r"^(?:images?|imgs?|pictures?|photos?)[-_. ]+|[-_. ]+(?:image|img)$")
+_IMAGE_WORD = re.compile(
+    r"^(?:images?|imgs?|pictures?|photos?|volumes?|vol)[-_. ]+|[-_. ]+(?:image|img|volume)$"
+)
 _TOP = PurePosixPath()
 _MOST_FILES = 2_000_000
 

@@ -116,10 +116,15 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
         for image in files.pictures
         if not is_mask(image) and (masks := files.masks_of(image))
     ]
+    masks = [path for path in files.pictures if is_mask(path)]
     if not pairs:
+        _refuse_unlike(files, masks)
         return None
     alone = sum(not is_mask(image) for image in files.pictures) - len(pairs)
     gaps = [f"{alone} pictures without a mask are left out."] * bool(alone)
+    lost = sorted({*masks} - {mask for _, own in pairs for mask in own})
+    if lost:
+        gaps.append(f"{len(lost)} masks fit no picture and are left out, first {lost[0]}.")
     unused = [str(path) for path in files.paths if path.suffix.lower() in TABLES]
     if unused:
         gaps.append(f"{', '.join(unused[:3])}: not used, no column names pictures of this folder.")
@@ -145,6 +150,18 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
         )
         entries = [entry for pair in pairs for entry in _of_masks(files, *pair, prompt)]
     return Found("folders", "its pictures and masks", tuple(entries), tuple(notes), tuple(gaps))
+
+
+def _refuse_unlike(files: Files, masks: Sequence[PurePosixPath]) -> None:
+    """Say what the names lack where there are pictures and masks."""
+    images = [path for path in files.pictures if not is_mask(path)]
+    if images and masks:
+        raise DataError(
+            f"{files.folder}: found {len(images)} pictures and {len(masks)} masks, such as "
+            f"{str(images[0])!r} and {str(masks[0])!r}, and no two that belong together. A mask "
+            "has its picture's name, in a like folder or alone of that name. Rename them, or name "
+            "both in a table: image,mask,prompt."
+        )
 
 
 def _of(unused: Sequence[str]) -> str:

@@ -53,12 +53,20 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
     Raises:
         DataError: A cell names no file, or is no sentence; the message names table, row and column.
     """
-    tables = _tables(files, choices)
-    if not tables:
+    speaking = _tables(files, choices)
+    if not speaking:
         return None
+    kinds = [rows.path.suffix.lower() for rows, _ in speaking]
+    first = next(kind for kind in _SUFFIXES if kind in kinds)
+    tables = [one for one, kind in zip(speaking, kinds, strict=True) if kind == first]
     entries: list[Entry] = []
     notes: list[str] = []
-    gaps: list[str] = []
+    gaps = [
+        f"{rows.path}: not used beside {tables[0][0].path}; `data init {files.folder / rows.path}` "
+        "reads it alone."
+        for (rows, _), kind in zip(speaking, kinds, strict=True)
+        if kind != first
+    ]
     mixed: list[str] = []
     for rows, columns in tables:
         made = list(_entries(files, rows, columns, choices, mixed))
@@ -89,7 +97,7 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
 
 
 def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
-    """The tables that speak of pictures, of the kind that stands first in `_SUFFIXES`."""
+    """The tables that speak of pictures; those of the kind first in `_SUFFIXES` are read."""
     if choices.table is not None:
         wanted = [PurePosixPath(choices.table)]
         if wanted[0] not in files.paths:
@@ -108,11 +116,9 @@ def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
             for rows, columns in known
             if (name := _only_text(rows, columns, choices)) is not None
         ]
-    kinds = [rows.path.suffix.lower() for rows, _ in speaking]
-    first = next((kind for kind in _SUFFIXES if kind in kinds), None)
-    if first is None and problems:
+    if not speaking and problems:
         raise problems[0]
-    return [one for one, kind in zip(speaking, kinds, strict=True) if kind == first]
+    return speaking
 
 
 def _read(files: Files, paths: Sequence[PurePosixPath]) -> tuple[list[Rows], list[DataError]]:

@@ -89,7 +89,12 @@ def read_volumes(files: Files, choices: Choices) -> Found | None:
     empty = sum(entry.mask is None for entry in entries)
     kept = (f"{empty} of {len(entries)} slices hold no target: they are kept, with empty masks.",)
     source = f"{len(pairs)} volumes: {AXES}"
-    return Found("nifti", source, tuple(entries), (), kept if empty else (), _CLUSTERS)
+    beside = len(files.pictures)
+    gaps = (
+        *(kept if empty else ()),
+        *[f"{beside} pictures beside the volumes: not used."][:beside],
+    )
+    return Found("nifti", source, tuple(entries), (), gaps, _CLUSTERS)
 
 
 def slices(entry: Entry, choices: Choices) -> Iterator[Entry]:

@@ -782,3 +782,49 @@ def test_sentences_of_annotations_are_targets_of_their_own(make, tmp_path):
 def test_files_of_other_kinds_are_refused_by_name(make, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     refused(make, tmp_path, f"{name}: .*{message}|{name}: {message}")
+
+
+def test_of_references_with_splits_of_their_own_one_is_meant(make, tmp_path, sets):
+    sets.refcoco(tmp_path, 6)
+    content = (tmp_path / "refs(unc).p").read_bytes()
+    (tmp_path / "refs(google).p").write_bytes(content)
+    made = make(tmp_path)
+    question = "refs(google).p, refs(unc).p refer to the same targets, with splits of their own"
+    assert [d for q, d in make.asked.questions.items() if q.startswith(question)] == ["refs(unc).p"]
+    assert made.found.source == "refs(unc).p, instances.json"
+    made = make(tmp_path, {question: "refs(google).p"}, overwrite=True)
+    assert made.found.source == "refs(google).p, instances.json"
+
+
+def test_a_table_beside_another_is_told(make, tmp_path):
+    pictures(tmp_path)
+    table(tmp_path, {"image": ["0.png", "1.png"], "prompt": ["a dot", "a ring"]})
+    (tmp_path / "more.json").write_text('[{"image": "2.png", "prompt": "a line"}]')
+    (told,) = make(tmp_path).card.defects
+    assert told.startswith("more.json: not used beside pairs.csv; `data init ")
+    assert told.endswith("more.json` reads it alone.")
+
+
+def test_masks_that_fit_no_picture_are_told(make, tmp_path):
+    disc(tmp_path / "images/1.png", 90)
+    disc(tmp_path / "masks/1_0.png")
+    refused(
+        make, tmp_path,
+        "found 1 pictures and 1 masks, such as 'images/1.png' and 'masks/1_0.png', and no two that",
+    )  # fmt: skip
+    disc(tmp_path / "masks/1.png")
+    assert make(tmp_path).card.defects == [
+        "1 masks fit no picture and are left out, first masks/1_0.png."
+    ]
+
+
+def test_volumes_and_segmentations_are_matched_by_number(make, tmp_path):
+    label = np.zeros((6, 8, 10), np.uint8)
+    label[1, 2, 3] = 1
+    for number in (0, 10):
+        volume(tmp_path / f"volume-{number}.nii", np.arange(480, dtype=np.int16).reshape(6, 8, 10))
+        volume(tmp_path / f"segmentation-{number}.nii", label)
+    disc(tmp_path / "preview.png")
+    made = make(tmp_path)
+    assert len(made.samples["test"]) == 20
+    assert made.card.defects[1:] == ["1 pictures beside the volumes: not used."]
