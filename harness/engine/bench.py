@@ -198,7 +198,7 @@ def _forward(model: LoadedModel, pixels: torch.Tensor, texts: list[str]) -> torc
         return adapter.decode(adapter.encode_images(pixels), adapter.encode_texts(texts))
 
 
-def _stacked(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+def _stacked(pictures: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     sizes = sorted({(p.shape[-2], p.shape[-1]) for p in pictures})
     if len(sizes) > 1:
         raise UsageError(

@@ -58,7 +58,7 @@ def model_entry(store: RunStore, model: str | None) -> dict[str, Any]:
         return dict(next(iter(entries.values())))
     by_name = {entry["name"]: entry for entry in entries.values()} | entries
     alike = [e for e in entries.values() if model in (None, e["name"])]
-    if model not in entries and len(alike) > 1:
+    if model is None or (model not in entries and len(alike) > 1):
         is_told_apart = len({e["name"] for e in alike}) == len(alike)
         names = ", ".join(repr(e["name" if is_told_apart else "model_id"]) for e in alike)
         raise SubmissionError(

@@ -177,14 +177,14 @@ def _ask_of_colours(masks: Sequence[Path], choices: Choices) -> None:
 
 
 def _colours(path: Path) -> list[str]:
-    """The hues of a mask that is stored without loss, dark ones and shades of one hue apart."""
+    """A colour of each hue in a mask that is stored without loss; shades of one hue are one."""
 
     def look(picture: Image.Image, depth: int) -> list[str]:
         counts = picture.convert("RGB").getcolors(_MOST_COLOURS)
         if picture.format in _LOSSY or counts is None:
             return []
-        shown = [colour for _, colour in counts if max(colour) > 0]
-        hues = {tuple(round(4 * part / max(colour)) for part in colour): colour for colour in shown}
+        shown = [np.array(colour) for _, colour in counts]
+        hues = {tuple(np.rint(4 * c / c.max())): c.tolist() for c in shown if c.max() > 0}
         return sorted("#" + bytes(colour).hex() for colour in hues.values())
 
     return with_picture(path, "mask", Reading(orientation="stored"), look)

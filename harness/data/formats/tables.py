@@ -275,16 +275,14 @@ def _mask(
 ) -> PurePosixPath | None:
     """The row's mask; an empty cell says that nothing in the picture is meant."""
     if columns.mask is not None:
-        found = _file(files, rows, where, columns.mask, row, mask=True, split=split)
-        if found == image:
+        mask = _file(files, rows, where, columns.mask, row, mask=True, split=split)
+        if mask == image:
             files.refuse_missing(
                 where, f"column {columns.mask!r}", str(row[columns.mask]), mask=True
             )
-        return found
+        return mask
     named = files.find(str(row[columns.image]), mask=True, near=rows.path.parent, split=split)
-    found: Sequence[PurePosixPath] = [path for path in named if is_mask(path)] or files.masks_of(
-        image
-    )
+    found = [path for path in named if is_mask(path)] or files.masks_of(image)
     if len(found) != 1:
         listed = f"{len(found)} masks, {str(found[0])!r} the first" if found else "no mask"
         raise DataError(

@@ -122,7 +122,7 @@ def _slices(entry: Entry, choices: Choices, wanted: Sequence[int]) -> Iterator[E
     if isinstance(entry.mask, Path):
         labels = _labels(entry.mask)
         _refuse_unlike(entry.image, entry.mask)
-        shown = _is_target(labels.values, wanted).any(axis=(0, 1))
+        shown = np.asarray(_is_target(labels.values, wanted).any(axis=(0, 1)))
         n_slices = labels.values.shape[2]
     else:
         n_slices = _load(entry.image).values.shape[2]
