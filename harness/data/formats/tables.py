@@ -13,7 +13,15 @@ from typing import Any
 
 from harness.cards import PROMPT_TYPES
 from harness.data.formats.entries import SENTENCE, Choices, Entry, Found
-from harness.data.formats.files import Files, is_mask, is_volume, split_name, split_of
+from harness.data.formats.files import (
+    PICTURES,
+    VOLUMES,
+    Files,
+    is_mask,
+    is_volume,
+    split_name,
+    split_of,
+)
 from harness.data.formats.rows import (
     ROLES,
     TABLES,
@@ -170,8 +178,8 @@ def _columns(files: Files, rows: Rows, choices: Choices) -> _Columns | None:
 
 def _is_file(files: Files, name: str) -> bool:
     """Whether the name of a column is one of a picture or mask: then it is no name."""
-    suffix = PurePosixPath(name).suffix
-    return bool(suffix) and bool(files.find(name, mask=False, split=None))
+    is_named_so = name.lower().endswith((*PICTURES, *VOLUMES))
+    return is_named_so and bool(files.find(name, mask=False, split=None))
 
 
 def _is_sentence(cell: Any) -> bool:
