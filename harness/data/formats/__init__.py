@@ -103,10 +103,7 @@ def initialise(
     found = recognise(_sources(folder), choices)
     rows = Writer(folder, target).rows(found.entries, tick)
     rows = _with_splits(rows, choices)
-    n_again = _n_sentences(found.entries) - _n_sentences(rows)
-    if n_again and not found.folders:
-        again = f"{n_again} sentences stand again for the same target: they are kept once."
-        found = replace(found, gaps=(*found.gaps, again))
+    found = _with_repeats(found, rows)
     is_kept = bool(found.folders) and target == folder
     images, masks = (
         {split: places[part] for split, places in found.folders.items()}
@@ -119,10 +116,7 @@ def initialise(
     listed = annotations(rows, images, masks)
     banner = _BANNER.format(source=" ".join(found.source.split())[:200], format=found.format)
     prompt_type = _prompt_type(rows)
-    grammar, note = find_grammar(
-        prompt_type, Counter(text for row in rows for text in row.prompts.get(prompt_type, ()))
-    )
-    found = replace(found, notes=(*found.notes, note)) if note else found
+    grammar, found = _grammar(found, rows, prompt_type)
     content = {
         "name": _plain_name(name or target.name),
         "source": f"{found.source} ({found.format}), by `vlsm-harness data init`",
@@ -136,7 +130,7 @@ def initialise(
         **look.keys,
         "clusters": clusters,
         **_classes(rows),
-        **({"grammar": grammar} if grammar else {}),
+        **grammar,
         "defects": list(found.gaps),
     }
     _write(target, banner, {} if is_kept else listed, content)
@@ -216,6 +210,22 @@ def _with_splits(rows: Sequence[Row], choices: Choices) -> list[Row]:
     if unnamed and choices.split is None:
         default = choices.ask(f"{unnamed} rows name no split: which one are they?", default)
     return [row if row.split is not None else replace(row, split=default) for row in rows]
+
+
+def _with_repeats(found: Found, rows: Sequence[Row]) -> Found:
+    n_again = _n_sentences(found.entries) - _n_sentences(rows)
+    if not n_again or found.folders:
+        return found
+    again = f"{n_again} sentences stand again for the same target: they are kept once."
+    return replace(found, gaps=(*found.gaps, again))
+
+
+def _grammar(found: Found, rows: Sequence[Row], prompt_type: str) -> tuple[dict[str, str], Found]:
+    """The card's grammar, where one that ships reads the sentences, and what is said of it."""
+    counts = Counter(text for row in rows for text in row.prompts.get(prompt_type, ()))
+    name, note = find_grammar(prompt_type, counts)
+    said = replace(found, notes=(*found.notes, note)) if note else found
+    return {"grammar": name} if name else {}, said
 
 
 def _n_sentences(listed: Sequence[Any]) -> int:
