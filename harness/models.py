@@ -3,6 +3,7 @@
 from harness.model.contract import (
     Adapter,
     AnySize,
+    ComputesOtherwise,
     EmbedsText,
     EncodesPairs,
     Family,
@@ -16,6 +17,8 @@ from harness.model.contract import (
     StagedAdapter,
     TokenCounts,
     Tokenizes,
+    Translates,
+    Translation,
     device_of,
     read_settings,
     standardise,
@@ -27,6 +30,7 @@ from harness.model.wrapping import WrappedFunction, wrap
 __all__ = [
     "Adapter",
     "AnySize",
+    "ComputesOtherwise",
     "EmbedsText",
     "EncodesPairs",
     "Family",
@@ -41,6 +45,8 @@ __all__ = [
     "StagedAdapter",
     "TokenCounts",
     "Tokenizes",
+    "Translates",
+    "Translation",
     "WrappedFunction",
     "device_of",
     "load_model",

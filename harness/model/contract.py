@@ -30,7 +30,7 @@ device of `module`; texts are plain strings.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -195,6 +195,39 @@ class Family(Protocol):
         Raises:
             CheckpointError: It is a member that cannot be built.
         """
+        ...
+
+
+class Translation(NamedTuple):
+    """Weights under the names of a module, and the file's keys that have no place in it."""
+
+    tensors: Mapping[str, torch.Tensor]
+    left_out: Sequence[str]
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """A model whose finetuned files may have another project's names for its weights."""
+
+    def translate(self, tensors: Mapping[str, torch.Tensor]) -> Translation | None:
+        """Rename, split or turn the tensors of a file or of a part of one.
+
+        What is done to a weight is linear, so that additions to weights (LoRA) are translated
+        alike; numbers may be on torch's device ``meta``, where names and shapes alone are asked.
+        None where the names are not those of the other project.
+
+        Raises:
+            CheckpointError: They are, and some of them belong to no such model.
+        """
+        ...
+
+
+@runtime_checkable
+class ComputesOtherwise(Protocol):
+    """A model that others compute in another way, too; ``check`` shows how far apart they lie."""
+
+    def alternatives(self) -> Mapping[str, Callable[[torch.Tensor, Sequence[str]], torch.Tensor]]:
+        """What the other way is -> it, as `Predicts.predict`."""
         ...
 
 

@@ -203,7 +203,9 @@ def _advice(
     seen += f" and {len(keys) - 3} more." if len(keys) > 3 else "."
     if any(part in key for key in keys for part in _PARTS_OF_LORA):
         return f"{seen} They are low-rank additions (LoRA) to a model's weights.", (
-            "Merge them into the model and save its state_dict()."
+            "Name the file on a card of your own, with its base: `extends: MODEL`, `weights: "
+            "{path: BASE}` or `checkpoint`, and `lora: {path: FILE, alpha: N}`; or merge them "
+            "into the model and save its state_dict()."
         )
     if known := _most_alike(keys):
         return f"{seen} {_looks_like(known)}", f"{_as_model(known)}, or give a file of this model."
