@@ -197,6 +197,8 @@ def _advice(
     is_whole = is_whole and len(match.keys) * 2 >= len(keys)
     if is_whole and not more:
         return "Every key is there: it is the same architecture in another size.", _TRAINED_WITH
+    if is_whole and (known := _with_any(more)):
+        return f"Every key is there, and more. {_looks_like(known)}", f"{_as_model(known)}."
     if is_whole:
         return "Every key is there, and its parts have more of them: it is larger.", _TRAINED_WITH
     seen = f"The file has {_quoted([key[:120] for key in islice(keys, 3)])}"
@@ -214,6 +216,15 @@ def _advice(
     return f"{seen} It is a part of this model, or another version of it.", (
         "Give the whole model, or the card whose settings the checkpoint was trained with."
     )
+
+
+def _with_any(more: Collection[str]) -> list[str]:
+    """Models that the keys which are too many belong to."""
+    return [
+        name
+        for name, listed in fingerprints().items()
+        if any(f".{key}".endswith(f".{own}") for own in listed for key in more)
+    ]
 
 
 def describe_rest(match: Match, states: States, *, unsaved: Collection[str]) -> str:

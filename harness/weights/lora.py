@@ -135,7 +135,8 @@ def _sorted(
             if match[2] in own:
                 raise CheckpointError(
                     f"{where}: {key[:120]!r} is the second factor {match[2]} of "
-                    f"{match[1][:120]!r}. One set of additions can be meant. Save one adapter alone."
+                    f"{match[1][:120]!r}. One set of additions can be meant. Save one adapter "
+                    "alone."
                 )
             own[match[2]] = value
         elif "lora_" in name:
