@@ -3,7 +3,6 @@
 from harness.model.contract import (
     Adapter,
     AnySize,
-    ComputesOtherwise,
     EmbedsText,
     EncodesPairs,
     Family,
@@ -17,25 +16,32 @@ from harness.model.contract import (
     StagedAdapter,
     TokenCounts,
     Tokenizes,
-    Translates,
-    Translation,
     device_of,
     read_settings,
     standardise,
     without_prefix,
 )
 from harness.model.loading import LoadedModel, load_model
+from harness.model.offers import (
+    ComputesOtherwise,
+    Configured,
+    MayNotAnswer,
+    Translates,
+    Translation,
+)
 from harness.model.wrapping import WrappedFunction, wrap
 
 __all__ = [
     "Adapter",
     "AnySize",
     "ComputesOtherwise",
+    "Configured",
     "EmbedsText",
     "EncodesPairs",
     "Family",
     "Features",
     "LoadedModel",
+    "MayNotAnswer",
     "Note",
     "Noted",
     "PartlyTrainable",

@@ -30,7 +30,7 @@ device of `module`; texts are plain strings.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -42,6 +42,7 @@ from PIL import Image
 
 from harness.errors import CardError
 from harness.files import Document, validate
+from harness.model.offers import MayNotAnswer
 
 Picture = NDArray[np.uint8] | Image.Image
 Features = tuple[torch.Tensor, ...]
@@ -198,39 +199,6 @@ class Family(Protocol):
         ...
 
 
-class Translation(NamedTuple):
-    """Weights under the names of a module, and the file's keys that have no place in it."""
-
-    tensors: Mapping[str, torch.Tensor]
-    left_out: Sequence[str]
-
-
-@runtime_checkable
-class Translates(Protocol):
-    """A model whose finetuned files may have another project's names for its weights."""
-
-    def translate(self, tensors: Mapping[str, torch.Tensor]) -> Translation | None:
-        """Rename, split or turn the tensors of a file or of a part of one.
-
-        What is done to a weight is linear, so that additions to weights (LoRA) are translated
-        alike; numbers may be on torch's device ``meta``, where names and shapes alone are asked.
-        None where the names are not those of the other project.
-
-        Raises:
-            CheckpointError: They are, and some of them belong to no such model.
-        """
-        ...
-
-
-@runtime_checkable
-class ComputesOtherwise(Protocol):
-    """A model that others compute in another way, too; ``check`` shows how far apart they lie."""
-
-    def alternatives(self) -> Mapping[str, Callable[[torch.Tensor, Sequence[str]], torch.Tensor]]:
-        """What the other way is -> it, as `Predicts.predict`."""
-        ...
-
-
 @runtime_checkable
 class AnySize(Protocol):
     """A model that takes pictures as they are.
@@ -318,8 +286,20 @@ class PredictOnly:
 
     def decode(self, image_features: _Pixels, text_features: _TextIndex) -> torch.Tensor:
         """The whole model, for every pair."""
-        texts = [self._texts[i] for i in text_features.places.tolist()]
-        return cast(Predicts, self.adapter).predict(image_features.pixels, texts)
+        return cast(Predicts, self.adapter).predict(
+            image_features.pixels, self._read(text_features)
+        )
+
+    def decode_with_answers(
+        self, image_features: _Pixels, text_features: _TextIndex
+    ) -> tuple[torch.Tensor, Sequence[bool] | None]:
+        """The same, and which rows have an answer; None of a model that always has one."""
+        if not isinstance(self.adapter, MayNotAnswer):
+            return self.decode(image_features, text_features), None
+        return self.adapter.predict_with_answers(image_features.pixels, self._read(text_features))
+
+    def _read(self, text_features: _TextIndex) -> list[str]:
+        return [self._texts[i] for i in text_features.places.tolist()]
 
 
 def read_settings(schema: type[Schema], settings: Mapping[str, Any]) -> Schema:

@@ -22,9 +22,8 @@ from harness.model.contract import (
     Predicts,
     Staged,
     StagedAdapter,
-    Translates,
-    Translation,
 )
+from harness.model.offers import Configured, Translates, Translation
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
 from harness.model.sampling import Sampled, is_sampled
 from harness.weights.loading import fill, load_into, read_shapes, read_tensors, watched_loading
@@ -101,6 +100,8 @@ def load_model(
     with building([]), watched_loading() as loaded:
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
+        if files.checkpoint is not None and isinstance(raw, Configured):
+            raw.configure(files.checkpoint)
         if files.checkpoint is not None and isinstance(raw, Family):
             raw.fit_to(read_shapes(files.checkpoint))
         adapter = _staged(raw, card)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from harness.model.checks.record import Found, fails, finding, holds, skipped
 from harness.model.checks.subject import Subject, gap
-from harness.model.contract import ComputesOtherwise
 from harness.model.features import binarise
+from harness.model.offers import ComputesOtherwise
 from harness.model.sampling import Sampled
 
 # A threshold this near to 0 or 1 is a slip of the pen more often than a choice.
