@@ -398,6 +398,9 @@ class ModelCard(Strict):
     paper: str | None = None
     licence: str | None = None
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
+    group: Literal["paper", "finetuned families", "promptable", "controls", "small"] | None = Field(
+        default=None, description="Where a shipped model stands in `ls models`."
+    )
     kind: Literal["adapter", "callable"] = Field(
         default="adapter",
         description="'callable': `adapter` names a function f(image, prompt) that returns masks.",
@@ -555,6 +558,7 @@ _OWN_FACTS = (
     "weights",
     "further_weights",
     "checkpoint",
+    "group",
     "lora",
     "trained_on",
     "prompt_type",

@@ -178,7 +178,7 @@ def _scale(file: Path, pairs: Mapping[str, _Pair], lora: Lora) -> _Scale:
     _check_kind(said, config)
     alpha = said.get("lora_alpha", 8)
     alphas = said.get("alpha_pattern") or {}
-    values = [alpha, *(alphas.values() if isinstance(alphas, dict) else ["?"])]
+    values = [alpha, *alphas.values()]
     if not all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in values):
         raise CheckpointError(
             f"{config}: lora_alpha is {alpha!r}, alpha_pattern {alphas!r}. Positive numbers are "
@@ -196,8 +196,11 @@ def _check_kind(said: Mapping[str, Any], config: Path) -> None:
     """Refuse what is not the sum of a base and plain products."""
     begun = said.get("init_lora_weights")
     is_begun = isinstance(begun, str) and begun.lower().startswith(_CHANGES_BASE)
-    patterns = [*(said.get("alpha_pattern") or {}), *(said.get("rank_pattern") or {})]
-    odd = [name for name in patterns if not re.fullmatch(r"[\w.]+", name)]
+    patterns = [said.get(key) or {} for key in ("alpha_pattern", "rank_pattern")]
+    # Real expressions are a stranger's, and could take forever; a name is what people write.
+    names = [name for one in patterns for name in (one if isinstance(one, dict) else [repr(one)])]
+    odd = [name for name in names if not re.fullmatch(r"[\w.]+", name)]
+    odd += [repr(one) for one in patterns if not isinstance(one, dict)]
     wrong = {
         f"peft_type {said.get('peft_type')!r}": said.get("peft_type") != "LORA",
         "use_dora": bool(said.get("use_dora")),
@@ -246,7 +249,10 @@ class _Targets:
         own = ".".join(path.split(".")[self._drop :])
         if own in self._modules:
             return {f"{own}.{leaf}": value}
-        told = self._translate({f"{path}.{leaf}": value}) if self._translate else None
+        try:
+            told = self._translate({f"{path}.{leaf}": value}) if self._translate else None
+        except CheckpointError as problem:
+            raise CheckpointError(f"{self._where}: {problem}") from None
         if told is None:
             raise CheckpointError(
                 f"{self._where}: the addition to {path[:120]!r} finds no weight in this model. "

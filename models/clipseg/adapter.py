@@ -125,26 +125,19 @@ class ClipSeg:
             settings: The card's settings, all of `Settings`.
             weights: A folder in hub format or a file of weights, or None.
         """
-        chosen = read_settings(Settings, settings)
-        self._build(chosen, _configuration(chosen))
-        if chosen.initialisation == "fan_in":
-            _initialise(self.module, chosen)
-        if weights is not None:
-            load_into(self.module, weights)
-
-    def _build(self, settings: Settings, configuration: Any) -> None:
-        """Take an architecture that the settings and transformers' configuration both say."""
         from transformers import CLIPSegForImageSegmentation
 
-        self._prepare(settings)
-        self.module: Any = CLIPSegForImageSegmentation(configuration)
-
-    def _prepare(self, settings: Settings) -> None:
-        self.settings = settings
-        self.input_size = (settings.input_size, settings.input_size)
+        self.settings = read_settings(Settings, settings)
+        self.input_size = (self.settings.input_size, self.settings.input_size)
         self._tokenizer = ClipTokenizer(
-            context_length=settings.context_length, vocabulary_size=settings.vocabulary_size
+            context_length=self.settings.context_length,
+            vocabulary_size=self.settings.vocabulary_size,
         )
+        self.module: Any = CLIPSegForImageSegmentation(_configuration(self.settings))
+        if self.settings.initialisation == "fan_in":
+            _initialise(self.module, self.settings)
+        if weights is not None:
+            load_into(self.module, weights)
 
     def preprocess(self, image: Picture) -> Tensor:
         """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""

@@ -21,6 +21,7 @@ import torch
 from harness.cards import load_model_card
 from harness.errors import CardError, CheckpointError, choose
 from harness.files.canonical import read_object
+from harness.model.tokenizers import ClipTokenizer
 from harness.models import read_settings
 from harness.weights.loading import load_into
 from harness.weights.pretrained import beside, read_configuration
@@ -49,8 +50,12 @@ class ClipSegFolder(ClipSeg):
             load_into(self.module, weights)
 
     def _build(self, settings: Settings, configuration: Any) -> None:
-        """As for CLIPSeg, but the module waits: the folder may say another one."""
-        self._prepare(settings)
+        """Take an architecture; the module waits, since the folder may say another one."""
+        self.settings = settings
+        self.input_size = (settings.input_size, settings.input_size)
+        self._tokenizer = ClipTokenizer(
+            context_length=settings.context_length, vocabulary_size=settings.vocabulary_size
+        )
         self._configuration = configuration
         self.__dict__.pop("module", None)
 

@@ -230,8 +230,8 @@ def _split(ours: Sequence[str], key: str, value: Tensor) -> dict[str, Tensor]:
                 "value are three equal blocks of its rows. Copy the file again."
             )
         return dict(zip(ours, value.chunk(3), strict=True))
-    if key.endswith(f"{_TRUNK}.pos_embed"):
+    if key.endswith(f"{_TRUNK}.pos_embed") and value.ndim == 3:
         return {ours[0]: value[:, 1:]}
-    if key.endswith(f"{_TEXT}.text_projection"):
+    if key.endswith(f"{_TEXT}.text_projection") and value.ndim == 2:
         return {ours[0]: value.T}
     return {name: value for name in ours}

@@ -145,9 +145,7 @@ def test_it_keeps_the_contract_without_stages(tiny):
     assert isinstance(tiny.raw, Predicts)
     assert isinstance(tiny.raw, MayNotAnswer)
     assert not isinstance(tiny.raw, Staged)
-    # Random weights write no polygon, so that no prompt moves a mask and none is above a threshold.
-    blind = {"prompt", "scale", "threshold", "aspect", "finite"}
-    assert {n for n, one in found.items() if one.outcome is Outcome.FAILS} <= blind
+    assert [n for n, one in found.items() if one.outcome is Outcome.FAILS] == []
     assert "a stand-in reads the prompts byte by byte" in found["notes"].sentence
 
 
