@@ -257,7 +257,7 @@ def _digest(
     places |= {"recognised_kinds", "lora", "group"}
     # Ids are older than these keys; the second describes the model, and changes nothing.
     places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
-    content = {
+    content: dict[str, Any] = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,
         **files.further_sha256,
