@@ -291,7 +291,7 @@ class PredictOnly:
         )
 
     def decode_with_answers(
-        self, image_features: _Pixels, text_features: _TextIndex
+        self, image_features: Any, text_features: Any
     ) -> tuple[torch.Tensor, Sequence[bool] | None]:
         """The same, and which rows have an answer; None of a model that always has one."""
         if not isinstance(self.adapter, MayNotAnswer):

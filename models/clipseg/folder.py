@@ -60,7 +60,7 @@ class ClipSegFolder(ClipSeg):
         self.__dict__.pop("module", None)
 
     @cached_property
-    def module(self) -> Any:  # type: ignore[override]
+    def module(self) -> Any:
         """Transformers' ``CLIPSegForImageSegmentation``, built when it is needed."""
         from transformers import CLIPSegForImageSegmentation
 

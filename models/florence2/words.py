@@ -58,7 +58,7 @@ class Published:
                 "model's repository is needed. Download the file again."
             ) from None
         names = {f"<loc_{n}>": n for n in range(BINS)} | _MARKS
-        ids = {name: self._tokenizer.token_to_id(name) for name in names}
+        ids: dict[str, Any] = {name: self._tokenizer.token_to_id(name) for name in names}
         missing = [name for name in names if ids[name] is None]
         largest = self._tokenizer.get_vocab_size()
         starts = [self._tokenizer.token_to_id(name) for name in ("<s>", "<pad>", "</s>")]

@@ -76,7 +76,12 @@ class Canvas:
 
 
 def seen_sizes(pixels: Tensor) -> Tensor:
-    """Height and width of what is not padding, ``(N, 3, H, W)`` -> ``(N, 2)``."""
+    """Height and width of what is not padding, ``(N, 3, H, W)`` -> ``(N, 2)``.
+
+    Zeros alone are taken for a picture that fills its place.
+    """
     is_seen = (pixels != 0).any(dim=1)  # (N, H, W)
     heights, widths = is_seen.any(dim=2).sum(dim=1), is_seen.any(dim=1).sum(dim=1)
-    return torch.stack([heights, widths], dim=1)
+    sizes = torch.stack([heights, widths], dim=1)
+    # No picture is all padding; zeros stand for one where memory or speed is measured.
+    return torch.where(sizes == 0, sizes.new_tensor(pixels.shape[-2:]), sizes)

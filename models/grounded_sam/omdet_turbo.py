@@ -151,11 +151,12 @@ class OmDetTurboSam:
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """``(N, 3, *input_size)`` -> the detector's maps and SAM's embeddings."""
         model = self._detector
-        maps = model.encoder(
+        fine, middle, coarse = model.encoder(
             model.vision_backbone(self._canvas.detector_pixels(pixels)), return_dict=True
         ).extracted_states
         padded = self._canvas.segmenter_pixels(pixels)
-        return ImageFeatures(*maps, self._boxes_to_masks.embed(padded), seen_sizes(padded))
+        embedding = self._boxes_to_masks.embed(padded)
+        return ImageFeatures(fine, middle, coarse, embedding, seen_sizes(padded))
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Tensor:
         """N images with N texts -> logits ``(N, G, G)``."""
@@ -170,7 +171,7 @@ class OmDetTurboSam:
         scores = output.decoder_classes[-1][..., 0].float().sigmoid()  # (N, Q)
         boxes = corners(output.decoder_coords[-1].float())  # (N, Q, 4)
         found = [self._kept(*row) for row in zip(boxes, scores, strict=True)]
-        sizes = image_features.embedded.clamp(min=1)
+        sizes = image_features.embedded
         return self._boxes_to_masks.unions(image_features.embedding, sizes, found)
 
     def _kept(self, boxes: Tensor, scores: Tensor) -> Tensor:

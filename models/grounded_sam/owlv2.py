@@ -158,7 +158,7 @@ class Owlv2Sam:
         )
         kept = scores[..., 0].float().sigmoid() > self.settings.box_threshold  # (N, P)
         # Shares of the square, whose side is the picture's longer one, as SAM's.
-        sizes = image_features.embedded.clamp(min=1)
+        sizes = image_features.embedded
         height, width = sizes[:, 0], sizes[:, 1]
         shares = torch.stack([width, height, width, height], dim=1) / self._boxes_to_masks.side
         boxes = corners(image_features.boxes.float()) / shares[:, None]

@@ -196,7 +196,8 @@ class Sam3:
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """``(N, 3, S, S)`` -> the pyramid, whose last level is not used, and the token."""
         maps = self.module.get_vision_features(pixels).fpn_hidden_states[:_LEVELS]
-        return ImageFeatures(*maps, self._token(maps))
+        fine, middle, coarse = maps
+        return ImageFeatures(fine, middle, coarse, self._token(maps))
 
     def _token(self, maps: Sequence[Tensor]) -> Tensor:
         """What Meta's model adds to every text, ``(N, 1, C)``; ``(N, 0, C)`` where it does not."""

@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from harness.engine.batches import bytes_per_pair
 from harness.errors import CardError, CheckpointError
 from harness.model.checks import Outcome, check_model
 from harness.model.loading import load_model
@@ -256,6 +257,12 @@ def test_it_keeps_the_contract(models, name):
 @pytest.mark.parametrize("name", CARDS)
 def test_the_engine_counts_what_the_plain_loop_counts(models, engine_is_plain, name):
     assert engine_is_plain(models[name])["n_pred"].n_unique() > 5
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_picture_of_nothing_is_measured(models, name):
+    """What chooses the size of batches gives zeros, which look like padding alone."""
+    assert bytes_per_pair(models[name]) > 0
 
 
 def test_owlv2_cuts_at_16_tokens(models):
