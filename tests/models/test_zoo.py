@@ -59,7 +59,7 @@ def test_run_paper_completes_for_each(tmp_path, call):
     models = [part for card in cards for part in ("--model", card)]
     places = ["--data-root", tmp_path / "data", "--out", tmp_path / "run"]
     code, out, err = call(
-        *("run", "paper", "--random-weights", "--datasets", "phantom_crowd", "--limit", "2"),
+        *("run", "paper", "--random-weights", "--datasets", "phantom_crowd", "--limit", "1"),
         *map(str, places),
         *models,
     )
