@@ -131,7 +131,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
 
 def _change(row: Row) -> str:
     if row["reason"]:
-        return row["reason"]
+        return str(row["reason"])
     return interval(row, "relative_change", "_percent", 1)
 
 

@@ -245,6 +245,7 @@ def test_old_text_features_are_not_kept(models, pictures, golden):
     module["detector"].language_cache_prompt.cache.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CARDS)
 def test_it_keeps_the_contract(models, name):
     found = check_model(models[name])
