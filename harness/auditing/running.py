@@ -256,6 +256,7 @@ def _evaluate(
 ) -> str:
     """Run one model; returns its id."""
     from harness.auditing.record import model_entry, spoken_notes, write_texts
+    from harness.auditing.summarising import note_answers
 
     with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
         entry = executor.ask(model_entry)
@@ -284,6 +285,8 @@ def _evaluate(
         # What a function returns is known once it was called.
         entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
         _add_sampling_noise(store, entry, plan, suite, listener=listener)
+        if sentence := note_answers(store, entry):
+            listener.note(f"note: {model_id}: {sentence}")
         store.add_model(entry)
     return str(model_id)
 

@@ -25,7 +25,7 @@ from harness.data.readings import kept_readings
 from harness.engine.bench_plan import BENCH, Picture, bench_cases
 from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.shards import cut, distinct_texts
-from harness.engine.tally import Tally
+from harness.engine.tally import Decoded, Tally
 from harness.errors import UsageError
 from harness.files.writing import temporary_folder
 from harness.model.contract import Predicts, reads_pairs
@@ -211,7 +211,7 @@ def _stacked(pictures: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
     for start in range(0, n_pairs, len(logits)):
-        tally.add(start, logits[: n_pairs - start])
+        tally.add(start, Decoded(logits[: n_pairs - start]))
     tally.finish()
 
 
