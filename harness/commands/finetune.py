@@ -46,7 +46,10 @@ def finetune(
         float, typer.Option("--prompt-dropout", help="Share of prompts that are left empty.")
     ] = 0.0,
     freeze: Annotated[
-        str, typer.Option("--freeze", help="'text': the text tower stays as it is.")
+        str,
+        typer.Option(
+            "--freeze", help="Stages that stay as they are: text, image, or both with a comma."
+        ),
     ] = "",
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0)] = 2e-3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
