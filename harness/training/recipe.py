@@ -30,6 +30,7 @@ class Recipe:
     `prompt_dropout` is the share of the others whose prompt is left empty. `freeze` names the
     stages that are not trained: ``text``, ``image``, both with a comma, or none. A frozen stage
     encodes each text or, where pictures are not varied, each picture once for all epochs.
+    `text_learning_rate` is that of what lies behind the text's features; None: `learning_rate`.
     """
 
     learning_rate: float = 2e-3
@@ -49,6 +50,7 @@ class Recipe:
     negative_kinds: tuple[str, ...] = ()
     prompt_dropout: float = 0.0
     freeze: str = ""
+    text_learning_rate: float | None = None
 
 
 STAGES = ("image", "text")

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.functional.segmentation import dice_score
 
-from harness.errors import CardError, ModelError, RunError
+from harness.errors import CardError, ModelError, RunError, UsageError
 from harness.files.pickles import DAMAGE
 from harness.model.contract import Features, PartlyTrainable, PredictOnly
 from harness.model.loading import LoadedModel
@@ -58,22 +58,17 @@ def trained_parameters(model: LoadedModel, *, freeze: str = "") -> list[torch.nn
 
 
 def _freeze(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
-    """Freeze whatever a stage's features depend on, found by following their gradients."""
+    """Freeze whatever a stage's features depend on."""
     module = model.adapter.module
     if isinstance(model.adapter, PredictOnly):
         raise CardError(
             f"{model.resolved.path}: the adapter offers 'predict' alone, which has no {stage} "
             f"stage to freeze. A staged adapter is needed. Train without --freeze {stage}."
         )
-    leaves = [leaf.float().sum() for leaf in _tried(model, stage) if leaf.requires_grad]
-    if not leaves:
-        return []  # nothing that is trained lies behind them
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        torch.stack(leaves).sum(), parameters, allow_unused=True
-    )
-    frozen = [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    if len(frozen) == len(parameters):
+    frozen = _behind(model, stage)
+    if frozen and all(
+        id(p) in set(map(id, frozen)) for p in module.parameters() if p.requires_grad
+    ):
         raise CardError(
             f"{model.resolved.path}: the {stage} features depend on all that would be trained. "
             f"With the {stage} frozen something must be left. Train without --freeze {stage}."
@@ -85,6 +80,38 @@ def _freeze(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
         if own and not any(p.requires_grad for p in own):
             part.eval()
     return frozen
+
+
+def _behind(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
+    """The trained parameters that a stage's features depend on, found by their gradients."""
+    leaves = [leaf.float().sum() for leaf in _tried(model, stage) if leaf.requires_grad]
+    if not leaves:
+        return []  # nothing that is trained lies behind them
+    parameters = [p for p in model.adapter.module.parameters() if p.requires_grad]
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        torch.stack(leaves).sum(), parameters, allow_unused=True
+    )
+    return [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
+
+
+def parameter_groups(
+    model: LoadedModel, parameters: Sequence[torch.nn.Parameter], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """The trained parameters with their learning rates: the text tower's may be its own."""
+    if recipe.text_learning_rate is None:
+        return [{"params": list(parameters), "lr": recipe.learning_rate}]
+    text = set(map(id, _behind(model, "text")))
+    if not text:
+        raise UsageError(
+            f"{model.resolved.path}: a learning rate of the text tower is given, and nothing that "
+            "is trained lies behind the text's features. Leave --text-learning-rate out, or train "
+            "the text tower."
+        )
+    groups = [
+        {"params": [p for p in parameters if id(p) not in text], "lr": recipe.learning_rate},
+        {"params": [p for p in parameters if id(p) in text], "lr": recipe.text_learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _tried(model: LoadedModel, stage: str) -> Features:
@@ -138,7 +165,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         self._threshold = model.card.threshold
         self._train_examples, self._val_examples = train, val
         self._recipe, self._report = recipe, report
-        self._parameters_trained = trained_parameters(model, freeze=recipe.freeze)
+        trained = trained_parameters(model, freeze=recipe.freeze)
+        self._groups = parameter_groups(model, trained, recipe)
         self._kept = _kept_stages(model, recipe)
         self._elapsed_s = 0.0
         self._since = time.monotonic()
@@ -230,11 +258,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on the trained parameters; the schedule is stepped above."""
-        self._optimizer = torch.optim.AdamW(
-            self._parameters_trained,
-            lr=self._recipe.learning_rate,
-            weight_decay=self._recipe.weight_decay,
-        )
+        self._optimizer = torch.optim.AdamW(self._groups, weight_decay=self._recipe.weight_decay)
         self._schedule = ReduceLROnPlateau(
             self._optimizer,
             factor=self._recipe.plateau_factor,

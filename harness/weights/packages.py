@@ -15,8 +15,15 @@ from harness.errors import CheckpointError, ModelError
 
 # A member is held in memory: far above any sentence encoder, far below a machine.
 _LARGEST = 4 << 30
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
-_DAMAGE += (ValueError, OverflowError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def installed_file(place: Weights, *, where: str) -> Path:

@@ -1,11 +1,11 @@
 """A small segmentation model made of two towers that are at hand as Python packages.
 
-Conventions: pixels are ``(N, 3, S, S)`` with S the card's `input_size`, scaled as
-TensorFlow's EfficientNet-Lite is; L is `context_length`, D the text's width. Logits are ``(N, S, S)``.
+Conventions: pixels are ``(N, 3, S, S)`` with S the card's `input_size`; L is `context_length`, D
+the text's width. Logits are ``(N, S, S)``.
 
-- Pixels are ``(value - 127) / 128``. The readme of ``efficientnet-lite-pytorch`` shows ImageNet's
-  mean and deviation instead: with those the stem's outputs spread 2.5 times as far as its batch norm
-  has recorded, with these 1.1 times (two photographs).
+- Pixels are ``(value - 127) / 128``, as TensorFlow's EfficientNet-Lite has them. The readme of
+  ``efficientnet-lite-pytorch`` shows ImageNet's mean and deviation instead: with those the stem's
+  outputs spread 2.5 times as far as its batch norm has recorded, with these 1.1 times.
 - The image tower's pyramid holds no text and is finished before the text enters, so that with
   ``finetune --freeze image`` each picture is encoded once for the whole training.
 - The text enters the decoder: as the sentence's vector, which scales and shifts the channels of

@@ -119,10 +119,14 @@ class Decoder(nn.Module):
         )
         self.head = nn.Conv2d(width // 2, 1, 1)
 
+    def modulated(self, maps: Sequence[Tensor], text: Any) -> list[Tensor]:
+        """The maps with their coordinates, under the text: the first that both decide."""
+        located = [torch.cat([features, _coordinates(features)], dim=1) for features in maps]
+        return self.fusion.modulate(located, text)
+
     def forward(self, maps: Sequence[Tensor], text: Any, *, side: int) -> Tensor:
         """The pyramid and the texts, paired -> logits ``(N, side, side)``."""
-        located = [torch.cat([features, _coordinates(features)], dim=1) for features in maps]
-        modulated = self.fusion.modulate(located, text)
+        modulated = self.modulated(maps, text)
         state: Tensor | None = None
         for level in reversed(range(len(modulated))):
             own = self.laterals[level](modulated[level])
