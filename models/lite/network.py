@@ -85,7 +85,8 @@ class Cross(nn.Module):
         )
         cells = cells + read
         cells = cells + self.outs[place](self.mixers[place](cells))
-        return cells.transpose(1, 2).unflatten(2, state.shape[2:])
+        mixed: Tensor = cells.transpose(1, 2).unflatten(2, state.shape[2:])
+        return mixed
 
 
 class Deaf(nn.Module):

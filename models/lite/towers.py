@@ -63,7 +63,9 @@ def image_tower() -> nn.Module:
 
 def text_tower(changes: Mapping[str, Any]) -> nn.Module:
     """BERT without a pooler; `changes` are what differs from its configuration's defaults."""
-    return BertModel(configured(BertConfig, changes, key="text"), add_pooling_layer=False)
+    config = configured(BertConfig, changes, key="text")
+    tower: nn.Module = BertModel(config, add_pooling_layer=False)
+    return tower
 
 
 def load_image_tower(tower: nn.Module, file: Path) -> None:
