@@ -101,10 +101,16 @@ def train(
             job.result()
 
 
-def recipe_card(out: Path, cell: str, seed: str) -> Path:
-    """A card of the cell's name, with what the training of one seed wrote, less its file."""
+def finished(out: Path, cell: str, seeds: str) -> list[Path]:
+    """The folders of the trainings of a cell that are done."""
+    places = [folder(out, cell, seed) for seed in split(seeds)]
+    return [place for place in places if (place / "figures.json").is_file()]
+
+
+def recipe_card(out: Path, cell: str, training: Path) -> Path:
+    """A card of the cell's name, with what one training wrote, less its file of weights."""
     base, _ = CELLS[cell]
-    content = yaml.safe_load((folder(out, cell, seed) / "card.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((training / "card.yaml").read_text(encoding="utf-8"))
     content |= {"extends": base, "name": cell}
     del content["checkpoint"]
     content["training"].pop("seed", None)
@@ -117,17 +123,17 @@ def recipe_card(out: Path, cell: str, seed: str) -> Path:
 @app.command()
 def audit(data: Data, out: Out, seeds: Seeds = "1,2,3", cells: Cells = _EVERY) -> None:
     """Run the suite with every cell, its seeds as one recipe; then compare languages."""
-    numbers = split(seeds)
+    held = {cell: finished(out, cell, seeds) for cell in split(cells)}
     models = []
-    for cell in split(cells):
-        files = ",".join(str(folder(out, cell, n) / "model.safetensors") for n in numbers)
-        models += ["--model", f"{recipe_card(out, cell, numbers[0])}={files}"]
+    for cell, places in held.items():
+        files = ",".join(str(place / "model.safetensors") for place in places)
+        models += ["--model", f"{recipe_card(out, cell, places[0])}={files}"]
     run = out / "run"
     options = ("--data-root", data, "--device", "cpu", "--out", run, "--quiet")
     harness("run", HERE / "lite.yaml", *models, *options)
     for base, tuned in PAIRS:
         if {base, tuned} <= set(split(cells)):
-            names = [f"{run}#{label(cell, numbers)}" for cell in (base, tuned)]
+            names = [f"{run}#{label(cell, held[cell])}" for cell in (base, tuned)]
             place = out / f"{base}-to-{tuned}"
             harness("compare", *names, "--language", "--out", place, "--quiet")
 
@@ -137,9 +143,8 @@ def page(data: Data, out: Out, seeds: Seeds = "1,2,3") -> None:
     """Write the tables between their marks in ``lite.md``, from what was measured."""
     import lite_tables as tables
 
-    numbers = split(seeds)
-    labels = {cell: label(cell, numbers) for cell in CELLS}
-    folders = {cell: [folder(out, cell, n) for n in numbers] for cell in CELLS}
+    folders = {cell: finished(out, cell, seeds) for cell in CELLS}
+    labels = {cell: label(cell, places) for cell, places in folders.items()}
     with_text = {cell: places for cell, places in folders.items() if cell != "lite-control"}
     found = tables.Found(out / "run", labels)
     sets = ("kvasir_polyp", "clinicdb_polyp", "busi")
@@ -160,9 +165,9 @@ def page(data: Data, out: Out, seeds: Seeds = "1,2,3") -> None:
     (HERE / "lite.md").write_text(text, encoding="utf-8")
 
 
-def label(cell: str, seeds: Sequence[str]) -> str:
+def label(cell: str, trainings: Sequence[Path]) -> str:
     """What a run calls a cell: a recipe says how many seeds it has."""
-    return f"{cell} ({len(seeds)} seeds)" if len(seeds) > 1 else cell
+    return f"{cell} ({len(trainings)} seeds)" if len(trainings) > 1 else cell
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 import torch
 
-from harness import load_run
 from harness.cards import load_dataset_card
 from harness.data import load_samples
 from harness.data.images import read_image
 from harness.model.loading import LoadedModel, load_model
 from harness.report.sheet import interval, number
+from harness.runs.store import RunStore
 
 KVASIR = "kvasir_polyp"
 ATTRIBUTES = ("size", "number", "color", "shape", "location")
@@ -128,15 +128,16 @@ def refusal(found: Found, datasets: Sequence[str]) -> str:
 
 def empties(run: Path, labels: Mapping[str, str]) -> str:
     """Of BUSI's pictures without a tumor, asked with their own prompt: how many stay empty."""
-    cases = load_run(run).cases().filter(dataset="busi", perturbation="original")
+    store = RunStore(run)
+    plan = store.plan_cases().filter(dataset="busi", perturbation="original")
     limit = pl.max_horizontal(REFUSED * pl.col("height") * pl.col("width"), 10)
-    normal = cases.filter(pl.col("n_gt") == 0).with_columns(is_empty=pl.col("n_pred") <= limit)
+    answers = store.scores().join(plan.select("case_id", "dataset"), on="case_id")
+    normal = answers.filter(n_gt=0).with_columns(is_empty=pl.col("n_pred") <= limit)
+    cells = {m["model_id"]: m["card"]["name"] for m in store.manifest["models"]}
 
     def rows() -> Rows:
         for cell in labels:
-            own = normal.filter(
-                pl.col("model").str.starts_with(cell + "-") | (pl.col("model") == cell)
-            )
+            own = normal.filter(pl.col("model_id").replace_strict(cells) == cell)
             yield cell, own.height, number(own["is_empty"].mean(), 2)
 
     return markdown(("cell", "answers", "empty masks"), rows())

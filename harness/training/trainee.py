@@ -66,9 +66,8 @@ def _freeze(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
             f"stage to freeze. A staged adapter is needed. Train without --freeze {stage}."
         )
     frozen = _behind(model, stage)
-    if frozen and all(
-        id(p) in set(map(id, frozen)) for p in module.parameters() if p.requires_grad
-    ):
+    rest = {id(p) for p in module.parameters() if p.requires_grad} - set(map(id, frozen))
+    if frozen and not rest:
         raise CardError(
             f"{model.resolved.path}: the {stage} features depend on all that would be trained. "
             f"With the {stage} frozen something must be left. Train without --freeze {stage}."
