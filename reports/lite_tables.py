@@ -154,9 +154,10 @@ def language(out: Path, pairs: Sequence[tuple[str, str]]) -> str:
             for one in json.loads(path.read_text(encoding="utf-8"))["aspects"]:
                 if one["dataset"] == KVASIR:
                     values = [_three(one[k], one["figure"]) for k in _THREE]
-                    yield f"{base} → {tuned}", one["name"], one["outcome"], *values
+                    about = (one["name"], one["outcome"], one["probe"] or "-")
+                    yield f"{base} → {tuned}", *about, *values
 
-    header = ("base → tuned", "what", "outcome", "base", "tuned", "difference")
+    header = ("base → tuned", "what", "outcome", "probe", "base", "tuned", "difference")
     return markdown(header, rows())
 
 
@@ -178,7 +179,7 @@ def stages(run: Path, folders: Mapping[str, Sequence[Path]], data: Path) -> str:
 
     def rows() -> Rows:
         for cell, places in folders.items():
-            held = [shifts(load_model(p / "card.yaml", device="cpu"), run, data) for p in places]
+            held = [_kept_shifts(place, run, data) for place in places]
             for name in ATTRIBUTES:
                 shares = [
                     "/".join(number(one[name][stage], 2) for one in held)
@@ -187,6 +188,16 @@ def stages(run: Path, folders: Mapping[str, Sequence[Path]], data: Path) -> str:
                 yield cell, name, *shares
 
     return markdown(("cell", "attribute", "text vector", "fused maps", "mask"), rows())
+
+
+def _kept_shifts(place: Path, run: Path, data: Path) -> dict[str, dict[str, float]]:
+    """The shifts of one training, measured once."""
+    path = place / "stages.json"
+    if not path.is_file():
+        found = shifts(load_model(place / "card.yaml", device="cpu"), run, data)
+        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    kept: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+    return kept
 
 
 def shifts(model: LoadedModel, run: Path, data: Path) -> dict[str, dict[str, float]]:
