@@ -36,7 +36,7 @@ from harness.records import Meaning
 from harness.report import page
 from harness.report.charts import listening_map, listening_points
 from harness.report.figure import Figure
-from harness.report.sheet import Cell, Sheet, figure_cell, number, text_cells
+from harness.report.sheet import Sheet, figure_cell, number, text_cells
 from harness.report.sheets import away_sheet, originals_sheet, probes_sheet, refusal_sheet
 from harness.report.summary_charts import agreement_figure, attribute_figure, away_figure
 
@@ -145,7 +145,7 @@ def _model_content(board: Board, row: Row) -> dict[str, Any]:
 _SET = ("dataset", "split")
 
 
-def spread_cell(spread: Spread | None) -> Cell:
+def spread_cell(spread: Spread | None) -> str:
     """``mean (least to most)``; the mean alone where there is one figure.
 
     Example:
@@ -153,11 +153,11 @@ def spread_cell(spread: Spread | None) -> Cell:
         '-50.0 (-100 to 0)'
     """
     if spread is None or spread.n_rows == 0:
-        return Cell("-")
+        return "-"
     text = number(spread.mean, 1)
     if spread.n_rows > 1:
         text += f" ({number(spread.least, 0)} to {number(spread.most, 0)})"
-    return Cell(text, f"{spread.mean:.6g}")
+    return text
 
 
 def round_data(data: pl.DataFrame) -> pl.DataFrame:
@@ -188,10 +188,10 @@ def dice_sheet(rows: Sequence[Row]) -> Sheet:
     )
 
 
-def _dice_cell(frame: pl.DataFrame, one: tuple[str, str]) -> Cell:
+def _dice_cell(frame: pl.DataFrame, one: tuple[str, str]) -> str:
     row = frame.filter(pl.col("dataset") == one[0], pl.col("split") == one[1])
     if not row.height:
-        return Cell("-")
+        return "-"
     dice, low, high = row.select("dice", "dice_low", "dice_high").row(0)
     return figure_cell(dice, 3, low, high)
 

@@ -234,12 +234,25 @@ def placed(panel: Panel, svg: str, name: str) -> "Markup":
     return Markup(f"{head} {told}{rest}")  # vl-convert escapes every text it draws
 
 
+_NEEDLESS = re.compile(
+    r' (?:(?:role|aria-[a-z]+|pointer-events|font-family)="[^"]*"|class="(?!marks)[^"]*"'
+    r'|(?:opacity|stroke-width)="1")'
+)
+_DIGITS = re.compile(r"(\d\.\d\d)\d+")
+_DRAWS_NOTHING = re.compile(r'<path [^>]*d="(?:M0,0h0v0h0Z)?"[^>]*/>')
+
+
 def _own(tag: str, name: str, numbers: dict[str, int]) -> str:
     """A tag in the theme's colours, with ids of its own; texts between tags stay as they are.
 
-    One picture has one role: those that Vega gives to its parts say nothing to a reader.
+    What Vega says to its own scripts, what is the default and digits that no screen shows are half
+    of a drawing. One picture has one role: those of its parts say nothing to a reader.
     """
-    bare = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", tag)
+    if _DRAWS_NOTHING.fullmatch(tag):
+        return ""
+    bare = _NEEDLESS.sub("", tag)
+    if "href=" not in bare:
+        bare = _DIGITS.sub(r"\1", bare)
 
     def named(found: re.Match[str]) -> str:
         # Vega counts them through all drawings of a process.

@@ -37,13 +37,13 @@ MASK_HUES = {"truth": (255, 214, 64), "original": (64, 190, 255), "variant": (25
 
 
 def scaled_size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """(width, height) with the longer side at `longest`.
+    """(width, height) with the longer side at `longest`; a smaller picture is not made larger.
 
     Example:
         >>> scaled_size(300, 600, 192)
         (192, 96)
     """
-    scale = longest / max(height, width)
+    scale = min(1.0, longest / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -70,7 +70,9 @@ def overlay(mask: NDArray[np.bool_], size: tuple[int, int], kind: str) -> Image.
     grown = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
     inside = np.asarray(grown, dtype=bool)
     codes = inside.astype(np.uint8)
-    codes[inside & ~_eroded(_eroded(inside))] = 2
+    core = _eroded(inside)
+    # Pages show a smaller picture enlarged, and its outline with it.
+    codes[inside & ~(_eroded(core) if max(size) >= THUMBNAIL else core)] = 2
     picture = Image.fromarray(codes).convert("P")
     picture.putpalette([0, 0, 0, *MASK_HUES[kind], *MASK_HUES[kind]])
     picture.info["transparency"] = bytes([0, _WASH, _LINE])

@@ -102,6 +102,7 @@ def _tables(run: RunData) -> dict[str, Any]:
     failed = sheets.failures(run.store.scores_scan())
     groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
     return {
+        "overview": sheets.overview_sheet(run),
         "originals": sheets.originals_sheet(summary),
         "probes": sheets.probes_sheet(summary),
         "surface_lead": SURFACE_LEAD,

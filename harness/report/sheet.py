@@ -24,18 +24,6 @@ WIDTH = 100
 _STARTS_BLOCK = re.compile(r"[-+=#>]+$|\d+[.)]$")
 
 
-class Cell(str):
-    """The text of a cell, and what it sorts by if it is a figure."""
-
-    key: str
-
-    def __new__(cls, text: str, key: str = "") -> "Cell":
-        """A string takes its text here, not in `__init__`."""
-        cell = super().__new__(cls, text)
-        cell.key = key
-        return cell
-
-
 def number(value: float | None, digits: int) -> str:
     """A figure with a fixed number of decimals; ``-`` where it is undefined, never ``-0``.
 
@@ -49,43 +37,39 @@ def number(value: float | None, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def figure_cell(value: float | None, digits: int, *ends: float | None) -> Cell:
+def figure_cell(value: float | None, digits: int, *ends: float | None) -> str:
     """A figure, with its limits where both are known.
 
     Example:
-        >>> cell = figure_cell(-1.26, 1, -2.04, 0.5)
-        >>> cell, cell.key, figure_cell(None, 1)
-        ('-1.3 [-2.0, 0.5]', '-1.26', '-')
+        >>> figure_cell(-1.26, 1, -2.04, 0.5), figure_cell(None, 1)
+        ('-1.3 [-2.0, 0.5]', '-')
     """
     text = number(value, digits)
     limits = [number(end, digits) for end in ends]
     if text != "-" and limits and "-" not in limits:
         text += f" [{', '.join(limits)}]"
-    if value is None or not math.isfinite(value):
-        return Cell(text)
-    # Adding 0 turns -0.0, a matter of rounding, into 0.0.
-    return Cell(text, f"{value + 0.0:.6g}")
+    return text
 
 
-def interval(row: Mapping[str, Any], name: str, unit: str, digits: int) -> Cell:
+def interval(row: Mapping[str, Any], name: str, unit: str, digits: int) -> str:
     """The figure `name` of a row, in `unit`, with its limits where both are known."""
     ends = (row[f"{name}_{end}{unit}"] for end in ("low", "high"))
     return figure_cell(row[f"{name}{unit}"], digits, *ends)
 
 
-def count_cell(value: int | None) -> Cell:
+def count_cell(value: int | None) -> str:
     """A count; thousands are set apart.
 
     Example:
         >>> count_cell(12345)
         '12,345'
     """
-    return Cell("-") if value is None else Cell(f"{value:,}", str(value))
+    return "-" if value is None else f"{value:,}"
 
 
-def text_cells(texts: Iterable[Any]) -> tuple[Cell, ...]:
+def text_cells(texts: Iterable[Any]) -> tuple[str, ...]:
     """Words; what is not known is a dash."""
-    return tuple(Cell("-" if text is None else str(text)) for text in texts)
+    return tuple("-" if text is None else str(text) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -132,7 +116,7 @@ def csv_text(data: pl.DataFrame) -> str:
         for name, kind in data.schema.items()
         if isinstance(kind, pl.List)
     )
-    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(10)
+    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(7)
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
         pl.when(figures == 0).then(0.0).otherwise(figures).name.keep(),

@@ -4,13 +4,15 @@ Conventions: a sheet shows at most `MOST_ROWS` rows and says so; its files hold 
 points have one decimal, Dice and agreement three; brackets are 95 % limits, unadjusted.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from harness.report.headline import most_telling
 from harness.report.run_data import RunData
-from harness.report.sheet import Cell, Sheet, count_cell, figure_cell, interval, text_cells
+from harness.report.sheet import Sheet, count_cell, figure_cell, interval, number, text_cells
 from harness.report.table import (
     AWAY,
     ORIGINAL,
@@ -20,6 +22,7 @@ from harness.report.table import (
     refusal_cells,
     refusal_names,
 )
+from harness.stats.language import WHOLE, LanguageVerdict
 from harness.stats.refusal import FIGURES
 from harness.stats.verdicts import answer_text, expectation_text
 
@@ -28,13 +31,64 @@ Row = Mapping[str, Any]
 
 
 def _sheet(
-    name: str, title: str, header: Sequence[str], rows: Iterator[tuple[Cell, ...]], n_text: int,
+    name: str, title: str, header: Sequence[str], rows: Iterator[tuple[str, ...]], n_text: int,
     data: pl.DataFrame,
 ) -> Sheet:  # fmt: skip
     found = [row for _, row in zip(range(MOST_ROWS), rows, strict=False)]
     if data.height > MOST_ROWS:
         title = f"{title}: the first {MOST_ROWS:,} of {data.height:,} rows; the CSV holds all"
     return Sheet(name, title, tuple(header), tuple(found), n_text, data)
+
+
+def overview_sheet(run: RunData) -> Sheet:
+    """A row a model: of the data set that says most, what it hears, refuses and keeps."""
+    found = [v for v in most_telling(run.assessment.language) if v.is_asked]
+    names = sorted({e.attribute or WHOLE for v in found for e in v.evidence}, key=_whole_last)
+    one_set = len({v.dataset for v in found}) == 1
+    header = ("model", *([] if one_set else ["data set"]), *names, "not there", "same meaning",
+              "Dice [95 %]", "clusters")  # fmt: skip
+    rows = (
+        (
+            *text_cells((v.model, *([] if one_set else [v.dataset]))),
+            *(_heard(v, name) for name in names),
+            _refused(v), v.steadiness, _dice_on(v, run.summary),
+            count_cell(max((e.n_clusters for e in v.evidence), default=None)),
+        )
+        for v in found
+    )  # fmt: skip
+    on = f" on {found[0].dataset}" if one_set else ""
+    title = f"What each model hears{on}: the change of Dice in % that shows it best"
+    return _sheet("overview", title, header, rows, len(header) - 2, run.language)
+
+
+def _whole_last(name: str) -> tuple[bool, str]:
+    return name == WHOLE, name
+
+
+def _refused(verdict: LanguageVerdict) -> str:
+    rate = 100 * verdict.refusal_rate[0]
+    return f"{verdict.refusal} {number(rate, 0)} %" if math.isfinite(rate) else verdict.refusal
+
+
+def _dice_on(verdict: LanguageVerdict, summary: pl.DataFrame) -> str:
+    """Of the original prompts; from the lowest to the highest where the set has several splits."""
+    keys = ("model_id", "dataset", "prompts", "prompt_type")
+    own = summary.filter(
+        pl.col("probe") == ORIGINAL, *(pl.col(k) == getattr(verdict, k) for k in keys)
+    ).sort("dice")
+    if own.height == 1:
+        return interval(own.row(0, named=True), "dice", "", 3)
+    least, most = (number(own["dice"][n], 3) for n in (0, -1))
+    return f"{least} to {most}"
+
+
+def _heard(verdict: LanguageVerdict, name: str) -> str:
+    """The state of an attribute, and the largest change that its probes show."""
+    states = {"heard": verdict.heard, "unheard": verdict.unheard, "?": verdict.unclear}
+    word = next((word for word, names in states.items() if name in names), "-")
+    own = (e for e in verdict.evidence if (e.attribute or WHOLE) == name)
+    known = [e.change[0] for e in own if math.isfinite(e.change[0])]
+    return f"{word} {number(max(known, key=abs), 0)}" if known else word
 
 
 def originals_sheet(summary: pl.DataFrame) -> Sheet:
@@ -62,7 +116,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
     keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")
     cells = (
         (
-            *text_cells(r[k] for k in keys), Cell(answer_text(r["expectation"], r["verdict"])),
+            *text_cells(r[k] for k in keys), answer_text(r["expectation"], r["verdict"]),
             _change(r),
             figure_cell(r["change_points"], 1), figure_cell(r["dice"], 3),
             figure_cell(r["agreement"], 3), figure_cell(r["smallest_effect_percent"], 1),
@@ -74,9 +128,9 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
     return _sheet("probes", "Every probe", header, cells, 8, summary)
 
 
-def _change(row: Row) -> Cell:
+def _change(row: Row) -> str:
     if row["reason"]:
-        return Cell(row["reason"])
+        return row["reason"]
     return interval(row, "relative_change", "_percent", 1)
 
 
@@ -106,7 +160,7 @@ def expectations_sheet(run: RunData) -> Sheet:
     cells = (
         (
             *text_cells((v.model, v.dataset, v.split, v.probe, v.attribute, expectation_text(v))),
-            Cell("yes" if v.binding else "no"), Cell(v.verdict), Cell(v.reason),
+            "yes" if v.binding else "no", v.verdict, v.reason,
             figure_cell(v.p_adjusted, 4), figure_cell(v.flips_at, 2), count_cell(v.n_clusters),
         )
         for v in found
@@ -138,7 +192,7 @@ def refusal_sheet(summary: pl.DataFrame) -> Sheet:
     header = ("model", "data set", "split", *REFUSAL_HEADER)
     cells = (
         text_cells((r["model"], r["dataset"], r["split"], *refusal_names(r)))
-        + tuple(map(_as_cell, refusal_cells(r)))
+        + tuple(refusal_cells(r))
         for r in rows.iter_rows(named=True)
     )
     kept = (*("model", "model_id", "dataset", "split", "prompts", "prompt_type", "probe"),
@@ -146,10 +200,6 @@ def refusal_sheet(summary: pl.DataFrame) -> Sheet:
             "elsewhere_share", "n_samples_refusal", "n_clusters_refusal",
             "n_samples_present")  # fmt: skip
     return _sheet("refusal", "What is not there", header, cells, 5, rows.select(kept))
-
-
-def _as_cell(text: str) -> Cell:
-    return text if isinstance(text, Cell) else Cell(text)
 
 
 def words_sheet(effects: pl.DataFrame, names: Mapping[str, str]) -> Sheet:

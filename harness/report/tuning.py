@@ -15,7 +15,7 @@ from harness.report.comparison import coverage_sentences
 from harness.report.gallery import Gallery, Shown, gallery
 from harness.report.page import rendered
 from harness.report.run_data import RunData
-from harness.report.sheet import Cell, Sheet, figure_cell, number
+from harness.report.sheet import Sheet, figure_cell, number
 from harness.runs.kept_masks import STEADY, WORST, Kept
 from harness.stats.comparison.common import CHANGE, DECISIVE, STEADINESS, Subject
 from harness.stats.comparison.tuning import REFUSAL, Aspect, Tuning
@@ -64,9 +64,9 @@ def tuning_sheets(found: Tuning) -> Iterator[Sheet]:
         header=("data set", "base [95 %]", "tuned [95 %]", "difference [95 %]", "clusters"),
         rows=tuple(
             (
-                Cell(f"{d.dataset} ({d.split}, {d.prompt_type})"),
+                f"{d.dataset} ({d.split}, {d.prompt_type})",
                 *(figure_cell(v[0], 3, *v[1:]) for v in (d.base, d.tuned, d.difference)),
-                Cell(str(d.n_clusters), str(d.n_clusters)),
+                str(d.n_clusters),
             )
             for d in found.dice
         ),
@@ -85,8 +85,8 @@ def _row(aspect: Aspect) -> tuple[str, ...]:
             figure_cell(v[0], digits, *v[1:])
             for v in (aspect.value_base, aspect.value_tuned, aspect.difference)
         ),
-        Cell(number(aspect.ratio, 2)),
-        Cell(str(aspect.n_clusters), str(aspect.n_clusters)),
+        number(aspect.ratio, 2),
+        str(aspect.n_clusters),
     )
 
 

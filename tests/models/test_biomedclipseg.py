@@ -202,6 +202,7 @@ def test_numbers_of_a_small_model_stay(tmp_path, golden):
     assert words.embedding[0, :4].tolist() == pytest.approx(GOLDEN_TEXT, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_full_size_equals_the_reference(shared_reference, golden):
     """Keys, text vectors, activations and logits of the reference's own BiomedCLIPSeg."""
     folder = shared_reference / "golden"

@@ -98,6 +98,7 @@ def test_numbers_of_a_small_model_stay(tiny, golden):
     assert tiny.raw.text_embedding([POLYP])[0, :4].tolist() == pytest.approx(GOLDEN_TEXT, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_full_size_equals_the_reference(shared_reference, golden):
     """Keys, tokens, text vectors and logits of the reference's own CLIPSeg at 352 pixels."""
     folder = shared_reference / "golden"

@@ -1,12 +1,15 @@
 """The first screen picks the verdict that says most, and the case that shows it."""
 
+import polars as pl
 import pytest
 
 from harness import load_run
 from harness.report.gallery import gallery
 from harness.report.headline import headlines, most_telling
+from harness.report.sheet import number
+from harness.report.sheets import overview_sheet
 from harness.runs.kept_masks import STEADY, WORST
-from harness.stats.language import Evidence, LanguageVerdict
+from harness.stats.language import WHOLE, Evidence, LanguageVerdict
 
 SURE = {"change": (-5.0, -6.0, -4.0), "agreement": (0.5, 0.4, 0.6)}
 
@@ -64,3 +67,22 @@ def test_without_pictures_the_changes_are_drawn(small_run):
     for head in (moving, control):
         assert head.panel.description
         assert head.sentence.startswith(head.name)
+
+
+def test_the_overview_has_a_row_a_model_and_a_column_an_attribute(small_run):
+    """As the verdicts say it, with the largest change that their evidence holds."""
+    run = load_run(small_run)
+    sheet = overview_sheet(run)
+    found = most_telling(run.assessment.language)
+    assert [row[0] for row in sheet.rows] == [v.model for v in found]
+    for row, one in zip(sheet.rows, found, strict=True):
+        said = dict(zip(sheet.header, row, strict=True))
+        assert said["same meaning"] == one.steadiness
+        assert said["not there"].startswith(one.refusal)
+        for word, names in (("heard", one.heard), ("unheard", one.unheard), ("?", one.unclear)):
+            for name in names:
+                changes = [e.change[0] for e in one.evidence if (e.attribute or WHOLE) == name]
+                largest = max((c for c in changes if c == c), key=abs)
+                assert said[name] == f"{word} {number(largest, 0)}"
+    originals = run.summary.filter(pl.col("probe") == "original")
+    assert originals["dice"].min() <= float(sheet.rows[0][-2][:5]) <= originals["dice"].max() + 5e-4

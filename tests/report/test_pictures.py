@@ -24,17 +24,19 @@ def test_an_overlay_covers_the_mask_and_nothing_else(mask, kind):
     assert {tuple(p[:3]) for p in drawn[seen]} <= {MASK_HUES[kind]}
 
 
-def test_the_outline_is_firm_and_the_inside_light():
-    mask = np.zeros((12, 12), bool)
+@pytest.mark.parametrize(("side", "width"), [(12, 1), (192, 2)])
+def test_the_outline_is_firm_and_the_inside_light(side, width):
+    """A picture that the page enlarges has a finer one."""
+    mask = np.zeros((side, side), bool)
     mask[2:10, 2:10] = True
-    alpha = np.asarray(overlay(mask, (12, 12), "truth").convert("RGBA"))[..., 3]
-    assert alpha[2, 2] == alpha[3, 5] == 255
-    assert 0 < alpha[6, 6] < 128
+    alpha = np.asarray(overlay(mask, (side, side), "truth").convert("RGBA"))[..., 3]
+    assert (alpha[6, 2 : 2 + width] == 255).all()
+    assert 0 < alpha[6, 2 + width] == alpha[6, 6] < 128
     assert alpha[0, 0] == 0
 
 
-@pytest.mark.parametrize(("shape", "size"), [((300, 600), (192, 96)), ((9, 3), (64, 192))])
-def test_the_longer_side_sets_the_scale(shape, size):
+@pytest.mark.parametrize(("shape", "size"), [((300, 600), (192, 96)), ((9, 3), (3, 9))])
+def test_the_longer_side_sets_the_scale_and_nothing_is_enlarged(shape, size):
     assert scaled_size(*shape, 192) == size
 
 

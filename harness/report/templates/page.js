@@ -28,11 +28,13 @@
     say();
   };
 
-  // What a cell sorts by: its data-v where it has one (empty: undefined, always last), else its text.
+  // What a cell sorts by: the figure that it begins with (none: always last), or its text.
   const key = (row, column) => {
     const cell = row.cells[column];
-    if (cell.dataset.v === undefined) return cell.textContent.trim();
-    return cell.dataset.v === "" ? null : Number(cell.dataset.v);
+    const text = cell.textContent.trim();
+    if (!cell.classList.contains("n")) return text;
+    const figure = Number.parseFloat(text.replace(/,/g, "").replace(/^[<>]\s*/, ""));
+    return Number.isNaN(figure) ? null : figure;
   };
   const compare = (a, b) => typeof a === "number" && typeof b === "number"
     ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
