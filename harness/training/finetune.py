@@ -33,7 +33,7 @@ from harness.model.sampling import Sampled
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.negatives import AbsentPrompts
-from harness.training.recipe import Recipe
+from harness.training.recipe import STAGES, Recipe, stages
 
 if TYPE_CHECKING:
     from harness.training.trainee import EpochReport, Trainee
@@ -172,10 +172,11 @@ def _check_recipe(recipe: Recipe) -> None:
             "finetune: kinds of negatives are named, and the share of negatives is 0. Both or "
             "neither are needed. Give --negatives 0.2, or leave the kinds out."
         )
-    if recipe.freeze not in ("", "text"):
+    named = stages(recipe.freeze)
+    if set(named) - set(STAGES) or len(named) != len(set(named)):
         raise UsageError(
-            f"finetune: freeze: found {recipe.freeze!r}. The stage that can be left untrained is "
-            "'text'. Give it, or nothing."
+            f"finetune: freeze: found {recipe.freeze!r}. The stages that can be left untrained are "
+            "'text' and 'image'. Give one of them, both with a comma, or nothing."
         )
 
 
