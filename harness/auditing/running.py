@@ -317,7 +317,7 @@ def _repeat_noise(
 ) -> dict[str, float] | None:
     """How far equal calls of a function differ, measured on the first picture and prompts."""
     from harness.data.readings import readings_of
-    from harness.engine.noise import repeat_noise
+    from harness.engine.repeats import repeat_noise
 
     root = Path(store.manifest["data_root"])
     found = executor.ask(repeat_noise, plan.cases, root, readings_of(store.manifest))
