@@ -386,6 +386,18 @@ class Checkpoint(Strict):
     sha256: Sha256 | None = None
 
 
+class Lora(Strict):
+    """Low-rank additions to the weights, merged into them on loading.
+
+    `path` is PEFT's folder, which says its own alpha, or a file of another trainer, which does
+    not: then `alpha` is that of the training's settings.
+    """
+
+    path: Holdable
+    alpha: float | None = Field(default=None, gt=0)
+    sha256: Sha256 | None = None
+
+
 class ModelCard(Strict):
     """One model: its adapter, its weights and what it was trained on."""
 
@@ -394,6 +406,9 @@ class ModelCard(Strict):
     paper: str | None = None
     licence: str | None = None
     adapter: str = Field(pattern=r"^[\w./-]+(\.py)?:\w+$")
+    group: Literal["paper", "finetuned families", "promptable", "controls", "small"] | None = Field(
+        default=None, description="Where a shipped model stands in `ls models`."
+    )
     kind: Literal["adapter", "callable"] = Field(
         default="adapter",
         description="'callable': `adapter` names a function f(image, prompt) that returns masks.",
@@ -407,6 +422,9 @@ class ModelCard(Strict):
         default=None, description="The vocabulary's file, where none lies beside the weights."
     )
     checkpoint: Checkpoint | None = None
+    lora: Lora | None = Field(
+        default=None, description="Additions to the weights above, such as PEFT's LoRA."
+    )
     obtain: str | None = Field(
         default=None,
         description="Where a user gets weights that lie on no hub, and how to give them.",
@@ -453,7 +471,7 @@ class ModelCard(Strict):
     @model_validator(mode="after")
     def _no_weights(self) -> "ModelCard":
         if self.kind == "callable":
-            for key in ("weights", "further_weights", "tokenizer", "checkpoint"):
+            for key in ("weights", "further_weights", "tokenizer", "checkpoint", "lora"):
                 if getattr(self, key):
                     raise ValueError(f"a function brings its own weights; take {key!r} off")
         return self
@@ -548,6 +566,8 @@ _OWN_FACTS = (
     "weights",
     "further_weights",
     "checkpoint",
+    "group",
+    "lora",
     "trained_on",
     "prompt_type",
     "uses",

@@ -22,16 +22,26 @@ from harness.model.contract import (
     without_prefix,
 )
 from harness.model.loading import LoadedModel, load_model
+from harness.model.offers import (
+    ComputesOtherwise,
+    Configured,
+    MayNotAnswer,
+    Translates,
+    Translation,
+)
 from harness.model.wrapping import WrappedFunction, wrap
 
 __all__ = [
     "Adapter",
     "AnySize",
+    "ComputesOtherwise",
+    "Configured",
     "EmbedsText",
     "EncodesPairs",
     "Family",
     "Features",
     "LoadedModel",
+    "MayNotAnswer",
     "Note",
     "Noted",
     "PartlyTrainable",
@@ -41,6 +51,8 @@ __all__ = [
     "StagedAdapter",
     "TokenCounts",
     "Tokenizes",
+    "Translates",
+    "Translation",
     "WrappedFunction",
     "device_of",
     "load_model",

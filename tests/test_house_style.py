@@ -187,7 +187,9 @@ def test_light_rooms_import_nothing_heavy():
         "    if heavy:\n"
         "        sys.exit(f'{m} imports {sorted(heavy)}')\n"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
+    )
     assert (found.returncode, found.stderr) == (0, "")
 
 

@@ -13,7 +13,7 @@ from harness.engine.cluster import ClusterOptions
 if TYPE_CHECKING:
     import polars as pl
 
-    from harness.engine.executors import Executor
+    from harness.engine.executors import Executor, Local, ModelSource
     from harness.model.loading import LoadedModel
     from harness.model.wrapping import WrappedFunction
     from harness.plan.build import Plan, PlannedSet
@@ -30,6 +30,7 @@ class Conditions:
     `fresh` moves an existing run aside first.
     `thresholds` counts every case at further thresholds.
     `loaded` is the next model to be evaluated, where it was loaded before.
+    `workers` are processes of this machine that evaluate; None chooses by the model's size.
     `recipes` holds the places of models that are checkpoints of one recipe.
     """
 
@@ -41,6 +42,7 @@ class Conditions:
     thresholds: bool = False
     fresh: bool = False
     cluster: ClusterOptions | None = None
+    workers: int | None = 1
     loaded: "LoadedModel | None" = None
     recipes: tuple[tuple[int, ...], ...] = ()
 
@@ -254,6 +256,7 @@ def _evaluate(
 ) -> str:
     """Run one model; returns its id."""
     from harness.auditing.record import model_entry, spoken_notes, write_texts
+    from harness.auditing.summarising import note_answers
 
     with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
         entry = executor.ask(model_entry)
@@ -282,6 +285,8 @@ def _evaluate(
         # What a function returns is known once it was called.
         entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
         _add_sampling_noise(store, entry, plan, suite, listener=listener)
+        if sentence := note_answers(store, entry):
+            listener.note(f"note: {model_id}: {sentence}")
         store.add_model(entry)
     return str(model_id)
 
@@ -353,7 +358,9 @@ def _executor(
         *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
     if conditions.cluster is None:
-        yield Local(conditions.loaded or source.load(), root, suite.metric, conditions.kept_masks)
+        model = conditions.loaded or source.load()
+        one = Local(model, root, suite.metric, conditions.kept_masks)
+        yield _in_processes(one, source, plan, conditions)
         return
     from harness.engine.ray_executor import connect
     from harness.engine.shards import distinct_texts
@@ -368,6 +375,26 @@ def _executor(
         thresholds=conditions.thresholds,
     ) as executor:
         yield executor
+
+
+def _in_processes(
+    one: "Local", source: "ModelSource", plan: "Plan", conditions: Conditions
+) -> "Executor":
+    """With several processes, where they are asked for or the model is small enough to gain."""
+    if conditions.workers == 1 or (conditions.workers is None and not isinstance(source.name, str)):
+        return one
+    from harness.engine.pool import Pool, usual_workers
+    from harness.engine.shard_worker import Job
+    from harness.engine.shards import distinct_texts
+
+    workers = conditions.workers or usual_workers(one.model, plan.cases.height)
+    if workers == 1:
+        return one
+    texts, place = distinct_texts(plan.cases), one.root.resolve()
+    kept = one.kept_masks, conditions.thresholds
+    return Pool(
+        **vars(one), job=Job(source.anywhere(), place, one.metric, texts, *kept), workers=workers
+    )
 
 
 def _keep_halved(store: "RunStore", model_id: str, size: int, listener: Listener) -> None:

@@ -1,7 +1,7 @@
 """Computes, writes and counts what a run has shown."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,3 +82,30 @@ def _count(store: "RunStore", scores: "pl.LazyFrame") -> bool:
         },
     )
     return bool(n_scores == planned and n_scores - done <= TOLERATED_FAILURES * planned)
+
+
+def note_answers(store: "RunStore", entry: dict[str, Any]) -> str:
+    """Of a model that does not always answer: how often it did not, beside its empty masks.
+
+    The counts and a sentence go to `entry`, the model's record; empty where it always answered.
+    """
+    import polars as pl
+
+    from harness.runs.store import DONE, NO_ANSWER
+
+    done = store.scores_scan().filter(
+        pl.col("model_id") == entry["model_id"], pl.col("status") == DONE
+    )
+    is_silent = (pl.col("error") == NO_ANSWER).fill_null(False)
+    is_empty = (pl.col("n_pred") == 0) & ~is_silent
+    counted = done.select(silent=is_silent.sum(), empty=is_empty.sum(), n=pl.len()).collect()
+    silent, empty, n = counted.row(0)
+    if not silent:
+        return ""
+    sentence = (
+        f"{silent} of {n} cases have no answer: nothing that the model gave is a mask, and an "
+        f"empty one is scored. {empty} more are answers with an empty mask."
+    )
+    entry["answers"] = {"cases": n, "no_answer": silent, "empty": empty}
+    entry["notes"] = [*entry["notes"], sentence]
+    return sentence

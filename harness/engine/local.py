@@ -26,10 +26,10 @@ from harness.data.readings import readings_of
 from harness.engine.mask_selector import MaskSelector
 from harness.engine.repeats import RepeatCounts
 from harness.engine.shards import Shard, cut, distinct_texts
-from harness.engine.tally import Pictures, Tally
+from harness.engine.tally import Decoded, Pictures, Tally
 from harness.engine.text_cache import TextCache
 from harness.errors import DataError
-from harness.model.contract import AnySize, Features, ScoresPresence
+from harness.model.contract import AnySize, Features, PredictOnly, ScoresPresence
 from harness.model.features import concatenate, select
 from harness.model.loading import LoadedModel
 from harness.model.sampling import Sampled, seeded
@@ -235,7 +235,7 @@ class Worker:
             for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
                 rows = _rows(features, images[own])
-                tally.add(own.start, *self._decode(own.start, rows, texts, repeats))
+                tally.add(own.start, self._decode(own.start, rows, texts, repeats))
             scores = tally.frame()
             self.curves = tally.curves()
         self.kept = selector.kept() if selector else []
@@ -244,17 +244,20 @@ class Worker:
 
     def _decode(
         self, start: int, images: Features, texts: Features, repeats: RepeatCounts | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits, and presence scores where they are wanted and the model has them."""
+    ) -> Decoded:
+        """Logits, and what else the model says where it is wanted."""
         adapter = self.model.adapter
         if repeats is not None and isinstance(adapter, Sampled):
             halves = adapter.halves(images, texts)
             repeats.add(start, halves)
-            return adapter.together(halves), None
+            return Decoded(adapter.together(halves))
         if self.thresholds and isinstance(adapter, ScoresPresence):
             logits, presence = adapter.decode_with_presence(images, texts)
-            return logits.float(), presence
-        return adapter.decode(images, texts).float(), None
+            return Decoded(logits.float(), presence)
+        if isinstance(adapter, PredictOnly):
+            logits, answered = adapter.decode_with_answers(images, texts)
+            return Decoded(logits.float(), answered=answered)
+        return Decoded(adapter.decode(images, texts).float())
 
     def _repeat_counts(self, shard: Shard, pictures: Pictures) -> RepeatCounts | None:
         """What measures the noise of a model that samples."""

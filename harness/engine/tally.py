@@ -26,7 +26,7 @@ from harness.engine.surface import surface_distances
 from harness.engine.thresholds import MaskKey, ThresholdCounts, with_presence
 from harness.metrics import EMPTY_SCORES, iou
 from harness.model.features import binarise
-from harness.runs.store import DONE, FAILED, SCORE_SCHEMA
+from harness.runs.store import DONE, FAILED, NO_ANSWER, SCORE_SCHEMA
 from harness.suite.schema import Metric
 
 COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")
@@ -67,6 +67,18 @@ class MaskSource(Protocol):
     def threshold(self) -> float:
         """Probability above which a pixel belongs to the mask, where logits are given."""
         ...
+
+
+class Decoded(NamedTuple):
+    """What a model says of some pairs.
+
+    `logits` are ``(B, h, w)``. Presence scores ``(B,)`` bear on the counts at other thresholds
+    alone. `answered` says which pairs have an answer; None where all have.
+    """
+
+    logits: Tensor
+    presence: Tensor | None = None
+    answered: Sequence[bool] | None = None
 
 
 class _Asked(NamedTuple):
@@ -116,6 +128,7 @@ class Tally:
         self._truths: dict[tuple[MaskKey, int, int], Tensor] = {}
         # Pairs without a usable mask, and why; None where the logits are no numbers.
         self._unusable: dict[int, str | None] = {}
+        self._without_answer: set[int] = set()
         n = shard.cases.height
         self._counts = np.full((n, len(COUNTS)), NONE, dtype=np.int64)
         self._sizes = np.zeros((n, 2), dtype=np.int32)
@@ -124,11 +137,11 @@ class Tally:
         self._errors: dict[int, str] = {}
         self._asked: list[_Asked] = []
 
-    def add(self, start: int, logits: Tensor, presence: Tensor | None = None) -> None:
-        """Take the logits ``(B, h, w)`` of the pairs from `start` on, in order.
-
-        Presence scores ``(B,)`` bear on the counts at other thresholds alone.
-        """
+    def add(self, start: int, decoded: Decoded) -> None:
+        """Take what was said of the pairs from `start` on, in order."""
+        logits, presence, answered = decoded
+        without = (place for place, has in enumerate(answered or ()) if not has)
+        self._without_answer.update(start + place for place in without)
         self._add(start, self._masks_of(start, logits, presence), is_finite(logits))
 
     def add_masks(self, start: int, masks: Tensor, problems: Mapping[int, str]) -> None:
@@ -320,7 +333,7 @@ class Tally:
             "height": self._sizes[:, 0],
             "width": self._sizes[:, 1],
             "status": np.where(failed, FAILED, DONE),
-            "error": [self._errors.get(case) for case in range(n)],
+            "error": [self._said_of(case) for case in range(n)],
             "iou": self._iou(failed),
             **{_SURFACE[name]: values for name, values in self._surface.items()},
         }
@@ -343,6 +356,11 @@ class Tally:
             .select(SCORE_SCHEMA.names())
             .cast(SCORE_SCHEMA)
         )
+
+    def _said_of(self, case: int) -> str | None:
+        """Why a case failed, or that its empty mask is no answer."""
+        silent = NO_ANSWER if self._pair[case] in self._without_answer else None
+        return self._errors.get(case, silent)
 
     def _iou(self, failed: NDArray[np.bool_]) -> NDArray[np.float64]:
         tp, n_pred, n_gt = np.where(failed[:, None], 0, self._counts[:, :3]).T

@@ -34,6 +34,8 @@ from harness.model.precision import building
 from harness.model.sources import PRIVATE, forget, trace, watched_imports
 from harness.weights.files import FOLDER_FILES, file_sha256, weights_sha256
 from harness.weights.hub import fetch
+from harness.weights.lora import CONFIG as LORA_CONFIG
+from harness.weights.lora import lora_file
 from harness.weights.packages import installed_file, is_absent
 
 # Pickled weights are left on the hub where the repository also holds safetensors.
@@ -187,8 +189,8 @@ class Files(NamedTuple):
     `arguments` are the keywords that the adapter's constructor gets besides the
     settings: ``weights`` always, ``further_weights`` and ``tokenizer`` where the card
     names such files. `sha256` is the hash of the main file of weights,
-    `further_sha256` holds the others'. `is_bare`: there are none, which is right for a
-    model without parameters alone.
+    `further_sha256` holds the others'. `lora` are additions to them. `is_bare`: there are
+    none, which is right for a model without parameters alone.
     """
 
     arguments: Mapping[str, Any]
@@ -196,6 +198,7 @@ class Files(NamedTuple):
     sha256: str | None = None
     further_sha256: Mapping[str, str] = {}
     is_bare: bool = False
+    lora: Path | None = None
 
 
 def find_files(
@@ -211,6 +214,8 @@ def find_files(
         CheckpointError: A file is missing or is not the one the card means.
     """
     found = Files({"weights": None}) if random_weights else _weights(card, checkpoint)
+    if card.card.lora is not None and not random_weights:
+        found = _with_lora(found, card.folder / card.card.lora.path, card.card.lora.sha256)
     place = card.card.tokenizer
     if place is None:
         return found
@@ -222,6 +227,16 @@ def find_files(
         digest = _equal_sha256(vocabulary, file_sha256(vocabulary), place.sha256)
         hashes = {**hashes, "tokenizer": digest}
     return found._replace(arguments=arguments, further_sha256=hashes)
+
+
+def _with_lora(files: Files, place: Path, expected: str | None) -> Files:
+    file = lora_file(place)
+    config = file.parent / LORA_CONFIG
+    digest = _equal_sha256(file, file_sha256(file), expected)
+    hashes = {**files.further_sha256, "lora": digest}
+    if config.is_file():
+        hashes |= {"lora_config": file_sha256(config)}
+    return files._replace(lora=file, further_sha256=hashes)
 
 
 def _weights(card: ResolvedCard, checkpoint: str | Path | None) -> Files:

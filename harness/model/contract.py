@@ -42,6 +42,7 @@ from PIL import Image
 
 from harness.errors import CardError
 from harness.files import Document, validate
+from harness.model.offers import MayNotAnswer
 
 Picture = NDArray[np.uint8] | Image.Image
 Features = tuple[torch.Tensor, ...]
@@ -285,8 +286,20 @@ class PredictOnly:
 
     def decode(self, image_features: _Pixels, text_features: _TextIndex) -> torch.Tensor:
         """The whole model, for every pair."""
-        texts = [self._texts[i] for i in text_features.places.tolist()]
-        return cast(Predicts, self.adapter).predict(image_features.pixels, texts)
+        return cast(Predicts, self.adapter).predict(
+            image_features.pixels, self._read(text_features)
+        )
+
+    def decode_with_answers(
+        self, image_features: Any, text_features: Any
+    ) -> tuple[torch.Tensor, Sequence[bool] | None]:
+        """The same, and which rows have an answer; None of a model that always has one."""
+        if not isinstance(self.adapter, MayNotAnswer):
+            return self.decode(image_features, text_features), None
+        return self.adapter.predict_with_answers(image_features.pixels, self._read(text_features))
+
+    def _read(self, text_features: _TextIndex) -> list[str]:
+        return [self._texts[i] for i in text_features.places.tolist()]
 
 
 def read_settings(schema: type[Schema], settings: Mapping[str, Any]) -> Schema:

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +11,23 @@ from typing import Any, cast
 import torch
 
 from harness.cards import ModelCard, ResolvedCard, load_model_card
-from harness.errors import ModelError
+from harness.errors import CheckpointError, ModelError
 from harness.model.adapters import Files, build_traced, find_files, no_weights
 from harness.model.callables import FunctionAdapter
-from harness.model.contract import Family, Note, Noted, PredictOnly, Predicts, Staged, StagedAdapter
+from harness.model.contract import (
+    Family,
+    Note,
+    Noted,
+    PredictOnly,
+    Predicts,
+    Staged,
+    StagedAdapter,
+)
+from harness.model.offers import Configured, Translates, Translation
 from harness.model.precision import Precision, building, choose_device, choose_precision, computing
 from harness.model.sampling import Sampled, is_sampled
-from harness.weights.loading import load_into, read_shapes, watched_loading
+from harness.weights.loading import fill, load_into, read_shapes, read_tensors, watched_loading
+from harness.weights.lora import merge
 from harness.weights.pretrained import check_normalisation
 
 
@@ -90,14 +100,15 @@ def load_model(
     with building([]), watched_loading() as loaded:
         files = find_files(card, checkpoint, random_weights=random_weights)
         raw, sources = build_traced(card, files, seed=seed, changed=changed)
+        if files.checkpoint is not None and isinstance(raw, Configured):
+            raw.configure(files.checkpoint)
         if files.checkpoint is not None and isinstance(raw, Family):
             raw.fit_to(read_shapes(files.checkpoint))
         adapter = _staged(raw, card)
         if files.is_bare and any(True for _ in adapter.module.parameters()):
             raise no_weights(card)
         notes = _notes(raw, card, random_weights=random_weights)
-        if files.checkpoint is not None:
-            load_into(adapter.module, files.checkpoint)
+        _fill(adapter.module, raw, files, card.card)
         if place_of_weights := files.checkpoint or files.arguments["weights"]:
             check_normalisation(raw.preprocess, adapter.module, place_of_weights)
     notes += tuple(Note(one.note) for one in loaded if one.note) + _note_of_settings(
@@ -121,6 +132,45 @@ def load_model(
         random_weights=random_weights,
         notes=notes,
     )
+
+
+def _fill(module: torch.nn.Module, raw: Any, files: Files, card: ModelCard) -> None:
+    """Load the checkpoint, under whatever names it has, and merge additions."""
+    translate = raw.translate if isinstance(raw, Translates) else None
+    if files.checkpoint is not None and not _translated(module, files.checkpoint, translate):
+        load_into(module, files.checkpoint)
+    if files.lora is not None and card.lora is not None:
+        merge(module, files.lora, card.lora, translate)
+
+
+def _translated(
+    module: torch.nn.Module,
+    file: Path,
+    translate: Callable[[Mapping[str, torch.Tensor]], Translation | None] | None,
+) -> bool:
+    """Load a checkpoint under another project's names; False where it has none of them."""
+    if translate is None:
+        return False
+    names = read_shapes(file)
+    try:
+        # Names alone tell; a file of gigabytes is not read in vain.
+        if translate({key: torch.empty(s, device="meta") for key, s in names.items()}) is None:
+            return False
+        told = translate(read_tensors(file))
+    except CheckpointError as problem:
+        raise CheckpointError(f"{file}: {problem}") from None
+    if told is None:
+        return False
+    rest = "".join(
+        f"; {len(told.left_out)} of its tensors have no place in it, first {first[:120]!r}"
+        for first in told.left_out[:1]
+    )
+    note = (
+        f"{file.name}: read under the names of its own project, {len(told.tensors)} tensors of "
+        f"this model{rest}."
+    )
+    fill(module, told.tensors, where=str(file), note=note)
+    return True
 
 
 def _load_function(card: ResolvedCard, checkpoint: str | Path | None) -> LoadedModel:
@@ -204,10 +254,10 @@ def _digest(
     `chosen` is the precision and, where a file holds several sets of weights, which was meant.
     """
     places = {"weights", "checkpoint", "further_weights", "tokenizer", "recognised_by"}
-    places |= {"recognised_kinds"}
+    places |= {"recognised_kinds", "lora", "group"}
     # Ids are older than these keys; the second describes the model, and changes nothing.
     places |= {"aspect", "kind"} if card.kind == "adapter" else {"aspect"}
-    content = {
+    content: dict[str, Any] = {
         "card": card.model_dump(mode="json", exclude=places),
         "weights": files.sha256,
         **files.further_sha256,
@@ -215,4 +265,6 @@ def _digest(
         "precision": chosen,
         "seed": seed,
     }
+    if card.lora is not None:
+        content["lora_alpha"] = card.lora.alpha
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -22,6 +22,7 @@ from harness.report.table import (
     refusal_cells,
     refusal_names,
 )
+from harness.runs.store import NO_ANSWER
 from harness.stats.language import WHOLE, LanguageVerdict
 from harness.stats.refusal import FIGURES
 from harness.stats.verdicts import answer_text, expectation_text
@@ -130,7 +131,7 @@ def probes_sheet(summary: pl.DataFrame) -> Sheet:
 
 def _change(row: Row) -> str:
     if row["reason"]:
-        return row["reason"]
+        return str(row["reason"])
     return interval(row, "relative_change", "_percent", 1)
 
 
@@ -265,7 +266,7 @@ def not_applicable_sheet(rows: pl.DataFrame) -> Sheet:
 
 
 def failures_sheet(rows: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
-    """What failed, and how often."""
+    """What failed or has no answer, and how often."""
     header = ("model", "error", "cases")
     cells = (
         (*text_cells((names.get(r["model_id"], r["model_id"]), r["error"])), count_cell(r["n"]))
@@ -275,8 +276,14 @@ def failures_sheet(rows: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
 
 
 def failures(scores: pl.LazyFrame) -> pl.DataFrame:
-    """Errors with their number of cases, most first."""
-    failed = scores.filter(pl.col("status") != "done").group_by("model_id", "error").agg(n=pl.len())
-    return failed.collect(engine="streaming").sort(
-        "n", "model_id", "error", descending=[True, False, False]
-    )
+    """Errors with their number of cases, most first; cases without an answer beside empty masks."""
+    told = scores.filter(pl.col("error").is_not_null())
+    failed = told.group_by("model_id", "error").agg(n=pl.len()).collect(engine="streaming")
+    silent = failed.filter(pl.col("error") == NO_ANSWER)["model_id"].to_list()
+    if silent:
+        empty = scores.filter(pl.col("model_id").is_in(silent), pl.col("error").is_null())
+        counted = empty.group_by("model_id").agg(n=(pl.col("n_pred") == 0).sum())
+        said = pl.lit("no error: an empty mask, as an answer").alias("error")
+        beside = counted.select("model_id", said, pl.col("n").cast(pl.UInt32))
+        failed = pl.concat([failed, beside.collect(engine="streaming")])
+    return failed.sort("n", "model_id", "error", descending=[True, False, False])

@@ -58,6 +58,8 @@ SCORE_SCHEMA = pl.Schema(
     }
 )
 DONE, FAILED = "done", "failed"
+NO_ANSWER = "no answer: the model gave no mask, and an empty one is scored"
+"""The ``error`` of a case that is done all the same."""
 
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))
 """Thresholds at which cases are counted where a run asks for it."""

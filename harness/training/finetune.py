@@ -110,6 +110,7 @@ def finetune(
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
     _refuse_makeshifts(loaded)
     _refuse_sampling(loaded)
+    _refuse_bare(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)
@@ -145,6 +146,16 @@ def _refuse_sampling(model: LoadedModel) -> None:
             f"finetune: {model.resolved.path}: the model draws random numbers, and its own "
             "training is not offered here. A model without sampling is needed. Train it with its "
             "authors' code and give the file as --model CARD=FILE."
+        )
+
+
+def _refuse_bare(model: LoadedModel) -> None:
+    """A function keeps its weights to itself."""
+    if not any(True for _ in model.adapter.module.parameters()):
+        raise UsageError(
+            f"finetune: {model.resolved.path}: the model shows no parameters, so that nothing can "
+            "be trained here. An adapter whose `module` holds its weights is needed. Train the "
+            "function with its own code, or write an adapter (models/README.md)."
         )
 
 

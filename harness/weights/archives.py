@@ -35,6 +35,8 @@ _DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 _MAGIC = 0x1950A86A20F9469CFC6C
 # Checkpoints describe a thousand tensors in half a megabyte; the reader's values take sixty

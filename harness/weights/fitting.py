@@ -197,13 +197,17 @@ def _advice(
     is_whole = is_whole and len(match.keys) * 2 >= len(keys)
     if is_whole and not more:
         return "Every key is there: it is the same architecture in another size.", _TRAINED_WITH
+    if is_whole and (known := _with_any(more)):
+        return f"Every key is there, and more. {_looks_like(known)}", f"{_as_model(known)}."
     if is_whole:
         return "Every key is there, and its parts have more of them: it is larger.", _TRAINED_WITH
     seen = f"The file has {_quoted([key[:120] for key in islice(keys, 3)])}"
     seen += f" and {len(keys) - 3} more." if len(keys) > 3 else "."
     if any(part in key for key in keys for part in _PARTS_OF_LORA):
         return f"{seen} They are low-rank additions (LoRA) to a model's weights.", (
-            "Merge them into the model and save its state_dict()."
+            "Name the file on a card of your own, with its base: `extends: MODEL`, `weights: "
+            "{path: BASE}` or `checkpoint`, and `lora: {path: FILE, alpha: N}`; or merge them "
+            "into the model and save its state_dict()."
         )
     if known := _most_alike(keys):
         return f"{seen} {_looks_like(known)}", f"{_as_model(known)}, or give a file of this model."
@@ -212,6 +216,15 @@ def _advice(
     return f"{seen} It is a part of this model, or another version of it.", (
         "Give the whole model, or the card whose settings the checkpoint was trained with."
     )
+
+
+def _with_any(more: Collection[str]) -> list[str]:
+    """Models that the keys which are too many belong to."""
+    return [
+        name
+        for name, listed in fingerprints().items()
+        if any(f".{key}".endswith(f".{own}") for own in listed for key in more)
+    ]
 
 
 def describe_rest(match: Match, states: States, *, unsaved: Collection[str]) -> str:

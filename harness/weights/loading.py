@@ -39,7 +39,7 @@ from harness.weights.fitting import (
 from harness.weights.pretrained import check_configuration
 
 __all__ = ["file_sha256", "fill", "fit", "load_into", "read_shapes", "read_tensors"]
-__all__ += ["weights_sha256"]
+__all__ += ["tell", "weights_sha256"]
 
 # A safetensors file begins with the length of its header, which is a JSON object.
 _HEADER_LIMIT = 100_000_000
@@ -113,22 +113,31 @@ def watched_loading() -> Iterator[list[Loaded]]:
         _LOADED.reset(token)
 
 
-def read_tensors(path: Path, *, under: str = "") -> dict[str, torch.Tensor]:
+def read_tensors(
+    path: Path, *, under: str = "", having: Callable[[str], bool] | None = None
+) -> dict[str, torch.Tensor]:
     """The tensors of a file of weights, of its shards, or of a folder in hub format.
 
-    Of several states in a file the one under ``state_dict``, ``model_state_dict`` or ``model`` is
-    read, else that at the top.
+    Of several states in a file the one that ``#PLACE`` behind the path names is read, else the
+    one under ``state_dict``, ``model_state_dict`` or ``model``, else that at the top.
 
     Args:
         path: A file, an index of shards, or a folder.
         under: Read one part of the model only, such as ``decoder.``, without this prefix. A
             wrapper's may stand before it; of several such places the one with most keys is meant.
+        having: Of several states, the first with such a key is meant.
 
     Raises:
         CheckpointError: The file is missing, damaged, or has no tensor `under` that name.
     """
-    with _opened(weight_files(path)) as weights:
-        state = next(iter(weights.states))
+    file, choice = split_choice(path)
+    with _opened(weight_files(file)) as weights:
+        fitting = [
+            state
+            for state, keys in weights.states.items()
+            if (choice is None or state == choice) and (having is None or any(map(having, keys)))
+        ]
+        state = next(iter(fitting or weights.states))
         chosen = _part(list(weights.states[state]), under.removesuffix("."), where=str(path))
         return {short: weights.get(state, full) for short, full in chosen.items()}
 
@@ -353,9 +362,18 @@ def load_into(module: torch.nn.Module, path: Path, *, part: str = "") -> None:
         _fill(module, weights, choice=choice, where=str(file))
 
 
-def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+def fill(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str, note: str = ""
+) -> None:
     """Fill `module` with `tensors`, strictly; `where` names their file in messages."""
     _fill(module, _in_memory(tensors), choice=None, where=where)
+    tell(note)
+
+
+def tell(note: str) -> None:
+    """Add a sentence to the notes of the model that is being loaded."""
+    if (watcher := _LOADED.get()) is not None and note:
+        watcher.append(Loaded("", note))
 
 
 def _fill(module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str) -> None:

@@ -111,6 +111,15 @@ def check_configuration(module: torch.nn.Module, place: Path) -> None:
         )
 
 
+def read_configuration(kind: Any, folder: Path) -> Any:
+    """The configuration of a folder in the hub's format for a model class of transformers.
+
+    Raises:
+        CheckpointError: It is missing, no configuration, or that of another model.
+    """
+    return _read_configuration(kind.config_class, folder, name=kind.__name__)
+
+
 def beside(place: Path, name: str) -> Path | None:
     """A file of the hub's folder that `place` is or lies in; None where there is none."""
     place, _ = split_choice(place)

@@ -237,6 +237,25 @@ def test_an_unknown_verb_is_answered_with_the_nearest():
     assert "No such command 'gat'. Did you mean 'gate'?" in result.output
 
 
+def test_models_stand_in_groups_with_what_they_need_and_their_licence(call):
+    out, rows = call("ls", "models")[1], json.loads(call("ls", "models", "--json")[1])
+    groups = ["paper", "finetuned families", "promptable", "controls", "small"]
+    heads = [line.partition(" (")[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert heads == groups
+    assert {row["group"] for row in rows.values()} == set(groups)
+    assert rows["sam3"]["needs"] == "facebook/sam3 of the hub, or a file: sam3=FILE"
+    assert rows["cris"]["needs"] == "a file: cris=FILE"
+    assert rows["phantom-cris-solo"] == {
+        "title": rows["phantom-cris-solo"]["title"],
+        "group": "small",
+        "needs": "nothing: its weights ship with the harness",
+        "licence": "MIT",
+    }
+    for name, row in rows.items():
+        assert f"  {name} " in out
+        assert f"needs {row['needs']}; licence: {row['licence']}" in out
+
+
 @pytest.mark.parametrize(("old", "new"), [("list", "ls"), ("phantom", "generate")])
 def test_a_verb_by_its_other_name(old, new):
     shown = [CliRunner().invoke(app, [verb, "--help"]).output for verb in (old, new)]

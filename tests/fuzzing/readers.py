@@ -262,6 +262,32 @@ def _weights(suffix, reader="read_tensors"):
     return prepared
 
 
+def _lora(name, form="bytes"):
+    def prepared(folder, run):
+        import torch
+        from safetensors.torch import save
+
+        from harness.cards import Lora
+        from harness.weights.lora import lora_file, merge
+
+        keys = {f"base_model.model.0.lora_{n}.weight": s for n, s in (("A", (1, 3)), ("B", (2, 1)))}
+        config = {"peft_type": "LORA", "lora_alpha": 2, "alpha_pattern": {"0": 3}, "r": 1}
+        contents = {
+            "adapter_model.safetensors": save({key: torch.ones(s) for key, s in keys.items()}),
+            "adapter_config.json": json.dumps(config).encode(),
+        }
+        for file, content in contents.items():
+            (folder / file).write_bytes(content)
+
+        def read():
+            base = torch.nn.Sequential(torch.nn.Linear(3, 2))
+            merge(base, lora_file(folder), Lora(path="x"), None)
+
+        return Reader(folder / name, [contents[name]], read, form)
+
+    return prepared
+
+
 def _pickle(folder, run):
     import collections
     import pickle
@@ -621,6 +647,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "torch checkpoint": _weights(".ckpt"),
     "shapes of a checkpoint": _weights(".ckpt", "read_shapes"),
     "old torch checkpoint": _weights(".pt"),
+    "low-rank additions": _lora("adapter_model.safetensors"),
+    "their configuration": _lora("adapter_config.json", "json"),
     "pickle": _pickle,
     "shard index": _index,
     "configuration": _configuration,

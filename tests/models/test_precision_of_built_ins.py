@@ -28,7 +28,7 @@ def logits(planned, photo_root, monkeypatch):
     def collect(name, dtype):
         seen = []
         monkeypatch.setattr(
-            "harness.engine.local.Tally.add", lambda _, __, part, *more: seen.append(part)
+            "harness.engine.local.Tally.add", lambda _, __, part: seen.append(part.logits)
         )
         monkeypatch.setattr("harness.engine.local.Tally.frame", lambda _: None)
         model = load_model(name, random_weights=True, device="cpu", dtype=dtype)

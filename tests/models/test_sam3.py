@@ -87,7 +87,14 @@ def pixels(tiny, golden):
 def answer(model, pixels, texts):
     """The model's own output, as its processor wants it."""
     ids, mask = model.raw.tokenize(texts)
-    return model.adapter.module(pixel_values=pixels, input_ids=ids, attention_mask=mask)
+    boxes, labels = torch.zeros(len(pixels), 1, 4), torch.full((len(pixels), 1), -10)
+    return model.adapter.module(
+        pixel_values=pixels,
+        input_ids=ids,
+        attention_mask=mask,
+        input_boxes=boxes,
+        input_boxes_labels=labels,
+    )
 
 
 def with_settings(tiny, hub, folder, **settings):
@@ -116,6 +123,7 @@ def test_stages_equal_the_full_forward(tiny, pixels):
         (3, 32, 32, 32),
         (3, 32, 16, 16),
         (3, 32, 8, 8),
+        (3, 1, 32),
     ]
     assert texts.tokens.shape == (3, 32, 32)
     assert staged.shape == (3, 32, 32)
@@ -232,8 +240,10 @@ def test_padding_cannot_be_seen(tiny, pixels):
         padded, changed = (
             tiny.adapter.decode(images, tiny.raw.encode_tokens(i, mask)) for i in (ids, other)
         )
-        whole = answer(tiny, pixels, TEXTS)
-        elsewhere = tiny.adapter.module(pixel_values=pixels, input_ids=other, attention_mask=mask)
+        whole, elsewhere = (
+            tiny.adapter.module(pixel_values=pixels, input_ids=i, attention_mask=mask)
+            for i in (ids, other)
+        )
     assert torch.equal(padded, changed)
     torch.testing.assert_close(whole.pred_masks, elsewhere.pred_masks, rtol=0, atol=1e-5)
 
@@ -331,7 +341,10 @@ def test_a_folder_that_lacks_keys_is_refused(hub, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"output": "boxes"}, "settings.output: found 'boxes'. Input should be 'instances' or"),
+        (
+            {"output": "boxes"},
+            "settings.output: found 'boxes'. Input should be 'instances', 'best'",
+        ),
         ({"score_threshold": 1.5}, "settings.score_threshold: found 1.5. Input should be less"),
         (
             {"config": TINY | {"vision_config": TINY["vision_config"] | THREE_LEVELS}},

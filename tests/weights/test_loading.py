@@ -479,7 +479,7 @@ def test_numbers_too_large_for_float32_are_refused(tmp_path):
 def test_the_advice_fits_the_case():
     state = network().state_dict()
     lora = {f"net.{key}.lora_A.default": S for key in state}
-    with pytest.raises(CheckpointError, match=r"low-rank additions \(LoRA\).* Merge them into"):
+    with pytest.raises(CheckpointError, match=r"low-rank additions \(LoRA\).* Name the file"):
         fit(network(), lora, where="x")
     with pytest.raises(CheckpointError, match=r"The file has 'a\.b', 'c\.d'\. It is another model"):
         fit(network(), {"a.b": S, "c.d": S}, where="x")

@@ -49,6 +49,7 @@ CHECKS: dict[str, Check] = {
     "decoder": Check(state.decoder),
     "noise floor": Check(outputs.noise_floor, (*_LOGITS, "determinism")),
     "threshold": Check(outputs.threshold, _LOGITS),
+    "alternatives": Check(outputs.alternatives, _LOGITS),
     "cut": Check(geometry.cut_of_logits),
     "state": Check(state.unchanged, (*_LOGITS, "determinism")),
 }

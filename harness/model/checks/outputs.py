@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.model.checks.record import Found, fails, finding, holds, skipped
 from harness.model.checks.subject import Subject, gap
 from harness.model.features import binarise
+from harness.model.offers import ComputesOtherwise
 from harness.model.sampling import Sampled
 
 # A threshold this near to 0 or 1 is a slip of the pen more often than a choice.
@@ -287,3 +288,20 @@ def threshold(subject: Subject) -> Found:
             "model's own domain; then at the threshold, which is applied after the sigmoid."
         )
     return holds(what)
+
+
+def alternatives(subject: Subject) -> Found:
+    """How far another way to compute the same model lies from the adapter's."""
+    raw = subject.model.raw
+    if not isinstance(raw, ComputesOtherwise) or not raw.alternatives():
+        return skipped("alternatives: not offered; the model is computed in one way.")
+    said = []
+    own = binarise(subject.logits, subject.model.threshold)
+    for name, computed in raw.alternatives().items():
+        other = computed(subject.pixels, subject.texts).float()
+        moved = (binarise(other, subject.model.threshold) != own).double().mean()
+        said.append(
+            f"{name}: logits differ by up to {gap(other, subject.logits):.2g} (they spread by "
+            f"{subject.spread:.2g}), {100 * float(moved):.2g} % of pixels change sides"
+        )
+    return holds(f"alternatives: with {'; with '.join(said)}. The card's own way is computed.")
