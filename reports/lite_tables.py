@@ -71,12 +71,11 @@ def words(found: Found) -> str:
 
     def rows() -> Rows:
         for cell in found.labels:
-            first = found.row(cell, KVASIR, "empty")
-            spread = number(first["seed_deviation_dice"], 3)
+            own = found.row(cell, KVASIR, "original")
             yield (
                 cell,
-                interval(first, "reference_dice", "", 3),
-                spread,
+                interval(own, "dice", "", 3),
+                number(own["seed_deviation_dice"], 3),
                 *(
                     interval(found.row(cell, KVASIR, p), "relative_change", "_percent", 1)
                     for p in WHOLE
@@ -143,35 +142,39 @@ def empties(run: Path, labels: Mapping[str, str]) -> str:
     return markdown(("cell", "answers", "empty masks"), rows())
 
 
-def language(out: Path, pairs: Sequence[tuple[str, str]]) -> str:
-    """Kept, lost, gained, never heard: what `compare --language` says of each pair."""
+def language(comparisons: Mapping[str, Sequence[Path]]) -> str:
+    """Kept, lost, gained, never heard, by seed, with the differences of the changes."""
 
     def rows() -> Rows:
-        for base, tuned in pairs:
-            path = out / f"{base}-to-{tuned}" / "language.json"
-            if not path.is_file():
-                continue
-            for one in json.loads(path.read_text(encoding="utf-8"))["aspects"]:
-                if one["dataset"] == KVASIR:
-                    values = [_three(one[k], one["figure"]) for k in _THREE]
-                    about = (one["name"], one["outcome"], one["probe"] or "-")
-                    yield f"{base} → {tuned}", *about, *values
+        for pair, places in comparisons.items():
+            held = [json.loads(p.read_text(encoding="utf-8")) for p in places if p.is_file()]
+            own = [{a["name"]: a for a in one["aspects"] if a["dataset"] == KVASIR} for one in held]
+            for name in sorted(own[0], key=_ORDER.index):
+                found = [one[name] for one in own]
+                outcomes = ", ".join(one["outcome"] for one in found)
+                yield pair, name, outcomes, *(_by_seed(found, key) for key in _THREE)
 
-    header = ("base → tuned", "what", "outcome", "probe", "base", "tuned", "difference")
+    header = ("base → tuned", "what", "outcome by seed", "base", "tuned", "difference")
     return markdown(header, rows())
 
 
-_THREE = ("value_base", "value_tuned", "difference")
+_ORDER = ("the whole prompt", *ATTRIBUTES, "class", "steadiness", "refusal")
+# Key of the figures -> key of the state that stands behind each.
+_THREE = {"value_base": "base", "value_tuned": "tuned", "difference": ""}
 
 
-def _three(value: Sequence[float | None], figure: str) -> str:
-    digits = 2 if figure in ("steadiness", "refusal") else 1
-    middle, low, high = (number(part, digits) for part in value)
-    return middle if middle == "-" else f"{middle} [{low}, {high}]"
+def _by_seed(found: Sequence[Mapping[str, Any]], key: str) -> str:
+    """The figures of all seeds, and the states; limits stand in the comparisons themselves."""
+    shown = []
+    for one in found:
+        digits = 2 if one["figure"] in ("steadiness", "refusal") else 1
+        state = one.get(_THREE[key], "")
+        shown.append(f"{number(one[key][0], digits)} {state}".strip())
+    return ", ".join(shown)
 
 
 def stages(run: Path, folders: Mapping[str, Sequence[Path]], data: Path) -> str:
-    """How far an exchanged word moves the text's vector, the fused maps and the mask.
+    """How far an exchanged word moves the text's vector, the fused maps and the mask, by training.
 
     Each as a share of what another picture's whole prompt does: a word that is lost between two
     columns is lost there.
