@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harness.cards import load_dataset_card
 from harness.data.generators import generator_module
 from harness.models import EmbedsText
+from harness.prompts.lexicon import load_lexicon
 from harness.prompts.words import draw_words, uncommon_words
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Course:
 
     `scenes` says how many of each training stream are used, `deciding` how many further pairs
     in which an attribute decides alone; `absent_percent` of the
-    prompts name something that is not there (their mask is empty); in `nonsense_percent`
-    of them an uncommon word stands in place of a value, and says nothing of it: the mask is
-    that of the other values, so that an unknown word is no shock. `decoder_from` names the
-    model whose decoder this one starts from.
+    prompts name values that no target has together, in `stranger_percent` another class, an
+    everyday thing or, with `stranger_words`, an uncommon word stands in place of the class (the
+    masks of all these are empty); in
+    `nonsense_percent` of them an uncommon word stands in place of a value, and says nothing of
+    it: the mask is that of the other values, so that an unknown word is no shock. `weights_from`
+    names the model whose weights this one starts from, `decoder_from` that of its decoder.
     """
 
     scenes: dict[str, int]
@@ -57,7 +60,10 @@ class Course:
     text_rate: float = 0.3
     text_steps: int = 300
     absent_percent: int = 0
+    stranger_percent: int = 0
+    stranger_words: bool = False
     nonsense_percent: int = 0
+    weights_from: str | None = None
     decoder_from: str | None = None
     deciding: dict[str, int] = field(default_factory=dict)
     seed: int = 0
@@ -65,7 +71,10 @@ class Course:
     def facts(self) -> dict[str, Any]:
         """What a card says of it: scenes, steps, seed, and what is not as usual."""
         usual = Course(self.scenes, self.steps)
-        names = ("absent_percent", "nonsense_percent", "decoder_from", "deciding")
+        names = (
+            *("absent_percent", "stranger_percent", "stranger_words", "nonsense_percent"),
+            *("weights_from", "decoder_from", "deciding"),
+        )
         unusual = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
         return {"scenes": dict(self.scenes), "steps": self.steps, "seed": self.seed, **unusual}
 
@@ -121,10 +130,17 @@ def _render(job: tuple[str, range, Course]) -> Material:
 
 def _taught(scene: "Scene", course: Course) -> "Iterator[Lesson]":
     """The scene's lessons, some of them with a word of no meaning in place of a value."""
-    words = nonsense()
+    words, far = nonsense(), far_things()
     chooser = random.Random(f"{course.seed} {scene.address}")
     taught = lessons.lessons(scene, count=LESSONS_PER_SCENE, absent_percent=course.absent_percent)
     for lesson in taught:
+        if course.stranger_percent and chooser.randrange(100) < course.stranger_percent:
+            near = sorted(set(vocabulary.CLASSES.values()) - {lesson.values["class"]})
+            pool = chooser.choice((near, far, words) if course.stranger_words else (near, far))
+            text = vocabulary.describe(lesson.values | {"class": chooser.choice(pool)})
+            kept = {name: value for name, value in lesson.values.items() if name != "class"}
+            yield lessons.Lesson(text, kept, np.zeros_like(lesson.mask))
+            continue
         lost = chooser.choice(sorted(lesson.values))
         if chooser.randrange(100) < course.nonsense_percent and lost != "class":
             kept = {name: value for name, value in lesson.values.items() if name != lost}
@@ -138,6 +154,11 @@ def nonsense() -> list[str]:
     """Uncommon words to train with: none that a shipped suite draws with its own seed."""
     tested = set(draw_words(TESTED_WORDS, 0))
     return [word for word in uncommon_words() if word not in tested]
+
+
+def far_things() -> list[str]:
+    """Everyday things."""
+    return [one for one, _ in load_lexicon().strangers.things]
 
 
 class Batch(NamedTuple):

@@ -3,12 +3,15 @@
 Conventions: Dice is the mean over samples of the frozen test streams at P6, logits
 resized to the scene (bilinear) and cut at the card's threshold; changes are
 ``100 (other - own) / own`` of mean Dice, where *other* is Dice with the sample's own
-mask when the prompt is the other target's. Figures are rounded to 3 digits (Dice) and
-1 (percent): a last bit does not show.
+mask when the prompt is the other target's. A refusal is a mask of at most 0.1 % of the picture
+and at most 10 px; its rate is that of prompts for absent things in crowds, by the kind of thing,
+and of the prompts whose target is there (*missed*). Figures are rounded to 3 digits (Dice and
+rates) and 1 (percent): a last bit does not show.
 """
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from harness.auditing.choices import select_suite
+from harness.auditing.samples import read_sets
 from harness.cards import load_dataset_card
 from harness.data.generators import generate
 from harness.data.images import read_image, read_mask
 from harness.model.features import binarise
 from harness.models import LoadedModel, load_model
+from harness.plan.build import build_plan
+from harness.prompts.perturbations.absence import KINDS
 
 IMAGES_PER_BATCH = 16
 DATASETS = ("phantom_solo", "phantom_crowd", "phantom_pairs")
 # Height and width of every scene, in px.
 SIDE = 96
+# Pixels up to which a mask is a refusal: 0.1 % of a scene, which is less than 10.
+REFUSED = SIDE * SIDE // 1000
 Scores = dict[str, list[tuple[float, float]]]
 Rows = list[dict[str, Any]]
+# The name of a picture, and what is asked of it.
+Asked = tuple[str, Sequence[str]]
 
 
 def measure(name: str, weights: Path, root: Path) -> dict[str, Any]:
@@ -49,7 +60,8 @@ def measure(name: str, weights: Path, root: Path) -> dict[str, Any]:
         dice[dataset] = round(float(np.mean(own)), 3)
         if dataset == "phantom_pairs":
             pairs = {attribute: _change(several) for attribute, several in scores.items()}
-    return {"dice": dice, "pairs": pairs}
+    taught = {"refusal": _refusals(model, root)} if name.endswith("-refusing") else {}
+    return {"dice": dice, "pairs": pairs, **taught}
 
 
 def _change(several: list[tuple[float, float]]) -> dict[str, float]:
@@ -67,7 +79,8 @@ def _scores(model: LoadedModel, folder: Path) -> Scores:
     images = list(_images(folder))
     for start in range(0, len(images), IMAGES_PER_BATCH):
         batch = images[start : start + IMAGES_PER_BATCH]
-        for rows, predicted in zip(batch, _masks(model, folder, batch), strict=True):
+        asked = [(rows[0]["img_name"], [row["prompts"]["p6"] for row in rows]) for rows in batch]
+        for rows, predicted in zip(batch, _masks(model, folder, asked), strict=True):
             for index, row in enumerate(rows):
                 truth = read_mask(folder / "masks" / "test" / row["mask_name"])
                 each = [_dice(mask, truth) for mask in predicted]
@@ -86,12 +99,28 @@ def _images(folder: Path) -> Iterator[Rows]:
     yield from by_image.values()
 
 
-def _masks(model: LoadedModel, folder: Path, images: list[Rows]) -> list[NDArray[np.bool_]]:
-    """Of each image the masks for its rows' P6 prompts, ``(rows, 96, 96)``."""
-    adapter, counts = model.adapter, [len(rows) for rows in images]
-    names = [rows[0]["img_name"] for rows in images]
-    pictures = [read_image(folder / "images" / "test" / name) for name in names]
-    texts = [row["prompts"]["p6"] for rows in images for row in rows]
+def _refusals(model: LoadedModel, root: Path) -> dict[str, float]:
+    """By kind of absent thing the share of prompts that hardly a pixel is painted for."""
+    suite = select_suite("refusal", datasets=["phantom_crowd"])
+    cases = build_plan(suite, read_sets(suite, root)).cases
+    refused: dict[str, list[bool]] = defaultdict(list)
+    by_image = [rows for _, rows in cases.group_by("image", maintain_order=True)]
+    for start in range(0, len(by_image), IMAGES_PER_BATCH):
+        batch = by_image[start : start + IMAGES_PER_BATCH]
+        asked = [(Path(rows["image"][0]).name, rows["prompt"].to_list()) for rows in batch]
+        for rows, predicted in zip(
+            batch, _masks(model, root / "phantom_crowd", asked), strict=True
+        ):
+            for probe, mask in zip(rows["perturbation"], predicted, strict=True):
+                refused[KINDS.get(probe, "missed")].append(int(mask.sum()) <= REFUSED)
+    return {kind: round(float(np.mean(several)), 3) for kind, several in sorted(refused.items())}
+
+
+def _masks(model: LoadedModel, folder: Path, images: Sequence[Asked]) -> list[NDArray[np.bool_]]:
+    """Of each image the masks for its prompts, ``(prompts, 96, 96)``."""
+    adapter, counts = model.adapter, [len(texts) for _, texts in images]
+    pictures = [read_image(folder / "images" / "test" / name) for name, _ in images]
+    texts = [text for _, several in images for text in several]
     with torch.inference_mode():
         features = adapter.encode_images(torch.stack([adapter.preprocess(p) for p in pictures]))
         repeats = torch.tensor(counts)
