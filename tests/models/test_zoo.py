@@ -13,6 +13,9 @@ from tests.models.test_sam3 import TINY as SAM3
 from tests.models.test_sam3_finetuned import LITE
 
 CRIS = load_model_card("phantom-cris-solo").card.settings
+# The words of the published vocabulary, where its package is installed.
+LITE_TOWERS = {"input_size": 64, "width": 16, "text": {"hidden_size": 32, "intermediate_size": 64}}
+LITE_TOWERS["text"] |= {"num_hidden_layers": 1, "num_attention_heads": 4}
 ZOO = {
     "clipseg": CLIPSEG,
     "clipseg-zero-shot": CLIPSEG,
@@ -27,6 +30,9 @@ ZOO = {
     "grounded-sam": GROUNDED,
     **{name: settings | {"segmenter": SEGMENTER} for name, settings in DETECTORS.items()},
     "florence2": FLORENCE,
+    "lite-film": LITE_TOWERS,
+    "lite-cross": LITE_TOWERS | {"fusion": "cross"},
+    "lite-image-only": {"input_size": 64, "width": 16},
     "unet": {"input_size": 64},
     "unetplusplus": {"input_size": 64},
     "deeplabv3plus": {"input_size": 64},
