@@ -342,11 +342,17 @@ def _reading(masks: MaskRule, *, intensity: Any, orientation: str | None) -> Rea
 
 
 class Weights(Strict):
-    """Where files of a pretrained model lie: a hub id or a path beside the card, never both."""
+    """Where files of a pretrained model lie: a hub id, a path beside the card, or a package."""
 
     hub: Holdable | None = None
     revision: Holdable | None = None
     path: Holdable | None = None
+    package: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        max_length=_LONGEST_NAME,
+        description="An installed Python package whose `file` is read; nothing in it is imported.",
+    )
     file: str | None = Field(
         default=None, description="Which file in it is meant, where it holds several models."
     )
@@ -366,8 +372,10 @@ class Weights(Strict):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Weights":
-        if (self.hub is None) == (self.path is None):
-            raise ValueError("give either 'hub' or 'path'")
+        if sum(one is not None for one in (self.hub, self.path, self.package)) != 1:
+            raise ValueError("give one of 'hub', 'path' and 'package'")
+        if self.package is not None and self.file is None:
+            raise ValueError("of a package 'file' says which of its files is meant")
         return self
 
 

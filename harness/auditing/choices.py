@@ -75,6 +75,11 @@ def model_arguments(
     models: list[tuple[str, Path | None]] = []
     for value in values:
         name, _, file = value.partition("=")
+        if "," in file and not Path(file).exists():
+            raise UsageError(
+                f"--model {value}: found several checkpoints. One is taken here; `run` takes the "
+                f"seeds of a recipe. Name one: --model {name}={file.partition(',')[0]}."
+            )
         models.append((name, Path(file) if file else None))
     if checkpoint is not None:
         if len(models) != 1 or models[0][1] is not None:

@@ -13,7 +13,7 @@ from harness.engine.cluster import ClusterOptions
 if TYPE_CHECKING:
     import polars as pl
 
-    from harness.engine.executors import Executor
+    from harness.engine.executors import Executor, Local, ModelSource
     from harness.model.loading import LoadedModel
     from harness.model.wrapping import WrappedFunction
     from harness.plan.build import Plan, PlannedSet
@@ -30,6 +30,7 @@ class Conditions:
     `fresh` moves an existing run aside first.
     `thresholds` counts every case at further thresholds.
     `loaded` is the next model to be evaluated, where it was loaded before.
+    `workers` are processes of this machine that evaluate; None chooses by the model's size.
     `recipes` holds the places of models that are checkpoints of one recipe.
     """
 
@@ -41,6 +42,7 @@ class Conditions:
     thresholds: bool = False
     fresh: bool = False
     cluster: ClusterOptions | None = None
+    workers: int | None = 1
     loaded: "LoadedModel | None" = None
     recipes: tuple[tuple[int, ...], ...] = ()
 
@@ -315,7 +317,7 @@ def _repeat_noise(
 ) -> dict[str, float] | None:
     """How far equal calls of a function differ, measured on the first picture and prompts."""
     from harness.data.readings import readings_of
-    from harness.engine.noise import repeat_noise
+    from harness.engine.repeats import repeat_noise
 
     root = Path(store.manifest["data_root"])
     found = executor.ask(repeat_noise, plan.cases, root, readings_of(store.manifest))
@@ -356,7 +358,9 @@ def _executor(
         *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
     )
     if conditions.cluster is None:
-        yield Local(conditions.loaded or source.load(), root, suite.metric, conditions.kept_masks)
+        model = conditions.loaded or source.load()
+        one = Local(model, root, suite.metric, conditions.kept_masks)
+        yield _in_processes(one, source, plan, conditions)
         return
     from harness.engine.ray_executor import connect
     from harness.engine.shards import distinct_texts
@@ -371,6 +375,26 @@ def _executor(
         thresholds=conditions.thresholds,
     ) as executor:
         yield executor
+
+
+def _in_processes(
+    one: "Local", source: "ModelSource", plan: "Plan", conditions: Conditions
+) -> "Executor":
+    """With several processes, where they are asked for or the model is small enough to gain."""
+    if conditions.workers == 1 or (conditions.workers is None and not isinstance(source.name, str)):
+        return one
+    from harness.engine.pool import Pool, usual_workers
+    from harness.engine.shard_worker import Job
+    from harness.engine.shards import distinct_texts
+
+    workers = conditions.workers or usual_workers(one.model, plan.cases.height)
+    if workers == 1:
+        return one
+    texts, place = distinct_texts(plan.cases), one.root.resolve()
+    kept = one.kept_masks, conditions.thresholds
+    return Pool(
+        **vars(one), job=Job(source.anywhere(), place, one.metric, texts, *kept), workers=workers
+    )
 
 
 def _keep_halved(store: "RunStore", model_id: str, size: int, listener: Listener) -> None:

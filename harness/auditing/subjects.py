@@ -9,7 +9,7 @@ from harness.auditing.choices import with_rules
 from harness.errors import UsageError, nearest
 from harness.runs.store import RunStore
 from harness.stats.comparison.common import Subject
-from harness.stats.pairs import models_of
+from harness.stats.pairs import assessed, models_of
 
 
 def subjects_of(
@@ -24,6 +24,7 @@ def subjects_of(
     for argument in runs:
         store, name = _opened(argument)
         wanted = [name] if name else list(models)
+        _refuse_recipes(argument, store, wanted)
         suite = with_rules(store.suite(), rules)
         facts = [f for f in models_of(store.manifest) if _is_wanted(f, wanted)]
         if name and not facts:
@@ -40,6 +41,18 @@ def subjects_of(
             "Name another run, or fewer models in --model."
         )
     return _labelled(found)
+
+
+def _refuse_recipes(argument: str, store: RunStore, wanted: Sequence[str]) -> None:
+    """Differences are of models case by case: what a recipe's seeds vary is in none of them."""
+    for recipe in assessed(store.manifest):
+        if recipe.seeds and not set(recipe.known_as).isdisjoint(wanted):
+            listed = ", ".join(recipe.seeds)
+            raise UsageError(
+                f"{argument}: {recipe.name!r} is a recipe. Single models are compared: what "
+                f"training seeds vary would be in no difference. Compare its seeds ({listed}); the "
+                "recipe's own figures, with that variance, stand in its run's summary."
+            )
 
 
 def _is_wanted(facts: Any, wanted: Sequence[str]) -> bool:

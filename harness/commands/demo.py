@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.auditing.choices import select_suite
-from harness.auditing.running import run_models
+from harness.auditing.running import Conditions, run_models
 from harness.auditing.summarising import summarise
 from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.options import Quiet
@@ -37,6 +37,7 @@ def demo(
             root=out.with_name(f"{out.name}-data"),
             out=out,
             limit=limit,
+            conditions=Conditions(workers=None),
             listener=Terminal(quiet=quiet),
         )
         with store.locked():

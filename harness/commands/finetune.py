@@ -46,9 +46,18 @@ def finetune(
         float, typer.Option("--prompt-dropout", help="Share of prompts that are left empty.")
     ] = 0.0,
     freeze: Annotated[
-        str, typer.Option("--freeze", help="'text': the text tower stays as it is.")
+        str,
+        typer.Option(
+            "--freeze", help="Stages that stay as they are: text, image, or both with a comma."
+        ),
     ] = "",
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0)] = 2e-3,
+    text_learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--text-learning-rate", min=0, help="Of the text tower. [default: --learning-rate]"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     max_epochs: Annotated[int, typer.Option("--max-epochs", min=1)] = 200,
     max_minutes: Annotated[
@@ -79,6 +88,7 @@ def finetune(
         prompt_type=prompt_type,
         recipe=Recipe(
             learning_rate=learning_rate,
+            text_learning_rate=text_learning_rate,
             batch_size=batch_size,
             max_epochs=max_epochs,
             max_minutes=max_minutes,

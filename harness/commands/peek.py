@@ -43,7 +43,8 @@ def peek(
     prompts: PromptSource = None,
     seed: Seed = None,
     n: Annotated[
-        int, typer.Option("-n", min=1, help="Samples per dataset, spread over the split.")
+        int,
+        typer.Option("-n", "--limit", min=1, help="Samples per dataset, spread over the split."),
     ] = 2,
     probe: Annotated[
         list[str] | None, typer.Option("--probe", help="Only these probes: a,b or repeated.")

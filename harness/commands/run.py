@@ -77,7 +77,12 @@ def run(
         typer.Option("--address", help="Ray's head node. [default: a cluster on this machine]"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Ray workers. [default: all there is]")
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that evaluate. [default: a small model's cores; of Ray all there is]",
+        ),
     ] = None,
     gpus_per_worker: Annotated[
         float | None, typer.Option("--gpus-per-worker", min=0.0, help="0.5: two share one GPU.")
@@ -115,6 +120,7 @@ def run(
                 thresholds=thresholds,
                 fresh=fresh,
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
+                workers=workers,
                 recipes=chosen.recipes,
             ),
             listener=Terminal(quiet=quiet),

@@ -57,7 +57,13 @@ def _csv_header(path: Path) -> list[str]:
 def _separator(path: Path) -> str:
     """What the header is cut into most columns by: a comma, unless another one cuts more."""
     with path.open("rb") as file:
-        line = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace")
+        start = file.readline(_LONGEST_HEADER)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(
+            f"{path}: text in UTF-16, as spreadsheets save 'Unicode text'. UTF-8 is needed. Save "
+            "it as 'CSV UTF-8'."
+        )
+    line = start.decode("utf-8-sig", "replace")
     try:
         widths = {one: len(next(csv.reader([line], delimiter=one), [])) for one in _SEPARATORS}
     except csv.Error:
@@ -126,9 +132,10 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     # Polars panics on some broken Parquet files, outside the family of its errors.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
+        first = str(problem).partition("\n")[0]
         raise DataError(
-            f"{path}: the table cannot be read ({problem}). A whole file is needed, of the kind "
-            "that its ending says, as UTF-8 text for CSV. Export it again."
+            f"{path}: the table cannot be read ({first}). A whole file is needed, of the "
+            "kind that its ending says, as UTF-8 text for CSV. Export it again."
         ) from None
 
 

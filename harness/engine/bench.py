@@ -26,6 +26,7 @@ from harness.engine.bench_plan import BENCH, Picture, bench_cases
 from harness.engine.local import IMAGES_PER_BATCH, execute, load_pictures
 from harness.engine.shards import cut, distinct_texts
 from harness.engine.tally import Decoded, Tally
+from harness.errors import UsageError
 from harness.files.writing import temporary_folder
 from harness.model.contract import Predicts, reads_pairs
 from harness.model.features import select
@@ -197,6 +198,17 @@ def _forward(model: LoadedModel, pixels: torch.Tensor, texts: list[str]) -> torc
         return adapter.decode(adapter.encode_images(pixels), adapter.encode_texts(texts))
 
 
+def _stacked(pictures: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    sizes = sorted({(p.shape[-2], p.shape[-1]) for p in pictures})
+    if len(sizes) > 1:
+        raise UsageError(
+            f"bench: the model takes pictures as they are, and these have {len(sizes)} sizes, such "
+            f"as {sizes[0]} and {sizes[1]}. Times are of pictures of one size. Leave --datasets "
+            "out for invented ones, or name a set of one size."
+        )
+    return torch.stack(list(pictures))
+
+
 def _count(tally: Tally, logits: torch.Tensor, n_pairs: int) -> None:
     for start in range(0, n_pairs, len(logits)):
         tally.add(start, Decoded(logits[: n_pairs - start]))
@@ -249,7 +261,7 @@ class _BenchedModel:
         laps["load", 0].append(
             self.clock(lambda: load_pictures(shard, self.model, self.root), len(shard.images))
         )
-        pixels = torch.stack(list(pictures.pixels[:IMAGES_PER_BATCH])).to(self.model.device)
+        pixels = _stacked(pictures.pixels[:IMAGES_PER_BATCH]).to(self.model.device)
         sides = {
             "image": lambda n: adapter.encode_images(pixels[:n]),
             "text": lambda n: adapter.encode_texts(texts[:n]),
@@ -279,7 +291,7 @@ class _BenchedModel:
         texts = distinct_texts(cases)
         shard = next(cut(cases, texts, self.readings))
         pictures = load_pictures(shard, self.model, self.root).pixels
-        pixels = torch.stack(list(pictures)).to(self.model.device)
+        pixels = _stacked(pictures).to(self.model.device)
         for size in SIZES["plain"]:
             images = torch.stack([pixels[i % len(pixels)] for i in range(size)])
             prompts = [texts[i % len(texts)] for i in range(size)]

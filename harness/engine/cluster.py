@@ -23,7 +23,7 @@ def parse_cluster_options(
     executor: str, address: str | None, workers: int | None, gpus_per_worker: float | None
 ) -> ClusterOptions | None:
     """What the command line says; None is this process. Options of the other one are refused."""
-    options = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker}
+    options = {"--address": address, "--gpus-per-worker": gpus_per_worker}
     given = [name for name, value in options.items() if value is not None]
     if executor not in ("local", "ray"):
         raise UsageError(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from harness.data.readings import readings_of
 from harness.engine.cluster import ClusterOptions
 from harness.engine.executors import Advance, Answer, ModelSource, silent
-from harness.engine.ray_worker import EvaluatedShard, Job, RayWorker, WorkerIdentity
+from harness.engine.shard_worker import EvaluatedShard, Job, ShardWorker, WorkerIdentity
 from harness.engine.shards import Shard, cut
 from harness.errors import RunError, UsageError
 from harness.runs.kept_masks import open_saved_masks
@@ -208,7 +208,7 @@ class RayExecutor:
 
     def _start_workers(self) -> None:
         gpus = self._gpus_per_worker()
-        worker = self.ray.remote(RayWorker).options(
+        worker = self.ray.remote(ShardWorker).options(
             num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD", max_restarts=0
         )
         present = len(self.idle) + len(self.busy) + len(self.starting)

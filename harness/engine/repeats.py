@@ -6,10 +6,12 @@ cases: half of that of half an answer, which is ``d^2 / 2``. Nothing is computed
 
 Conventions: counts are pixels at the model's resolution; Dice in points (0 to 100). Noise is
 drawn anew for every picture, so that the spread between pictures contains it, and with it
-every interval over clusters of pictures.
+every interval over clusters of pictures. Of a function that is no sampling model by its card,
+`repeat_noise` asks twice.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +19,16 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from harness.data.images import with_image
 from harness.engine.counts import area, overlap, resize_mask
 from harness.engine.shards import Shard
 from harness.engine.tally import Pictures
+from harness.errors import DataError
 from harness.metrics import EMPTY_SCORES, dice
 from harness.model.features import binarise
+from harness.model.loading import LoadedModel
 from harness.model.sampling import Halves
+from harness.records import BY_CONTENT, Readings
 
 REPEAT_SCHEMA = pl.Schema(
     {
@@ -121,3 +127,37 @@ def _deviation(apart: np.ndarray) -> float:
     """Of an answer from all samples, from differences between halves; NaN without any."""
     known = apart[np.isfinite(apart)]
     return float(np.sqrt(np.mean(known**2) / 4)) if len(known) else float("nan")
+
+
+N_PROMPTS = 4
+
+
+def repeat_noise(
+    model: LoadedModel, cases: pl.DataFrame, root: Path, readings: Readings
+) -> dict[str, float] | None:
+    """Ask a model twice the same, of the first picture that can be read and some prompts of it.
+
+    Returns:
+        ``logits``, the largest difference of two logits, ``pixels_percent``, the share of
+        pixels of the masks that differ, and ``calls``; None where no picture can be read.
+    """
+    adapter = model.adapter
+    for image, dataset in cases.select("image", "dataset").unique(maintain_order=True).iter_rows():
+        try:
+            pixels = with_image(root / image, readings.get(dataset, BY_CONTENT), adapter.preprocess)
+        except DataError:
+            continue
+        asked = cases.filter(image=image)["prompt"].unique(maintain_order=True).head(N_PROMPTS)
+        with torch.inference_mode(), model.autocast():
+            features = adapter.encode_images(pixels[None].to(model.device))
+            pairs = [(features, adapter.encode_texts([text])) for text in asked]
+            first, again = (
+                torch.cat([adapter.decode(*pair).float() for pair in pairs]) for _ in range(2)
+            )
+        masks = [binarise(logits, model.card.threshold) for logits in (first, again)]
+        return {
+            "calls": 2.0 * len(pairs),
+            "logits": float((first - again).abs().nan_to_num(torch.inf).max()),
+            "pixels_percent": 100 * float((masks[0] != masks[1]).double().mean()),
+        }
+    return None

@@ -68,6 +68,7 @@ def absolute_checks(run: Audited) -> list[Check]:
         verdicts,
         units=figures.sums.units,
         settings=run.suite.statistics,
+        by_seed=figures.by_seed,
     )
     return [
         *completeness(run),

@@ -15,10 +15,11 @@ import polars as pl
 from harness.errors import RunError, UsageError, choose
 from harness.files.canonical import canonical
 from harness.metrics import combined_rule, signature
+from harness.plan.repeats import answer_step
 from harness.runs.store import DONE, RunStore
 from harness.stats.assessment import signature_of
 from harness.stats.estimate import Estimates, estimate
-from harness.stats.pairs import ModelFacts, models_of
+from harness.stats.pairs import ModelFacts, assessed, models_of
 from harness.stats.relative import SUM_KEYS, named_sums
 from harness.suite.schema import Suite
 
@@ -48,7 +49,7 @@ class Audited:
 
     `cells` has `SUM_KEYS`, ``meaning``, ``cases`` (a hash of the row's cases), ``word_error`` (the
     words' part of the relative change's standard error, percent) and ``n_words``; `sums` are of
-    `harness.stats.relative.named_sums`.
+    `harness.stats.relative.named_sums`; `seeds` are the checkpoints of a recipe.
     """
 
     folder: Path
@@ -60,10 +61,12 @@ class Audited:
     limit: int | None
     n_planned: int
     n_done: int
+    seeds: tuple[str, ...] = ()
+    has_answers: bool = False
 
 
 def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = None) -> Audited:
-    """Read one model of a run directory; the rules are those of `suite`, else the run's own.
+    """Read one model or recipe of a run directory; the rules are `suite`'s, else the run's own.
 
     `model` is a name or id; None where the run has only one that is no control.
     """
@@ -84,7 +87,8 @@ def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = No
         cluster_kinds=manifest.get("cluster_kinds", {}),
         texts=store.texts(),
     )
-    own, done = pl.col("model_id") == facts.model_id, pl.col("status") == DONE
+    own = pl.col("model_id").is_in(facts.seeds or [facts.model_id])
+    done = pl.col("status") == DONE
     n_done = store.scores_scan().filter(own, done).select(pl.len()).collect().item()
     return Audited(
         folder=folder,
@@ -96,12 +100,14 @@ def read_run(folder: Path, *, model: str | None = None, suite: Suite | None = No
         limit=manifest.get("limit"),
         n_planned=int(found.pairs.cells["n_cases"].sum()),
         n_done=n_done,
+        seeds=facts.seeds,
+        has_answers=answer_step(store.plan_scan()) is not None,
     )
 
 
 def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> ModelFacts:
     """The model that is gated: the one that is named, else the only one that is no control."""
-    models = {one.model_id: one for one in models_of(manifest)}
+    models = {one.model_id: one for one in assessed(manifest)}
     if not models:
         raise RunError(
             f"{folder}: the run holds no model. One is needed. Finish it: the command that began "
@@ -109,6 +115,7 @@ def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> Mod
         )
     own = [one for one in models.values() if not one.control] or list(models.values())
     if model is not None:
+        models |= {one.model_id: one for one in models_of(manifest)}
         own = [one for one in models.values() if model in one.known_as]
         if not own:
             names = {one.name for one in models.values()}

@@ -93,6 +93,7 @@ def check_run(
     """
     checks, paired_by = absolute_checks(run), ""
     if baseline is not None:
+        _refuse_recipe(run)
         refuse_other_signatures(run.identity, baseline.identity, where=where)
         if run.limit is None:
             against, paired_by = _against(run, baseline, allow_drift=allow_drift, where=where)
@@ -112,9 +113,25 @@ def check_run(
 
 
 def as_baseline(run: Audited) -> Baseline:
-    """A run as what others are compared with, and the suite's own rules that it fails."""
+    """A run as what others are compared with, and the suite's own rules that it fails.
+
+    Raises:
+        UsageError: It is of a recipe.
+    """
+    _refuse_recipe(run)
     failures = {check.key for check in absolute_checks(run) if check.state == "fails"}
     return Baseline(run.identity, run.cells, run.sums, tuple(sorted(failures)), run)
+
+
+def _refuse_recipe(run: Audited) -> None:
+    """A baseline holds clusters and no seeds, so that no difference would know what they vary."""
+    if run.seeds:
+        raise UsageError(
+            f"{run.folder}: {run.identity.model!r} is a recipe. Against a baseline stands one "
+            "model: what training seeds vary would be in no difference. Check the recipe by the "
+            "suite's rules alone, without --baseline and --update; or gate one of its seeds: "
+            f"--model {run.seeds[0]}."
+        )
 
 
 def baseline_at(path: Path, *, run: Audited) -> Baseline:
@@ -153,6 +170,8 @@ def _against(
         _refuse_pools(run, where=where)
     found = comparisons(run, baseline, drift)
     paired_by = pairing(drift, by_case=is_by_case(baseline, drift))
+    if run.has_answers:
+        paired_by += "; what several answers to a case vary is in no difference"
     if found.n_lost:
         paired_by += f"; up to {found.n_lost} clusters are in one of the two alone and left out"
     return found.checks, paired_by

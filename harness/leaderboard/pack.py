@@ -57,11 +57,13 @@ def model_entry(store: RunStore, model: str | None) -> dict[str, Any]:
     if model is None and len(entries) == 1:
         return dict(next(iter(entries.values())))
     by_name = {entry["name"]: entry for entry in entries.values()} | entries
-    if model is None:
-        names = ", ".join(repr(e["name"]) for e in entries.values())
+    alike = [e for e in entries.values() if model in (None, e["name"])]
+    if model is None or (model not in entries and len(alike) > 1):
+        is_told_apart = len({e["name"] for e in alike}) == len(alike)
+        names = ", ".join(repr(e["name" if is_told_apart else "model_id"]) for e in alike)
         raise SubmissionError(
-            f"{store.folder}: a run of {len(entries)} models ({names}). A submission is of one. "
-            "Name it: --model NAME."
+            f"{store.folder}: a run of {len(alike)} models ({names}). A submission is of one, of "
+            "a recipe one of its seeds. Name it: --model NAME."
         )
     where = str(store.folder)
     return dict(by_name[choose(model, by_name, kind="model", where=where, error=SubmissionError)])

@@ -36,6 +36,7 @@ from harness.weights.files import FOLDER_FILES, file_sha256, weights_sha256
 from harness.weights.hub import fetch
 from harness.weights.lora import CONFIG as LORA_CONFIG
 from harness.weights.lora import lora_file
+from harness.weights.packages import installed_file, is_absent
 
 # Pickled weights are left on the hub where the repository also holds safetensors.
 _SETTINGS = ("*.json", "*.txt", "*.model")
@@ -219,7 +220,7 @@ def find_files(
     if place is None:
         return found
     vocabulary = None
-    if place.path is not None or not random_weights:
+    if not (random_weights and (place.hub is not None or is_absent(place))):
         vocabulary = _tokenizer(card, beside=found.checkpoint or found.arguments["weights"])
     arguments, hashes = {**found.arguments, "tokenizer": vocabulary}, found.further_sha256
     if vocabulary is not None:
@@ -290,6 +291,8 @@ def _pretrained(card: ResolvedCard) -> Files:
 def _located(key: str, places: Mapping[str, Weights], card: ResolvedCard) -> Path:
     """The local file or folder of one of the card's places."""
     place = places[key]
+    if place.package is not None:
+        return installed_file(place, where=f"{card.path}: {key}")
     folder = card.folder / place.path if place.path else _weights_of_hub(key, places, card.path)
     return folder / place.file if place.file else folder
 
@@ -303,6 +306,8 @@ def _tokenizer(card: ResolvedCard, *, beside: Path | None) -> Path | None:
     assert place is not None, "the caller asks only where the card names a tokenizer"
     if place.path is not None:
         return _vocabulary(card.folder / place.path)
+    if place.package is not None:
+        return installed_file(place, where=f"{card.path}: tokenizer")
     if beside is not None:
         folder = beside if beside.is_dir() else beside.parent
         if any((folder / name).is_file() for name in _TOKENIZER_FILES):

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ModelError
+from harness.weights.packages import read_member
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -83,14 +84,17 @@ class WordPiece:
 
 
 def read_vocabulary(file: Path, *, size: int) -> Mapping[str, int]:
-    """The pieces of a ``vocab.txt`` (one a line) or of a ``tokenizer.json``.
+    """The pieces of a ``vocab.txt`` (one a line) or of a ``tokenizer.json``, also of that in a zip.
 
     Raises:
         ModelError: It is no WordPiece vocabulary, or not one of `size` pieces.
+        CheckpointError: It is a zip without a ``tokenizer.json`` that can be read.
     """
+    is_zip = file.suffix == ".zip"
+    content = read_member(file, "tokenizer.json") if is_zip else None
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix == ".json":
+        text = content.decode() if content is not None else file.read_text(encoding="utf-8-sig")
+        if is_zip or file.suffix == ".json":
             vocabulary = json.loads(text)["model"]["vocab"]
         else:
             lines = text.removesuffix("\n").split("\n")  # a piece may be another line separator

@@ -145,6 +145,7 @@ def coverage_sentences(coverage: Sequence[Coverage]) -> Iterator[str]:
             f"{n_planned - n_common} are not in every plan, {n_common - n_compared} have no Dice "
             "for every model (failed, missing, undefined or cut away)."
         )
+    yield from (f"{c.label}: {c.note}." for c in coverage if c.note)
 
 
 def coverage_lines(found: Comparison) -> Iterator[str]:

@@ -104,7 +104,8 @@ def estimate(
     rows = cell_rows(pairs, sums, solved, low, settings=settings, n_seeds=n_seeds)
     rows = seed_columns(rows, spreads, models)
     scores = as_recipes(scores, models)
-    texts = None if texts is None else as_recipes(texts, models).lazy().collect()
+    if texts is not None:
+        texts = None if texts.is_empty() else as_recipes(texts, models).lazy().collect()
     rows = _beside(rows, text_shifts(plan, texts), text_shift=pl.Float64)
     rows = _beside(rows, prompts_cut(plan, texts), n_truncated=pl.Int64)
     surface = None if set(suite.metric.columns) <= {"iou"} else surface_means(plan, scores)

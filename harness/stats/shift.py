@@ -202,13 +202,23 @@ def rows_away(
     groups: dict[tuple[str, ...], list[ModelFacts]] = {}
     for model in sorted(models, key=lambda m: m.model_id):
         groups.setdefault(tuple(sorted(set(model.trained_on))), []).append(model)
+    is_original = pl.col("case_id") == pl.col("original_case_id")
+    has_answers = not pairs.plan.cases.filter(is_original, pl.col("repeat") > 0).is_empty()
+    unknown = {model.model_id: _unknown(model, has_answers=has_answers) for model in models}
     return [
-        row
+        row | {"notes": [*row.get("notes", []), *unknown[row["model_id"]]]}
         for trained_on, group in sorted(groups.items(), key=lambda item: item[0])
         for target in sets
         if target[0] not in trained_on
         for row in _target_rows(table, target, sets, trained_on, group, settings)
     ]
+
+
+def _unknown(model: ModelFacts, *, has_answers: bool) -> list[str]:
+    """What varies of a model and is in no limit here: clusters alone are resampled."""
+    varied = [f"{len(model.seeds)} seeds"] if model.seeds else []
+    varied += ["several answers to a case"] if has_answers else []
+    return [f"what {' and '.join(varied)} vary is not in these limits"] if varied else []
 
 
 def _with_names(pairs: Pairs, originals: pl.DataFrame) -> pl.DataFrame:

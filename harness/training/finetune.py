@@ -33,7 +33,7 @@ from harness.model.sampling import Sampled
 from harness.records import Sample
 from harness.training.examples import Examples, Shuffled
 from harness.training.negatives import AbsentPrompts
-from harness.training.recipe import Recipe
+from harness.training.recipe import STAGES, Recipe, stages
 
 if TYPE_CHECKING:
     from harness.training.trainee import EpochReport, Trainee
@@ -110,6 +110,7 @@ def finetune(
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
     _refuse_makeshifts(loaded)
     _refuse_sampling(loaded)
+    _refuse_bare(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
         return Finetuned(out / "card.yaml", finished)
@@ -148,6 +149,16 @@ def _refuse_sampling(model: LoadedModel) -> None:
         )
 
 
+def _refuse_bare(model: LoadedModel) -> None:
+    """A function keeps its weights to itself."""
+    if not any(True for _ in model.adapter.module.parameters()):
+        raise UsageError(
+            f"finetune: {model.resolved.path}: the model shows no parameters, so that nothing can "
+            "be trained here. An adapter whose `module` holds its weights is needed. Train the "
+            "function with its own code, or write an adapter (models/README.md)."
+        )
+
+
 def _check_recipe(recipe: Recipe) -> None:
     for name in ("negatives", "prompt_dropout"):
         share = getattr(recipe, name)
@@ -161,10 +172,11 @@ def _check_recipe(recipe: Recipe) -> None:
             "finetune: kinds of negatives are named, and the share of negatives is 0. Both or "
             "neither are needed. Give --negatives 0.2, or leave the kinds out."
         )
-    if recipe.freeze not in ("", "text"):
+    named = stages(recipe.freeze)
+    if set(named) - set(STAGES) or len(named) != len(set(named)):
         raise UsageError(
-            f"finetune: freeze: found {recipe.freeze!r}. The stage that can be left untrained is "
-            "'text'. Give it, or nothing."
+            f"finetune: freeze: found {recipe.freeze!r}. The stages that can be left untrained are "
+            "'text' and 'image'. Give one of them, both with a comma, or nothing."
         )
 
 

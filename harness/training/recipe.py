@@ -28,7 +28,9 @@ class Recipe:
     `negatives` is the share of examples, in [0, 1), that ask for what is not in the picture and
     have an empty mask; `negative_kinds` says what for, every kind that the data allow when empty.
     `prompt_dropout` is the share of the others whose prompt is left empty. `freeze` names the
-    stage that is not trained: ``text``, or none.
+    stages that are not trained: ``text``, ``image``, both with a comma, or none. A frozen stage
+    encodes each text or, where pictures are not varied, each picture once for all epochs.
+    `text_learning_rate` is that of what lies behind the text's features; None: `learning_rate`.
     """
 
     learning_rate: float = 2e-3
@@ -48,6 +50,15 @@ class Recipe:
     negative_kinds: tuple[str, ...] = ()
     prompt_dropout: float = 0.0
     freeze: str = ""
+    text_learning_rate: float | None = None
+
+
+STAGES = ("image", "text")
+
+
+def stages(freeze: str) -> list[str]:
+    """The stages that ``image,text`` names."""
+    return [name.strip() for name in freeze.split(",") if name.strip()]
 
 
 def soft_dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ times are seconds.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +21,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.functional.segmentation import dice_score
 
-from harness.errors import CardError, ModelError, RunError
+from harness.errors import CardError, ModelError, RunError, UsageError
 from harness.files.pickles import DAMAGE
-from harness.model.contract import PartlyTrainable
+from harness.model.contract import Features, PartlyTrainable, PredictOnly
 from harness.model.loading import LoadedModel
+from harness.training.encoded import EncodedOnce, is_settled
 from harness.training.examples import Batch, Examples
-from harness.training.recipe import Recipe, segmentation_loss
+from harness.training.recipe import Recipe, segmentation_loss, stages
 
 EpochReport = Callable[[Mapping[str, float]], None]
 
@@ -34,7 +35,8 @@ EpochReport = Callable[[Mapping[str, float]], None]
 def trained_parameters(model: LoadedModel, *, freeze: str = "") -> list[torch.nn.Parameter]:
     """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode.
 
-    With `freeze` set to ``text`` the parameters behind the text features stay as they are, too.
+    With `freeze` the parameters behind the features of these stages (``text``, ``image``, or both
+    with a comma) stay as they are, too.
     """
     module = model.adapter.module
     if model.card.trainable == "all":
@@ -49,28 +51,26 @@ def trained_parameters(model: LoadedModel, *, freeze: str = "") -> list[torch.nn
         module.eval().requires_grad_(False)
         parts = model.raw.decoder_modules()
         chosen = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
-    if freeze != "text":
-        return chosen
-    frozen = set(map(id, _freeze_text(model)))
+    frozen: set[int] = set()
+    for stage in stages(freeze):
+        frozen |= set(map(id, _freeze(model, stage)))
     return [parameter for parameter in chosen if id(parameter) not in frozen]
 
 
-def _freeze_text(model: LoadedModel) -> list[torch.nn.Parameter]:
-    """Freeze whatever the text features depend on, found by following their gradients."""
+def _freeze(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
+    """Freeze whatever a stage's features depend on."""
     module = model.adapter.module
-    features = model.adapter.encode_texts(["polyp", "one large pink polyp"])
-    leaves = [leaf.float().sum() for leaf in features if leaf.requires_grad]
-    if not leaves:
-        return []  # nothing that is trained lies behind them
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(
-        torch.stack(leaves).sum(), parameters, allow_unused=True
-    )
-    frozen = [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    if len(frozen) == len(parameters):
+    if isinstance(model.adapter, PredictOnly):
         raise CardError(
-            f"{model.resolved.path}: the text features depend on all that would be trained. With "
-            "the text frozen something must be left. Train without --freeze text."
+            f"{model.resolved.path}: the adapter offers 'predict' alone, which has no {stage} "
+            f"stage to freeze. A staged adapter is needed. Train without --freeze {stage}."
+        )
+    frozen = _behind(model, stage)
+    rest = {id(p) for p in module.parameters() if p.requires_grad} - set(map(id, frozen))
+    if frozen and not rest:
+        raise CardError(
+            f"{model.resolved.path}: the {stage} features depend on all that would be trained. "
+            f"With the {stage} frozen something must be left. Train without --freeze {stage}."
         )
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -79,6 +79,71 @@ def _freeze_text(model: LoadedModel) -> list[torch.nn.Parameter]:
         if own and not any(p.requires_grad for p in own):
             part.eval()
     return frozen
+
+
+def _behind(model: LoadedModel, stage: str) -> list[torch.nn.Parameter]:
+    """The trained parameters that a stage's features depend on, found by their gradients."""
+    leaves = [leaf.float().sum() for leaf in _tried(model, stage) if leaf.requires_grad]
+    if not leaves:
+        return []  # nothing that is trained lies behind them
+    parameters = [p for p in model.adapter.module.parameters() if p.requires_grad]
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        torch.stack(leaves).sum(), parameters, allow_unused=True
+    )
+    return [p for p, g in zip(parameters, gradients, strict=True) if g is not None]
+
+
+def parameter_groups(
+    model: LoadedModel, parameters: Sequence[torch.nn.Parameter], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """The trained parameters with their learning rates: the text tower's may be its own."""
+    if recipe.text_learning_rate is None:
+        return [{"params": list(parameters), "lr": recipe.learning_rate}]
+    text = set(map(id, _behind(model, "text")))
+    if not text:
+        raise UsageError(
+            f"{model.resolved.path}: a learning rate of the text tower is given, and nothing that "
+            "is trained lies behind the text's features. Leave --text-learning-rate out, or train "
+            "the text tower."
+        )
+    groups = [
+        {"params": [p for p in parameters if id(p) not in text], "lr": recipe.learning_rate},
+        {"params": [p for p in parameters if id(p) in text], "lr": recipe.text_learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _tried(model: LoadedModel, stage: str) -> Features:
+    """Features of a stage from whatever input; batch norm does not count it in."""
+    module = model.adapter.module
+    trained = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        return _trial(model, stage)([0, 1])
+    finally:
+        for part in trained:
+            part.training = True
+
+
+def _trial(model: LoadedModel, stage: str) -> Callable[[Sequence[int]], Features]:
+    """A stage on two inputs, by their places."""
+    adapter = model.adapter
+    if stage == "text":
+        texts = ("polyp", "one large pink polyp")
+        return lambda places: adapter.encode_texts([texts[place] for place in places])
+    pixels = torch.linspace(-1, 1, 6, device=model.device).view(2, 3, 1, 1)
+    pictures = pixels.expand(2, 3, *adapter.input_size)
+    return lambda places: adapter.encode_images(pictures[list(places)])
+
+
+def _kept_stages(model: LoadedModel, recipe: Recipe) -> dict[str, EncodedOnce]:
+    """The frozen stages that give the same features in every epoch."""
+    is_varied = recipe.photometric or recipe.flip
+    return {
+        stage: EncodedOnce()
+        for stage in stages(recipe.freeze)
+        if not (stage == "image" and is_varied) and is_settled(_trial(model, stage))
+    }
 
 
 class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped by the checker
@@ -99,7 +164,9 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         self._threshold = model.card.threshold
         self._train_examples, self._val_examples = train, val
         self._recipe, self._report = recipe, report
-        self._parameters_trained = trained_parameters(model, freeze=recipe.freeze)
+        trained = trained_parameters(model, freeze=recipe.freeze)
+        self._groups = parameter_groups(model, trained, recipe)
+        self._kept = _kept_stages(model, recipe)
         self._elapsed_s = 0.0
         self._since = time.monotonic()
         self._restored: dict[str, Any] | None = None
@@ -114,10 +181,22 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         """Training time, earlier sessions of the same training included."""
         return self._elapsed_s + time.monotonic() - self._since
 
-    def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _encoded(self, batch: Batch, keys: Sequence[Hashable]) -> tuple[Features, Features]:
+        """Features of a batch's pictures and texts; `keys` name the pictures."""
+        adapter, texts = self._adapter, batch.texts
+        if (kept := self._kept.get("image")) is not None:
+            images = kept.rows(
+                keys, lambda n: adapter.encode_images(batch.pixels[n : n + 1].to(self.device))
+            )
+        else:
+            images = adapter.encode_images(batch.pixels.to(self.device))
+        if (kept := self._kept.get("text")) is not None:
+            return images, kept.rows(texts, lambda n: adapter.encode_texts([texts[n]]))
+        return images, adapter.encode_texts(texts)
+
+    def _logits(self, batch: Batch, keys: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
         """Logits and masks on the device, ``(N, H, W)`` at the masks' size."""
-        images = self._adapter.encode_images(batch.pixels.to(self.device))
-        logits = self._adapter.decode(images, self._adapter.encode_texts(batch.texts))
+        logits = self._adapter.decode(*self._encoded(batch, keys))
         masks = batch.masks.to(self.device)
         if logits.shape != masks.shape:
             size = (masks.shape[1], masks.shape[2])
@@ -136,13 +215,14 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         # would not do: Lightning leaves it out for the first epoch after a restart.
         torch.manual_seed(self._recipe.seed + self.global_step)
         batch = self._train_examples.training_batch(indices.tolist(), epoch=self.current_epoch)
-        loss = self._loss(*self._logits(batch))
+        loss = self._loss(*self._logits(batch, [("train", n) for n in indices.tolist()]))
         self._means["train_loss"].update(loss.detach().cpu(), len(indices))
         return loss
 
     def validation_step(self, indices: Tensor, _: int) -> None:
         """Count loss and Dice of one batch."""
-        logits, masks = self._logits(self._val_examples.validation_batch(indices.tolist()))
+        batch = self._val_examples.validation_batch(indices.tolist())
+        logits, masks = self._logits(batch, [("val", n) for n in indices.tolist()])
         loss = self._loss(logits, masks)
         predicted = torch.sigmoid(logits) > self._threshold
         self._means["val_loss"].update(loss.cpu(), len(indices))
@@ -177,11 +257,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on the trained parameters; the schedule is stepped above."""
-        self._optimizer = torch.optim.AdamW(
-            self._parameters_trained,
-            lr=self._recipe.learning_rate,
-            weight_decay=self._recipe.weight_decay,
-        )
+        self._optimizer = torch.optim.AdamW(self._groups, weight_decay=self._recipe.weight_decay)
         self._schedule = ReduceLROnPlateau(
             self._optimizer,
             factor=self._recipe.plateau_factor,

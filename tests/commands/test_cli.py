@@ -214,7 +214,7 @@ def test_python_m_harness_is_the_command():
 
 
 def test_every_verb_stands_in_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "harness/README.md").read_text(encoding="utf-8")
     assert len(VERBS) >= 8
     assert [verb for verb in VERBS if f"vlsm-harness {verb}" not in readme] == []
 

@@ -165,3 +165,17 @@ def test_a_comparison_of_languages_needs_a_base_and_a_tuned_model(run):
         r"one that was tuned from it\. Name them as RUN#MODEL\.",
         str(found),
     )
+
+
+def test_seeds_of_a_recipe_are_compared_as_such(run, tmp_path):
+    manifest = RunStore(run).manifest
+    recipe = {"model_id": "m-seeds@9", "name": "m (2 seeds)", "seeds": ["m@1", "blind@1"]}
+    RunStore(run).update(recipes=[recipe])
+    try:
+        message = "'m (2 seeds)' is a recipe. Single models are compared: what training seeds vary"
+        refused(UsageError, message, f"{run}#m-seeds@9", f"{run}#m")
+        refused(UsageError, "Compare its seeds (m@1, blind@1)", run, "--model", "m-seeds@9")
+        shown = call(run, "--draws", 200)
+        assert "m: one seed of m (2 seeds); what seeds vary is in no difference." in shown.output
+    finally:
+        RunStore(run).update(recipes=manifest.get("recipes", []))

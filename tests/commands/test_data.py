@@ -3,7 +3,9 @@
 import importlib.util
 import io
 import json
+import shlex
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,51 @@ def test_the_wrong_root_is_answered_with_the_right_one(call, stranger, tmp_path)
     code, _, err = call("check", "empty_prompt", "--datasets", card, "-q")
     assert code == 2
     assert f"It lies beside its card: set --data-root {tmp_path}." in err
+
+
+FORMS = (
+    *("released", "csv", "semicolons", "parquet", "xlsx", "json", "folders", "label-maps", "lvit"),
+    *("coco", "refcoco", "grefcoco", "hf-parquet", "hf-disk", "nifti"),
+)
+
+
+SEGMENT = """
+def segment(image, prompt):
+    mask = image[..., 0] > 150
+    mask[:, 32:] &= "left" not in prompt
+    mask[:, :32] &= "right" not in prompt
+    return mask
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_forty_pictures_in_any_form_go_to_a_report(call, stranger, tmp_path, form):
+    """From `data init` without an editor; each journey says how it went."""
+    began = time.process_time()
+    code, out, err = call("data", "init", stranger(form, 40), "--yes", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    check, run = (shlex.split(line)[1:] for line in made["next"])
+
+    code, checked, err = call(*check, "-q")
+    assert code == 0, err
+
+    (tmp_path / "code.py").write_text(SEGMENT)
+    (tmp_path / "card.yaml").write_text("name: half\nadapter: code.py:segment\nkind: callable\n")
+    run[run.index("CARD")] = str(tmp_path / "card.yaml")
+    run[1] = "paper"
+    code, out, err = call(*run, "--limit", 20, "--out", tmp_path / "run", "-q", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    dice = next(row["dice"] for row in rows if row["probe"] == "original")
+    measured = {row["attribute"] for row in rows if row["relative_change_percent"] is not None}
+
+    assert call("report", tmp_path / "run")[0] == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert form in page
+    sys.__stdout__.write(
+        f"\n{form}: {made['format']}, {made['splits']}; {checked.splitlines()[-1]} "
+        f"Dice {dice:.3f}; changed: {', '.join(sorted(filter(None, measured)))}; "
+        f"page of {len(page):,} bytes; {time.process_time() - began:.0f} processor s"
+    )

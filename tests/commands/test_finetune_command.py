@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from harness.cards import load_model_card
 from harness.cli import app
+from harness.errors import UsageError
 
 
 @pytest.fixture
@@ -34,3 +35,14 @@ def test_a_finetuned_card_is_written_and_loads(trainable_root, tmp_path):
     assert again.exit_code == 0
     assert "train_loss" not in again.output
     assert "best_epoch" in again.output
+
+
+def test_a_function_is_trained_elsewhere(trainable_root, tmp_path):
+    (tmp_path / "code.py").write_text("def segment(image, prompt):\n    return image[..., 0] > 9\n")
+    card = tmp_path / "card.yaml"
+    card.write_text("name: f\nadapter: code.py:segment\nkind: callable\n")
+    arguments = ["--datasets", "kvasir_polyp", "--data-root", str(trainable_root)]
+    arguments += ["--model", str(card), "--out", str(tmp_path / "tuned")]
+    with pytest.raises(UsageError, match="shows no parameters, so that nothing can be trained"):
+        CliRunner().invoke(app, ["finetune", *arguments], catch_exceptions=False)
+    assert not (tmp_path / "tuned").exists()

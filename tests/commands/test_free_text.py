@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import harness
-from harness.auditing.choices import recipe_arguments
+from harness.auditing.choices import model_arguments, recipe_arguments
 from harness.auditing.running import _recipes
 from harness.errors import UsageError
 from harness.prompts.freetext import terms
@@ -118,6 +118,15 @@ def test_doubled_and_empty_checkpoints_are_refused(value, what):
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         recipe_arguments([value], None)
+
+
+def test_a_recipe_is_refused_where_one_model_is_taken():
+    message = (
+        "--model m=1.pt,2.pt: found several checkpoints. One is taken here; `run` takes the seeds "
+        "of a recipe. Name one: --model m=1.pt."
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        model_arguments(["m=1.pt,2.pt"], None)
 
 
 class Store:

@@ -27,7 +27,7 @@ def texts_alone(photo_root):
 
 @pytest.mark.usefixtures("texts_alone")
 def test_words_that_change_stand_side_by_side(call):
-    code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "-n", "1")
+    code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "--limit", "1")
     assert code == 0
     assert "kvasir_polyp: 1 prompts" in out
     assert "test_0.png: one small pink round polyp, located in top left of the image" in out

@@ -98,3 +98,16 @@ def test_more_pictures_than_there_are_says_so(call, toy_card):
     code, _, err = call(*arguments, "--images", 99)
     assert code == 2
     assert "--images: kvasir_polyp has 6 pictures with a p6 prompt, 99 were asked for." in err
+
+
+def test_pictures_of_several_sizes_are_refused_for_a_function(call, tmp_path):
+    (tmp_path / "code.py").write_text("def segment(image, prompt):\n    return image[..., 0] > 9\n")
+    card = tmp_path / "card.yaml"
+    card.write_text("name: f\nadapter: code.py:segment\nkind: callable\n")
+    arguments = ["bench", card, "--images", 4, "--prompts", 3, "--blocks", 1]
+    code, _, err = call(*arguments, "--datasets", "kvasir_polyp")
+    assert code == 2
+    assert "these have 2 sizes, such as (40, 48) and (48, 40). Times are of" in " ".join(
+        err.split()
+    )
+    assert call(*arguments)[0] == 0

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.engine.cluster import ClusterOptions, parse_cluster_options
 from harness.engine.executors import Local, ModelSource
 from harness.engine.ray_executor import MAX_FAILURES, RayExecutor, connect
-from harness.engine.ray_worker import Job
+from harness.engine.shard_worker import Job
 from harness.engine.shards import distinct_texts
 from harness.errors import HarnessError, RunError, UsageError
 from harness.model.loading import LoadedModel
@@ -278,7 +278,6 @@ def test_a_cluster_without_room_is_not_waited_for_for_ever(driven, monkeypatch):
     [
         (("rya", None, None, None), "--executor: found 'rya'. 'local' (this process) or 'ray'"),
         (("local", "a:1", None, None), "--address: given with --executor local. It is for a"),
-        (("local", None, 2, None), "--workers: given with --executor local."),
         (("local", None, None, 0.5), "--gpus-per-worker: given with --executor local."),
     ],
 )
@@ -288,7 +287,7 @@ def test_options_that_do_not_fit_say_so(given, message):
 
 
 def test_options_of_a_cluster_are_kept():
-    assert parse_cluster_options("local", None, None, None) is None
+    assert parse_cluster_options("local", None, 2, None) is None
     assert parse_cluster_options("ray", "a:1", 2, 0.5) == ClusterOptions("a:1", 2, 0.5)
 
 

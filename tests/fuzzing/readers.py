@@ -340,6 +340,23 @@ def _vocabulary(folder, run):
     return Reader(path, [seed], lambda: module.read_vocabulary(path, size=len(words)))
 
 
+def _bundle(folder, run):
+    import zipfile
+
+    from harness.weights.packages import read_member
+
+    held = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("config.json", b'{"hidden_size": 384}' * 9)
+            archive.writestr("model.safetensors", b"x" * 300)
+        held.append(buffer.getvalue())
+    path = folder / "model.zip"
+    path.write_bytes(held[0])
+    return Reader(path, held, lambda: read_member(path, "config.json"))
+
+
 def _training_record(folder, run):
     from harness.training.finetune import _begin
     from harness.training.recipe import Recipe
@@ -636,6 +653,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "shard index": _index,
     "configuration": _configuration,
     "vocabulary": _vocabulary,
+    "bundle": _bundle,
     "training record": _training_record,
     "training figures": _training_figures,
     "training state": _training_state,

@@ -514,3 +514,44 @@ def test_a_loss_of_exactly_the_margin_is_let_through_as_seldom_as_the_level_says
             found.append(check.state == ("holds" if found is let_through else "fails"))
     assert sum(let_through) / 150 <= 0.06
     assert sum(equal_failed) == 0
+
+
+# ---- recipes
+
+
+def recipe_run(write, behaviour, name, *, left):
+    """Three seeds of one recipe, whose drop after the synonym is as given."""
+    first, *others = (behaviour(left={"synonym": k}, model_seed=n) for n, k in enumerate(left))
+    ids = ["m@1", "n@1", "o@1"]
+    return write(
+        name,
+        first,
+        more=list(zip("no", others, strict=True)),
+        gate={"max_drop": [{"probes": ["synonym"], "at_most": 15}]},
+        recipes=[{"model_id": "m-seeds@9", "name": "m (3 seeds)", "seeds": ids}],
+    )
+
+
+def test_a_recipe_is_gated_with_what_its_seeds_vary(write, behaviour):
+    alike = recipe_run(write, behaviour, "alike", left=(0.9, 0.9, 0.9))
+    apart = recipe_run(write, behaviour, "apart", left=(1.0, 0.9, 0.8))
+    found = {run: read_run(run) for run in (alike, apart)}
+    assert {one.identity.model_id for one in found.values()} == {"m-seeds@9"}
+    assert found[alike].n_done == found[alike].n_planned == 3 * 840
+    drops = {run: only(check_run(one), "max_drop") for run, one in found.items()}
+    assert drops[alike].estimate == pytest.approx(drops[apart].estimate, abs=0.01)
+    assert (drops[alike].state, drops[apart].state) == ("holds", "open")
+    # Each seed alone passes or fails.
+    single = [read_run(apart, model=f"{seed}@1") for seed in "mno"]
+    assert [only(check_run(one), "max_drop").state for one in single] == ["holds", "holds", "fails"]
+
+
+def test_a_recipe_stands_against_no_baseline(write, behaviour):
+    run = recipe_run(write, behaviour, "run", left=(1.0, 0.9, 0.8))
+    recipe, seed = read_run(run), read_run(run, model="m@1")
+    message = r"'m \(3 seeds\)' is a recipe. .* gate one of its seeds: --model m@1.$"
+    with pytest.raises(UsageError, match=message):
+        check_run(recipe, as_baseline(seed))
+    with pytest.raises(UsageError, match=message):
+        baseline_at(run, run=seed)
+    assert check_run(seed, as_baseline(seed)).baseline == seed.identity

@@ -1,7 +1,9 @@
 """From a run to a submission, its verification and its spot check, on a track made here."""
 
 import json
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -102,6 +104,23 @@ def test_what_was_not_told_is_a_placeholder_that_is_refused(small, tmp_path):
     )
     reasons = open_submission(out).reasons
     assert sum("still to be given" in reason for reason in reasons) == 6
+
+
+@pytest.mark.parametrize(
+    ("second", "model", "told"),
+    [
+        ({"model_id": "b@1", "name": "b"}, None, "a run of 2 models ('a', 'b'). A submission"),
+        ({"model_id": "a@2", "name": "a"}, None, "a run of 2 models ('a@1', 'a@2'). A submission"),
+        ({"model_id": "a@2", "name": "a"}, "a", "a run of 2 models ('a@1', 'a@2'). A submission"),
+        ({"model_id": "b@1", "name": "b"}, "c", "unknown model 'c'"),
+    ],
+)
+def test_one_model_of_several_must_be_named(second, model, told):
+    entries = [{"model_id": "a@1", "name": "a"}, second]
+    store = SimpleNamespace(folder="run", manifest={"models": entries})
+    with pytest.raises(SubmissionError, match=re.escape(told)):
+        model_entry(store, model)
+    assert model_entry(store, "a@1") == entries[0]
 
 
 def test_another_folder_is_not_overwritten(small, tmp_path):

@@ -182,3 +182,13 @@ def test_limits_and_p_values_are_read_off_one_distribution():
     assert (i.low[3], i.high[3], i.bca_low[3]) == (own.low[3], own.high[3], own.bca_low[3])
     assert np.isnan(i.bca_low[:3]).all()
     assert (np.diff(wider.pivot, axis=0) >= -1e-12).all()
+
+
+def test_rows_away_say_that_they_know_nothing_of_seeds(synthetic, quick_suite):
+    models = [ModelFacts(seed, "m", ("inside",), False, 0.5) for seed in SEEDS[:2]]
+    made = synthetic({"inside": 40, "outside": 40}, models=models)
+    recipe = replace(RECIPE, seeds=SEEDS[:2])
+    away = summary(made, [recipe], quick_suite()).summary.filter(probe="out_of_distribution")
+    assert "what 2 seeds vary is not in these limits" in away["notes"][0].to_list()
+    alone = summary(made, models[:1], quick_suite()).summary.filter(probe="out_of_distribution")
+    assert not any("vary" in note for note in alone["notes"][0])

@@ -60,6 +60,24 @@ class Tiny:
         logits = logits + text_features.lengths[:, None, None]
         return logits[:, ::2, ::2] if self.half else logits
 
+class Settled(Tiny):
+    """Without dropout, with batch norm, and with a text tower that is trained."""
+    def __init__(self, settings, *, weights):
+        super().__init__(settings, weights=weights)
+        self.module.dropout = torch.nn.BatchNorm2d(6)
+        self.module.text = torch.nn.Linear(1, 1)
+        self.n_encoded = 0
+    def encode_images(self, pixels):
+        self.n_encoded += len(pixels)
+        return super().encode_images(pixels)
+    def encode_texts(self, texts):
+        return Lengths(self.module.text(super().encode_texts(texts).lengths[:, None]).squeeze(1))
+
+class Black:
+    __init__, preprocess, count_tokens = Tiny.__init__, Tiny.preprocess, Tiny.count_tokens
+    def predict(self, pixels, texts):
+        return self.module.decoder(self.module.encoder(pixels)).squeeze(1)
+
 class Parted(Tiny):
     def decoder_modules(self):
         return [self.module.decoder]
@@ -508,7 +526,8 @@ def test_dropped_prompts_keep_their_masks(root):
         ({"negatives": 1.0}, "negatives: found 1.0. A share of the examples is needed, at least 0"),
         ({"prompt_dropout": -0.1}, "prompt_dropout: found -0.1. A share of the examples is needed"),
         ({"negative_kinds": ("far",)}, "kinds of negatives are named, and the share of negatives"),
-        ({"freeze": "image"}, "freeze: found 'image'. The stage that can be left untrained is 't"),
+        ({"freeze": "decoder"}, "freeze: found 'decoder'. The stages that can be left untrained"),
+        ({"freeze": "text,text"}, "freeze: found 'text,text'. The stages that can be left untrai"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(card, root, tmp_path, settings, message):
@@ -570,3 +589,99 @@ def test_the_new_card_tells_the_recipe(card, root, tmp_path):
         card, ["kvasir_polyp"], out=tmp_path / "m", data_root=root, recipe=recipe, device="cpu"
     )
     assert again.figures == made.figures
+
+
+def settled(card, **settings):
+    """The model with its stages told apart, as it is before a training."""
+    write_card(card.parent, adapter="Settled", settings=settings)
+    return load_model(card, random_weights=True, device="cpu", seed=42)
+
+
+def weights_of(done):
+    return read_tensors(done.card.parent / "model.safetensors")
+
+
+def test_a_frozen_image_tower_stays_and_encodes_each_picture_once(
+    card, root, tmp_path, monkeypatch
+):
+    """Keeping its features changes no result; batch norm in it counts nothing either."""
+    from harness.training import trainee
+
+    start = settled(card).adapter.module.state_dict()
+    counts = []
+    seen = trainee.Trainee.on_train_start
+
+    def counting(self):
+        counts.append(self)
+        seen(self)
+
+    monkeypatch.setattr(trainee.Trainee, "on_train_start", counting)
+    kept = weights_of(train(card, root, tmp_path / "kept", freeze="image"))
+    monkeypatch.setattr(trainee, "is_settled", lambda encode: False)
+    anew = weights_of(train(card, root, tmp_path / "anew", freeze="image"))
+
+    for key, value in kept.items():
+        torch.testing.assert_close(value, anew[key], rtol=1e-4, atol=1e-5)
+        stays = key.startswith(("encoder.", "dropout."))
+        assert torch.equal(value, start[key]) == stays, key
+    once, often = (one._adapter.n_encoded for one in counts)
+    tried = 2 + 4  # to find what lies behind the features, and whether they are settled
+    assert once == tried + 15
+    assert often == 2 + 4 * 15
+
+
+def test_features_that_change_are_not_kept(card, root):
+    """Dropout that is no part of a frozen module, and pictures that are varied."""
+    from harness.training.trainee import _kept_stages, trained_parameters
+
+    tiny = load_model(card, random_weights=True, device="cpu")
+    trained_parameters(tiny, freeze="image")
+    assert _kept_stages(tiny, Recipe(freeze="image")) == {}
+    model = settled(card)
+    trained_parameters(model, freeze="image,text")
+    assert set(_kept_stages(model, Recipe(freeze="image,text"))) == {"image", "text"}
+    assert set(_kept_stages(model, Recipe(freeze="image, text", flip=True))) == {"text"}
+    assert _kept_stages(model, Recipe()) == {}
+
+
+def test_beyond_the_budget_rows_are_encoded_anew():
+    from typing import NamedTuple
+
+    from harness.training.encoded import EncodedOnce
+
+    class Row(NamedTuple):
+        value: torch.Tensor
+
+    calls = []
+
+    def rows(keys):
+        def encode(place):
+            calls.append(keys[place])
+            return Row(torch.tensor([[float(ord(keys[place]))]]))
+
+        return kept.rows(keys, encode).value.flatten().tolist()
+
+    kept = EncodedOnce(budget_bytes=8)  # two rows of one float
+    assert rows("aba") == [97, 98, 97]
+    assert rows("cac") == [99, 97, 99]
+    assert calls == ["a", "b", "c", "c"]
+
+
+def test_the_text_tower_may_learn_at_its_own_rate(card, root, tmp_path):
+    start = settled(card).adapter.module.state_dict()
+    own = train(card, root, tmp_path / "own", text_learning_rate=0.0, weight_decay=0.0)
+    state = weights_of(own)
+
+    assert torch.equal(state["text.weight"], start["text.weight"])
+    assert not torch.equal(state["encoder.weight"], start["encoder.weight"])
+    assert yaml.safe_load(own.card.read_text())["training"]["text_learning_rate"] == 0.0
+    message = r"a learning rate of the text tower is given, and nothing that is trained lies behind"
+    with pytest.raises(UsageError, match=message):
+        train(card, root, tmp_path / "m", text_learning_rate=0.1, freeze="text")
+
+
+def test_a_black_box_has_no_stage_to_freeze(card, root, tmp_path):
+    write_card(card.parent, adapter="Black")
+    message = r"the adapter offers 'predict' alone, which has no image stage to freeze. A staged"
+    with pytest.raises(CardError, match=message):
+        train(card, root, tmp_path / "m", freeze="image")

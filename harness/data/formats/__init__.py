@@ -20,6 +20,7 @@ from harness.data.formats.embedded import read_embedded
 from harness.data.formats.entries import CLASS_ONLY, Choices, Found
 from harness.data.formats.files import Files, list_files
 from harness.data.formats.folders import ANNOTATIONS, read_folders, read_released
+from harness.data.formats.grammars import find_grammar
 from harness.data.formats.looking import Look, look_at
 from harness.data.formats.patients import find_patients
 from harness.data.formats.tables import read_tables
@@ -102,6 +103,7 @@ def initialise(
     found = recognise(_sources(folder), choices)
     rows = Writer(folder, target).rows(found.entries, tick)
     rows = _with_splits(rows, choices)
+    found = _with_repeats(found, rows)
     is_kept = bool(found.folders) and target == folder
     images, masks = (
         {split: places[part] for split, places in found.folders.items()}
@@ -113,11 +115,13 @@ def initialise(
     clusters, rows = _clusters(found, rows, choices)
     listed = annotations(rows, images, masks)
     banner = _BANNER.format(source=" ".join(found.source.split())[:200], format=found.format)
+    prompt_type = _prompt_type(rows)
+    grammar, found = _grammar(found, rows, prompt_type)
     content = {
         "name": _plain_name(name or target.name),
         "source": f"{found.source} ({found.format}), by `vlsm-harness data init`",
         "splits": list(listed),
-        "prompt_type": _prompt_type(rows),
+        "prompt_type": prompt_type,
         "layout": {
             "folder": target.name,
             "images": layout_of(images),
@@ -126,6 +130,7 @@ def initialise(
         **look.keys,
         "clusters": clusters,
         **_classes(rows),
+        **grammar,
         "defects": list(found.gaps),
     }
     _write(target, banner, {} if is_kept else listed, content)
@@ -148,6 +153,7 @@ def recognise(files: Files, choices: Choices) -> Found:
             found = read(files, choices)
             if found is not None:
                 return found
+    _refuse_other_kinds(files)
     kinds = Counter(path.suffix.lower() or "no ending" for path in files.paths).most_common(6)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing"
     raise DataError(
@@ -155,6 +161,28 @@ def recognise(files: Files, choices: Choices) -> Found:
         "them, are read, such as images/1.png, masks/1.png and pairs.csv with the columns image, "
         "mask, prompt. Lay them out so, or name the columns: --column image=NAME."
     )
+
+
+_OTHERS = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("DICOM files", "NIfTI (dcm2niix does it) or PNG")),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), ("ITK volumes", "NIfTI")),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".h5", ".hdf5"), ("arrays", "PNG or NIfTI")),
+    **dict.fromkeys((".svs", ".ndpi", ".heic"), ("slides or photos of this kind", "PNG or TIFF")),
+}
+
+
+def _refuse_other_kinds(files: Files) -> None:
+    """Pictures of kinds that are not read, by their endings; DICOM has often none."""
+    for path in files.paths[:1000]:
+        known = _OTHERS.get(path.suffix.lower())
+        if known is None and (not path.suffix or path.suffix[1:].isdecimal()):
+            with files.path(path).open("rb") as file:
+                known = _OTHERS[".dcm"] if file.read(132)[128:] == b"DICM" else None
+        if known:
+            raise DataError(
+                f"{files.path(path)}: {known[0]} are not read. PNG, JPEG, TIFF or NIfTI files are "
+                f"needed. Convert them to {known[1]} first."
+            )
 
 
 def _refuse_card(target: Path, overwrite: bool) -> None:
@@ -182,6 +210,26 @@ def _with_splits(rows: Sequence[Row], choices: Choices) -> list[Row]:
     if unnamed and choices.split is None:
         default = choices.ask(f"{unnamed} rows name no split: which one are they?", default)
     return [row if row.split is not None else replace(row, split=default) for row in rows]
+
+
+def _with_repeats(found: Found, rows: Sequence[Row]) -> Found:
+    n_again = _n_sentences(found.entries) - _n_sentences(rows)
+    if not n_again or found.folders:
+        return found
+    again = f"{n_again} sentences stand again for the same target: they are kept once."
+    return replace(found, gaps=(*found.gaps, again))
+
+
+def _grammar(found: Found, rows: Sequence[Row], prompt_type: str) -> tuple[dict[str, str], Found]:
+    """The card's grammar, where one that ships reads the sentences, and what is said of it."""
+    counts = Counter(text for row in rows for text in row.prompts.get(prompt_type, ()))
+    name, note = find_grammar(prompt_type, counts)
+    said = replace(found, notes=(*found.notes, note)) if note else found
+    return {"grammar": name} if name else {}, said
+
+
+def _n_sentences(listed: Sequence[Any]) -> int:
+    return sum(len(texts) for one in listed for texts in one.prompts.values())
 
 
 def _distinct(target: Path, rows: Sequence[Row], part: str) -> list[Path]:

@@ -1,7 +1,8 @@
 """COCO instances and referring expressions (RefCOCO's and gRefCOCO's fields).
 
 Conventions: instances of one class in one picture are one target, whose prompt is the name of the
-class; crowds belong to it. A referring expression has a target of its own: the instances of its
+class; crowds belong to it. Annotations with sentences of their own (a key such as `caption`) are
+a target for each of these. A referring expression has a target of its own: the instances of its
 `ann_id`, with all of its sentences; one that names nothing (`no_target`, or an `ann_id` of -1)
 keeps its row with an empty mask. Polygons are drawn by pycocotools, whose pixels the field counts.
 """
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 from harness.data.decoding import MAX_PIXELS
 from harness.data.formats.entries import CLASS_ONLY, SENTENCE, Choices, Entry, Found, Made, png
 from harness.data.formats.files import Files, split_name, split_of
-from harness.data.formats.rows import texts_of
+from harness.data.formats.rows import ROLES, texts_of
 from harness.data.rle import decode_rle
-from harness.errors import DataError
+from harness.errors import DataError, UsageError, choose
 from harness.files.canonical import MAX_JSON_BYTES, cut, read_bytes, read_json
 from harness.files.pickles import DAMAGE, Unknown, read_pickle
 
@@ -60,7 +61,7 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
     instances = [_instances(path, c) for path, c in contents if _are_instances(c)]
     if not instances:
         return None
-    listed = [(path, c) for path, c in contents if _are_refs(c)]
+    listed = _chosen([(path, c) for path, c in contents if _are_refs(c)], choices)
     if listed:
         entries = [e for path, refs in listed for e in _referred(files, path, refs, instances)]
         nothing = sum(entry.mask is None for entry in entries)
@@ -77,6 +78,26 @@ def read_coco(files: Files, choices: Choices) -> Found | None:
             notes.append(f"{one.path}: {bare} pictures without an annotation {kept}.")
     sources = ", ".join(str(one.path) for one in instances)
     return Found("coco", sources, tuple(entries), gaps=tuple(notes))
+
+
+def _chosen(
+    listed: list[tuple[PurePosixPath, Any]], choices: Choices
+) -> list[tuple[PurePosixPath, Any]]:
+    """Of lists that refer to the same targets, each with its own splits, the one that is meant."""
+    targets = [
+        {(str(one.get("image_id")), str(one.get("ann_id"))) for one in c if isinstance(one, dict)}
+        for _, c in listed
+    ]
+    if sum(map(len, targets)) == len(set().union(*targets)):
+        return listed
+    names = {str(path): (path, content) for path, content in listed}
+    default = next((name for name in names if "unc" in name), next(iter(names)))
+    answer = choices.ask(
+        f"{', '.join(names)} refer to the same targets, with splits of their own: which one is "
+        "meant?",
+        default,
+    )
+    return [names[choose(answer, names, kind="file", where="references", error=UsageError)]]
 
 
 def _contents(files: Files) -> list[tuple[PurePosixPath, Any]]:
@@ -182,29 +203,37 @@ def _need(one: Mapping[str, Any], key: str, kind: Any, where: str, example: str)
 
 def _of_classes(files: Files, one: _Instances) -> tuple[list[Entry], int]:
     """A target for each class of each picture; and how many pictures have none."""
-    groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, Any, tuple[str, ...]], list[Mapping[str, Any]]] = {}
     for annotation in one.annotations.values():
         where = one.where(annotation)
         image = _need(annotation, "image_id", int | str, where, _ANNOTATION)
         category = _need(annotation, "category_id", int | str, where, _ANNOTATION)
         _known(image, one.images, "image_id", where, _ANNOTATION)
         _known(category, one.categories, "category_id", where, _ANNOTATION)
-        groups.setdefault((image, category), []).append(annotation)
-    bare = [key for key in one.images if key not in {image for image, _ in groups}]
+        groups.setdefault((image, category, _sentences(annotation, where)), []).append(annotation)
+    bare = [key for key in one.images if key not in {image for image, *_ in groups}]
     if len(one.categories) == 1:
-        groups |= {(key, next(iter(one.categories))): [] for key in bare}
+        groups |= {(key, next(iter(one.categories)), ()): [] for key in bare}
     order = {key: number for number, key in enumerate(one.images)}
     entries = [
         Entry(
             f"{one.path}: image {image}",
             _picture(files, one, image),
             _target(one, image, found, one.categories[category]),
-            {CLASS_ONLY: (one.categories[category],)},
+            {CLASS_ONLY: (one.categories[category],)} | ({SENTENCE: texts} if texts else {}),
             split_of(one.path.stem),
         )
-        for (image, category), found in sorted(groups.items(), key=lambda item: order[item[0][0]])
+        for (image, category, texts), found in sorted(
+            groups.items(), key=lambda item: order[item[0][0]]
+        )
     ]
     return entries, len(bare)
+
+
+def _sentences(annotation: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The sentences of an annotation itself, as some exporters write them beside the class."""
+    held = [key for key in ROLES["prompt"] if isinstance(annotation.get(key), str | list)]
+    return texts_of(annotation[held[0]], where, held[0]) if held else ()
 
 
 def _known(key: Any, known: Mapping[Any, Any], name: str, where: str, example: str) -> None:

@@ -8,6 +8,7 @@ there alone, so that none outside the folder is ever opened.
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ _AFTER = re.compile(
 )
 _BEFORE = re.compile(r"^(?:masks?|labels?|gt|seg|segmentation)[-_. ]+", re.IGNORECASE)
 _CHANNEL = re.compile(r"_0000$")
+_IMAGE_WORD = re.compile(
+    r"^(?:images?|imgs?|pictures?|photos?|volumes?|vol)[-_. ]+|[-_. ]+(?:image|img|volume)$"
+)
 _TOP = PurePosixPath()
 _MOST_FILES = 2_000_000
 
@@ -90,7 +94,17 @@ def key_of(path: PurePosixPath) -> str:
     for pattern in (_AFTER, _BEFORE, *([_CHANNEL] if is_volume(path) else [])):
         shorter = pattern.sub("", name)
         name = shorter or name
-    return name.lower()
+    return _plain(name)
+
+
+def _plain(name: str) -> str:
+    """Letters alike, however a disk writes their accents."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _bare(path: PurePosixPath) -> str:
+    key = key_of(path)
+    return _IMAGE_WORD.sub("", key) or key
 
 
 def is_volume(path: PurePosixPath) -> bool:
@@ -139,11 +153,15 @@ class Files:
 
     @cached_property
     def _by_name(self) -> dict[str, list[PurePosixPath]]:
-        return _grouped(self._all, lambda path: path.name.lower())
+        return _grouped(self._all, lambda path: _plain(path.name))
 
     @cached_property
     def _by_stem(self) -> dict[str, list[PurePosixPath]]:
-        return _grouped(self._all, lambda path: stem(path).lower())
+        return _grouped(self._all, lambda path: _plain(stem(path)))
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[PurePosixPath]]:
+        return _grouped(self._all, _bare)
 
     @cached_property
     def _by_key(self) -> dict[str, list[PurePosixPath]]:
@@ -162,7 +180,20 @@ class Files:
             if is_mask(path) and is_volume(path) == is_volume(image)
         ]
         same = [path for path in found if scope_of(path) == scope]
-        return same or [path for path in found if {*scope} <= {*scope_of(path)}]
+        found = same or [path for path in found if {*scope} <= {*scope_of(path)}]
+        return found or self._alike(image)
+
+    def _alike(self, image: PurePosixPath) -> list[PurePosixPath]:
+        """The one mask whose name fits but for words such as ``img``, in any folder.
+
+        None where another picture or mask fits as well, or where their splits differ.
+        """
+        found = self._by_word.get(_bare(image), [])
+        masks = [path for path in found if is_mask(path)]
+        if len(found) != 2 or len(masks) != 1 or is_volume(masks[0]) != is_volume(image):
+            return []
+        splits = [split_of("/".join(path.parent.parts)) for path in found]
+        return masks if splits[0] == splits[1] or None in splits else []
 
     def find(
         self, text: str, *, mask: bool, near: PurePosixPath = _TOP, split: str | None
@@ -179,7 +210,7 @@ class Files:
         for exact in (near / wanted, wanted):
             if exact in self._known:
                 return [exact]
-        for listed in self._candidates(wanted, is_key=not mask):
+        for listed in self._candidates(wanted):
             found = [path for path in listed if is_mask(path) == mask] or (
                 [] if any(map(is_mask, listed)) else listed
             )
@@ -187,12 +218,10 @@ class Files:
                 return _best(found, wanted, near, split)
         return []
 
-    def _candidates(
-        self, wanted: PurePosixPath, *, is_key: bool
-    ) -> Iterator[Sequence[PurePosixPath]]:
-        yield self._by_name.get(wanted.name.lower(), [])
-        yield self._by_stem.get(stem(wanted).lower(), [])
-        yield self._by_stem.get(wanted.name.lower(), [])
+    def _candidates(self, wanted: PurePosixPath) -> Iterator[Sequence[PurePosixPath]]:
+        yield self._by_name.get(_plain(wanted.name), [])
+        yield self._by_stem.get(_plain(stem(wanted)), [])
+        yield self._by_stem.get(_plain(wanted.name), [])
         yield self._by_key.get(key_of(wanted), [])
 
     def refuse_missing(self, where: str, column: str, text: str, *, mask: bool) -> NoReturn:

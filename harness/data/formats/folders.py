@@ -25,6 +25,7 @@ from harness.data.formats.entries import (
     words_of,
 )
 from harness.data.formats.files import Files, is_mask, key_of, scope_of, split_of
+from harness.data.formats.rows import TABLES
 from harness.data.images import read_mask
 from harness.data.layout import load_entries, parse_row
 from harness.errors import DataError, EncodingError
@@ -115,10 +116,18 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
         for image in files.pictures
         if not is_mask(image) and (masks := files.masks_of(image))
     ]
+    masks = [path for path in files.pictures if is_mask(path)]
     if not pairs:
+        _refuse_unlike(files, masks)
         return None
     alone = sum(not is_mask(image) for image in files.pictures) - len(pairs)
-    gaps = (f"{alone} pictures without a mask are left out.",) if alone else ()
+    gaps = [f"{alone} pictures without a mask are left out."] * bool(alone)
+    lost = sorted({*masks} - {mask for _, own in pairs for mask in own})
+    if lost:
+        gaps.append(f"{len(lost)} masks fit no picture and are left out, first {lost[0]}.")
+    unused = [str(path) for path in files.paths if path.suffix.lower() in TABLES]
+    if unused:
+        gaps.append(f"{', '.join(unused[:3])}: not used, no column names pictures of this folder.")
     notes = []
     default = words_of(files.folder.resolve().name)
     values = _label_values(files, pairs)
@@ -135,16 +144,34 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
         prompt = choices.prompt or (
             default
             if is_named
-            else choices.ask("No table or JSON holds sentences: which one fits all?", default)
+            else choices.ask(
+                f"No table or JSON holds sentences{_of(unused)}: which one fits all?", default
+            )
         )
         entries = [entry for pair in pairs for entry in _of_masks(files, *pair, prompt)]
-    return Found("folders", "its pictures and masks", tuple(entries), tuple(notes), gaps)
+    return Found("folders", "its pictures and masks", tuple(entries), tuple(notes), tuple(gaps))
+
+
+def _refuse_unlike(files: Files, masks: Sequence[PurePosixPath]) -> None:
+    """Say what the names lack where there are pictures and masks."""
+    images = [path for path in files.pictures if not is_mask(path)]
+    if images and masks:
+        raise DataError(
+            f"{files.folder}: found {len(images)} pictures and {len(masks)} masks, such as "
+            f"{str(images[0])!r} and {str(masks[0])!r}, and no two that belong together. A mask "
+            "has its picture's name, in a like folder or alone of that name. Rename them, or name "
+            "both in a table: image,mask,prompt."
+        )
+
+
+def _of(unused: Sequence[str]) -> str:
+    return f" ({unused[0]} names no picture of this folder)" if unused else ""
 
 
 def _class_of(image: PurePosixPath, mask: PurePosixPath) -> str:
-    """The words of a mask's folders that its picture's folders lack."""
-    known = {*scope_of(image)}
-    return " ".join(word for word in scope_of(mask) if word not in known)
+    """The words of a mask's folders that its picture's folders lack; none of unlike folders."""
+    known, words = {*scope_of(image)}, scope_of(mask)
+    return " ".join(word for word in words if word not in known) if known <= {*words} else ""
 
 
 def _of_masks(
@@ -212,10 +239,18 @@ def _label_values(
             read_mask(path)
         except EncodingError:
             is_map = True
-        found.update(np.unique(_values(path)).tolist())
+        held = {*np.unique(_values(path)).tolist()}
+        # Of colours in a palette every index but 0 is foreground: several are classes.
+        is_map |= len(held - {0}) > 1 and with_picture(path, "mask", BY_CONTENT, _is_coloured)
+        found.update(held)
         if len(found) > _MOST_LABELS:
             return []
     return sorted(found - {0}) if is_map and len(found) > 2 else []
+
+
+def _is_coloured(picture: Image.Image, depth: int) -> bool:
+    palette = np.array(picture.getpalette() or [], dtype=int).reshape(-1, 3)
+    return picture.mode == "P" and bool((palette != palette[:, :1]).any())
 
 
 def _values(path: Path) -> NDArray[Any]:

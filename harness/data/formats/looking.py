@@ -22,6 +22,7 @@ from harness.records import Reading
 
 _ORIENTATION = 0x0112
 _FEW = 4
+_MOST_COLOURS = 64
 _LOSSY = {"JPEG", "MPO"}
 
 
@@ -67,6 +68,9 @@ def look_at(
     refused = [path for path, one in zip(masks, looked, strict=True) if one is None]
     if refused:
         keys["masks"] = _rule(refused, len(masks), choices)
+    _ask_of_colours(
+        [p for p, one in zip(masks, looked, strict=True) if _may_be_classes(one)], choices
+    )
     encodings = Counter(one or f"by the card's rule {keys['masks']}" for one in looked)
     return Look(Counter(one.size for one in headers), dict(encodings.most_common()), keys)
 
@@ -146,6 +150,44 @@ def _rule(refused: Sequence[Path], n: int, choices: Choices) -> Mapping[str, Any
             f"the rule for masks: found {answer!r}. 'nonzero', a number such as '127', or values "
             "such as '=1,2' are possible. Answer one of them."
         ) from None
+
+
+def _may_be_classes(encoding: str | None) -> bool:
+    return encoding is not None and ("colour" in encoding or "palette" in encoding)
+
+
+def _ask_of_colours(masks: Sequence[Path], choices: Choices) -> None:
+    """Several colours may be several classes, which are not told apart here."""
+    with ThreadPoolExecutor() as pool:
+        found = [
+            (p, c) for p, c in zip(masks, pool.map(_colours, masks), strict=True) if len(c) > 1
+        ]
+    if not found:
+        return
+    path, colours = found[0]
+    question = (
+        f"{len(found)} masks hold several colours ({', '.join(colours[:4])} in {path.name}): are "
+        "all of them the target (yes, no)?"
+    )
+    if choices.ask(question, "yes").strip().lower() not in {"yes", "y"}:
+        raise UsageError(
+            f"{path}: its colours are several targets. A mask holds one target, or numbers of "
+            "classes as a grey label map. Export a file for each class, or such a map."
+        )
+
+
+def _colours(path: Path) -> list[str]:
+    """A colour of each hue in a mask that is stored without loss; shades of one hue are one."""
+
+    def look(picture: Image.Image, depth: int) -> list[str]:
+        counts = picture.convert("RGB").getcolors(_MOST_COLOURS)
+        if picture.format in _LOSSY or counts is None:
+            return []
+        shown = [np.array(colour) for _, colour in counts]
+        hues = {tuple(np.rint(4 * c / c.max())): c.tolist() for c in shown if c.max() > 0}
+        return sorted("#" + bytes(colour).hex() for colour in hues.values())
+
+    return with_picture(path, "mask", Reading(orientation="stored"), look)
 
 
 def _values(path: Path) -> tuple[list[int], bool]:

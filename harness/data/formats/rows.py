@@ -124,17 +124,17 @@ def of_json(path: PurePosixPath, content: Any, split: str | None) -> list[Rows]:
         return [_of_objects(path, content, split)] if is_rows else []
     if not isinstance(content, dict):
         return []
-    listed = {name: value for name, value in content.items() if isinstance(value, list)}
+    listed = {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    }
     if listed:
-        return [
-            _of_objects(path, rows, split_of(name) or split)
-            for name, rows in listed.items()
-            if rows and isinstance(rows[0], dict)
-        ]
+        return [_of_objects(path, rows, split_of(name) or split) for name, rows in listed.items()]
     by_picture = [
         {"image": name} | (value if isinstance(value, dict) else {"prompt": value})
         for name, value in content.items()
-        if isinstance(value, str | dict)
+        if isinstance(value, str | dict | list)
     ]
     return [_of_objects(path, by_picture, split)]
 

@@ -13,7 +13,15 @@ from typing import Any
 
 from harness.cards import PROMPT_TYPES
 from harness.data.formats.entries import SENTENCE, Choices, Entry, Found
-from harness.data.formats.files import Files, is_mask, is_volume, split_name, split_of
+from harness.data.formats.files import (
+    PICTURES,
+    VOLUMES,
+    Files,
+    is_mask,
+    is_volume,
+    split_name,
+    split_of,
+)
 from harness.data.formats.rows import (
     ROLES,
     TABLES,
@@ -23,7 +31,7 @@ from harness.data.formats.rows import (
     read_rows,
     texts_of,
 )
-from harness.data.formats.volumes import slices
+from harness.data.formats.volumes import label_values, slices
 from harness.errors import DataError
 
 _SUFFIXES = (*TABLES, ".jsonl", ".json")
@@ -53,14 +61,23 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
     Raises:
         DataError: A cell names no file, or is no sentence; the message names table, row and column.
     """
-    tables = _tables(files, choices)
-    if not tables:
+    speaking = _tables(files, choices)
+    if not speaking:
         return None
+    kinds = [rows.path.suffix.lower() for rows, _ in speaking]
+    first = next(kind for kind in _SUFFIXES if kind in kinds)
+    tables = [one for one, kind in zip(speaking, kinds, strict=True) if kind == first]
     entries: list[Entry] = []
     notes: list[str] = []
-    gaps: list[str] = []
+    gaps = [
+        f"{rows.path}: not used beside {tables[0][0].path}; `data init {files.folder / rows.path}` "
+        "reads it alone."
+        for (rows, _), kind in zip(speaking, kinds, strict=True)
+        if kind != first
+    ]
+    mixed: list[str] = []
     for rows, columns in tables:
-        made = list(_entries(files, rows, columns, choices))
+        made = list(_entries(files, rows, columns, choices, mixed))
         entries += [entry for entry in made if any(entry.prompts.values())]
         silent = [entry.where for entry in made if not any(entry.prompts.values())]
         notes.append(f"{rows.path}: {len(rows.rows)} rows; columns: {columns.said()}.")
@@ -71,6 +88,11 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
             )
         if silent:
             gaps.append(f"{len(silent)} rows without a sentence are left out, first {silent[0]}.")
+    if mixed:
+        gaps.append(
+            f"{len(mixed)} volumes hold several labels, first {mixed[0]}: all but 0 are the target "
+            "of every sentence; --label 2=tumour takes that one."
+        )
     clusters = next((f"column {c.cluster!r}" for _, c in tables if c.cluster), None)
     return Found(
         "table",
@@ -83,7 +105,7 @@ def read_tables(files: Files, choices: Choices) -> Found | None:
 
 
 def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
-    """The tables that speak of pictures, of the kind that stands first in `_SUFFIXES`."""
+    """The tables that speak of pictures; those of the kind first in `_SUFFIXES` are read."""
     if choices.table is not None:
         wanted = [PurePosixPath(choices.table)]
         if wanted[0] not in files.paths:
@@ -102,11 +124,9 @@ def _tables(files: Files, choices: Choices) -> list[tuple[Rows, _Columns]]:
             for rows, columns in known
             if (name := _only_text(rows, columns, choices)) is not None
         ]
-    kinds = [rows.path.suffix.lower() for rows, _ in speaking]
-    first = next((kind for kind in _SUFFIXES if kind in kinds), None)
-    if first is None and problems:
+    if not speaking and problems:
         raise problems[0]
-    return [one for one, kind in zip(speaking, kinds, strict=True) if kind == first]
+    return speaking
 
 
 def _read(files: Files, paths: Sequence[PurePosixPath]) -> tuple[list[Rows], list[DataError]]:
@@ -133,6 +153,11 @@ def _columns(files: Files, rows: Rows, choices: Choices) -> _Columns | None:
     def column(role: str, fits: Callable[[str], bool]) -> str | None:
         return given.get(role) or rows.role_of(role, fits)
 
+    if not given and (named := next((n for n in rows.columns if _is_file(files, n)), None)):
+        raise DataError(
+            f"{rows.path}: its first row names the file {named!r}. The first row holds the names "
+            "of the columns, such as image,mask,prompt. Write them above it."
+        )
     image = column("image", partial(names_files, mask=False)) or next(
         (name for name in rows.columns if names_files(name, mask=False)), None
     )
@@ -149,6 +174,12 @@ def _columns(files: Files, rows: Rows, choices: Choices) -> _Columns | None:
         prompt_type=column("prompt_type", lambda name: are_prompt_types(rows.some(name))),
         ladder={c.lower(): c for c in rows.columns if c.lower() in PROMPT_TYPES},
     )
+
+
+def _is_file(files: Files, name: str) -> bool:
+    """Whether the name of a column is one of a picture or mask: then it is no name."""
+    is_named_so = name.lower().endswith((*PICTURES, *VOLUMES))
+    return is_named_so and bool(files.find(name, mask=False, split=None))
 
 
 def _is_sentence(cell: Any) -> bool:
@@ -180,7 +211,10 @@ def _only_text(rows: Rows, columns: _Columns, choices: Choices) -> str | None:
     )
 
 
-def _entries(files: Files, rows: Rows, columns: _Columns, choices: Choices) -> Iterator[Entry]:
+def _entries(
+    files: Files, rows: Rows, columns: _Columns, choices: Choices, mixed: list[str]
+) -> Iterator[Entry]:
+    """The rows; `mixed` gets the volumes of several labels of which none is chosen."""
     for number, row in enumerate(rows.rows):
         if all(cell is None for cell in row.values()):
             continue
@@ -203,6 +237,9 @@ def _entries(files: Files, rows: Rows, columns: _Columns, choices: Choices) -> I
             None if cluster is None else str(cluster),
         )
         yield from slices(entry, choices) if is_volume(image) else [entry]
+        several = label_values(entry.mask) if is_volume(image) and not choices.labels else []
+        if len(several) > 1 and str(mask) not in (known.split(" ")[0] for known in mixed):
+            mixed.append(f"{mask} ({', '.join(map(str, several[:8]))})")
 
 
 def _split(row: Mapping[str, Any], columns: _Columns, rows: Rows) -> str | None:
@@ -246,7 +283,12 @@ def _mask(
 ) -> PurePosixPath | None:
     """The row's mask; an empty cell says that nothing in the picture is meant."""
     if columns.mask is not None:
-        return _file(files, rows, where, columns.mask, row, mask=True, split=split)
+        mask = _file(files, rows, where, columns.mask, row, mask=True, split=split)
+        if mask == image:
+            files.refuse_missing(
+                where, f"column {columns.mask!r}", str(row[columns.mask]), mask=True
+            )
+        return mask
     named = files.find(str(row[columns.image]), mask=True, near=rows.path.parent, split=split)
     found = [path for path in named if is_mask(path)] or files.masks_of(image)
     if len(found) != 1:

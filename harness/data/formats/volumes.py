@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.formats.entries import CLASS_ONLY, Choices, Entry, Found, Made, png, words_of
+from harness.data.formats.entries import (
+    CLASS_ONLY,
+    Choices,
+    Entry,
+    File,
+    Found,
+    Made,
+    png,
+    words_of,
+)
 from harness.data.formats.files import Files, is_mask, key_of, split_of
 from harness.errors import DataError
 
@@ -74,35 +83,54 @@ def read_volumes(files: Files, choices: Choices) -> Found | None:
                 split_of("/".join(image.parent.parts)),
             ),
             choices,
-            value,
+            (value,),
         )
     ]
     empty = sum(entry.mask is None for entry in entries)
     kept = (f"{empty} of {len(entries)} slices hold no target: they are kept, with empty masks.",)
     source = f"{len(pairs)} volumes: {AXES}"
-    return Found("nifti", source, tuple(entries), (), kept if empty else (), _CLUSTERS)
+    beside = len(files.pictures)
+    gaps = (
+        *(kept if empty else ()),
+        *[f"{beside} pictures beside the volumes: not used."][:beside],
+    )
+    return Found("nifti", source, tuple(entries), (), gaps, _CLUSTERS)
 
 
 def slices(entry: Entry, choices: Choices) -> Iterator[Entry]:
-    """The slices of an entry whose image is a volume; everything but 0 is its target."""
-    return _slices(entry, choices, None)
+    """The slices of an entry whose image is a volume; its target is what the user calls labels.
+
+    Without such names everything but 0 is.
+    """
+    return _slices(entry, choices, tuple(choices.labels))
 
 
-def _slices(entry: Entry, choices: Choices, value: int | None) -> Iterator[Entry]:
+def label_values(mask: File | None) -> list[int]:
+    """The labels of a volume but 0."""
+    if not isinstance(mask, Path):
+        return []
+    return sorted({*np.unique(_labels(mask).values).tolist()} - {0})
+
+
+def _is_target(values: NDArray[Any], wanted: Sequence[int]) -> NDArray[np.bool_]:
+    return np.isin(values, wanted) if wanted else values != 0
+
+
+def _slices(entry: Entry, choices: Choices, wanted: Sequence[int]) -> Iterator[Entry]:
     assert isinstance(entry.image, Path)
     labels = None
     if isinstance(entry.mask, Path):
         labels = _labels(entry.mask)
         _refuse_unlike(entry.image, entry.mask)
-        shown = (labels.values != 0 if value is None else labels.values == value).any(axis=(0, 1))
+        shown = np.asarray(_is_target(labels.values, wanted).any(axis=(0, 1)))
         n_slices = labels.values.shape[2]
     else:
         n_slices = _load(entry.image).values.shape[2]
         shown = np.zeros(n_slices, dtype=np.bool_)
     stem = key_of(PurePosixPath(entry.image.name))
-    suffix = "" if value is None else f"_{value}"
+    suffix = "".join(f"_{value}" for value in wanted)
     for number in range(n_slices):
-        mask = partial(_mask, entry.mask, value, number)
+        mask = partial(_mask, entry.mask, wanted, number)
         picture = partial(_picture, entry.image, choices, number)
         yield replace(
             entry,
@@ -120,9 +148,8 @@ def _picture(path: Path, choices: Choices, number: int) -> bytes:
     return png(np.rint(255 * shares).astype(np.uint8))
 
 
-def _mask(path: Any, value: int | None, number: int) -> bytes:
-    plane = _plane(_labels(path).values[:, :, number])
-    return png(plane != 0 if value is None else plane == value)
+def _mask(path: Any, wanted: Sequence[int], number: int) -> bytes:
+    return png(_is_target(_plane(_labels(path).values[:, :, number]), wanted))
 
 
 def _plane(values: NDArray[Any]) -> NDArray[Any]:
@@ -210,7 +237,7 @@ def _refuse_unlike(image: Path, label: Path) -> None:
 
 def _names(files: Files, choices: Choices, labels: Sequence[Path]) -> dict[int, str]:
     """What each label shows: as the user says, as `dataset.json` says, else as is asked."""
-    values = sorted({int(v) for path in labels for v in np.unique(_labels(path).values)} - {0})
+    values = sorted({value for path in labels for value in label_values(path)})
     if not values or len(values) > _MOST_LABELS:
         raise DataError(
             f"{labels[0]} and others: {len(values)} labels. From 1 to {_MOST_LABELS} are read, "

@@ -21,12 +21,13 @@ import polars as pl
 
 from harness.errors import NothingSelectedError, RunError
 from harness.metrics import EMPTY_SCORES, combined_rule, signature
+from harness.plan.repeats import answer_step
 from harness.records import Meaning
 from harness.runs.store import RunStore
 from harness.stats.bootstrap import Ratios
 from harness.stats.coding import PLAN_KEYS
 from harness.stats.intervals import MINIMUM_WORDS, word_deviations
-from harness.stats.pairs import SET_KEYS, ModelFacts, Pairs, pair
+from harness.stats.pairs import SET_KEYS, ModelFacts, Pairs, assessed, pair
 from harness.stats.relative import ClusterSums
 from harness.suite.schema import Suite
 
@@ -63,6 +64,7 @@ class Coverage(NamedTuple):
         n_planned: Cases of its plan.
         n_common: Those that stand in every plan.
         n_compared: Those that every subject has a Dice for.
+        note: What its differences do not know; empty where nothing.
     """
 
     label: str
@@ -72,6 +74,7 @@ class Coverage(NamedTuple):
     n_planned: int
     n_common: int
     n_compared: int
+    note: str = ""
 
 
 class Common(NamedTuple):
@@ -118,7 +121,7 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
     coverage = tuple(
         Coverage(
             *(s.label, s.run, s.facts.model_id, s.store.manifest["plan_sha256"]),
-            *(len(ids[s.run]), len(everywhere), len(kept)),
+            *(len(ids[s.run]), len(everywhere), len(kept), _unknown(s)),
         )
         for s in subjects
     )
@@ -131,6 +134,16 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
         )
     plan = plan.filter(pl.col("case_id").is_in(kept.implode()))
     return Common(_pair(plan, scores, subjects), coverage, kept)
+
+
+def _unknown(subject: Subject) -> str:
+    """What varies of a subject and is in no difference."""
+    own = subject.facts.model_id
+    recipe = next((m.name for m in assessed(subject.store.manifest) if own in m.seeds), None)
+    said = [] if recipe is None else [f"one seed of {recipe}; what seeds vary"]
+    if answer_step(subject.store.plan_scan()) is not None:
+        said.append("what several answers to a case vary")
+    return f"{', and '.join(said)} is in no difference" if said else ""
 
 
 def _intersection(one: pl.Series, other: pl.Series) -> pl.Series:

@@ -384,9 +384,9 @@ def _sentence(base: str, tuned: str, aspects: Sequence[Aspect]) -> str:
             if _names(words, outcome)
         ]
         if nothing := _names(words, "never"):
-            texts.append(f"neither hears {listed(nothing)}")
+            texts.append(f"never heard {listed(nothing)}")
         if unclear := _names(words, "cannot tell"):
-            texts.append(f"{listed(unclear)} undecided")
+            texts.append(f"left {listed(unclear)} undecided")
         texts += [
             f"{a.outcome} its {a.name}{_trivially(a, words)}"
             for a in own

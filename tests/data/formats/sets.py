@@ -132,6 +132,12 @@ def label_maps(folder, n):
         save(folder / f"labels/{name}.png", values.astype(np.uint8))
 
 
+QATA = {
+    1: "Unilateral pulmonary infection, one infected area, upper middle left lung.",
+    2: "Bilateral pulmonary infection, two infected areas, all left lung and all right lung.",
+}
+
+
 def lvit(folder, n):
     """Workbooks of two splits beside folders of pictures and label maps."""
     import openpyxl
@@ -144,10 +150,7 @@ def lvit(folder, n):
             save(folder / f"{split}_Folder/img/{name}.png", picture)
             values = union(targets).astype(np.uint8) * 255
             save(folder / f"{split}_Folder/labelcol/mask_{name}.png", values)
-            side = "Bilateral" if len(targets) > 1 else "Unilateral"
-            book.active.append(
-                [f"mask_{name}.png", f"{side} pulmonary infection, one infected area, left lung."]
-            )
+            book.active.append([f"mask_{name}.png", QATA[len(targets)]])
         book.save(folder / f"{split}_Folder/{split}_text.xlsx")
 
 

@@ -69,7 +69,7 @@ def test_a_set_becomes_one_that_is_read_whole(made, name):
     card = load_dataset_card(one.folder / "card.yaml")
     found = {s: counts(load_samples(card, one.folder.parent, s)) for s in card.splits}
     assert (one.found.format, found) == EXPECTED[name]
-    assert card.grammar is None
+    assert (card.grammar is None) == (name != "lvit")
     assert card.classes == CLASSES.get(name, [])
 
 
@@ -167,3 +167,15 @@ def test_slices_are_shown_as_radiologists_do(made):
         np.testing.assert_array_equal(read_mask(sample.mask, sample.reading), expected)
         assert sample.prompts["p1"][0].text == "polyp"
         assert sample.cluster_id == "case_000"
+
+
+def test_known_sentences_get_their_grammar(made):
+    one = made["lvit"]
+    assert one.card.grammar == load_dataset_card("qata_cov19").grammar
+    assert (
+        "sentences: 12 of 12 are built as those of qata_cov19: its grammar is on the card, with "
+        "the lexicon for the rest."
+    ) in one.said
+    (prompt,) = one.samples["train"][1].prompts["p9"]
+    assert prompt.values["laterality"] == "Unilateral"
+    assert prompt.values["zone"] == "upper middle"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
@@ -235,6 +235,22 @@ def test_patients_may_be_denied(make, tmp_path):
         disc(tmp_path / f"images/p{number // 2}_{number % 2}.png", 90 + number)
         disc(tmp_path / f"masks/p{number // 2}_{number % 2}.png")
     assert make(tmp_path, {"Names look": "no"}).card.clusters.rule == "image"
+
+
+@pytest.mark.parametrize(("n_other", "grammar"), [(1, True), (2, False), (10, False)])
+def test_a_grammar_needs_a_clear_share_of_the_sentences(make, tmp_path, sets, n_other, grammar):
+    pictures(tmp_path, 10)
+    texts = [sets.QATA[1]] * (10 - n_other) + ["an opacity", "a small opacity"] * n_other
+    table(tmp_path, {"image": [f"{k}.png" for k in range(10)], "Description": texts[:10]})
+    made = make(tmp_path)
+    assert (made.card.grammar is not None) == grammar
+    told = [line for line in made.said if line.startswith("sentences: ")]
+    assert len(told) == (n_other < 10)
+    if n_other == 2:
+        assert told == [
+            "sentences: 8 of 10 are built as those of qata_cov19, fewer than 90%: all are read as "
+            "free text. `grammar: qata_cov19` on the card would read those."
+        ]
 
 
 # Masks and pictures -----------------------------------------------------------------------------
@@ -606,3 +622,209 @@ def test_every_format_is_documented():
     text = (ROOT / "suites/datasets/README.md").read_text()
     headings = re.findall(r"^\*\*([^*]+)\*\*", text, flags=re.MULTILINE)
     assert len(headings) == len(FORMATS) + 2  # references and workbooks are read with others
+
+
+# Odd folders ------------------------------------------------------------------------------------
+
+
+def test_a_picture_never_stands_for_its_missing_mask(make, tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "masks/1.png").unlink()
+    files = [f"{part}/{n}.png" for n in range(3) for part in ("images", "masks")]
+    table(tmp_path, {"image": files[::2], "mask": files[1::2], "prompt": ["a", "b", "c"]})
+    refused(make, tmp_path, r"^pairs.csv: row 3, column 'mask': no mask 'masks/1.png' below")
+
+
+def test_a_table_without_a_header_is_told(make, tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "pairs.csv").write_text("0.png,0.png,a dot\n1.png,1.png,a ring\n")
+    refused(make, tmp_path, r"pairs.csv: its first row names the file '0.png'. The first row holds")
+
+
+def test_text_of_another_coding_is_told(make, tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "pairs.csv").write_text("image\tprompt\n0.png\ta dot\n", encoding="utf-16")
+    refused(make, tmp_path, r"pairs.csv: text in UTF-16, .*\. Save it as 'CSV UTF-8'.")
+
+
+def test_a_table_that_names_no_picture_is_not_passed_over_without_a_word(make, tmp_path):
+    pictures(tmp_path)
+    table(tmp_path, {"image": ["007", "008"], "prompt": ["a dot", "a ring"]})
+    made = make(tmp_path)
+    assert (
+        "No table or JSON holds sentences (pairs.csv names no picture of this folder): which"
+        in (" ".join(make.asked.questions))
+    )
+    assert made.card.defects == ["pairs.csv: not used, no column names pictures of this folder."]
+
+
+def test_sentences_by_picture_may_be_lists(make, tmp_path):
+    pictures(tmp_path, 1)
+    (tmp_path / "captions.json").write_text('{"0.png": ["a dot", "a bright dot"]}')
+    (sample,) = make(tmp_path).samples["test"]
+    assert [p.text for p in sample.prompts["p9"]] == ["a dot", "a bright dot"]
+
+
+def test_sentences_that_stand_twice_are_counted(make, tmp_path):
+    pictures(tmp_path)
+    table(tmp_path, {"image": ["0.png"] * 3, "prompt": ["a dot", "a ring", "a dot"]})
+    made = make(tmp_path)
+    assert [len(s.prompts["p9"]) for s in made.samples["test"]] == [2]
+    assert made.card.defects == ["1 sentences stand again for the same target: they are kept once."]
+
+
+def test_letters_with_accents_are_alike_however_they_are_written(make, tmp_path):
+    disc(tmp_path / "images/u\u0308.png", 90)
+    disc(tmp_path / "masks/\u00fc.png")
+    table(tmp_path, {"image": ["\u00dc.png".lower()], "prompt": ["a dot"]})
+    assert make(tmp_path).samples["test"][0].mask.name == "\u00fc.png"
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/img_7.png", "masks/mask_7.png"),
+        ("JPEGImages/7.jpg", "SegmentationClass/7.png"),
+        ("ISIC_Task1-2_Input/7.jpg", "ISIC_Task1_GroundTruth/7_segmentation.png"),
+        ("x/7.PNG", "y/7_GT.PNG"),
+    ],
+)
+def test_a_name_that_is_alone_finds_its_mask_in_any_folder(make, tmp_path, image, mask):
+    disc(tmp_path / image, 90)
+    disc(tmp_path / mask)
+    (sample,) = make(tmp_path, prompt="a dot").samples["test"]
+    assert sample.mask == tmp_path / mask
+    assert sample.prompts["p1"][0].text == "a dot"
+
+
+@pytest.mark.parametrize(
+    "others", [["b/images/img_7.png"], ["c/masks/7.png"], ["b/images/img_7.png", "b/masks/7.png"]]
+)
+def test_names_that_are_not_alone_are_not_guessed(tmp_path, others):
+    for path in ("a/train/image_7.png", "x/masks/7.png", *others):
+        disc(tmp_path / path)
+    files = list_files(tmp_path)
+    assert files.masks_of(PurePosixPath("a/train/image_7.png")) == []
+
+
+def test_a_mask_of_another_split_is_not_taken(tmp_path):
+    disc(tmp_path / "train/image_7.png")
+    disc(tmp_path / "test/masks/7.png")
+    assert list_files(tmp_path).masks_of(PurePosixPath("train/image_7.png")) == []
+
+
+def coloured(path, colours, *, palette=False):
+    values = np.zeros(SIZE, np.uint8)
+    for number in range(1, 1 + len(colours)):
+        values[4 * number : 4 * number + 2] = number
+    picture = Image.fromarray(values)
+    picture.putpalette(bytes([0, 0, 0, *(part for colour in colours for part in colour)]))
+    path.parent.mkdir(exist_ok=True)
+    (picture if palette else picture.convert("RGB")).save(path)
+
+
+def test_several_colours_are_asked_about(make, tmp_path):
+    disc(tmp_path / "images/0.png", 90)
+    disc(tmp_path / "images/1.png", 91)
+    coloured(tmp_path / "masks/0.png", [(255, 0, 0)])
+    coloured(tmp_path / "masks/1.png", [(255, 0, 0), (0, 255, 0)])
+    question = (
+        "1 masks hold several colours (#00ff00, #ff0000 in 1.png): are all of them the target"
+    )
+    assert len(make(tmp_path).samples["test"]) == 2
+    assert any(asked.startswith(question) for asked in make.asked.questions)
+    with pytest.raises(UsageError, match="1.png: its colours are several targets"):
+        make(tmp_path, {question: "no"}, overwrite=True)
+
+
+def test_classes_of_a_palette_are_targets_of_their_own(make, tmp_path):
+    disc(tmp_path / "JPEGImages/0.png", 90)
+    coloured(tmp_path / "SegmentationClass" / "0.png", [(128, 0, 0), (0, 128, 0)], palette=True)
+    areas = [int(read_mask(s.mask, s.reading).sum()) for s in make(tmp_path).samples["test"]]
+    assert areas == [60, 60]
+
+
+def test_several_labels_under_one_sentence_are_told(make, tmp_path):
+    label = np.zeros((6, 8, 10), np.uint8)
+    label[3, 3, 3] = 2
+    scan(tmp_path, label=label)
+    table(tmp_path, {"image": ["images/a.nii.gz"], "prompt": ["the tumour"]})
+    made = make(tmp_path)
+    assert (
+        "1 volumes hold several labels, first labels/a.nii.gz (1, 2): all but 0 are the target of "
+        "every sentence; --label 2=tumour takes that one."
+    ) in made.card.defects
+    assert sum(int(read_mask(s.mask).sum()) for s in made.samples["test"]) == 2
+    made = make(tmp_path, labels={2: "tumour"}, overwrite=True)
+    assert sum(int(read_mask(s.mask).sum()) for s in made.samples["test"]) == 1
+    assert not any("several labels" in defect for defect in made.card.defects)
+
+
+def test_sentences_of_annotations_are_targets_of_their_own(make, tmp_path):
+    other = DOT | {"id": 6, "segmentation": [[20, 4, 25, 4, 25, 12, 20, 12]], "caption": "a bar"}
+    coco(tmp_path, annotations=[DOT | {"caption": "a block"}, other, other | {"id": 7}])
+    found = {
+        s.prompts["p9"][0].text: int(read_mask(s.mask).sum())
+        for s in make(tmp_path).samples["test"]
+    }
+    assert found == {"a block": 80, "a bar": 40}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.dcm", b"", "DICOM files are not read. PNG, JPEG, TIFF or NIfTI files are needed"),
+        ("IM0001", bytes(128) + b"DICM", "Convert them to NIfTI .dcm2niix does it. or PNG first"),
+        ("a.nrrd", b"", "ITK volumes are not read"),
+        ("a.npy", b"", "arrays are not read"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(make, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    refused(make, tmp_path, f"{name}: .*{message}|{name}: {message}")
+
+
+def test_of_references_with_splits_of_their_own_one_is_meant(make, tmp_path, sets):
+    sets.refcoco(tmp_path, 6)
+    content = (tmp_path / "refs(unc).p").read_bytes()
+    (tmp_path / "refs(google).p").write_bytes(content)
+    made = make(tmp_path)
+    question = "refs(google).p, refs(unc).p refer to the same targets, with splits of their own"
+    assert [d for q, d in make.asked.questions.items() if q.startswith(question)] == ["refs(unc).p"]
+    assert made.found.source == "refs(unc).p, instances.json"
+    made = make(tmp_path, {question: "refs(google).p"}, overwrite=True)
+    assert made.found.source == "refs(google).p, instances.json"
+
+
+def test_a_table_beside_another_is_told(make, tmp_path):
+    pictures(tmp_path)
+    table(tmp_path, {"image": ["0.png", "1.png"], "prompt": ["a dot", "a ring"]})
+    (tmp_path / "more.json").write_text('[{"image": "2.png", "prompt": "a line"}]')
+    (told,) = make(tmp_path).card.defects
+    assert told.startswith("more.json: not used beside pairs.csv; `data init ")
+    assert told.endswith("more.json` reads it alone.")
+
+
+def test_masks_that_fit_no_picture_are_told(make, tmp_path):
+    disc(tmp_path / "images/1.png", 90)
+    disc(tmp_path / "masks/1_0.png")
+    refused(
+        make, tmp_path,
+        "found 1 pictures and 1 masks, such as 'images/1.png' and 'masks/1_0.png', and no two that",
+    )  # fmt: skip
+    disc(tmp_path / "masks/1.png")
+    assert make(tmp_path).card.defects == [
+        "1 masks fit no picture and are left out, first masks/1_0.png."
+    ]
+
+
+def test_volumes_and_segmentations_are_matched_by_number(make, tmp_path):
+    label = np.zeros((6, 8, 10), np.uint8)
+    label[1, 2, 3] = 1
+    for number in (0, 10):
+        volume(tmp_path / f"volume-{number}.nii", np.arange(480, dtype=np.int16).reshape(6, 8, 10))
+        volume(tmp_path / f"segmentation-{number}.nii", label)
+    disc(tmp_path / "preview.png")
+    made = make(tmp_path)
+    assert len(made.samples["test"]) == 20
+    assert made.card.defects[1:] == ["1 pictures beside the volumes: not used."]

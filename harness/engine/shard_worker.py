@@ -1,7 +1,7 @@
-"""What one worker of a cluster does: it loads the model once and turns shards into scores.
+"""What one worker of several does: it loads the model once and turns shards into scores.
 
-Conventions: nothing here imports Ray, so that a worker can be tested as the plain class it
-is. While a shard is evaluated the pictures of the next one are read.
+Conventions: nothing here knows whether Ray or a pool of processes calls it, so that a worker can
+be tested as the plain class it is. While a shard is evaluated the pictures of the next are read.
 """
 
 import os
@@ -54,8 +54,8 @@ class EvaluatedShard(NamedTuple):
     repeats: pl.DataFrame | None = None
 
 
-class RayWorker:
-    """One worker: a process somewhere in the cluster, with the model loaded once."""
+class ShardWorker:
+    """One worker: a process here or somewhere in a cluster, with the model loaded once."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -1,0 +1,89 @@
+"""Several processes evaluate what one does, and say what became of one that died."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from harness.auditing.running import Conditions, run_models
+from harness.engine import pool
+from harness.engine.pool import PAIRS_PER_SHARD, SMALL, WORTH_IT, usable_cores, usual_workers
+from harness.errors import ModelError, RunError
+from harness.model.wrapping import wrap
+
+
+@pytest.fixture
+def audited(planned, photo_root, toy_card, tmp_path, monkeypatch):
+    """A function: run the paper's suite on a few pictures, in shards of a picture or two."""
+    suite, _, _ = planned("paper", limit=4)
+    monkeypatch.setattr("harness.engine.shards.PAIRS_PER_SHARD", 60)
+
+    toy = [(str(toy_card()), None)]
+
+    def run(name, workers, models=None):
+        how = Conditions(device="cpu", workers=workers, thresholds=True, random_weights=True)
+        return run_models(
+            suite, models or toy, root=photo_root, out=tmp_path / name, limit=4, conditions=how
+        )
+
+    return run
+
+
+def test_two_processes_write_the_parts_that_one_does(audited):
+    one, two = audited("one", 1), audited("two", 2)
+    (model_id,) = one.manifest["evaluated"]
+    settled = one.settled_shards(model_id)
+    assert settled == two.settled_shards(model_id)
+    assert len(settled) >= 2
+    assert one.scores().sort("case_id").equals(two.scores().sort("case_id"))
+    assert one.curves().collect().sort("case_id").equals(two.curves().collect().sort("case_id"))
+    hardware = [run.manifest["models"][0]["hardware"]["workers"] for run in (one, two)]
+    assert [list(found.values()) for found in hardware] == [[1], [2]]
+    kept = [sorted(p.name for p in run.folder.rglob("*.png")) for run in (one, two)]
+    assert kept[0] == kept[1] != []
+
+
+def test_a_process_that_dies_is_told_and_the_run_goes_on_later(audited, monkeypatch):
+    whole = audited("whole", 1)
+    real = pool._answers
+
+    def dying(*given):
+        for shard, done in real(*given):
+            for pid in list(pool._processes(2)._processes):
+                os.kill(pid, signal.SIGKILL)
+            yield shard, done
+
+    monkeypatch.setattr(pool, "_answers", dying)
+    with pytest.raises(
+        RunError, match=r"^--workers: one of the processes died, .*--workers 1; the"
+    ):
+        audited("cut", 2)
+    monkeypatch.setattr(pool, "_answers", real)
+    again = audited("cut", 2)
+    assert again.scores().sort("case_id").equals(whole.scores().sort("case_id"))
+
+
+def test_a_function_of_this_process_has_none(audited):
+    black = wrap(lambda image, prompt: image[..., 0] > 90, name="black")
+    with pytest.raises(ModelError, match="^black: a function of this process"):
+        audited("function", 2, [(black, None)])
+    assert audited("auto", None, [(black, None)]).manifest["models"]
+
+
+class Model:
+    def __init__(self, parameters, device="cpu"):
+        self.device = torch.device(device)
+        self.adapter = type("A", (), {"module": nn.Linear(parameters - 1, 1)})()
+
+
+def test_small_models_take_the_cores_where_it_is_worth_it():
+    cores = usable_cores()
+    assert usual_workers(Model(1000), 100 * PAIRS_PER_SHARD) == min(cores, 100)
+    assert usual_workers(Model(SMALL + 1), 100 * PAIRS_PER_SHARD) == 1
+    assert usual_workers(Model(1000), WORTH_IT - 1) == 1
+    assert usual_workers(Model(1000, "meta"), 100 * PAIRS_PER_SHARD) == 1
+    nothing = Model(1000)
+    nothing.adapter = object()
+    assert usual_workers(nothing, 100 * PAIRS_PER_SHARD) == 1
