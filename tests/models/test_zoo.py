@@ -39,7 +39,7 @@ ZOO = {
     "image-only": {"input_size": 64},
 }
 # Others are small as they ship, or the same with another name of the same small configuration.
-SHIPPED_SMALL = [name for name in sorted(model_names()) if name.endswith("-small")]
+SHIPPED_SMALL = [n for n in sorted(model_names()) if n.endswith("-small") or n.startswith("lite-")]
 AS_SMALL = {
     "vlsm-adapter": "vlsm-adapter-small",
     "tunevlseg": "tunevlseg-small",

@@ -26,9 +26,23 @@ def keys_of(name):
         return list(kind(card.card.settings, weights=None).module.state_dict())
 
 
+# Of transformers, in their published sizes: describing them takes seconds each.
+HEAVY = {name for name in LISTED if load_model_card(name).card.group == "promptable"}
+QUICK = [name for name in LISTED if name not in HEAVY]
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in LISTED]
+
+
+class _Keys(dict):
+    """Keys of each model that is asked for."""
+
+    def __missing__(self, name):
+        self[name] = keys_of(name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def keys():
-    return {name: keys_of(name) for name in LISTED}
+    return _Keys()
 
 
 def test_models_list_enough_keys():
@@ -36,7 +50,7 @@ def test_models_list_enough_keys():
     assert all(len(listed) >= 5 for listed in fingerprints().values())
 
 
-@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("prefix", ["", "net.", "net.model.", "module."])
 def test_each_model_is_told_by_its_own_keys(keys, name, prefix):
     given = [prefix + key for key in keys[name]]
@@ -45,10 +59,12 @@ def test_each_model_is_told_by_its_own_keys(keys, name, prefix):
     assert likeness(given) == f"Its keys look like the model {name!r}. "
 
 
-def test_no_model_is_taken_for_another(keys):
+@pytest.mark.parametrize("names", [QUICK, pytest.param(LISTED, marks=pytest.mark.slow)])
+def test_no_model_is_taken_for_another(keys, names):
     """A network's own list may contain that of a smaller relative, and is then the longer one."""
-    known = {name: listed for name, listed in fingerprints().items() if name in keys}
-    for name, own in keys.items():
+    known = {name: listed for name, listed in fingerprints().items() if name in names}
+    for name in names:
+        own = keys[name]
         covered = {n for n, share in shares(own, known).items() if share >= ENOUGH}
         assert all(len(known[n]) < len(known[name]) for n in covered - {name}), (name, covered)
 

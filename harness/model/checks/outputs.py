@@ -294,7 +294,7 @@ def alternatives(subject: Subject) -> Found:
     """How far another way to compute the same model lies from the adapter's."""
     raw = subject.model.raw
     if not isinstance(raw, ComputesOtherwise) or not raw.alternatives():
-        return skipped("alternatives: not offered; the model is computed in one way.")
+        return holds("alternatives: none; the model is computed in one way.")
     said = []
     own = binarise(subject.logits, subject.model.threshold)
     for name, computed in raw.alternatives().items():
