@@ -124,8 +124,9 @@ class RunData:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """A number for each model, in the order of `models`."""
-        return {m["model_id"]: n for n, m in enumerate(self.models, start=1)}
+        """A number for each model, in the order of `models`; then for the seeds of recipes."""
+        ids = dict.fromkeys([*(m["model_id"] for m in self.models), *self.names])
+        return {model_id: n for n, model_id in enumerate(ids, start=1)}
 
 
 def _shared(recipe: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -177,5 +177,7 @@ def test_seeds_of_a_recipe_are_compared_as_such(run, tmp_path):
         refused(UsageError, "Compare its seeds (m@1, blind@1)", run, "--model", "m-seeds@9")
         shown = call(run, "--draws", 200)
         assert "m: one seed of m (2 seeds); what seeds vary is in no difference." in shown.output
+        page = call(run, "--language", "--out", tmp_path / "seeds")
+        assert (tmp_path / "seeds" / "language.html").is_file(), page.output
     finally:
         RunStore(run).update(recipes=manifest.get("recipes", []))
