@@ -108,7 +108,7 @@ def uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
-WORST_SHOWN = 2
+WORST_SHOWN = 1
 NONE, THUMBNAILS, FULL = "none", "thumbnails", "full"
 IMAGES = (NONE, THUMBNAILS, FULL)
 FULL_PX = 1024
@@ -126,7 +126,7 @@ class Shown:
         original_prompt: Before the change.
         prompt: After it.
         image: Class of the image's style, which holds the picture.
-        masks: (kind, caption, address of the mask's picture).
+        masks: (kind, caption, class of the mask's style, which holds its picture).
         missing: Why there are no pictures, where there should be some.
         ratio: Width over height of the image.
         files: (caption, path beside the page) of the full pictures.
@@ -151,7 +151,7 @@ class Gallery:
 
     Attributes:
         cases: By `model_id`.
-        images: Style class -> address of the image.
+        images: Style class -> address of the image or mask.
         why_none: Sentences on pictures that are not shown.
     """
 
@@ -223,6 +223,7 @@ class _Maker:
         )
         self._classes: dict[str, tuple[str, tuple[int, int]]] = {}
         self._drawn: dict[tuple[Path, str], str] = {}
+        self._names: dict[str, str] = {}
         self.images: dict[str, str] = {}
         self.why_none: list[str] = []
 
@@ -272,10 +273,12 @@ class _Maker:
         return Shown(**texts, image=name, masks=tuple(masks), ratio=ratio, files=tuple(files))
 
     def _overlay(self, path: Path, size: tuple[int, int], kind: str) -> str:
-        """A mask as an address; targets and originals serve many cases."""
+        """The class of a mask's style; targets and originals serve many cases."""
         if (path, kind) not in self._drawn:
-            drawn = png(overlay(read_mask(path), size, kind))
-            self._drawn[path, kind] = uri(drawn, "png")
+            address = uri(png(overlay(read_mask(path), size, kind)), "png")
+            name = self._names.setdefault(address, f"{self._prefix}k{len(self._names)}")
+            self.images[name] = address
+            self._drawn[path, kind] = name
         return self._drawn[path, kind]
 
     def _image(self, image: str, reading: Reading) -> tuple[str, tuple[int, int]]:

@@ -116,7 +116,7 @@ def csv_text(data: pl.DataFrame) -> str:
         for name, kind in data.schema.items()
         if isinstance(kind, pl.List)
     )
-    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(7)
+    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(5)
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
         pl.when(figures == 0).then(0.0).otherwise(figures).name.keep(),

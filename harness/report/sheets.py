@@ -28,16 +28,17 @@ from harness.stats.refusal import FIGURES
 from harness.stats.verdicts import answer_text, expectation_text
 
 MOST_ROWS = 1500
+MOST_WORDS = 200
 Row = Mapping[str, Any]
 
 
 def _sheet(
     name: str, title: str, header: Sequence[str], rows: Iterator[tuple[str, ...]], n_text: int,
-    data: pl.DataFrame,
+    data: pl.DataFrame, most: int = MOST_ROWS,
 ) -> Sheet:  # fmt: skip
-    found = [row for _, row in zip(range(MOST_ROWS), rows, strict=False)]
-    if data.height > MOST_ROWS:
-        title = f"{title}: the first {MOST_ROWS:,} of {data.height:,} rows; the CSV holds all"
+    found = [row for _, row in zip(range(most), rows, strict=False)]
+    if data.height > most:
+        title = f"{title}: the first {most:,} of {data.height:,} rows; the CSV holds all"
     return Sheet(name, title, tuple(header), tuple(found), n_text, data)
 
 
@@ -217,7 +218,7 @@ def words_sheet(effects: pl.DataFrame, names: Mapping[str, str]) -> Sheet:
         )
         for r in rows.iter_rows(named=True)
     )  # fmt: skip
-    return _sheet("words", "Random words, worst first", header, cells, 6, rows)
+    return _sheet("words", "Random words, worst first", header, cells, 6, rows, MOST_WORDS)
 
 
 def subgroups_sheet(groups: pl.DataFrame, names: Mapping[str, str]) -> Sheet:

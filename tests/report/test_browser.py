@@ -78,7 +78,7 @@ def test_the_page_is_quiet_and_asks_for_nothing(visit, written):
     assert seen.complaints == []
     assert seen.outside() == []
     assert seen.page.locator("svg").count() > 5
-    assert seen.page.locator(".shot img").count() > 5
+    assert seen.page.locator(".shot div").count() > 5
 
 
 def column(page, table, place):

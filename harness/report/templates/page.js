@@ -32,7 +32,7 @@
   const key = (row, column) => {
     const cell = row.cells[column];
     const text = cell.textContent.trim();
-    if (!cell.classList.contains("n")) return text;
+    if (!row.closest("table").tHead.rows[0].cells[column].classList.contains("n")) return text;
     const figure = Number.parseFloat(text.replace(/,/g, "").replace(/^[<>]\s*/, ""));
     return Number.isNaN(figure) ? null : figure;
   };
