@@ -7,10 +7,12 @@ next one finds its libraries imported.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -78,16 +80,18 @@ class Pool(Local):
         shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
         saved = open_saved_masks(store, model_id, k=self.job.kept_masks)
         todo = (shard for shard in shards if shard.index not in settled)
-        for shard, done in _answers(self.job, model_id, todo, self.workers, batch_size):
-            if saved is not None:
-                # Before the part: what is lost in between is evaluated, and offered, again.
-                saved.add(done.kept)
-            extra = {"curves": done.curves, "repeats": done.repeats}
-            store.write_part(model_id, shard.index, done.scores, **extra)
-            advance(shard.cases.height)
-            if done.batch_size < batch_size:
-                batch_size = done.batch_size
-                halved(batch_size)
+        answers = _answers(self.job, model_id, todo, self.workers, batch_size)
+        with closing(answers):
+            for shard, done in answers:
+                if saved is not None:
+                    # Before the part: what is lost in between is evaluated, and offered, again.
+                    saved.add(done.kept)
+                extra = {"curves": done.curves, "repeats": done.repeats}
+                store.write_part(model_id, shard.index, done.scores, **extra)
+                advance(shard.cases.height)
+                if done.batch_size < batch_size:
+                    batch_size = done.batch_size
+                    halved(batch_size)
 
 
 @cache
@@ -96,9 +100,13 @@ def _processes(workers: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     threads = max(1, usable_cores() // workers)
-    return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
-    )
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(threads,))
+
+
+def _start(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # Control-C reaches all; the driver alone says what was interrupted, and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _answers(
@@ -119,15 +127,23 @@ def _answers(
                 batch_size = min(batch_size, answer.batch_size)
                 yield under_way.pop(future), answer
     except BrokenProcessPool:
-        _processes.cache_clear()
+        _stop(processes)
         raise RunError(
             "--workers: one of the processes died, most likely for want of memory: each holds the "
             "model and its pictures. What is evaluated is kept. Give --workers 1; the same "
             "command then continues."
         ) from None
-    finally:
-        for future in under_way:
-            future.cancel()
+    except BaseException:
+        _stop(processes)
+        raise
+
+
+def _stop(processes: ProcessPoolExecutor) -> None:
+    """At once: whatever they are at is evaluated again."""
+    _processes.cache_clear()
+    for process in list((processes._processes or {}).values()):
+        process.terminate()
+    processes.shutdown(wait=False, cancel_futures=True)
 
 
 def _evaluate(key: str, job: Job, shard: Shard, batch_size: int) -> EvaluatedShard:

@@ -12,6 +12,7 @@ from harness.engine import pool
 from harness.engine.pool import PAIRS_PER_SHARD, SMALL, WORTH_IT, usable_cores, usual_workers
 from harness.errors import ModelError, RunError
 from harness.model.wrapping import wrap
+from harness.runs.store import RunStore
 
 
 @pytest.fixture
@@ -63,6 +64,23 @@ def test_a_process_that_dies_is_told_and_the_run_goes_on_later(audited, monkeypa
     monkeypatch.setattr(pool, "_answers", real)
     again = audited("cut", 2)
     assert again.scores().sort("case_id").equals(whole.scores().sort("case_id"))
+
+
+def test_an_interruption_ends_the_processes(audited, monkeypatch):
+    held = []
+
+    def interrupted(*given, **extra):
+        held.extend(pool._processes(2)._processes.values())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunStore, "write_part", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            audited("cut", 2)
+    for process in held:
+        process.join(20)
+    assert [process.is_alive() for process in held] == [False, False]
+    assert audited("cut", 2).scores().height > 10
 
 
 def test_a_function_of_this_process_has_none(audited):
