@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from uuid import uuid4
 
 import torch
@@ -107,6 +108,15 @@ def _start(threads: int) -> None:
     torch.set_num_threads(threads)
     # Control-C reaches all; the driver alone says what was interrupted, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_driver, daemon=True).start()
+
+
+def _end_with_the_driver() -> None:
+    """A driver that is killed can tell nobody, and a worker would wait for its next shard."""
+    driver = parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def _answers(
