@@ -12,11 +12,12 @@ import polars as pl
 
 from harness import __version__
 from harness.auditing.choices import select_suite
-from harness.auditing.running import run_models
+from harness.auditing.running import Conditions, run_models
 from harness.auditing.summarising import summarise
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models
 from harness.commands.generate import generate
+from harness.prompts.perturbations.absence import KINDS
 from harness.report.sheet import interval, number
 from harness.stats.assessment import Assessment
 
@@ -28,7 +29,13 @@ def main() -> None:
     """Run, then write ``calibration.md`` and ``phantom/*.png`` beside this file."""
     out = BUILD / "calibration"
     models = [(name, None) for name in shipped_models()]
-    store = run_models(select_suite("calibration"), models, root=BUILD / "phantom", out=out)
+    store = run_models(
+        select_suite("calibration"),
+        models,
+        root=BUILD / "phantom",
+        out=out,
+        conditions=Conditions(workers=None),
+    )
     with store.locked():
         summarise(store)
     generate(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
@@ -59,6 +66,17 @@ def page(found: Assessment, manifest: dict[str, object]) -> str:
         "of -60 % or more. Bounds that a test keeps: claimed attributes at -60 % or below; the",
         "solo-trained model and the image-only control within 3 %.",
         "",
+        "## What is not there",
+        "",
+        "The share of prompts for absent things that are answered with an empty mask, in crowds,",
+        "by the kind of thing; *missed*: of the prompts whose target is there. Two models were",
+        "taught to refuse everyday things, other classes, uncommon words and values that no target",
+        "has together; no finding of another organ (*other modality*) was among their lessons.",
+        "",
+        f"| model | {' | '.join(KINDS.values())} | missed | verdict on the set |",
+        f"|---|{'--:|' * (len(KINDS) + 1)}---|",
+        *refusal_rows(found),
+        "",
         f"vlsm-harness {__version__}, plan `{str(manifest['plan_sha256'])[:16]}`, "
         f"signature `{summary['signature'][0]}`.",
         "",
@@ -66,6 +84,19 @@ def page(found: Assessment, manifest: dict[str, object]) -> str:
         "[solo](phantom/phantom_solo.png). All scenes are generated; no patient is shown.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def refusal_rows(found: Assessment) -> list[str]:
+    """One line per model: refusal rates in crowds with limits, and the verdict."""
+    summary = found.summary.filter(pl.col("dataset") == "phantom_crowd")
+    verdicts = {v.model: v.refusal for v in found.language if v.dataset == "phantom_crowd"}
+    lines = []
+    for (model,), mine in summary.group_by("model", maintain_order=True):
+        by_kind = {r["absent_kind"]: r for r in mine.iter_rows(named=True) if r["absent_kind"]}
+        rates = [interval(by_kind[kind], "refusal_rate", "", 2) for kind in KINDS.values()]
+        missed = interval(next(iter(by_kind.values())), "miss_rate", "", 2)
+        lines.append(f"| {model} | {' | '.join([*rates, missed, verdicts[str(model)]])} |")
+    return lines
 
 
 def rows(summary: pl.DataFrame) -> list[str]:

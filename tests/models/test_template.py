@@ -46,7 +46,10 @@ def test_the_page_has_the_files_and_commands_it_speaks_of():
     assert names == [
         f"my_model/{n}" for n in ("network.py", "card.yaml", "adapter.py", "adapter.py")
     ]
-    assert [arguments[0] for arguments in commands()] == ["check", "run", "score"]
+    assert [arguments[0] for arguments in commands()] == [
+        *("check", "run", "score"),
+        *("finetune", "run"),  # of lite, tried by its own tests
+    ]
 
 
 def test_the_adapters_are_as_short_as_the_headings_say():
@@ -84,7 +87,7 @@ def test_following_the_page_passes_check(level):
 
     assert found.returncode == 0, found.stdout + found.stderr
     lines = found.stdout.splitlines()
-    offers, n_holds = {"black box": ("predict", 17), "staged": ("stages", 18)}[level]
+    offers, n_holds = {"black box": ("predict", 18), "staged": ("stages", 19)}[level]
     assert re.match(rf"my-model-random0@\w+: offers {offers}; 0.0313 M parameters", lines[0])
     rest = f"{n_holds} hold, 0 findings, 0 fail, {len(CHECKS) - n_holds} not applicable."
     assert rest in found.stdout

@@ -356,9 +356,14 @@ def is_small(name):
 
 
 def check_built_in(name):
-    """A built-in card breaks nothing; one with weights has no finding either."""
+    """A built-in card breaks nothing; one with weights has no finding either.
+
+    But for those that refuse: the check's own pictures show nothing that they know.
+    """
     has_weights = load_model_card(name).card.checkpoint is not None
     found = check_model(load_model(name, device="cpu", random_weights=not has_weights))
+    expected = {"threshold"} if name.endswith("-refusing") else set()
+    found = [r for r in found if r.name not in expected or r.outcome is X]
     broken = [r.sentence for r in found if r.outcome is X or (has_weights and r.outcome is F)]
     assert broken == []
 
