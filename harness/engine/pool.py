@@ -9,7 +9,7 @@ next one finds its libraries imported.
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -121,7 +121,7 @@ def _end_with_the_driver() -> None:
 
 def _answers(
     job: Job, model_id: str, shards: Iterator[Shard], workers: int, batch_size: int
-) -> Iterator[tuple[Shard, EvaluatedShard]]:
+) -> Generator[tuple[Shard, EvaluatedShard], None, None]:
     """Each shard with its scores, as they come; one more than there are processes is under way."""
     processes, key = _processes(workers), f"{model_id} {uuid4()}"
     under_way: dict[Future[EvaluatedShard], Shard] = {}
