@@ -20,9 +20,11 @@ from harness._version import __version__
 from harness.files.canonical import canonical
 from harness.prompts.word_diff import word_edits
 from harness.report.figure import drawing, stylesheet
+from harness.report.sheet import csv_text
 from harness.suite.schema import Suite
 
 if TYPE_CHECKING:
+    import polars as pl
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -70,7 +72,8 @@ def environment(*folders: Path) -> "Environment":
         script=Markup(own["page.js"]),
         theme=Markup(stylesheet()),
     )
-    found.filters.update(shown=shown, csv_uri=csv_uri, was=was, became=became, drawn=drawing)
+    found.filters.update(shown=shown, csv_uri=csv_uri, brief=brief, drawn=drawing)
+    found.filters.update(was=was, became=became)
     return found
 
 
@@ -93,6 +96,11 @@ def _visible(character: str) -> str:
         return character
     hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
     return ascii(character)[1:-1] if hidden else character
+
+
+def brief(data: "pl.DataFrame") -> str:
+    """A table as CSV for a page, with fewer digits than the files that `report --csv` writes."""
+    return csv_text(data, digits=5)
 
 
 def csv_uri(text: str) -> str:

@@ -80,7 +80,7 @@ class Sheet:
         name: Of its files, letters and dashes.
         title: What the table is about.
         header: Column titles; the first `n_text` columns are words, the others figures.
-        rows: As many texts as the header has; a page sorts figures by the keys of their cells.
+        rows: As many texts as the header has; a page sorts figures by the number they begin with.
         n_text: How many columns are words.
         data: What the files hold, unrounded.
         lead: One sentence above it; may be empty.
@@ -102,10 +102,11 @@ class Sheet:
         return csv_text(self.data)
 
 
-def csv_text(data: pl.DataFrame) -> str:
+def csv_text(data: pl.DataFrame, digits: int = 10) -> str:
     r"""A table as CSV in UTF-8; undefined figures are empty.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front. Figures have
+    `digits` significant digits.
 
     Example:
         >>> csv_text(pl.DataFrame({"prompt": ["=1+1", "polyp"], "dice": [0.5, float("nan")]}))
@@ -116,7 +117,10 @@ def csv_text(data: pl.DataFrame) -> str:
         for name, kind in data.schema.items()
         if isinstance(kind, pl.List)
     )
-    texts, figures = pl.selectors.string(), pl.selectors.float().fill_nan(None).round_sig_figs(5)
+    texts, figures = (
+        pl.selectors.string(),
+        pl.selectors.float().fill_nan(None).round_sig_figs(digits),
+    )
     return flat.with_columns(
         pl.when(texts.str.contains(r"^[=+\-@\t\r]")).then("'" + texts).otherwise(texts).name.keep(),
         pl.when(figures == 0).then(0.0).otherwise(figures).name.keep(),

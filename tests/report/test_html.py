@@ -19,6 +19,7 @@ from harness.files.writing import parquet_bytes
 from harness.report.gallery import chosen, gallery
 from harness.report.page import (
     became,
+    brief,
     code_sha256,
     csv_uri,
     made_from,
@@ -252,6 +253,12 @@ def test_a_missing_name_in_a_template_is_an_error():
 
     with pytest.raises(UndefinedError, match="'title' is undefined"):
         rendered("base.html.j2")
+
+
+def test_files_hold_more_digits_than_a_page():
+    data = pl.DataFrame({"dice": [0.123456789012]})
+    assert csv_text(data) == "dice\n0.123456789\n"
+    assert brief(data) == "dice\n0.12346\n"
 
 
 def test_csv_links_hold_the_data():
