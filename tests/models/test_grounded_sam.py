@@ -304,12 +304,6 @@ def test_it_keeps_the_contract(tiny):
     assert "the context is 256 tokens" in next(r.sentence for r in found if r.name == "tokens")
 
 
-def test_the_engine_counts_what_the_plain_loop_counts(tiny, engine_is_plain):
-    counts = engine_is_plain(tiny)
-    # Changed words change the boxes, so that equal counts say something.
-    assert counts["n_pred"].n_unique() > 5
-
-
 def test_random_weights_read_with_a_stand_in_and_say_so(tmp_path):
     model = load_model(write_card(tmp_path), random_weights=True, device="cpu")
     ids, mask = model.raw.tokenize(["Zyx-1", "?"])

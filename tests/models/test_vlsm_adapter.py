@@ -248,11 +248,6 @@ def test_a_shallow_text_adapter_needs_its_layer(tmp_path):
         load_model(card, random_weights=True)
 
 
-def test_counts_are_the_plain_loops(tmp_path, engine_is_plain):
-    card = write_card(tmp_path / "card", kind="dense", parts="VLC")
-    assert engine_is_plain(load_model(card, random_weights=True, device="cpu")).height > 40
-
-
 def test_finetuning_trains_the_adapters_alone():
     from harness.training.trainee import trained_parameters
 

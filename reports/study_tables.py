@@ -1,4 +1,4 @@
-"""The tables of ``lite.md``, from what `lite.py` trained and ran.
+"""The tables of a study, from what `study.py` trained and ran.
 
 Conventions: changes are percent of Dice, refusal a share of prompts for what is absent, both with
 95 % limits. A stage's shift is a mean distance over that of another picture's prompt.
