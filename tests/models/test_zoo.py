@@ -1,5 +1,8 @@
 """Every family, in a small random configuration: counts, interruption, `bench`, contract, `run`."""
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -8,6 +11,7 @@ from harness.engine.bench import bench
 from harness.engine.bench_plan import invent
 from harness.engine.local import execute
 from harness.model.checks import Outcome, check_model
+from harness.model.contract import Staged
 from harness.model.loading import load_model
 from harness.model.sampling import Sampled
 from harness.runs.store import RunStore
@@ -104,6 +108,35 @@ def model(request, tmp_path_factory, golden):
 def test_the_zoo_is_whole():
     shipped = {name for name in model_names() if not name.startswith("phantom-")}
     assert shipped - {"template"} == {*ZOO, *SHIPPED_SMALL, *AS_SMALL}
+
+
+README = Path(__file__).resolve().parents[2] / "models" / "README.md"
+ROWS = [
+    (re.findall("`([^`]+)`", cells[0]), *cells[-4:-1])
+    for line in README.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| `") and len(cells := line.strip("| ").split(" | ")) >= 7
+]
+
+
+def test_the_tables_of_the_readme_name_every_model():
+    named = {name for names, *_ in ROWS for name in names}
+    assert named == {*ZOO, *AS_SMALL}
+
+
+def test_the_tables_of_the_readme_say_what_the_cards_do(model):
+    """Size, thresholds, and whether each image and text is encoded once; whatever the weights."""
+    rows = [row for row in ROWS if model.resolved.path.stem.removesuffix("-tiny") in row[0]]
+    staged = isinstance(model.raw, Staged)
+    for names, size, threshold, stages in rows:
+        for card in (load_model_card(name).card for name in names):
+            said = [
+                card.settings[k] for k in ("score_threshold", "box_threshold") if k in card.settings
+            ]
+            said += [] if said or "none" in threshold else [card.threshold]
+            assert all(str(number) in threshold for number in said), (card.name, threshold)
+            side = card.settings.get("input_size")
+            assert side is None or str(side) in size, (card.name, size)
+        assert (stages == "no") == (not staged), names
 
 
 @pytest.mark.parametrize(
