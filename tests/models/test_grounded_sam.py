@@ -221,7 +221,7 @@ def test_no_box_is_no_mask_and_many_boxes_come_in_parts(tiny, hub, pixels, tmp_p
     assert torch.equal(logits, torch.full_like(logits, -20.0))
 
     whole = staged(tiny, pixels, TEXTS)
-    monkeypatch.setattr(sys.modules[own(tiny).BoxSegmenter.__module__], "BOXES_PER_CALL", 2)
+    monkeypatch.setattr(sys.modules[type(tiny.raw._boxes_to_masks).__module__], "BOXES_PER_CALL", 2)
     torch.testing.assert_close(staged(tiny, pixels, TEXTS), whole, rtol=0, atol=1e-4)
 
 
