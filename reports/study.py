@@ -92,7 +92,7 @@ TUNINGS = Study(
         ("decoder", "context"),
         ("adapters", "context"),
     ),
-    tables=("trainings", "words", "attributes", "refusal", "language"),
+    tables=("trainings", "words", "attributes", "agreement", "refusal", "language"),
 )
 STUDIES = {"lite": LITE, "tunings": TUNINGS}
 
@@ -279,6 +279,7 @@ def page(name: Name, data: Data, out: Out, seeds: Seeds = "1,2,3") -> None:
         "trainings": lambda: tables.trainings(folders),
         "words": lambda: tables.words(found),
         "attributes": lambda: tables.attributes(found),
+        "agreement": lambda: tables.agreement(found),
         "refusal": lambda: tables.refusal(found, study.sets),
         "empties": lambda: tables.empties(out / "run", labels),
         "language": lambda: tables.language(compared),
