@@ -192,7 +192,9 @@ def test_bench_times_it(model, tmp_path):
 def test_it_keeps_the_contract(model):
     found = check_model(model)
     assert [r for r in found if r.outcome is Outcome.FAILS] == []
-    by_design = {"determinism"} if isinstance(model.adapter, Sampled) else set()
+    # Vocabularies that lie on a hub alone have a stand-in here, and the model says so.
+    by_design = {"notes"} if model.notes else set()
+    by_design |= {"determinism"} if isinstance(model.adapter, Sampled) else set()
     findings = {r.name: r.sentence for r in found if r.outcome is Outcome.FINDING}
     assert findings.keys() <= BY_CHANCE | by_design, findings
 
