@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from harness.cards import Strict
 from harness.model.contexts import ContextLearner, Widths, planned, with_stop
+from harness.model.contract import Picture, TokenCounts, device_of
 from harness.model.opencv import standardise_as_opencv
 from harness.model.tokenizers import ClipTokenizer
-from harness.models import Picture, TokenCounts, device_of
 
 _LEARNER = "context_learner."
 _BEGIN_AS_WORDS = ("coop", "cocoop", "maple")
