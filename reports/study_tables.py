@@ -144,11 +144,17 @@ def empties(run: Path, labels: Mapping[str, str]) -> str:
     limit = pl.max_horizontal(REFUSED * pl.col("height") * pl.col("width"), 10)
     answers = store.scores().join(plan.select("case_id", "dataset"), on="case_id")
     normal = answers.filter(n_gt=0).with_columns(is_empty=pl.col("n_pred") <= limit)
-    cells = {m["model_id"]: m["card"]["name"] for m in store.manifest["models"]}
+    # A run that was continued with changed models still holds what it had of the earlier ones.
+    asked = set(store.manifest["evaluated"])
+    cells = {
+        m["model_id"]: m["card"]["name"]
+        for m in store.manifest["models"]
+        if m["model_id"] in asked
+    }
 
     def rows() -> Rows:
         for cell in labels:
-            own = normal.filter(pl.col("model_id").replace_strict(cells) == cell)
+            own = normal.filter(pl.col("model_id").replace_strict(cells, default=None) == cell)
             yield cell, own.height, number(own["is_empty"].mean(), 2)
 
     return markdown(("cell", "answers", "empty masks"), rows())
