@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -401,13 +402,12 @@ def _baseline(folder, run):
 
 
 def _registration(folder, run):
-    from harness.plan.build import build_plan
     from harness.plan.registration import read_registration, register
-    from harness.suite.schema import load_suite
+    from harness.runs.store import RunStore
 
-    path = folder / "registration.json"
-    suite = load_suite("empty_prompt").model_copy(update={"datasets": []})
-    register(path, build_plan(suite, []), suite, limit=None)
+    path, store = folder / "registration.json", RunStore(run)
+    planned = SimpleNamespace(sha256=store.manifest["plan_sha256"], cases=store.plan_cases())
+    register(path, planned, store.suite(), limit=None)
     return Reader(path, [path.read_bytes()], lambda: read_registration(path), "json")
 
 
