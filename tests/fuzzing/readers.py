@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -400,6 +401,16 @@ def _baseline(folder, run):
     )
 
 
+def _registration(folder, run):
+    from harness.plan.registration import read_registration, register
+    from harness.runs.store import RunStore
+
+    path, store = folder / "registration.json", RunStore(run)
+    planned = SimpleNamespace(sha256=store.manifest["plan_sha256"], cases=store.plan_cases())
+    register(path, planned, store.suite(), limit=None)
+    return Reader(path, [path.read_bytes()], lambda: read_registration(path), "json")
+
+
 def _of_run(name, read, form="bytes"):
     """A file of a run directory; `read` is given the copy of the directory."""
 
@@ -658,6 +669,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "training figures": _training_figures,
     "training state": _training_state,
     "baseline": _baseline,
+    "registration": _registration,
     "run.json": _of_run("run.json", _manifest, "json"),
     "suite.lock.yaml": _of_run("suite.lock.yaml", _store("suite"), "yaml"),
     "plan.parquet": _of_run("plan.parquet", _plan),
