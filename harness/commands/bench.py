@@ -8,6 +8,7 @@ import typer
 from harness.cards import load_dataset_card
 from harness.commands.options import (
     AsJson,
+    Backend,
     Checkpoint,
     DataRoot,
     DataType,
@@ -55,6 +56,7 @@ def bench(
     blocks: Annotated[int, typer.Option("--blocks", min=1)] = 3,
     device: Device = "auto",
     dtype: DataType = "auto",
+    backend: Backend = "torch",
     as_json: AsJson = False,
 ) -> None:
     """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
@@ -63,7 +65,12 @@ def bench(
     from harness.model.loading import load_model
 
     loaded = load_model(
-        model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights
+        model,
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        random_weights=random_weights,
     )
     blocks = min(blocks, images)
     with (

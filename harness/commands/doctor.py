@@ -31,6 +31,7 @@ EXTRAS = {
     "train": "finetune",
     "tables": "variants read from XLSX tables",
     "ray": "--executor ray",
+    "openvino": "--backend openvino",
     "mlflow": "--log mlflow",
     "wandb": "--log wandb",
     "tensorboard": "--log tensorboard",

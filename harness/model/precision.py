@@ -25,6 +25,8 @@ from harness.errors import ModelError, choose
 
 Precision = Literal["float32", "bfloat16", "float16"]
 ASKED = ("auto", "float32", "bfloat16", "float16", "mixed")
+BROKEN = {"float32": 0.01, "bfloat16": 0.2, "float16": 0.05}
+"""Gaps above this share of the logits' spread are no rounding: something is mixed up."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
