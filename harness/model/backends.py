@@ -28,7 +28,15 @@ from harness.model.contract import (
     TokenCounts,
     Tokenizes,
 )
-from harness.model.exports import Compiled, Stage, Tensors, check_precision, compiled, versions
+from harness.model.exports import (
+    Compiled,
+    Stage,
+    Tensors,
+    check_precision,
+    compiled,
+    import_openvino,
+    versions,
+)
 from harness.model.features import select
 from harness.model.precision import BROKEN, Precision, computing
 from harness.model.sampling import Sampled, is_sampled
@@ -75,6 +83,7 @@ def accelerate(adapter: Any, choice: Choice) -> tuple[Any, dict[str, str], list[
     Raises:
         ModelError: OpenVINO is not installed, or has no arithmetic for the precision here.
     """
+    import_openvino()
     check_precision(choice.precision, where=f"model {choice.model_id!r}")
     if isinstance(adapter, Sampled):
         adapter.adapter, stages, notes = accelerate(adapter.adapter, choice)

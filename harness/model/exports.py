@@ -17,6 +17,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +91,7 @@ def check_precision(precision: str, *, where: str) -> None:
     """
     if precision == "float32":
         return
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bfloat16" and "BF16" in capabilities:
         return
     # Asked for more, OpenVINO computes in float32 and says nothing.
@@ -101,6 +102,11 @@ def check_precision(precision: str, *, where: str) -> None:
     )
 
 
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
 class Compiled:
     """A compiled stage: tensors of the traced kind -> the stage's tensors."""
 
@@ -109,8 +115,7 @@ class Compiled:
         threads = torch.get_num_threads()
         self._dtypes = [leaf.dtype for leaf in like]
         self._request = (
-            import_openvino()
-            .Core()
+            _core()
             .compile_model(
                 model,
                 "CPU",
@@ -131,19 +136,21 @@ class Compiled:
             leaf.detach().to(dtype).contiguous().numpy()
             for leaf, dtype in zip(leaves, self._dtypes, strict=True)
         ]
-        found = self._request.infer(given, share_inputs=True)
+        try:
+            found = self._request.infer(given, share_inputs=True)
+        except MemoryError as problem:  # as the engine, which halves its batches, expects it
+            raise torch.OutOfMemoryError(f"OpenVINO: {problem}") from None
         return tuple(torch.from_numpy(values) for values in found.to_tuple())
 
 
 def compiled(stage: Stage, *, model_id: str, precision: str) -> Compiled:
     """The stage compiled, exported first where no earlier export is at hand."""
-    openvino = import_openvino()
     place = _place(stage, model_id)
     if place is None or not _is_intact(place):
         exported = _export(stage)
         if place is None or not _store(exported, place):
             return Compiled(exported, precision=precision, like=stage.example)
-    model = openvino.Core().read_model(place / _FILES[0])
+    model = _core().read_model(place / _FILES[0])
     return Compiled(model, precision=precision, like=stage.example)
 
 
