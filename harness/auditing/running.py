@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.auditing.choices import Models
+from harness.auditing.faster import FasterWay
 from harness.auditing.listener import SILENT, Listener
 from harness.engine.cluster import ClusterOptions
 
@@ -285,7 +286,7 @@ def _evaluate(
             executor.execute(
                 store,
                 batch_size=halved,
-                advance=go,
+                advance=FasterWay(entry, total - done, listener, go),
                 halved=lambda n: _keep_halved(store, model_id, n, listener),
             )
         entry["hardware"]["workers"] = executor.machines()

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from harness._version import __version__
-from harness.errors import ModelError
-from harness.files.writing import temporary_folder
+from harness.errors import ModelError, RunError
+from harness.files.writing import make_folder, temporary_folder, write_json
 
 Tensors = tuple[Tensor, ...]
 
@@ -197,8 +197,9 @@ def _place(stage: Stage, model_id: str) -> Path | None:
     """The stage's own folder; None where the cache is not the user's own."""
     root = cache_folder()
     try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
+        if not root.exists():
+            make_folder(root).chmod(0o700)
+    except (OSError, RunError):
         return None
     if not _is_own(root):
         return None
@@ -251,11 +252,11 @@ def _store(model: Any, place: Path) -> bool:
             import_openvino().save_model(model, folder / _FILES[0], compress_to_fp16=False)
             for name in _FILES:
                 (folder / name).chmod(0o600)
-            (folder / _SUMS).touch(mode=0o600)
-            (folder / _SUMS).write_text(json.dumps(_sums(folder)))
+            write_json(folder / _SUMS, _sums(folder))
+            (folder / _SUMS).chmod(0o600)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(folder, place)
-    except (OSError, RuntimeError):  # a full disk; another process was first
+    except (OSError, RuntimeError, RunError):  # a full disk; another process was first
         return _is_intact(place)
     _forget_oldest(place.parent, but=place)
     return True
