@@ -203,7 +203,7 @@ def _best(laps: Laps, kind: str, clock: int) -> float:
     )
 
 
-def _forward(model: LoadedModel, pixels: torch.Tensor, texts: list[str]) -> torch.Tensor:
+def plain_forward(model: LoadedModel, pixels: torch.Tensor, texts: list[str]) -> torch.Tensor:
     """The model's own full forward: `predict` where its author wrote one."""
     with torch.inference_mode(), model.autocast():
         if isinstance(model.raw, Predicts):
@@ -333,5 +333,5 @@ class _BenchedModel:
         for size in SIZES["plain"]:
             images = torch.stack([pixels[i % len(pixels)] for i in range(size)])
             prompts = [texts[i % len(texts)] for i in range(size)]
-            work = lambda i=images, p=prompts: _forward(self.model, i, p)  # noqa: E731
+            work = lambda i=images, p=prompts: plain_forward(self.model, i, p)  # noqa: E731
             laps["plain", size].append(self.clock(work, size))

@@ -17,6 +17,7 @@ RUN_VERBS = {
     "report --latex": ["report", "RUN", "-o", "OK/page.html", "--latex", "PLACE/tables"],
     "report --markdown": ["report", "RUN", "-o", "OK/page.html", "--markdown", "PLACE/a.md"],
     "report --figures": ["report", "RUN", "-o", "OK/page.html", "--figures", "PLACE/figures"],
+    "export": ["export", "RUN", "--to", "csv", "-o", "PLACE/cases.csv"],
     "score": ["score", "RUN", "--out", "PLACE/score"],
     "compare": ["compare", "RUN", "--out", "PLACE/comparison"],
     "gate": ["gate", "RUN", "--model", "m", "--junit", "PLACE/junit.xml"],

@@ -1,18 +1,15 @@
 """The full-size models on a GPU; without one, that the script would say what it measures."""
 
-import itertools
 import sys
 
+import polars as pl
 import pytest
 import torch
-
-from harness.model.loading import load_model
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine"
 )
 FULL_SIZE = ("clipseg", "cris", "biomedclipseg", "biomedclipseg-d")
-TEXTS = ["one small pink round polyp, located in top left of the image", "", "polyp"]
 
 
 def test_the_page_says_what_was_measured(script, toy_card):
@@ -20,7 +17,9 @@ def test_the_page_says_what_was_measured(script, toy_card):
     gpu = script("gpu")
     card = toy_card()
     found = gpu.measure([card], device="cpu", n_images=2, n_prompts=3, batch_size=4, blocks=1)
-    lines = gpu.page(found).splitlines()
+    logits = gpu.Agreement("toy", 1e-6, 1e-5, 2e-6, 0.01)
+    counts = pl.DataFrame({"name": ["toy"], "n_cases": [1234], "n_other": [5], "max_dice": [0.25]})
+    lines = gpu.page(found, [logits], counts).splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| toy-random0")]
 
     assert [row[1] for row in rows] == ["float32", "bfloat16"]
@@ -31,46 +30,33 @@ def test_the_page_says_what_was_measured(script, toy_card):
         assert bench.images_per_s == pytest.approx(1 / bench.image_s)
         assert bench.cases_per_s == pytest.approx(6 / bench.engine_s)
         assert bench.peak_memory_mib > 100
+    assert "| toy | 1e-06 | 1.0e-05 | 2.0e-06 | 1.0e-02 |" in lines
+    assert "| toy | 1,234 | 5 | 0.25000 |" in lines
     assert any(f"{found[0].n_images} images, {found[0].n_texts} texts" in line for line in lines)
 
 
-def all_pairs(model, pixels):
-    """Logits of every image with every text, by the stages and by the plain forward."""
-    rows = torch.tensor(list(itertools.product(range(len(pixels)), range(len(TEXTS)))))
-    rows = rows.to(model.device)
-    pixels = pixels.to(model.device)
-    with torch.inference_mode(), model.autocast():
-        images = model.adapter.encode_images(pixels)
-        texts = model.adapter.encode_texts(TEXTS)
-        chosen = [
-            type(features)(*(leaf[rows[:, k]] for leaf in features))
-            for k, features in enumerate((images, texts))
-        ]
-        staged = model.adapter.decode(*chosen)
-        plain = model.raw.predict(pixels[rows[:, 0]], [TEXTS[t] for t in rows[:, 1].tolist()])
-    return staged.float().cpu(), plain.float().cpu()
+def test_a_device_that_gives_the_same_answers_is_said_to(script, toy_card, tmp_path):
+    gpu = script("gpu")
+    logits = gpu.agreement(toy_card(), device="cpu")
+    counts = gpu.compare_counts("cpu", 1, models=["phantom-clipseg-crowd"], root=tmp_path)
+
+    assert logits.gpu == 0
+    assert logits.stages <= 10 * logits.noise_floor
+    assert 0 < logits.mixed < 0.1
+    assert counts["n_cases"].min() > 10
+    assert counts["n_other"].sum() == counts["max_dice"].sum() == 0
 
 
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", FULL_SIZE)
-def test_full_size_models_agree_with_themselves(name):
+def test_full_size_models_agree_with_themselves(script, name):
     """Stages with the plain forward, the GPU with the processor, mixed with float32."""
-    cpu, gpu, mixed = (
-        load_model(name, random_weights=True, device=device, dtype=dtype)
-        for device, dtype in (("cpu", "float32"), ("cuda", "float32"), ("cuda", "mixed"))
-    )
-    pixels = torch.randn(2, 3, *cpu.adapter.input_size, generator=torch.Generator().manual_seed(0))
-    exact, _ = all_pairs(cpu, pixels)
-    staged, plain = all_pairs(gpu, pixels)
-    short, _ = all_pairs(mixed, pixels)
-    scale = float(exact.std())
+    found = script("gpu").agreement(name, device="cuda")
 
-    assert mixed.precision in ("bfloat16", "float16")
-    assert (staged - plain).abs().max() <= 10 * cpu.card.noise_floor * max(1, scale)
-    assert (staged - exact).abs().max() <= 10 * cpu.card.noise_floor * max(1, scale)
-    assert torch.isfinite(short).all()
-    assert (short - exact).std() <= 0.1 * scale
+    assert found.stages <= 10 * found.noise_floor
+    assert found.gpu <= 10 * found.noise_floor
+    assert found.mixed <= 0.1
 
 
 @needs_gpu
@@ -81,7 +67,7 @@ def test_speed_and_memory_are_recorded(script, name, capsys):
         [name], device="cuda", n_images=8, n_prompts=9, batch_size=16, blocks=1
     )
     with capsys.disabled():
-        sys.stdout.write(script("gpu").page(found))
+        sys.stdout.write("\n".join(map(script("gpu")._row, found)) + "\n")
 
     assert [bench.device.split(":")[0] for bench in found] == ["cuda", "cuda"]
     assert all(bench.cases_per_s > 0 and bench.peak_memory_mib > 100 for bench in found)
