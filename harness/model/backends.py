@@ -10,7 +10,7 @@ Conventions: `stages` maps ``encode_images``, ``encode_texts`` and ``decode`` to
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from harness.model.contract import (
     Tokenizes,
 )
 from harness.model.exports import (
-    Compiled,
+    RowByRow,
     Stage,
     Tensors,
     check_precision,
@@ -44,6 +44,10 @@ from harness.model.sampling import Sampled, is_sampled
 Backend = Literal["torch", "openvino"]
 BACKENDS = ("torch", "openvino")
 STAGES = ("encode_images", "encode_texts", "decode")
+
+Computes = Callable[..., Tensors]
+Pair = tuple[Tensors, Tensors]
+"""Inputs of a stage, and what torch makes of them."""
 
 _TEXTS = ("a", "one small pink round polyp, located in top left of the image", "two large tumors")
 _WORD = "polyp"
@@ -110,10 +114,10 @@ class Accelerated:
         self.input_size, self.module = adapter.input_size, adapter.module
         self.stages: dict[str, str] = dict.fromkeys(STAGES, "openvino")
         self._choice = choice
-        self._images: Compiled | None = None
-        self._texts: Compiled | None = None
+        self._images: Computes | None = None
+        self._texts: Computes | None = None
         self._trims = False
-        self._decode: Compiled | None = None
+        self._decode: Computes | None = None
         # Whatever precision is asked for, the truth to compare with is float32's.
         with torch.no_grad(), computing(torch.device("cpu"), "float32"):
             self._build(_Probe.of(adapter))
@@ -154,7 +158,6 @@ class Accelerated:
             free = ((1,), (1,)) if trims else ()
             # Numbers that are read off the example are fixed: those of the longest text.
             stage = Stage("encode_texts", adapter.encode_tokens, self.module, example, free)
-            self.stages["encode_texts"] = "openvino"
             self._texts = self._try(stage, pairs)
             if self._texts is not None:
                 return
@@ -177,17 +180,27 @@ class Accelerated:
         if self._decode is not None and self._choice.precision == "float32":
             self._check_floor(probe)
 
-    def _try(self, stage: Stage, pairs: "Sequence[tuple[Tensors, Tensors]]") -> Compiled | None:
+    def _try(self, stage: Stage, pairs: Sequence[Pair]) -> Computes | None:
         """The stage compiled; None where torch must compute it, with the reason kept."""
-        try:
-            made = compiled(stage, model_id=self._choice.model_id, precision=self._choice.precision)
-            why = _why_unlike(made, pairs, self._choice.precision)
-        except Exception as problem:  # noqa: BLE001 - any adapter, and two libraries, raise here
-            told = str(problem).strip().splitlines() or [""]
-            why = f"it cannot be exported ({type(problem).__name__}: {told[0][:160]})"
-        if why is None:
-            return made
-        self.stages[stage.name] = f"torch: {why}"
+        alone = stage._replace(
+            name=f"{stage.name}, row by row", example=tuple(leaf[:1] for leaf in stage.example)
+        )
+        whys = []
+        for one, wrap in ((stage, None), (alone, RowByRow)):
+            try:
+                made: Any = compiled(
+                    one, model_id=self._choice.model_id, precision=self._choice.precision
+                )
+                made = made if wrap is None else wrap(made)
+                why = _why_unlike(made, pairs, self._choice.precision)
+            except Exception as problem:  # noqa: BLE001 - any adapter, and two libraries, raise here
+                told = str(problem).strip().splitlines() or [""]
+                why = f"it cannot be exported ({type(problem).__name__}: {told[0][:160]})"
+            if why is None:
+                self.stages[stage.name] = "openvino"
+                return cast(Computes, made)
+            whys.append(why)
+        self.stages[stage.name] = f"torch: {whys[0]}"
         return None
 
     def encode_images(self, pixels: Tensor) -> Features:
@@ -266,9 +279,7 @@ class _Probe(NamedTuple):
         return cls(pixels, images, texts, adapter.decode(images, texts))
 
 
-def _why_unlike(
-    made: Callable[..., Tensors], pairs: "Sequence[tuple[Tensors, Tensors]]", precision: Precision
-) -> str | None:
+def _why_unlike(made: Computes, pairs: Sequence[Pair], precision: Precision) -> str | None:
     """Where a compiled stage is not torch's; None where it is."""
     for given, wanted in pairs:
         for found, right in zip(made(*given), wanted, strict=True):

@@ -43,7 +43,7 @@ class Stage(NamedTuple):
     """What is exported: a function of tensors, and inputs of its kind.
 
     `module` has the weights that the function uses. `free` says for each input which axes
-    differ from call to call; axis 0 always does.
+    differ from call to call; axis 0 does unless the example has one row.
     """
 
     name: str
@@ -53,11 +53,19 @@ class Stage(NamedTuple):
     free: tuple[tuple[int, ...], ...] = ()
 
     @property
+    def is_one_row(self) -> bool:
+        """Whether it was traced, and is called, with a single row."""
+        return all(len(leaf) == 1 for leaf in self.example)
+
+    @property
     def shapes(self) -> list[list[int]]:
         """Of the inputs; -1 where an axis is free."""
         free = self.free or ((),) * len(self.example)
         return [
-            [-1 if axis == 0 or axis in own else n for axis, n in enumerate(leaf.shape)]
+            [
+                -1 if (axis == 0 and not self.is_one_row) or axis in own else n
+                for axis, n in enumerate(leaf.shape)
+            ]
             for leaf, own in zip(self.example, free, strict=True)
         ]
 
@@ -143,6 +151,18 @@ class Compiled:
         return tuple(torch.from_numpy(values) for values in found.to_tuple())
 
 
+class RowByRow:
+    """A stage that was traced with one row and knows no other number."""
+
+    def __init__(self, one: Compiled) -> None:
+        self._one = one
+
+    def __call__(self, *leaves: Tensor) -> Tensors:
+        """The stage's tensors, of any number of rows."""
+        rows = [self._one(*(leaf[i : i + 1] for leaf in leaves)) for i in range(len(leaves[0]))]
+        return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+
+
 def compiled(stage: Stage, *, model_id: str, precision: str) -> Compiled:
     """The stage compiled, exported first where no earlier export is at hand."""
     place = _place(stage, model_id)
@@ -176,7 +196,28 @@ def _export(stage: Stage) -> Any:
         traced = torch.jit.trace(_Traced(stage).eval(), stage.example, check_trace=False)
         model = openvino.convert_model(traced, example_input=stage.example)
     model.reshape({i: openvino.PartialShape(shape) for i, shape in enumerate(stage.shapes)})
+    _check_rows(model, stage)
     return model
+
+
+def _check_rows(model: Any, stage: Stage) -> None:
+    """Refuse a graph whose number of rows was fixed by mistake, before it is run.
+
+    Run with others it would read memory that is not its own.
+    """
+    openvino = import_openvino()
+    for n_rows in () if stage.is_one_row else (1, 3, 5):
+        tried = model.clone()
+        tried.reshape(
+            {
+                i: openvino.PartialShape([n_rows, *map(int, leaf.shape[1:])])
+                for i, leaf in enumerate(stage.example)
+            }
+        )
+        for output in tried.outputs:
+            found = output.partial_shape
+            if found.rank.is_dynamic or found[0].is_dynamic or found[0].get_length() != n_rows:
+                raise ValueError(f"its number of rows is fixed: {n_rows} in give {found} out")
 
 
 def versions() -> dict[str, str]:
