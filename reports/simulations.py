@@ -2,8 +2,8 @@
 
 ``python reports/simulations.py`` (or ``make simulations``) runs every cell, minutes on one
 core, and writes ``statistics.md`` beside this file; tests run the same cells, short or whole.
-With ``--language`` it renews the page's last part alone, that of the language verdict: cells have
-seeds of their own, so that the page is the same.
+With ``--verdicts`` it renews the page's last part alone, that of the verdicts on language and
+refusal: cells have seeds of their own, so that the page is the same.
 
 Conventions: a study is one data set of G clusters; studies stand in columns. Dice is bounded:
 a sample's Dice before the change is a beta variate around its cluster's own quality. After it,
@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from harness.stats.bootstrap import Draws, cluster_draws, crossed_inference, ratio_inference
 from harness.stats.inference import Estimate, Inference, Intervals, adjust, deciding_test
+from harness.stats.intervals import share_inference, share_limit
 from harness.stats.language import STAYS, LanguageVerdict
 from harness.stats.listening import language_verdicts
+from harness.stats.refusal import judge_refusal
 from harness.suite.schema import Statistics
 
 HERE = Path(__file__).resolve().parent
@@ -476,12 +478,74 @@ def spoken(
     return uses / studies, ignores / studies, said["cannot tell"] / studies
 
 
+REFUSAL_RATES = (0.0, 0.02, 0.3, 0.98, 1.0)
+CORRELATIONS = (0.0, 0.1, 0.3, 1.0)
+"""Of refusals within a cluster: 0 one by one, 1 all or none."""
+
+
+def refusals(
+    rate: float, correlation: float, size: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Refused and all samples of each cluster, ``(G,)``; 1 to 8 samples."""
+    sizes = rng.integers(1, 9, size)
+    chance = np.full(size, rate)
+    if 0 < rate < 1 and correlation == 1:
+        chance = (rng.random(size) < rate).astype(float)
+    elif 0 < rate < 1 and correlation > 0:
+        strength = 1 / correlation - 1
+        chance = rng.beta(rate * strength, (1 - rate) * strength, size)
+    return rng.binomial(sizes, chance).astype(float), sizes.astype(float)
+
+
+def rate_coverage(
+    rate: float, correlation: float, size: int, *, studies: int
+) -> tuple[float, float, float, float]:
+    """Shares of studies covered, with limits too high and too low; and the mean width."""
+    rng = np.random.default_rng([int(1000 * rate), int(10 * correlation), size])
+    ends = np.array([0.975, 0.025])
+    limits = [share_limit(*refusals(rate, correlation, size, rng))[1](ends) for _ in range(studies)]
+    low, high = np.array(limits).T
+    return (
+        float(((low <= rate) & (rate <= high)).mean()),
+        float((low > rate).mean()),
+        float((high < rate).mean()),
+        float((high - low).mean()),
+    )
+
+
+_PROBE = {"split": "test", "probe": "absent", "expected_mask": "empty", "absent_kind": "far"}
+_PROBE |= {f"false_positive_area{end}": 0.1 for end in ("", "_low", "_high")}
+_PROBE |= {"aligned_share": 0.5}
+
+
+def refusal_verdicts(
+    rate: float, correlation: float, size: int, *, studies: int
+) -> tuple[float, float, float]:
+    """Shares of studies that say *refuses*, *hallucinates* and *cannot tell*; one probe."""
+    rng = np.random.default_rng([int(1000 * rate), int(10 * correlation), size, 1])
+    said = Counter(_judged(*refusals(rate, correlation, size, rng)) for _ in range(studies))
+    kinds = ("refuses", "hallucinates", "cannot tell")
+    one, other, neither = (said[kind] / studies for kind in kinds)
+    return one, other, neither
+
+
+def _judged(refused: Floats, sizes: Floats) -> str:
+    units = pl.DataFrame({"unit": range(len(sizes)), "refused": refused, "n_refused": sizes})
+    units = units.with_columns(pl.lit(0).alias("cell"), missed=0.0, n_missed=0.0)
+    solved = {"refusal_rate": share_inference(refused, sizes)}
+    share = float(refused.sum() / sizes.sum())
+    row = _PROBE | {"cell": 0, "n_samples_refusal": int(sizes.sum())}
+    row |= {"n_clusters_refusal": len(sizes)}
+    row |= {f"refusal_rate{end}": share for end in ("", "_low", "_high")}
+    return judge_refusal([row], solved, units, Statistics()).refusal
+
+
 def main(studies: int = 6000, draws: int = 2000) -> None:
-    """Run all cells, or those of the language verdict, and write ``statistics.md``."""
+    """Run all cells, or those of the verdicts, and write ``statistics.md``."""
     path = HERE / "statistics.md"
-    if "--language" in sys.argv[1:]:
+    if "--verdicts" in sys.argv[1:]:
         before = path.read_text(encoding="utf-8").partition(_LANGUAGE)[0].splitlines()
-        lines = [*before, *_of_language(studies, draws)]
+        lines = [*before, *_of_language(studies, draws), "", *_of_refusal(studies)]
     else:
         lines = list(page(studies, draws))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -509,13 +573,14 @@ def page(studies: int, draws: int) -> Iterator[str]:
     yield from _table(header, _power_rows(studies, draws))
     yield ""
     yield from _of_language(studies, draws)
+    yield ""
+    yield from _of_refusal(studies)
 
 
 _LANGUAGE = "## The language verdict on one attribute, in percent of studies"
 
 
 def _of_language(studies: int, draws: int) -> Iterator[str]:
-    """The last part of the page."""
     yield from [_LANGUAGE, ""]
     header = ("on the bound", "targets", "clusters", "heard falsely", "unheard falsely")
     yield from _table(header, _hearing_rows(studies // 6, draws // 4))
@@ -525,6 +590,17 @@ def _of_language(studies: int, draws: int) -> Iterator[str]:
     rows = _spoken_rows(studies // 12, draws // 4)
     yield from _table((*header, "cannot tell"), rows)
     yield from ["", *_OF_SPOKEN.splitlines()]
+
+
+def _of_refusal(studies: int) -> Iterator[str]:
+    yield from ["## Coverage of the refusal rate, in percent of studies", ""]
+    header = ("true rate %", "correlation in clusters", "clusters", "covered", "limits too high")
+    yield from _table((*header, "limits too low", "mean width"), _rate_rows(studies))
+    yield from ["", *_OF_RATES.splitlines(), ""]
+    yield from ["## The verdict on refusal, in percent of studies", ""]
+    header = ("true rate %", "correlation in clusters", "clusters", "refuses", "hallucinates")
+    yield from _table((*header, "cannot tell"), _refusal_rows(studies // 6))
+    yield from ["", *_OF_REFUSAL.splitlines()]
 
 
 _INTRODUCTION = """# Do the statistics keep their promises?
@@ -555,6 +631,15 @@ A sixth as many studies, a quarter of the draws."""
 
 _OF_SPOKEN = """In the first two rows *listening* and *moved* are false, in the next two *deaf*; the
 rest is power. A twelfth as many studies, a quarter of the draws."""
+
+_OF_RATES = """Clusters of 1 to 8 samples. Correlation 0: samples refuse or not one by one; 1: whole
+clusters do. At 0 and 100 % every interval covers, by nature: there is nothing to miss on the other
+side. At 2 % some studies hold one or two clusters with a refusal, and what these few do not show
+no limits can hold."""
+
+_OF_REFUSAL = """The bound is 80 %: there *refuses* and *hallucinates* are both false, and 2.5 % are
+allowed for each (the second: with one probe); at 20 clusters *refuses* goes up to 4 %. The other
+rows are power. A sixth as many studies."""
 
 
 def _table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
@@ -622,6 +707,22 @@ def _spoken_rows(studies: int, draws: int) -> Iterator[Sequence[str]]:
         for size in SIZES[1:]:
             found = spoken(words, size, named=named, studies=studies, draws=draws)
             yield title, _targets(named), str(size), *map(_percent, found)
+
+
+def _rate_rows(studies: int) -> Iterator[Sequence[str]]:
+    for rate in REFUSAL_RATES:
+        for correlation in CORRELATIONS:
+            for size in SIZES[1:4]:
+                found = rate_coverage(rate, correlation, size, studies=studies)
+                yield f"{100 * rate:g}", f"{correlation:g}", str(size), *map(_percent, found)
+
+
+def _refusal_rows(studies: int) -> Iterator[Sequence[str]]:
+    for rate in (0.8, 0.6, 0.9, 0.97):
+        for correlation in CORRELATIONS[1:]:
+            for size in SIZES[1:4]:
+                found = refusal_verdicts(rate, correlation, size, studies=studies)
+                yield f"{100 * rate:g}", f"{correlation:g}", str(size), *map(_percent, found)
 
 
 def _targets(named: bool) -> str:

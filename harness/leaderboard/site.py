@@ -1,12 +1,14 @@
 """Writes the leaderboard as static pages, each of which needs nothing but itself.
 
-Conventions: ``index.html``, a page a track, ``<track>/<name>.html`` for each model, and
-``submit.html``. Pages hold no times, so that equal submissions give equal pages. Texts of strangers
-are escaped, and only http(s) addresses become links. ``built.json`` has a hash of all that pages
-are made from. Data behind tables have ten significant digits, which every machine computes alike.
+Conventions: ``index.html``, a page a track, ``<track>/<name>.html`` for each model with its badge
+``<track>/<name>.svg``, ``submit.html``, and ``board.json``, the same for programs. Pages hold no
+times, so that equal submissions give equal pages. Texts of strangers are escaped, and only http(s)
+addresses become links. ``built.json`` has a hash of all that pages are made from. Data behind
+tables have ten significant digits, which every machine computes alike.
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +81,7 @@ def render_pages(boards: Sequence[Board]) -> dict[str, str]:
     boards = sorted(boards, key=lambda b: (not b.track.is_pinned, b.track.name))
     tracks = [board.track for board in boards]
     shared = {"tracks": tracks, "badges": BADGES, "flag_badges": FLAG_BADGES}
-    shared |= {"refusal_badges": REFUSAL_BADGES}
+    shared |= {"refusal_badges": REFUSAL_BADGES, "placed": (LISTENING_STEADY, LISTENING_BRITTLE)}
     rendered = {
         "index.html": _render("index.html.j2", boards=boards, root="", **shared),
         "submit.html": _render("submit.html.j2", root="", **shared),
@@ -93,6 +95,76 @@ def render_pages(boards: Sequence[Board]) -> dict[str, str]:
             path = f"{name}/{row.submission.name}.html"
             rendered[path] = _render("model.html.j2", root="../", **shared, **content)
     return rendered
+
+
+def render_others(boards: Sequence[Board]) -> dict[str, str]:
+    """What lies beside the pages, by its path: a badge a row, and the boards for programs."""
+    badges = {
+        f"{board.track.name}/{row.submission.name}.svg": badge(row)
+        for board in boards
+        for row in board.rows
+    }
+    return badges | {"board.json": board_json(boards)}
+
+
+def board_json(boards: Sequence[Board]) -> str:
+    """All rows for programs, as boards order them; a control's rank is 0, the undefined null."""
+    found = [
+        {
+            "track": board.track.name,
+            "plan_sha256": board.track.plan_sha256,
+            "rows": [_row_record(row) for row in board.rows],
+        }
+        for board in boards
+    ]
+    content = {"version": 1, "tracks": found}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _row_record(row: Row) -> dict[str, Any]:
+    own, stands = row.submission, row.standing
+    limits = [float(f"{v:.10g}") if math.isfinite(v) else None for v in row.dice]
+    return {
+        "name": own.name,
+        "control": own.control,
+        "class": None if own.control else stands.label,
+        "rank": row.rank,
+        "tied": row.is_tied,
+        "language": stands.language,
+        "steadiness": stands.steadiness,
+        "refusal": stands.refusal,
+        "heard": list(stands.heard),
+        "unheard": list(stands.unheard),
+        "dice": dict(zip(("estimate", "low", "high"), limits, strict=True)),
+        "trained_on": list(own.trained_on),
+        "model_id": row.facts.model_id,
+        "submission_sha256": row.sha256,
+        "flag": {"state": row.flag.state, "on": row.flag.on},
+    }
+
+
+_COLOURS = {"good": "#2f7d32", "calm": "#2f5fa8", "bad": "#a33030", "mute": "#5c5c5c"}
+_LETTER = 6.4
+"""Width in pixels of a letter of 11 px, on average."""
+
+
+def badge(row: Row) -> str:
+    """A picture of a row's class and refusal for a README; it holds no text of a submission."""
+    label = "control" if row.submission.control else row.standing.label
+    tone = "mute" if row.submission.control else BADGES[label]
+    if row.standing.refusal in REFUSAL_BADGES and row.standing.refusal != CANNOT_TELL:
+        label += f", {row.standing.refusal}"
+    title = f"prompt use: {label}"
+    left, right = (round(_LETTER * len(text)) + 12 for text in ("prompt use", label))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
+        f'aria-label="{title}"><title>{title}</title>'
+        f'<rect width="{left}" height="20" fill="#333"/>'
+        f'<rect x="{left}" width="{right}" height="20" fill="{_COLOURS[tone]}"/>'
+        '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" '
+        f'text-anchor="middle"><text x="{left / 2:g}" y="14">prompt use</text>'
+        f'<text x="{left + right / 2:g}" y="14">{label}</text></g></svg>\n'
+    )
 
 
 def _render(template: str, **content: Any) -> str:
@@ -256,21 +328,23 @@ def dice_text(row: Row) -> str:
 
 def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
     """Write every page, remove those of rows that are gone, and return the paths written."""
-    content = render_pages(boards)
-    for old in _pages_of(folder):
+    pages = render_pages(boards)
+    content = pages | render_others(boards)
+    for old in _files_of(folder):
         if old.relative_to(folder).as_posix() not in content:
             with writing(folder):
                 old.unlink()
     replace_together({folder / name: text.encode() for name, text in content.items()})
-    built = {"made_from_sha256": source_sha256(folder), "pages": sorted(content)}
+    built = {"made_from_sha256": source_sha256(folder), "pages": sorted(pages)}
     write_json(folder / BUILT, built)
     return [folder / name for name in content]
 
 
-def _pages_of(folder: Path) -> Iterator[Path]:
+def _files_of(folder: Path) -> Iterator[Path]:
     yield from folder.glob("*.html")
     for name in track_names():
-        yield from (folder / name).glob("*.html")
+        for ending in ("html", "svg"):
+            yield from (folder / name).glob(f"*.{ending}")
 
 
 def source_sha256(folder: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> str:

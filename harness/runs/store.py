@@ -175,6 +175,8 @@ class RunStore:
                 "folder, or a run, is needed. Choose another --out."
             )
         metric = suite.metric.model_dump(mode="json")
+        if before and before.get("plan_sha256") != plan.sha256:
+            self._refuse_suite(before, suite, facts)
         self._refuse_other(before, "metric", metric)
         is_same = not before or before.get("data_sha256") == facts.get("data_sha256")
         changed = None if is_same else self._changed(before, data, facts)
@@ -190,6 +192,26 @@ class RunStore:
         for note in self._write_inputs(plan, suite, data, is_same=bool(before) and changed is None):
             say(note)
         self.update(plan_sha256=plan.sha256, metric=metric, sources=dict(plan.sources), **facts)
+
+    def _refuse_suite(
+        self, before: Mapping[str, Any], suite: Suite, facts: Mapping[str, Any]
+    ) -> None:
+        """Say in which words of the suite, or in which limit, two plans differ."""
+        try:
+            held = self.suite()
+        except RunError:  # damaged: it is written anew, once the hashes are compared
+            return
+        old, new = (one.model_dump(mode="json") for one in (held, suite))
+        keys = [key for key in new if key not in ("name", "title") and old.get(key) != new[key]]
+        if before.get("limit") != facts.get("limit"):
+            keys.append(f"limit ({before.get('limit')} and {facts.get('limit')})")
+        if not keys:
+            return
+        other = "another form of it" if held.name == suite.name else repr(suite.name)
+        raise RunError(
+            f"{self.folder}: this run is of the suite {held.name!r}, the command gives {other}. "
+            f"They differ in: {', '.join(keys)}. {_ONE}"
+        )
 
     def _refuse_other(self, before: Mapping[str, Any], key: str, now: Any) -> None:
         if before and before.get(key) != now:

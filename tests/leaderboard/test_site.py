@@ -1,6 +1,7 @@
 """The pages: complete, self-contained, escaped, not stale."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,8 @@ from harness.commands.tracks import reference_of
 from harness.leaderboard.board import build_boards, rank_rows
 from harness.leaderboard.site import (
     BUILT,
+    badge,
+    render_others,
     render_pages,
     safe_link,
     source_sha256,
@@ -170,12 +173,56 @@ def test_there_is_no_single_score(plain_pages):
 
 def test_pages_of_rows_that_are_gone_are_removed(tmp_path, row, reference):
     write_site(tmp_path, [rank_rows(reference.track, [row])])
-    name = f"phantom-v1/{row.submission.name}.html"
-    assert (tmp_path / name).is_file()
+    names = [f"phantom-v1/{row.submission.name}.{ending}" for ending in ("html", "svg")]
+    assert all((tmp_path / name).is_file() for name in names)
     write_site(tmp_path, [rank_rows(reference.track, [])])
-    assert not (tmp_path / name).exists()
+    assert not any((tmp_path / name).exists() for name in names)
     built = json.loads((tmp_path / BUILT).read_text())
     assert built["pages"] == ["index.html", "phantom-v1.html", "submit.html"]
+
+
+def test_a_badge_says_class_and_refusal_and_nothing_of_the_submission(row):
+    from xml.etree import ElementTree
+
+    for label, refusal, said in (
+        ("listening and steady", "refuses", "listening and steady, refuses"),
+        ("unmoved", "cannot tell", "unmoved"),
+        ("cannot tell", "hallucinates", "cannot tell, hallucinates"),
+    ):
+        standing = row.standing._replace(label=label, refusal=refusal)
+        picture = ElementTree.fromstring(badge(replace(spoiled(row), standing=standing)))
+        texts = [part.text for part in picture.iter() if part.tag.endswith("}text")]
+        assert texts == ["prompt use", said]
+        assert picture.get("aria-label") == f"prompt use: {said}"
+    control = replace(row, submission=row.submission.model_copy(update={"control": True}))
+    assert ">control" in badge(control)
+
+
+def test_boards_for_programs_have_every_row(row, reference):
+    undefined = replace(row, dice=row.dice._replace(low=math.nan))
+    boards = [rank_rows(reference.track, [undefined]), rank_rows(load_track("medvlsm-v1"), [])]
+    found = render_others(boards)
+    content = json.loads(found["board.json"])
+
+    assert set(found) == {"board.json", f"phantom-v1/{row.submission.name}.svg"}
+    assert [one["track"] for one in content["tracks"]] == ["phantom-v1", "medvlsm-v1"]
+    (told,) = content["tracks"][0]["rows"]
+    assert told["name"] == row.submission.name
+    assert told["class"] == row.standing.label
+    assert told["dice"]["low"] is None
+    assert told["dice"]["estimate"] == pytest.approx(row.dice.estimate, rel=1e-9)
+    assert told["submission_sha256"] == row.sha256
+    assert content["tracks"][1]["rows"] == []
+
+
+def test_only_a_model_that_listens_has_a_place(row, reference):
+    for label, place in (("listening and brittle", "1"), ("unmoved", "-"), ("cannot tell", "-")):
+        one = replace(row, standing=row.standing._replace(label=label))
+        found = render_pages([rank_rows(reference.track, [one])])
+        cells = re.findall(r'<tbody>\n<tr>\n<td class="n">(.*?)</td>', found["phantom-v1.html"])
+        assert cells[0] == place
+        shown = Page(found[f"phantom-v1/{row.submission.name}.html"]).text
+        assert ("no place: it was not shown to listen" in shown) == (place == "-")
 
 
 def test_a_spread_of_nothing_is_a_dash():
@@ -193,7 +240,7 @@ def test_the_board_is_not_stale(board_folder):
 @pytest.mark.slow
 def test_every_page_is_what_the_submissions_give(board_folder):
     found = build_boards(board_folder, lambda t: reference_of(t, None), tick=lambda: None)
-    for name, text in render_pages(found).items():
+    for name, text in (render_pages(found) | render_others(found)).items():
         assert (board_folder / name).read_text(encoding="utf-8") == text, "run `make leaderboard`"
 
 

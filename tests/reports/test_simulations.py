@@ -125,7 +125,7 @@ def test_words_drop_one_sample_in_ten_on_average(studies):
 def test_the_page_has_a_row_for_each_cell(studies, monkeypatch):
     monkeypatch.setattr(studies, "SIZES", (13, 20))
     text = "\n".join(studies.page(30, 60))
-    assert text.count("\n## ") == 7
+    assert text.count("\n## ") == 9
     assert text.count("\n| loss of Dice | unknown |") == 1
     assert text.count("\n| *power*: deaf | named |") == 1
     assert text.count("\n| drops strike single samples |") == 3
@@ -195,3 +195,31 @@ def test_the_language_verdict_has_power(studies):
     deaf, hears = (studies.MODELS[k] for k in (4, 6))
     assert studies.spoken(deaf[2], 50, named=True, studies=100, draws=300)[1] > 0.95
     assert studies.spoken(hears[2], 100, named=True, studies=100, draws=500)[0] > 0.9
+
+
+@pytest.mark.parametrize("size", [20, 50, 100])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 1.0])
+def test_the_refusal_rate_is_covered(studies, size, correlation):
+    for rate in (0.02, 0.3, 0.98):
+        covered, *_ = studies.rate_coverage(rate, correlation, size, studies=1000)
+        assert 0.915 <= covered <= 0.985, (rate, covered)
+    for rate in (0.0, 1.0):
+        assert studies.rate_coverage(rate, correlation, size, studies=20)[0] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [20, 50, 100])
+@pytest.mark.parametrize("correlation", [0.0, 0.1, 0.3, 1.0])
+def test_the_refusal_rate_is_covered_in_every_cell(studies, size, correlation):
+    for rate in (0.02, 0.3, 0.98):
+        covered, *_ = studies.rate_coverage(rate, correlation, size, studies=10_000)
+        assert 0.925 <= covered <= 0.98, (rate, covered)
+
+
+@pytest.mark.parametrize("size", [20, 100])
+def test_the_verdict_on_refusal_keeps_its_level_and_has_power(studies, size):
+    refuses, hallucinates, _ = studies.refusal_verdicts(0.8, 0.1, size, studies=300)
+    assert refuses <= 0.06
+    assert hallucinates <= 0.06
+    assert studies.refusal_verdicts(0.97, 0.1, 100, studies=100)[0] > 0.9
+    assert studies.refusal_verdicts(0.5, 0.1, 100, studies=100)[1] > 0.9

@@ -311,9 +311,9 @@ def begun(tmp_path, planned):
     plan = replace(plan, cases=named)
     store = RunStore(tmp_path / "repaired")
 
-    def again(*contents, plan=plan):
+    def again(*contents, plan=plan, suite=suite, **facts):
         data = shown(*contents)
-        return opened(store, plan, suite, data=data, data_sha256="".join(contents))
+        return opened(store, plan, suite, data=data, data_sha256="".join(contents), **facts)
 
     again("0", "0")
     for shard, sample in enumerate(SAMPLES):
@@ -359,6 +359,20 @@ def test_a_sample_changed_after_it_succeeded_is_refused_by_name(begun):
             "another --out, or start again with --fresh.",
         )
     assert store.manifest["data_sha256"] == "00"
+
+
+def test_another_suite_is_refused_by_its_name_and_what_differs(begun):
+    store, plan, again = begun
+    held = store.suite()
+    other = replace(plan, cases=plan.cases.with_columns(pl.col("case_id") + 1))
+    for changed, given in (({"name": "mine"}, "'mine'"), ({}, "another form of it")):
+        suite = held.model_copy(update={"seed": held.seed + 1, **changed})
+        refused(
+            lambda suite=suite: again("0", "0", plan=other, suite=suite),
+            f"this run is of the suite {held.name!r}, the command gives {given}. They differ in: "
+            "seed. A run holds one plan",
+        )
+    refused(lambda: again("0", "0", plan=other, limit=3), "They differ in: limit (None and 3).")
 
 
 def test_a_repair_does_not_let_another_plan_in(begun):
