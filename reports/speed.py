@@ -224,6 +224,8 @@ def page(tables: Sequence[Sequence[Way]], loads: Sequence[float], size: Size) ->
             "|---|---|--:|--:|--:|--:|--:|--:|",
             *(row for ways in tables for row in rows(ways)),
             "",
+            f"Blocks of one way differ by up to {_spread(tables):.0f} % of their median by the wall "
+            "clock: smaller differences between ways mean nothing.",
             _of_bfloat16(tables),
             "Stages that OpenVINO leaves to torch here: " + ("; ".join(sorted(left)) or "none")
             + ".",
@@ -232,6 +234,12 @@ def page(tables: Sequence[Sequence[Way]], loads: Sequence[float], size: Size) ->
             f"OpenVINO {import_openvino().__version__}.",
         ]
     ) + "\n"  # fmt: skip
+
+
+def _spread(tables: Sequence[Sequence[Way]]) -> float:
+    """The largest range of one way's blocks, in percent of its median."""
+    ways = [(way, [lap["wall"] for lap in way.laps]) for ways in tables for way in ways]
+    return max(100 * (max(walls) - min(walls)) / way.median("wall") for way, walls in ways)
 
 
 def _of_bfloat16(tables: Sequence[Sequence[Way]]) -> str:

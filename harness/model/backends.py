@@ -218,7 +218,9 @@ class Accelerated:
     def decode(self, image_features: Any, text_features: Any, **more: Any) -> Tensor:
         """Logits ``(N, h, w)``; further arguments are those of a model that samples."""
         if self._decode is None:
-            return self.adapter.decode(image_features, text_features, **more)
+            decode: Any = self.adapter.decode
+            found: Tensor = decode(image_features, text_features, **more)
+            return found
         return self._decode(*image_features, *text_features)[0]
 
     def preprocess(self, image: Picture) -> Tensor:
