@@ -224,8 +224,8 @@ def page(tables: Sequence[Sequence[Way]], loads: Sequence[float], size: Size) ->
             "|---|---|--:|--:|--:|--:|--:|--:|",
             *(row for ways in tables for row in rows(ways)),
             "",
-            f"Blocks of one way differ by up to {_spread(tables):.0f} % of their median by the wall "
-            "clock: smaller differences between ways mean nothing.",
+            f"Blocks of one way differ by up to {_spread(tables):.0f} % of their median by the "
+            "wall clock: smaller differences between ways mean nothing.",
             _of_bfloat16(tables),
             "Stages that OpenVINO leaves to torch here: " + ("; ".join(sorted(left)) or "none")
             + ".",
