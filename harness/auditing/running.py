@@ -33,6 +33,7 @@ class Conditions:
     `loaded` is the next model to be evaluated, where it was loaded before.
     `workers` are processes of this machine that evaluate; None chooses by the model's size.
     `recipes` holds the places of models that are checkpoints of one recipe.
+    `registration` is a file of `harness.plan.registration` that the run is held against.
     """
 
     device: str = "auto"
@@ -47,6 +48,7 @@ class Conditions:
     workers: int | None = 1
     loaded: "LoadedModel | None" = None
     recipes: tuple[tuple[int, ...], ...] = ()
+    registration: Path | None = None
 
     def source(self, name: "str | WrappedFunction", file: Path | None) -> "ModelSource":
         """How one of the models is loaded, here or elsewhere."""
@@ -84,10 +86,12 @@ def run_models(
     """
     from harness.auditing.samples import read_sets
     from harness.plan.build import build_plan
+    from harness.plan.registration import differences, read_registration, record
     from harness.runs.store import RunStore
     from harness.suite.schema import with_tolerances
 
     # Before the data: reading and planning may take minutes, and a misfit file is known at once.
+    held = read_registration(conditions.registration) if conditions.registration else None
     first = _look_at(models, conditions)
     sets = read_sets(suite, root, limit=limit, listener=listener)
     suite = with_tolerances(suite, [planned.card for planned in sets])
@@ -96,7 +100,11 @@ def run_models(
     if conditions.fresh and (aside := store.set_aside()):
         listener.note(f"the earlier run was moved to {aside}")
     with removed_if_empty(store), store.locked():
+        began = bool(store.part_names())
         open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
+        if held is not None:
+            differs = differences(held, plan, suite, limit=limit)
+            _keep_registration(store, record(held, differs), began=began, listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
             done = []
@@ -110,6 +118,21 @@ def run_models(
             store.update(status="interrupted")
             raise
     return store
+
+
+def _keep_registration(
+    store: "RunStore", found: dict[str, Any], *, began: bool, listener: Listener
+) -> None:
+    """Put into the record what was registered and what differs, and say so."""
+    from harness.plan.registration import SEAL, sentence
+
+    before = store.manifest.get("registration")
+    if began and (before is None or before[SEAL] != found[SEAL]):
+        found["differs"].append("time: cases were evaluated before the run named it")
+    elif before is not None:
+        found["differs"] += [text for text in before["differs"] if text.startswith("time:")]
+    store.update(registration=found)
+    listener.note(sentence(found))
 
 
 def _recipes(

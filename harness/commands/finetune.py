@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.auditing.choices import split_names
+from harness.cards import load_model_card
 from harness.commands.options import AsJson, DataRoot, Device
 from harness.commands.output import say, say_json
 
@@ -80,6 +81,13 @@ def finetune(
     from harness.training.finetune import finetune as train
     from harness.training.recipe import Recipe
 
+    base = load_model_card(model).card
+    if base.weights is None and base.checkpoint is None:
+        say(
+            f"finetune: {model}: the card names no weights (a card that extends another inherits "
+            "none): training starts from random numbers.",
+            err=True,
+        )
     done = train(
         model,
         split_names(data),

@@ -22,7 +22,7 @@ from harness.commands.output import say, say_json, table, terminal
 if TYPE_CHECKING:
     import polars as pl
 
-    from harness.plan.build import Plan
+    from harness.plan.build import Plan, PlannedSet
     from harness.suite.schema import Suite
 
 
@@ -50,12 +50,18 @@ def plan(
             help="Write pictures and cases.csv into this folder, for a program in any language.",
         ),
     ] = None,
+    seal: Annotated[
+        Path | None,
+        typer.Option(
+            "--register",
+            help="Seal suite, plan and margins in this file, before anything is run "
+            "(run --registration).",
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Count what a suite would evaluate, and what does not apply and why."""
-    import polars as pl
-
     from harness.auditing.choices import select_suite
     from harness.auditing.samples import read_sets
     from harness.commands import plan_diff
@@ -65,18 +71,17 @@ def plan(
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
-    made = build_plan(
-        chosen, read_sets(chosen, data_root, limit=limit, listener=Terminal(quiet=quiet))
-    )
+    sets = read_sets(chosen, data_root, limit=limit, listener=Terminal(quiet=quiet))
+    made = build_plan(chosen, sets)
     # Read before anything is written: both may be the same file.
     changes = None if diff is None else plan_diff.difference(plan_diff.read_plan(diff), made.cases)
     if out is not None:
         _write(out, made, chosen, data_root=data_root, limit=limit)
+    if seal is not None:
+        _register(seal, made, chosen, sets, limit=limit)
     if export is not None:
         _export(export, made, chosen, data_root=data_root, limit=limit, quiet=quiet or as_json)
-    counts = made.cases.group_by("dataset", "split", "probe", "attribute", maintain_order=True).agg(
-        cases=pl.len(), texts=pl.col("prompt").n_unique(), samples=pl.col("sample_id").n_unique()
-    )
+    counts = _counts(made)
     if as_json:
         content = {
             "plan_sha256": made.sha256,
@@ -95,6 +100,14 @@ def plan(
         say(f"plan {made.sha256}")
 
 
+def _counts(made: "Plan") -> "pl.DataFrame":
+    import polars as pl
+
+    return made.cases.group_by("dataset", "split", "probe", "attribute", maintain_order=True).agg(
+        cases=pl.len(), texts=pl.col("prompt").n_unique(), samples=pl.col("sample_id").n_unique()
+    )
+
+
 def _write(out: Path, made: "Plan", suite: "Suite", *, data_root: Path, limit: int | None) -> None:
     """The cases as one file, or as a folder together with what does not apply."""
     from harness.files.writing import write_parquet
@@ -105,6 +118,17 @@ def _write(out: Path, made: "Plan", suite: "Suite", *, data_root: Path, limit: i
     write_plan(file, made, suite, data_root=data_root, limit=limit)
     if not is_file:
         write_parquet(out / "not_applicable.parquet", made.not_applicable)
+
+
+def _register(
+    path: Path, made: "Plan", suite: "Suite", sets: "list[PlannedSet]", *, limit: int | None
+) -> None:
+    from harness.plan.registration import register
+    from harness.suite.schema import with_tolerances
+
+    resolved = with_tolerances(suite, [planned.card for planned in sets])
+    held = register(path, made, resolved, limit=limit)
+    say(f"{path}: registered on {held.registered}, seal {held.seal}", err=True)
 
 
 def _export(

@@ -68,6 +68,10 @@ def run(
         bool,
         typer.Option("--thresholds", help="Count every case at 19 thresholds, for the curve."),
     ] = False,
+    registration: Annotated[
+        Path | None,
+        typer.Option("--registration", help="Hold the run against this file of plan --register."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an existing run aside and start again.")
     ] = False,
@@ -125,6 +129,7 @@ def run(
                 cluster=parse_cluster_options(executor, address, workers, gpus_per_worker),
                 workers=workers,
                 recipes=chosen.recipes,
+                registration=registration,
             ),
             listener=Terminal(quiet=quiet),
         )

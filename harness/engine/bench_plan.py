@@ -64,6 +64,7 @@ def bench_cases(pictures: Sequence[Picture], n_prompts: int, *, distinct: float)
                     "case_id": len(rows),
                     "original_case_id": len(rows) - number,
                     "image": picture.image,
+                    "image_id": picture.image,  # whose noise a model that samples draws
                     "mask": picture.mask,
                     "dataset": BENCH,
                     "sample_id": str(index),

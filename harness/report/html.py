@@ -12,6 +12,7 @@ import polars as pl
 
 from harness.data.readings import mask_lines
 from harness.files.writing import write_text
+from harness.plan.registration import sentence
 from harness.prompts.freetext.counting import span_lines
 from harness.report import sheets
 from harness.report.breakdown import subgroups, word_effects, word_figure
@@ -140,6 +141,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "correction": f"{settings.correction}, within (model, data set, kind of expectation)",
         "least Dice": f"{settings.dice_floor:g}: below it no relative change is given",
         "cases": ", ".join(f"{v:,} {k}" for k, v in counts.items() if isinstance(v, int)),
+        "registration": sentence(manifest["registration"]) if "registration" in manifest else None,
         "plan": manifest.get("plan_sha256"),
         "data": manifest.get("data_sha256"),
         "limit": manifest.get("limit"),

@@ -209,7 +209,16 @@ def _advice(
             "{path: BASE}` or `checkpoint`, and `lora: {path: FILE, alpha: N}`; or merge them "
             "into the model and save its state_dict()."
         )
-    if known := _most_alike(keys):
+    known = _most_alike(keys)
+    if match.keys and not more:
+        part = f"{seen} All of them are this model's: the file holds a part of it"
+        whole = "the whole state_dict(), with the parts that were not trained"
+        if known:
+            return f"{part}, or is whole as another. {_looks_like(known)}", (
+                f"{_as_model(known)}, or save {whole}."
+            )
+        return f"{part}.", f"Save {whole}, or give the card whose settings it was trained with."
+    if known:
         return f"{seen} {_looks_like(known)}", f"{_as_model(known)}, or give a file of this model."
     if len(match.keys) * 2 < n_wanted:
         return f"{seen} It is another model's.", "Give the card of the model that was trained."

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from harness.model.contexts import (
@@ -38,39 +37,27 @@ from harness.model.contexts import (
     Method,
     Widths,
     cut,
-    planned,
     recognise,
     renewed,
     with_context,
-    with_stop,
 )
-from harness.model.opencv import standardise_as_opencv
-from harness.model.tokenizers import ClipTokenizer
-from harness.models import Picture, TokenCounts, device_of, read_settings, without_prefix
+from harness.model.prompt_tuning import ContextSettings, PromptTuned, of_the_learner, untuned
+from harness.models import device_of, read_settings, without_prefix
 
 from .adapter import MEAN, STD, ClipSeg, ImageFeatures, Settings, TextFeatures
 from .towers import at, plainly, text_states, vision_states
 
 _HEAD = "model.decoder.transposed_convolution"
-_LEARNER = "context_learner."
 
 
-class TuneSettings(Settings):
+class TuneSettings(ContextSettings, Settings):
     """CLIPSeg's settings, and the context of a model without a checkpoint.
 
-    `initial_text` is what a context in the text starts as; `norm_first` and
-    `normalise_picture` are choices that no key of a checkpoint says.
+    `norm_first` is a choice that no key of a checkpoint says.
     """
 
     method: Method | Literal["none"]
-    depth: int = Field(ge=1)
-    context_tokens: int = Field(ge=1)
-    inside: int = Field(ge=1)
-    extra_layer: bool
-    initial_text: str | None
-    full_stop: bool
     norm_first: bool
-    normalise_picture: bool
 
 
 class SeenFeatures(NamedTuple):
@@ -115,8 +102,10 @@ class Network(nn.Module):
         return (1 - self.residual_ratio) * logits + self.residual_ratio * extra
 
 
-class TuneVlseg:
+class TuneVlseg(PromptTuned):
     """TuneVLSeg on CLIPSeg; `module` is a `Network`."""
+
+    mean_std = MEAN, STD
 
     def __init__(self, settings: Mapping[str, Any], *, weights: Path | None) -> None:
         """Build the model.
@@ -135,26 +124,14 @@ class TuneVlseg:
             self.settings.vision_hidden_size,
             self.settings.projection_dim,
         )
-        self._assemble(self._learner(), extra=self.settings.extra_layer)
-
-    def _learner(self) -> ContextLearner | None:
-        """The context that the settings ask for."""
-        chosen, method = self.settings, self.settings.method
-        if method == "none":
-            return None
-        embedding = self._clipseg.module.clip.text_model.embeddings.token_embedding
-        start: Tensor | None = None
-        if chosen.initial_text and method in ("coop", "cocoop", "maple"):
-            ids, mask = self._clipseg.tokenize([chosen.initial_text])
-            start = embedding(ids[0, 1 : int(mask.sum()) - 1]).detach()
-        tokens = chosen.context_tokens if start is None else len(start)
-        shapes = planned(
-            method, depth=chosen.depth, tokens=tokens, inside=chosen.inside, widths=self._widths
+        learner = untuned(
+            self.settings,
+            self._widths,
+            tokenize=self._clipseg.tokenize,
+            embedding=self._clipseg.module.clip.text_model.embeddings.token_embedding,
+            norm_first=self.settings.norm_first,
         )
-        learner = ContextLearner(shapes, method, self._widths, norm_first=chosen.norm_first)
-        if start is not None:
-            learner.context_vectors.data[0] = start
-        return learner
+        self._assemble(learner, extra=self.settings.extra_layer)
 
     def fit_to(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Take the context, extra layer and upsampling that a checkpoint has."""
@@ -165,8 +142,7 @@ class TuneVlseg:
         if is_complex != self.settings.use_complex_transposed_convolution:
             changed = {**self._base, "use_complex_transposed_convolution": is_complex}
             self._clipseg = ClipSeg(changed, weights=None)
-        inside = {k.removeprefix(_LEARNER): v for k, v in own.items() if k.startswith(_LEARNER)}
-        learner = None
+        inside, learner = of_the_learner(own), None
         if "context_vectors" in inside:
             told: Any = self.settings.method
             method = recognise(inside, self._widths, otherwise=told)
@@ -176,30 +152,7 @@ class TuneVlseg:
         self._assemble(learner, extra="residual_ratio" in own)
 
     def _assemble(self, learner: ContextLearner | None, *, extra: bool) -> None:
-        self.module: Any = Network(self._clipseg.module, learner, extra=extra)
-        self._in_text = learner is not None and learner.in_text
-        self._in_picture = learner is not None and learner.in_picture
-        self.text_depends_on_image = learner is not None and learner.method == "cocoop"
-        taken = learner.tokens if learner is not None and self._in_text else 0
-        self._tokenizer = ClipTokenizer(
-            context_length=self.settings.context_length - taken,
-            vocabulary_size=self.settings.vocabulary_size,
-        )
-
-    def preprocess(self, image: Picture) -> Tensor:
-        """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise_as_opencv(image, self.input_size, method="bicubic", mean=MEAN, std=STD)
-
-    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
-        """Tokens with start, end and full stop; the context takes the place of some."""
-        return self._tokenizer.count(self._stopped(texts))
-
-    def _stopped(self, texts: Sequence[str]) -> list[str]:
-        return [with_stop(text) for text in texts] if self.settings.full_stop else list(texts)
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """N texts -> ids padded with end-of-text, and mask; ``(N, L)``."""
-        return self._tokenizer(self._stopped(texts))
+        self._take(Network(self._clipseg.module, learner, extra=extra), learner)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         """Ids and mask ``(N, L)`` of any length -> the text vectors, or CoCoOp's words."""
@@ -212,7 +165,7 @@ class TuneVlseg:
         words = WordFeatures(ids, ids.argmax(dim=1))
         if self.text_depends_on_image:
             return words
-        return self._read(words, self.module.context_learner.textual() if self._in_text else None)
+        return self._read(words, self._context())
 
     def _read(self, words: WordFeatures, context: Tensor | None) -> TextFeatures:
         """The text tower with a context ``(N or 1, D, M, C)``, at the length that matters."""
@@ -233,24 +186,13 @@ class TuneVlseg:
         pooled = at(clip.text_model.final_layer_norm(last), words.ends + n_taken)
         return TextFeatures(clip.text_projection(pooled))
 
-    def encode_texts(self, texts: Sequence[str]) -> Any:
-        """N texts -> their projected vectors, not normalised; of CoCoOp their words."""
-        return self.encode_tokens(*self.tokenize(texts))
-
-    def encode_pairs(self, image_features: Any, text_features: Any) -> TextFeatures:
-        """CoCoOp's text vectors of N pairs; of the other methods what they are already."""
-        if not self.text_depends_on_image:
-            return TextFeatures(*text_features)
-        return self._read(text_features, image_features.context)
-
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """The vector that modulates the decoder, ``(N, D)``; of CoCoOp under a grey picture."""
         features = self.encode_texts(texts)
-        if not self.text_depends_on_image:
-            return TextFeatures(*features).embedding
-        grey = torch.zeros(1, 3, *self.input_size, device=device_of(self.module))
-        context = self.encode_images(grey).context.expand(len(texts), -1, -1, -1)
-        return self._read(features, context).embedding
+        if self.text_depends_on_image:
+            features = self._read(features, self._under_grey(len(texts)))
+        embedding: Tensor = features.embedding
+        return embedding
 
     def encode_images(self, pixels: Tensor) -> Any:
         """``(N, 3, S, S)`` -> everything up to the point where the text enters."""
@@ -269,9 +211,7 @@ class TuneVlseg:
         if not self.text_depends_on_image:
             return features
         picture = clip.visual_projection(clip.vision_model.post_layernorm(states[-1][:, 0]))
-        if self.settings.normalise_picture:
-            picture = nn.functional.normalize(picture, dim=-1)
-        return SeenFeatures(*features, self.module.context_learner.conditioned(picture))
+        return SeenFeatures(*features, self._conditioned(picture))
 
     def decode(self, image_features: Any, text_features: Any) -> Tensor:
         """N images with N texts -> logits ``(N, S, S)``."""
@@ -283,13 +223,6 @@ class TuneVlseg:
         base = self._clipseg
         logits: Tensor = self.module.finish(base.score(tokens), base.grid(tokens))
         return logits
-
-    def decoder_modules(self) -> Sequence[nn.Module]:
-        """What the original trains; of an end-to-end model all of it."""
-        if self.module.context_learner is None:
-            return [self.module]
-        extra = getattr(self.module, "additive_decoder_layer", None)
-        return [self.module.context_learner, *([extra] if extra is not None else [])]
 
 
 def _followed(tokens: Tensor, context: Tensor) -> Tensor:

@@ -28,43 +28,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.errors import CheckpointError
-from harness.model.contexts import (
-    ContextLearner,
-    Widths,
-    cut,
-    planned,
-    recognise,
-    renewed,
-    with_context,
-    with_stop,
-)
-from harness.model.opencv import standardise_as_opencv
-from harness.model.tokenizers import ClipTokenizer
-from harness.models import Picture, TokenCounts, device_of, read_settings, without_prefix
+from harness.model.contexts import ContextLearner, Widths, cut, recognise, renewed, with_context
+from harness.model.prompt_tuning import ContextSettings, PromptTuned, of_the_learner, untuned
+from harness.models import device_of, read_settings, without_prefix
 
 from .adapter import MEAN, STD, Cris, ImageFeatures, Settings, TextFeatures, enlarge
 from .backbone import image_maps
 from .neck import VisualTerms
 
-_LEARNER = "context_learner."
 _STRIDE = 16  # pixels of the input per place of the decoder's map
 
 
-class TuneSettings(Settings):
-    """CRIS's settings, and the context of a model without a checkpoint.
-
-    `normalise_picture` is a choice that no key of a checkpoint says.
-    """
+class TuneSettings(ContextSettings, Settings):
+    """CRIS's settings, and the context of a model without a checkpoint."""
 
     method: Literal["coop", "cocoop", "none"]
-    depth: int = Field(ge=1)
-    context_tokens: int = Field(ge=1)
-    inside: int = Field(ge=1)
-    extra_layer: bool
     extra_width: int = Field(ge=1)
-    initial_text: str | None
-    full_stop: bool
-    normalise_picture: bool
 
 
 class SeenFeatures(NamedTuple):
@@ -114,8 +93,10 @@ class Network(nn.Module):
         return mixed
 
 
-class TuneVlsegCris:
+class TuneVlsegCris(PromptTuned):
     """TuneVLSeg on CRIS; `module` is a `Network`."""
+
+    mean_std = MEAN, STD
 
     def __init__(self, settings: Mapping[str, Any], *, weights: Path | None) -> None:
         """Build the model.
@@ -132,34 +113,21 @@ class TuneVlsegCris:
         width = self.settings.neck_dims[1]
         # CRIS's pictures get no context: no vector has the width of their tokens.
         self._widths = Widths(width, -1, self.settings.embed_dim)
-        extra = self.settings.extra_width if self.settings.extra_layer else 0
-        self._assemble(self._learner(), extra=extra)
-
-    def _learner(self) -> ContextLearner | None:
-        """The context that the settings ask for."""
-        chosen, method = self.settings, self.settings.method
-        if method == "none":
-            return None
-        start: Tensor | None = None
-        if chosen.initial_text:
-            ids, mask = self._cris.tokenize([chosen.initial_text])
-            start = self._cris.module.backbone.token_embedding(ids[0, 1 : int(mask.sum()) - 1])
-        tokens = chosen.context_tokens if start is None else len(start)
-        shapes = planned(
-            method, depth=chosen.depth, tokens=tokens, inside=chosen.inside, widths=self._widths
+        learner = untuned(
+            self.settings,
+            self._widths,
+            tokenize=self._cris.tokenize,
+            embedding=self._cris.module.backbone.token_embedding,
         )
-        learner = ContextLearner(shapes, method, self._widths)
-        if start is not None:
-            learner.context_vectors.data[0] = start.detach()
-        return learner
+        extra = self.settings.extra_width if self.settings.extra_layer else 0
+        self._assemble(learner, extra=extra)
 
     def fit_to(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Take the context and extra layer that a checkpoint has."""
         own = without_prefix(shapes, "backbone.visual.attnpool.connect.0.weight")
         if not own:
             return
-        inside = {k.removeprefix(_LEARNER): v for k, v in own.items() if k.startswith(_LEARNER)}
-        learner = None
+        inside, learner = of_the_learner(own), None
         if "context_vectors" in inside:
             method = recognise(inside, self._widths, otherwise="coop")
             if method not in ("coop", "cocoop"):
@@ -172,28 +140,7 @@ class TuneVlsegCris:
         self._assemble(learner, extra=extra)
 
     def _assemble(self, learner: ContextLearner | None, *, extra: int) -> None:
-        self.module: Any = Network(self._cris.module, learner, extra=extra)
-        self.text_depends_on_image = learner is not None and learner.method == "cocoop"
-        self._taken = learner.tokens if learner is not None else 0
-        self._tokenizer = ClipTokenizer(
-            context_length=self.settings.context_length - self._taken,
-            vocabulary_size=self.settings.vocabulary_size,
-        )
-
-    def preprocess(self, image: Picture) -> Tensor:
-        """``(H, W, 3)`` uint8 -> ``(3, S, S)``, standardised."""
-        return standardise_as_opencv(image, self.input_size, method="bicubic", mean=MEAN, std=STD)
-
-    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
-        """Tokens with start, end and full stop; the context takes the place of some."""
-        return self._tokenizer.count(self._stopped(texts))
-
-    def _stopped(self, texts: Sequence[str]) -> list[str]:
-        return [with_stop(text) for text in texts] if self.settings.full_stop else list(texts)
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """N texts -> ids padded with end-of-text, and mask; ``(N, L - M)``."""
-        return self._tokenizer(self._stopped(texts))
+        self._take(Network(self._cris.module, learner, extra=extra), learner)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         """Ids and mask of any length -> features, of CoCoOp the words alone."""
@@ -209,8 +156,7 @@ class TuneVlsegCris:
         words = WordFeatures(ids, ignored, ids.argmax(dim=1))
         if self.text_depends_on_image:
             return words
-        learner = self.module.context_learner
-        return self._read(words, None if learner is None else learner.textual())
+        return self._read(words, self._context())
 
     def _read(self, words: WordFeatures, context: Tensor | None) -> TextFeatures:
         """The text tower with a context ``(N or 1, D, M, C)``."""
@@ -237,24 +183,9 @@ class TuneVlsegCris:
         rows = torch.arange(len(states), device=states.device)
         return states, states[rows, words.ends + self._taken] @ backbone.text_projection
 
-    def encode_texts(self, texts: Sequence[str]) -> Any:
-        """N texts -> words, and what the sentence is for neck and projector."""
-        return self.encode_tokens(*self.tokenize(texts))
-
-    def encode_pairs(self, image_features: Any, text_features: Any) -> TextFeatures:
-        """CoCoOp's text features of N pairs; of CoOp what they are already."""
-        if not self.text_depends_on_image:
-            return TextFeatures(*text_features)
-        return self._read(text_features, image_features.context)
-
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """The sentence vector, ``(N, D)``; of CoCoOp under a grey picture."""
-        learner, context = self.module.context_learner, None
-        if self.text_depends_on_image:
-            grey = torch.zeros(1, 3, *self.input_size, device=device_of(self.module))
-            context = self.encode_images(grey).context.expand(len(texts), -1, -1, -1)
-        elif learner is not None:
-            context = learner.textual()
+        context = self._under_grey(len(texts)) if self.text_depends_on_image else self._context()
         ids, mask = self.tokenize(texts)
         ids = ids.to(device_of(self.module))
         words = WordFeatures(ids, mask == 0, ids.argmax(dim=1))
@@ -266,10 +197,7 @@ class TuneVlsegCris:
         features = ImageFeatures(*self.module.neck.visual(maps))
         if not self.text_depends_on_image:
             return features
-        picture = maps[2].mean(dim=(2, 3))
-        if self.settings.normalise_picture:
-            picture = nn.functional.normalize(picture, dim=-1)
-        return SeenFeatures(*features, self.module.context_learner.conditioned(picture))
+        return SeenFeatures(*features, self._conditioned(maps[2].mean(dim=(2, 3))))
 
     def decode(self, image_features: Any, text_features: Any) -> Tensor:
         """N images with N texts -> logits ``(N, S, S)``."""
@@ -279,10 +207,3 @@ class TuneVlsegCris:
         scores = enlarge(self.module.proj(seen, text.kernels))
         logits: Tensor = self.module.finish(scores, seen)
         return logits
-
-    def decoder_modules(self) -> Sequence[nn.Module]:
-        """What the original trains; of an end-to-end model all of it."""
-        if self.module.context_learner is None:
-            return [self.module]
-        extra = getattr(self.module, "additive_decoder_layer", None)
-        return [self.module.context_learner, *([extra] if extra is not None else [])]

@@ -32,35 +32,27 @@ Segment Anything, 2023, arXiv 2304.02643; T. Ren et al., Grounded SAM, 2024, arX
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.cards import Strict
-from harness.models import Note, Picture, TokenCounts, device_of, read_settings
-from harness.weights.pretrained import pretrained
+from harness.models import Note, TokenCounts, device_of, read_settings
 
-from .boxes import BoxSegmenter, corners
-from .canvas import Canvas, seen_sizes
+from .boxes import corners
+from .canvas import seen_sizes
+from .pair import NO_WEIGHTS, DetectorAndSam, PairSettings
 from .words import STAND_IN, Phrases, read_vocabulary, stand_in
 
 
-class Settings(Strict):
+class Settings(PairSettings):
     """How the models are built and read.
 
-    `detector` and `segmenter` hold what differs from the defaults of transformers'
-    ``GroundingDinoConfig`` (or ``MMGroundingDinoConfig``) and ``SamConfig``, which are those
-    of the published tiny and base models; folders of weights bring their own. The edges are
-    the detector's picture sizes.
+    The detector's configuration is ``GroundingDinoConfig`` or ``MMGroundingDinoConfig``; the edges
+    are its picture sizes.
     """
 
     family: Literal["grounding-dino", "mm-grounding-dino"] = "grounding-dino"
-
-    detector: dict[str, Any] = {}
-    segmenter: dict[str, Any] = {}
     shortest_edge: int = Field(default=800, ge=16)
     longest_edge: int = Field(default=1333, ge=16)
     box_threshold: float = Field(default=0.25, ge=0, lt=1)
@@ -87,7 +79,7 @@ class TextFeatures(NamedTuple):
     mask: Tensor
 
 
-class GroundedSam:
+class GroundedSam(DetectorAndSam):
     """Grounding DINO and SAM; `module` holds both as ``detector`` and ``segmenter``."""
 
     def __init__(
@@ -95,7 +87,7 @@ class GroundedSam:
         settings: Mapping[str, Any],
         *,
         weights: Path | None,
-        further_weights: Mapping[str, Path] = MappingProxyType({}),
+        further_weights: Mapping[str, Path] = NO_WEIGHTS,
         tokenizer: Path | None = None,
     ) -> None:
         """Build both models.
@@ -106,37 +98,18 @@ class GroundedSam:
             further_weights: SAM's folder as ``segmenter``.
             tokenizer: BERT's vocabulary; a stand-in is used without.
         """
-        from transformers import SamModel
-
         chosen = read_settings(Settings, settings)
         kind = _detector_class(chosen.family)
-        detector = pretrained(kind, chosen.detector, weights=weights, key="detector")
-        segmenter = pretrained(
-            SamModel,
-            chosen.segmenter,
-            weights=further_weights.get("segmenter"),
-            key="segmenter",
-        )
-        self.settings, self._detector = chosen, detector
-        self.module = torch.nn.ModuleDict({"detector": detector, "segmenter": segmenter})
-        self._boxes_to_masks = BoxSegmenter(segmenter)
+        super().__init__(kind, chosen, weights=weights, further_weights=further_weights)
+        self.settings, config = chosen, self._detector.config
         edges = {"shortest_edge": chosen.shortest_edge, "longest_edge": chosen.longest_edge}
-        self._canvas = Canvas(
-            partial(_processor, edges),
-            (chosen.longest_edge, chosen.longest_edge),
-            segmenter_side=self._boxes_to_masks.side,
-        )
-        self.input_size = self._canvas.size
-        size = detector.config.text_config.vocab_size
+        self._look_through(partial(_processor, edges), (chosen.longest_edge, chosen.longest_edge))
+        size = config.text_config.vocab_size
         self._phrases = Phrases(
             stand_in(size) if tokenizer is None else read_vocabulary(tokenizer, size=size),
-            context_length=detector.config.max_text_len,
+            context_length=config.max_text_len,
         )
         self.notes: Sequence[Note] = (STAND_IN,) if tokenizer is None else ()
-
-    def preprocess(self, image: Picture) -> Tensor:
-        """One picture of any size and mode -> both pictures in one, ``(3, *input_size)``."""
-        return self._canvas.lay_out(image)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with full stop, start and end; more than L are cut."""

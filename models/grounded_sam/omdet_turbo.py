@@ -26,36 +26,28 @@ Efficient Fusion Head, 2024, arXiv 2403.06892; transformers' ``models/omdet_turb
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.cards import Strict
 from harness.errors import CardError
 from harness.model.tokenizers import ClipTokenizer
-from harness.models import Picture, TokenCounts, device_of, read_settings
-from harness.weights.pretrained import pretrained
+from harness.models import TokenCounts, device_of, read_settings
 
-from .boxes import BoxSegmenter, corners
-from .canvas import Canvas, seen_sizes
+from .boxes import corners
+from .canvas import seen_sizes
+from .pair import NO_WEIGHTS, DetectorAndSam, PairSettings
 
 _TASK = "Detect {}."
 # Levels of the pyramid that the adapter's features have leaves for.
 _LEVELS = 3
 
 
-class Settings(Strict):
-    """How the models are built and read.
+class Settings(PairSettings):
+    """How the models, ``OmDetTurboConfig`` and ``SamConfig``, are built and read."""
 
-    `detector` and `segmenter` hold what differs from the defaults of transformers'
-    ``OmDetTurboConfig`` and ``SamConfig``; folders of weights bring their own.
-    """
-
-    detector: dict[str, Any] = {}
-    segmenter: dict[str, Any] = {}
     box_threshold: float = Field(default=0.3, ge=0, lt=1)
     nms_threshold: float = Field(default=0.5, gt=0, le=1)
 
@@ -78,7 +70,7 @@ class TextFeatures(NamedTuple):
     mask: Tensor
 
 
-class OmDetTurboSam:
+class OmDetTurboSam(DetectorAndSam):
     """OmDet-Turbo and SAM; `module` holds both as ``detector`` and ``segmenter``."""
 
     def __init__(
@@ -86,29 +78,16 @@ class OmDetTurboSam:
         settings: Mapping[str, Any],
         *,
         weights: Path | None,
-        further_weights: Mapping[str, Path] = MappingProxyType({}),
+        further_weights: Mapping[str, Path] = NO_WEIGHTS,
     ) -> None:
-        """Build both models.
+        """Build both models from the card's settings, and from folders or at random."""
+        from transformers import OmDetTurboForObjectDetection
 
-        Args:
-            settings: The card's settings.
-            weights: The detector's folder in the hub's format, or None.
-            further_weights: SAM's folder as ``segmenter``.
-        """
-        from transformers import OmDetTurboForObjectDetection, SamModel
-
-        self.settings = read_settings(Settings, settings)
-        self._detector = pretrained(
-            OmDetTurboForObjectDetection, self.settings.detector, weights=weights, key="detector"
+        chosen = read_settings(Settings, settings)
+        super().__init__(
+            OmDetTurboForObjectDetection, chosen, weights=weights, further_weights=further_weights
         )
-        segmenter = pretrained(
-            SamModel,
-            self.settings.segmenter,
-            weights=further_weights.get("segmenter"),
-            key="segmenter",
-        )
-        self.module = torch.nn.ModuleDict({"detector": self._detector, "segmenter": segmenter})
-        self._boxes_to_masks = BoxSegmenter(segmenter)
+        self.settings = chosen
         config = self._detector.config
         if config.num_feature_levels != _LEVELS:
             raise CardError(
@@ -116,18 +95,11 @@ class OmDetTurboSam:
                 f"adapter keeps {_LEVELS} levels. Give {_LEVELS}, or change its ImageFeatures."
             )
         side = int(config.image_size)
-        self._canvas = Canvas(
-            partial(_processor, side), (side, side), segmenter_side=self._boxes_to_masks.side
-        )
-        self.input_size = self._canvas.size
+        self._look_through(partial(_processor, side), (side, side))
         self._tokenizer = ClipTokenizer(
             context_length=config.text_config.max_position_embeddings,
             vocabulary_size=config.text_config.vocab_size,
         )
-
-    def preprocess(self, image: Picture) -> Tensor:
-        """One picture of any size and mode -> both pictures in one, ``(3, *input_size)``."""
-        return self._canvas.lay_out(image)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens of the task, which is the longer; more than L are cut."""

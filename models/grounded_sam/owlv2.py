@@ -24,31 +24,23 @@ Sources: M. Minderer et al., Scaling Open-Vocabulary Object Detection, 2023, arX
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.cards import Strict
 from harness.model.tokenizers import ClipTokenizer
-from harness.models import Picture, TokenCounts, device_of, read_settings
-from harness.weights.pretrained import pretrained
+from harness.models import TokenCounts, device_of, read_settings
 
-from .boxes import BoxSegmenter, corners
-from .canvas import Canvas, seen_sizes
+from .boxes import corners
+from .canvas import seen_sizes
+from .pair import NO_WEIGHTS, DetectorAndSam, PairSettings
 
 
-class Settings(Strict):
-    """How the models are built and read.
+class Settings(PairSettings):
+    """How the models, ``Owlv2Config`` and ``SamConfig``, are built and read."""
 
-    `detector` and `segmenter` hold what differs from the defaults of transformers'
-    ``Owlv2Config`` and ``SamConfig``; folders of weights bring their own.
-    """
-
-    detector: dict[str, Any] = {}
-    segmenter: dict[str, Any] = {}
     box_threshold: float = Field(default=0.1, ge=0, lt=1)
 
 
@@ -72,7 +64,7 @@ class TextFeatures(NamedTuple):
     embedding: Tensor
 
 
-class Owlv2Sam:
+class Owlv2Sam(DetectorAndSam):
     """OWLv2 and SAM; `module` holds both as ``detector`` and ``segmenter``."""
 
     def __init__(
@@ -80,43 +72,23 @@ class Owlv2Sam:
         settings: Mapping[str, Any],
         *,
         weights: Path | None,
-        further_weights: Mapping[str, Path] = MappingProxyType({}),
+        further_weights: Mapping[str, Path] = NO_WEIGHTS,
     ) -> None:
-        """Build both models.
+        """Build both models from the card's settings, and from folders or at random."""
+        from transformers import Owlv2ForObjectDetection
 
-        Args:
-            settings: The card's settings.
-            weights: The detector's folder in the hub's format, or None.
-            further_weights: SAM's folder as ``segmenter``.
-        """
-        from transformers import Owlv2ForObjectDetection, SamModel
-
-        self.settings = read_settings(Settings, settings)
-        self._detector = pretrained(
-            Owlv2ForObjectDetection, self.settings.detector, weights=weights, key="detector"
+        chosen = read_settings(Settings, settings)
+        super().__init__(
+            Owlv2ForObjectDetection, chosen, weights=weights, further_weights=further_weights
         )
-        segmenter = pretrained(
-            SamModel,
-            self.settings.segmenter,
-            weights=further_weights.get("segmenter"),
-            key="segmenter",
-        )
-        self.module = torch.nn.ModuleDict({"detector": self._detector, "segmenter": segmenter})
-        self._boxes_to_masks = BoxSegmenter(segmenter)
+        self.settings = chosen
         config = self._detector.config
         side = int(config.vision_config.image_size)
-        self._canvas = Canvas(
-            partial(_processor, side), (side, side), segmenter_side=self._boxes_to_masks.side
-        )
-        self.input_size = self._canvas.size
+        self._look_through(partial(_processor, side), (side, side))
         self._tokenizer = ClipTokenizer(
             context_length=config.text_config.max_position_embeddings,
             vocabulary_size=config.text_config.vocab_size,
         )
-
-    def preprocess(self, image: Picture) -> Tensor:
-        """One picture of any size and mode -> both pictures in one, ``(3, *input_size)``."""
-        return self._canvas.lay_out(image)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than L are cut."""

@@ -72,6 +72,12 @@ def test_a_plan_has_the_asked_share_of_distinct_texts(n_pictures, n_prompts, dis
     assert set(cases["original_case_id"]) == set(originals["case_id"])
 
 
+def test_a_model_that_samples_is_timed(tmp_path):
+    model = load_model("medclipseg-small", random_weights=True, device="cpu")
+    found = bench(model, invent(tmp_path, 1, (64, 64)), root=tmp_path, n_prompts=2, blocks=1)
+    assert found.engine_s > found.decode_s > 0
+
+
 def test_an_empty_prompt_is_changed_into_words():
     cases = bench_cases([Picture("a.png", "m.png", "")], 3, distinct=1.0)
     assert cases["prompt"].n_unique() == 3

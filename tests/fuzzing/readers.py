@@ -400,6 +400,17 @@ def _baseline(folder, run):
     )
 
 
+def _registration(folder, run):
+    from harness.plan.build import build_plan
+    from harness.plan.registration import read_registration, register
+    from harness.suite.schema import load_suite
+
+    path = folder / "registration.json"
+    suite = load_suite("empty_prompt").model_copy(update={"datasets": []})
+    register(path, build_plan(suite, []), suite, limit=None)
+    return Reader(path, [path.read_bytes()], lambda: read_registration(path), "json")
+
+
 def _of_run(name, read, form="bytes"):
     """A file of a run directory; `read` is given the copy of the directory."""
 
@@ -658,6 +669,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "training figures": _training_figures,
     "training state": _training_state,
     "baseline": _baseline,
+    "registration": _registration,
     "run.json": _of_run("run.json", _manifest, "json"),
     "suite.lock.yaml": _of_run("suite.lock.yaml", _store("suite"), "yaml"),
     "plan.parquet": _of_run("plan.parquet", _plan),

@@ -7,16 +7,16 @@ prefix (``net.`` ...); pictures are uint8 ``(side, side, 3)``.
 import functools
 import hashlib
 import json
+import logging
 
 import numpy as np
 import pytest
 import torch
 
-from harness.engine.local import execute
 from harness.model.contract import EncodesPairs
 from harness.model.loading import load_model
-from harness.runs.store import RunStore
-from tests.engine.plain_loop import COUNTS, plain_scores
+
+LOG = logging.getLogger("parity")
 
 
 class Golden:
@@ -107,7 +107,7 @@ def equals_the_original(shared_reference, tmp_path, golden):
     """Compares a network of ``adapters/`` with ours: keys, text vectors and logits.
 
     The weights go through a file as Lightning writes it, with objects that only an executing
-    reader could make.
+    reader could make. ``--log-cli-level INFO`` shows how far apart the logits are.
     """
 
     def clips_own(key):
@@ -142,7 +142,9 @@ def equals_the_original(shared_reference, tmp_path, golden):
                 texts = model.raw.encode_tokens(ids, mask)
                 logits = model.adapter.decode(images, texts).numpy()[:, ::7, ::7]
                 apart = np.abs(logits - public[f"logits_sub_{mode}"]).max()
-                assert apart <= manifest["suggested_atol"], mode
+                allowed = manifest["suggested_atol"]
+                LOG.info("%s, %s: logits %.1e apart, allowed %.0e", name, mode, apart, allowed)
+                assert apart <= allowed, mode
                 if isinstance(model.raw, EncodesPairs):
                     texts = model.raw.encode_pairs(images, texts)
                 if "embedding" in texts._fields:
@@ -157,23 +159,3 @@ def equals_the_original(shared_reference, tmp_path, golden):
 def golden():
     """The rules, for tests of every model."""
     return Golden
-
-
-@pytest.fixture
-def engine_is_plain(tmp_path, photo_root, planned):
-    """A function that runs a suite in the engine and in the plain loop, and compares counts."""
-
-    def compare(model, *, suite="random_word"):
-        chosen, _, plan = planned(suite, limit=1)
-        store = RunStore(tmp_path / "engine")
-        store.open(plan, chosen)
-        execute(store, model, root=photo_root, metric=chosen.metric, batch_size=16)
-        plain = plain_scores(plan.cases, model, root=photo_root, metric=chosen.metric)
-        joined = plain.join(store.scores(), on="case_id", suffix="_engine")
-        assert joined.height == plan.cases.height > 40
-        for count in COUNTS:
-            gap = (joined[count] - joined[f"{count}_engine"]).abs().fill_null(0)
-            assert (gap <= joined["n_near"]).all(), count
-        return joined
-
-    return compare

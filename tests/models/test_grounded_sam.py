@@ -221,7 +221,7 @@ def test_no_box_is_no_mask_and_many_boxes_come_in_parts(tiny, hub, pixels, tmp_p
     assert torch.equal(logits, torch.full_like(logits, -20.0))
 
     whole = staged(tiny, pixels, TEXTS)
-    monkeypatch.setattr(sys.modules[own(tiny).BoxSegmenter.__module__], "BOXES_PER_CALL", 2)
+    monkeypatch.setattr(sys.modules[type(tiny.raw._boxes_to_masks).__module__], "BOXES_PER_CALL", 2)
     torch.testing.assert_close(staged(tiny, pixels, TEXTS), whole, rtol=0, atol=1e-4)
 
 
@@ -302,12 +302,6 @@ def test_it_keeps_the_contract(tiny):
         assert isinstance(tiny.raw, capability)
     assert [r for r in found if r.outcome in (Outcome.FAILS, Outcome.FINDING)] == []
     assert "the context is 256 tokens" in next(r.sentence for r in found if r.name == "tokens")
-
-
-def test_the_engine_counts_what_the_plain_loop_counts(tiny, engine_is_plain):
-    counts = engine_is_plain(tiny)
-    # Changed words change the boxes, so that equal counts say something.
-    assert counts["n_pred"].n_unique() > 5
 
 
 def test_random_weights_read_with_a_stand_in_and_say_so(tmp_path):

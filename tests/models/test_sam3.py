@@ -287,12 +287,6 @@ def test_it_keeps_the_contract(tiny, hub, tmp_path, output):
     assert "the context is 32 tokens" in next(r.sentence for r in found if r.name == "tokens")
 
 
-def test_the_engine_counts_what_the_plain_loop_counts(tiny, engine_is_plain):
-    counts = engine_is_plain(tiny)
-    # Changed words move the masks, so that equal counts say something.
-    assert counts["n_pred"].n_unique() > 5
-
-
 def test_the_hub_s_file_is_the_video_model_s(tiny, hub, pixels, tmp_path):
     """There the detector's keys carry a prefix, and a tracker stands beside them."""
     from transformers import Sam3VideoConfig

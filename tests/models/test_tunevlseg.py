@@ -345,15 +345,6 @@ def test_cocoops_text_follows_the_picture(tmp_path, golden, base):
     assert model.raw.text_embedding(["polyp", "red polyp"]).shape[0] == 2
 
 
-@pytest.mark.parametrize(
-    ("base", "method"),
-    [("tunevlseg", "cocoop"), ("tunevlseg", "maple"), ("tunevlseg-cris", "cocoop")],
-)
-def test_counts_are_the_plain_loops(tmp_path, engine_is_plain, base, method):
-    card = write_card(tmp_path / "card", base, method=method, depth=2)
-    assert engine_is_plain(load_model(card, random_weights=True, device="cpu")).height > 40
-
-
 @pytest.mark.parametrize("method", ["none", "coop", "cocoop"])
 @pytest.mark.parametrize("extra", [False, True])
 def test_cris_is_told_by_its_keys(through_a_file, method, extra):

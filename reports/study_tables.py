@@ -1,4 +1,4 @@
-"""The tables of ``lite.md``, from what `lite.py` trained and ran.
+"""The tables of a study, from what `study.py` trained and ran.
 
 Conventions: changes are percent of Dice, refusal a share of prompts for what is absent, both with
 95 % limits. A stage's shift is a mean distance over that of another picture's prompt.
@@ -57,10 +57,11 @@ def trainings(folders: Mapping[str, Sequence[Path]]) -> str:
         for cell, places in folders.items():
             held = [json.loads((place / "figures.json").read_text()) for place in places]
             trained = held[0]["n_parameters_trained"] / 1e6
+            digits = 2 if trained >= 0.01 else 4
             dice = ", ".join(number(one["val_dice"], 3) for one in held)
             epochs = ", ".join(str(one["best_epoch"] + 1) for one in held)
             minutes = ", ".join(number(one["elapsed_s"] / 60, 0) for one in held)
-            yield cell, number(trained, 2), dice, epochs, minutes
+            yield cell, number(trained, digits), dice, epochs, minutes
 
     header = ("cell", "trained, M", "validation Dice by seed", "best epoch", "minutes")
     return markdown(header, rows())
@@ -105,6 +106,17 @@ def attributes(found: Found) -> str:
     def rows() -> Rows:
         for name in ATTRIBUTES:
             yield name, *(cell_of(cell, name) for cell in found.labels)
+
+    return markdown(("attribute", *found.labels), rows())
+
+
+def agreement(found: Found) -> str:
+    """Dice of the masks before and after the opposite word; 1 where nothing moved."""
+
+    def rows() -> Rows:
+        for name in ATTRIBUTES:
+            held = [found.row(cell, KVASIR, "antonym", name) for cell in found.labels]
+            yield name, *("-" if row is None else interval(row, "agreement", "", 2) for row in held)
 
     return markdown(("attribute", *found.labels), rows())
 
