@@ -1,8 +1,11 @@
 """Fixtures shared by all tests: where the project's shared folder lies, if it does."""
 
+import atexit
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The tests' own adapters lie outside `models/`; tests of the question take this away.
 os.environ["VLSM_TRUST_ADAPTERS"] = "1"
+
+# Exports of this run of the tests, and of nobody else.
+os.environ["VLSM_HARNESS_CACHE"] = tempfile.mkdtemp(prefix="vlsm-exports-")
+atexit.register(shutil.rmtree, os.environ["VLSM_HARNESS_CACHE"], ignore_errors=True)
 
 # Times vary on shared machines and say nothing about correctness; fixed examples repeat.
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
@@ -121,6 +128,12 @@ def toy_card(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def backend() -> str:
+    """What computes; tests of both name it as a parameter."""
+    return "torch"
 
 
 @pytest.fixture

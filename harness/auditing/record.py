@@ -69,6 +69,7 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
     import torch
 
     from harness.engine.shards import IMAGES_PER_SHARD, PAIRS_PER_SHARD
+    from harness.model.backends import described
     from harness.model.precision import device_name
 
     return {
@@ -83,6 +84,8 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
         "control": model.card.control,
         "device": model.device.type,
         "precision": model.precision,
+        "backend": model.backend,
+        **({"computed_by": described(model.stages)} if model.stages else {}),
         # `harness.model.precision.computing` sets it for everything that a run computes.
         "float32_products": "exact",
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.auditing.choices import Models
+from harness.auditing.faster import FasterWay
 from harness.auditing.listener import SILENT, Listener
 from harness.engine.cluster import ClusterOptions
 
@@ -37,6 +38,7 @@ class Conditions:
 
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "torch"
     batch_size: int | None = None
     random_weights: bool = False
     kept_masks: int = 2
@@ -47,6 +49,13 @@ class Conditions:
     loaded: "LoadedModel | None" = None
     recipes: tuple[tuple[int, ...], ...] = ()
     registration: Path | None = None
+
+    def source(self, name: "str | WrappedFunction", file: Path | None) -> "ModelSource":
+        """How one of the models is loaded, here or elsewhere."""
+        from harness.engine.executors import ModelSource
+
+        how = self.device, self.dtype, self.random_weights, self.backend
+        return ModelSource(name, file, *how)
 
 
 def run_models(
@@ -167,8 +176,7 @@ def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
     for name, file in reversed(models):
         loaded = None  # one at a time fits in memory
         if conditions.cluster is None:
-            how = conditions.device, conditions.dtype, conditions.random_weights
-            loaded = ModelSource(name, file, *how).load()
+            loaded = conditions.source(name, file).load()
         else:
             source = ModelSource(name, file).anywhere()  # a function is refused
             card = load_model_card(str(source.name))
@@ -301,7 +309,7 @@ def _evaluate(
             executor.execute(
                 store,
                 batch_size=halved,
-                advance=go,
+                advance=FasterWay(entry, total - done, listener, go),
                 halved=lambda n: _keep_halved(store, model_id, n, listener),
             )
         entry["hardware"]["workers"] = executor.machines()
@@ -375,11 +383,9 @@ def _executor(
     root: Path,
     conditions: Conditions,
 ) -> "Iterator[Executor]":
-    from harness.engine.executors import Local, ModelSource
+    from harness.engine.executors import Local
 
-    source = ModelSource(
-        *name_and_file, conditions.device, conditions.dtype, conditions.random_weights
-    )
+    source = conditions.source(*name_and_file)
     if conditions.cluster is None:
         model = conditions.loaded or source.load()
         one = Local(model, root, suite.metric, conditions.kept_masks)

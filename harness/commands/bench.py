@@ -8,6 +8,7 @@ import typer
 from harness.cards import load_dataset_card
 from harness.commands.options import (
     AsJson,
+    Backend,
     Checkpoint,
     DataRoot,
     DataType,
@@ -31,6 +32,7 @@ _MEANING = {
     "plain_case_s": "s per case of the plain loop",
     "engine_s": "s of the engine for the whole plan",
     "ideal_s": "s of the arithmetic for the whole plan",
+    "bfloat16_gain": "times float32's speed in bfloat16 here (below 1: of matrix products)",
     "plain_s": "s of the plain loop for the whole plan, from a sample",
 }
 
@@ -55,6 +57,7 @@ def bench(
     blocks: Annotated[int, typer.Option("--blocks", min=1)] = 3,
     device: Device = "auto",
     dtype: DataType = "auto",
+    backend: Backend = "torch",
     as_json: AsJson = False,
 ) -> None:
     """Measure encode, decode, engine, plain loop and memory in one process, interleaved."""
@@ -63,7 +66,12 @@ def bench(
     from harness.model.loading import load_model
 
     loaded = load_model(
-        model, checkpoint=checkpoint, device=device, dtype=dtype, random_weights=random_weights
+        model,
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        random_weights=random_weights,
     )
     blocks = min(blocks, images)
     with (

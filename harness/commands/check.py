@@ -7,6 +7,7 @@ import typer
 
 from harness.commands.options import (
     AsJson,
+    Backend,
     DataRoot,
     Datasets,
     DataType,
@@ -65,6 +66,7 @@ def check(
     ] = 50,
     device: Device = "auto",
     dtype: DataType = "float32",
+    backend: Backend = "torch",
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 on a finding, too, not only a failure.")
     ] = False,
@@ -85,7 +87,14 @@ def check(
         content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
         if not as_json:
             _show_suite(content)
-    trial = Trial(picture, prompt, device=device, dtype=dtype, random_weights=random_weights)
+    trial = Trial(
+        picture,
+        prompt,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        random_weights=random_weights,
+    )
     models = model_arguments(model or [], checkpoint) if model else []
     reports = [try_model(one, trial, quiet=quiet or as_json) for one in models]
     tried = try_laws(rules, datasets, examples=examples, quiet=quiet or as_json)

@@ -21,6 +21,7 @@ class Trial(NamedTuple):
     prompts: Sequence[str] | None
     device: str
     dtype: str
+    backend: str
     random_weights: bool
 
 
@@ -49,6 +50,7 @@ def try_model(name_and_file: tuple[str, Path | None], trial: Trial, *, quiet: bo
         checkpoint=file,
         device=trial.device,
         dtype=trial.dtype,
+        backend=trial.backend,
         random_weights=trial.random_weights,
     )
     with Terminal(quiet=quiet).progress(f"check {name}", len(CHECKS), unit="checks") as advance:
@@ -77,6 +79,7 @@ def _facts(model: "LoadedModel") -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.adapter.module.parameters()),
         "device": str(model.device),
         "precision": model.precision,
+        "backend": model.backend,
         "random_weights": model.random_weights,
     }
 

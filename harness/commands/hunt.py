@@ -14,6 +14,7 @@ from harness.auditing.samples import read_sets
 from harness.commands.laws import rules_named
 from harness.commands.options import (
     AsJson,
+    Backend,
     Checkpoint,
     DataRoot,
     DataType,
@@ -76,6 +77,7 @@ def hunt(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of Hypothesis.")] = 0,
     device: Device = "auto",
     dtype: DataType = "float32",
+    backend: Backend = "torch",
     random_weights: RandomWeights = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -90,7 +92,12 @@ def hunt(
     ((name, file),) = model_arguments([model], checkpoint)
     sets = read_sets(suite, data_root, limit=limit, listener=Terminal(quiet=quiet or as_json))
     loaded = load_model(
-        name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
+        name,
+        checkpoint=file,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        random_weights=random_weights,
     )
     config = HuntConfig(list(rules), rules, budget, seed, suite.statistics.dice_floor)
     found = _hunt_all(_hunts(loaded, suite, sets, config), out, quiet=quiet, as_json=as_json)

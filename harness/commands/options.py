@@ -59,3 +59,7 @@ DataType = Annotated[
         help="auto (float32 on a CPU, mixed on CUDA), float32, mixed, bfloat16 or float16.",
     ),
 ]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", help="torch, or openvino: faster on a CPU (extra 'openvino')."),
+]

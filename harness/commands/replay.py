@@ -16,6 +16,7 @@ from harness.cards import dataset_names, load_dataset_card
 from harness.commands.hunt import hunting
 from harness.commands.options import (
     AsJson,
+    Backend,
     Checkpoint,
     DataRoot,
     DataType,
@@ -46,6 +47,7 @@ def replay(
     ] = None,
     device: Device = "auto",
     dtype: DataType = "float32",
+    backend: Backend = "torch",
     random_weights: RandomWeights = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -58,7 +60,12 @@ def replay(
     cards = _cards(breaks, datasets)
     ((name, file),) = model_arguments([model], checkpoint)
     loaded = load_model(
-        name, checkpoint=file, device=device, dtype=dtype, random_weights=random_weights
+        name,
+        checkpoint=file,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        random_weights=random_weights,
     )
     found = dict(_replayed(breaks, cards, loaded, data_root, quiet=quiet or as_json))
     confirmed = sum(one.breaks for one in found.values())

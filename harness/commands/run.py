@@ -9,6 +9,7 @@ from harness.auditing.choices import recipe_arguments, select_suite, split_names
 from harness.auditing.running import Conditions, run_models
 from harness.commands.options import (
     AsJson,
+    Backend,
     Checkpoint,
     DataRoot,
     Datasets,
@@ -54,6 +55,7 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     dtype: DataType = "auto",
+    backend: Backend = "torch",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
     random_weights: RandomWeights = False,
     masks: Annotated[
@@ -118,6 +120,7 @@ def run(
             conditions=Conditions(
                 device=device,
                 dtype=dtype,
+                backend=backend,
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
                 kept_masks=masks,

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,13 @@ from harness.files.writing import temporary_folder
 from harness.model.contract import Predicts, reads_pairs
 from harness.model.features import select
 from harness.model.loading import LoadedModel
-from harness.model.precision import device_name, watched_memory
+from harness.model.precision import (
+    Precision,
+    bfloat16_gain,
+    computing,
+    device_name,
+    watched_memory,
+)
 from harness.records import Readings
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
@@ -60,13 +66,16 @@ class Bench:
 
     `pair_s` is the part of `decode_s` in which a text is encoded under its picture, 0 where
     texts do not depend on pictures. `processor_s` holds the time of the processor per item of
-    each stage, of the plain loop and of the engine (per case).
+    each stage, of the plain loop and of the engine (per case). `bfloat16_gain` is how many times
+    as fast an image with its prompts is encoded and decoded in bfloat16: of torch in float32 on a
+    CPU; where that multiplies matrices slower in bfloat16, it is the ratio of those alone.
     """
 
     model_id: str
     device: str
     device_name: str
     precision: str
+    backend: str
     threads: int
     blocks: int
     n_images: int
@@ -91,6 +100,7 @@ class Bench:
     texts_per_s: float
     cases_per_s: float
     peak_memory_mib: float
+    bfloat16_gain: float | None
     processor_s: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
@@ -129,7 +139,9 @@ def bench(
             laps["engine", 0].append(benched.engine(cases))
         benched.time_plain(cases, laps)
         tick()
-    return _summary(model, laps, counts, batch_size=batch_size, blocks=blocks, memory=max(memory))
+    gain = benched.bfloat16_gain(cases)
+    found = _summary(model, laps, counts, batch_size=batch_size, blocks=blocks, memory=max(memory))
+    return replace(found, bfloat16_gain=gain)
 
 
 def _summary(
@@ -152,6 +164,7 @@ def _summary(
         device=str(model.device),
         device_name=device_name(model.device),
         precision=model.precision,
+        backend=model.backend,
         threads=torch.get_num_threads(),
         blocks=blocks,
         n_images=n_images,
@@ -176,6 +189,7 @@ def _summary(
         texts_per_s=1 / wall["text"],
         cases_per_s=1 / wall["engine"],
         peak_memory_mib=memory,
+        bfloat16_gain=None,
         processor_s=dict(sorted(cpu.items())),
     )
 
@@ -285,6 +299,30 @@ class _BenchedModel:
         tally = Tally(shard, pictures, Metric(), self.model)
         counting = self.clock(lambda: _count(tally, logits, len(shard.pairs)), shard.cases.height)
         laps["count", 0].append(counting)
+
+    def bfloat16_gain(self, cases: pl.DataFrame) -> float | None:
+        """How many times as fast an image with its prompts is in bfloat16; see `Bench`."""
+        model = self.model
+        if (model.device.type, model.precision, model.backend) != ("cpu", "float32", "torch"):
+            return None
+        if (of_products := bfloat16_gain()) < 1:
+            return of_products
+        texts = distinct_texts(cases)[:1]
+        pixels = torch.zeros(1, 3, *model.adapter.input_size)
+
+        def once() -> None:
+            image, text = model.adapter.encode_images(pixels), model.adapter.encode_texts(texts)
+            for size in [self.batch_size] * max(1, self.n_prompts // self.batch_size):
+                rows = torch.zeros(size, dtype=torch.int64)
+                model.adapter.decode(select(image, rows), select(text, rows))
+
+        laps: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
+        for _ in range(3):
+            for precision, found in laps.items():
+                with torch.inference_mode(), computing(model.device, precision):
+                    found.append(self.clock(once, 1).wall)
+        exact, short = (statistics.median(found) for found in laps.values())
+        return exact / short
 
     def time_plain(self, cases: pl.DataFrame, laps: Laps) -> None:
         """Seconds per case of the full forward, at several batch sizes."""

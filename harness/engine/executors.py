@@ -36,6 +36,7 @@ class ModelSource:
     device: str = "auto"
     dtype: str = "auto"
     random_weights: bool = False
+    backend: str = "torch"
 
     def anywhere(self) -> "ModelSource":
         """The same with absolute paths, for processes that stand in another folder.
@@ -62,6 +63,7 @@ class ModelSource:
             checkpoint=self.checkpoint,
             device=self.device,
             dtype=self.dtype,
+            backend=self.backend,
             random_weights=self.random_weights,
         )
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from harness.data.images import read_mask, with_image
 from harness.data.readings import readings_of
+from harness.engine.batches import decoded
 from harness.engine.mask_selector import MaskSelector
 from harness.engine.repeats import RepeatCounts
 from harness.engine.shards import Shard, cut, distinct_texts
@@ -257,7 +258,7 @@ class Worker:
         if isinstance(adapter, PredictOnly):
             logits, answered = adapter.decode_with_answers(images, texts)
             return Decoded(logits.float(), answered=answered)
-        return Decoded(adapter.decode(images, texts).float())
+        return Decoded(decoded(self.model, images, texts).float())
 
     def _repeat_counts(self, shard: Shard, pictures: Pictures) -> RepeatCounts | None:
         """What measures the noise of a model that samples."""

@@ -123,6 +123,11 @@ def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Ref
             "the predictions were imported",
             "A row is verified by running its model",
         ),
+        (
+            entry.get("backend", "torch") != "torch",
+            f"the model was computed by {entry.get('backend')}",
+            "A row is verified with --backend torch",
+        ),
         (entry["random_weights"], "the weights are random", "A row is of a model that was trained"),
     )
     for is_wrong, found, right in problems:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import torch
 from harness.cards import ModelCard, ResolvedCard, load_model_card
 from harness.errors import CheckpointError, ModelError
 from harness.model.adapters import Files, build_traced, find_files, no_weights
+from harness.model.backends import Backend, Choice, accelerate, choose_backend
 from harness.model.callables import FunctionAdapter
 from harness.model.contract import (
     Family,
@@ -37,7 +38,8 @@ class LoadedModel:
 
     `adapter` is staged whatever the model offers; `raw` is the adapter as its
     author wrote it, to be asked for further capabilities (`EmbedsText`,
-    `Tokenizes`). Weights stay float32; `precision` is that of `autocast`.
+    `Tokenizes`). Weights stay float32; `precision` is that of `autocast`. `stages`
+    says what computes each stage, where the backend is not torch.
     """
 
     card: ModelCard
@@ -50,6 +52,8 @@ class LoadedModel:
     weights_sha256: str | None
     random_weights: bool
     notes: tuple[Note, ...] = ()
+    backend: Backend = "torch"
+    stages: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def threshold(self) -> float:
@@ -67,6 +71,7 @@ def load_model(
     device: str = "auto",
     *,
     dtype: str = "auto",
+    backend: str = "torch",
     random_weights: bool = False,
     seed: int = 0,
 ) -> LoadedModel:
@@ -81,6 +86,8 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Precision of the computation: ``auto``, ``float32``, ``bfloat16``,
             ``float16`` or ``mixed``; see `harness.model.precision`.
+        backend: What computes: ``torch``, or ``openvino`` on a CPU; see
+            `harness.model.backends`. A function computes as it does.
         random_weights: Fill with random numbers from `seed`, for speed and
             plumbing; the seed enters the model's id.
         seed: Seed of the random numbers.
@@ -94,7 +101,7 @@ def load_model(
     card = name_or_card if isinstance(name_or_card, ResolvedCard) else load_model_card(name_or_card)
     if card.card.kind == "callable":
         return _load_function(card, checkpoint)
-    place = choose_device(device)
+    place = choose_device(choose_backend(backend, device))
     precision = choose_precision(dtype, place, where=f"model {card.card.name!r}")
     changed: list[str] = []
     with building([]), watched_loading() as loaded:
@@ -116,11 +123,11 @@ def load_model(
     )
     adapter.module.eval().to(place)
     chosen = [one.chosen for one in loaded if one.chosen]
-    digest = _digest(
-        card.card, files, sources, [precision, *chosen], seed if random_weights else None
-    )
+    # Ids are older than backends: torch's have none in them.
+    how = [precision, *chosen, *([] if backend == "torch" else [backend])]
+    digest = _digest(card.card, files, sources, how, seed if random_weights else None)
     tag = f"-random{seed}" if random_weights else ""
-    return LoadedModel(
+    model = LoadedModel(
         card=card.card,
         resolved=card,
         adapter=adapter,
@@ -131,6 +138,16 @@ def load_model(
         weights_sha256=files.sha256,
         random_weights=random_weights,
         notes=notes,
+    )
+    return model if backend == "torch" else _accelerated(model)
+
+
+def _accelerated(model: LoadedModel) -> LoadedModel:
+    """The model computed by OpenVINO, as far as that goes."""
+    choice = Choice(model.model_id, model.precision, model.card.noise_floor)
+    adapter, stages, notes = accelerate(model.adapter, choice)
+    return replace(
+        model, adapter=adapter, backend="openvino", stages=stages, notes=(*model.notes, *notes)
     )
 
 

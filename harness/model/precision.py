@@ -6,9 +6,9 @@ allowed in all products, on CPUs with matrix units too. *bfloat16* and *float16*
 torch's autocast shortens what bears it, and logits are compared with the threshold in
 float32. ``mixed`` means bfloat16 where the device has it, else float16, which has
 three more digits and overflows beyond 65,504; ``auto`` means float32 on a CPU, where
-nothing is gained otherwise, and ``mixed`` on CUDA. What was chosen, never ``auto`` or
-``mixed``, enters the model's id and the run, so that two precisions never share a
-score.
+little is gained without arithmetic for bfloat16 (`bfloat16_gain` measures it), and
+``mixed`` on CUDA. What was chosen, never ``auto`` or ``mixed``, enters the model's id and
+the run, so that two precisions never share a score.
 
 Tolerance: `reports/precision.md` has the differences from float32 that were measured.
 """
@@ -16,7 +16,9 @@ Tolerance: `reports/precision.md` has the differences from float32 that were mea
 import contextlib
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, cast
 
 import torch
@@ -25,6 +27,8 @@ from harness.errors import ModelError, choose
 
 Precision = Literal["float32", "bfloat16", "float16"]
 ASKED = ("auto", "float32", "bfloat16", "float16", "mixed")
+BROKEN = {"float32": 0.01, "bfloat16": 0.2, "float16": 0.05}
+"""Gaps above this share of the logits' spread are no rounding: something is mixed up."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -72,6 +76,26 @@ def has_bfloat16(device: torch.device) -> bool:
         return True
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@cache
+def bfloat16_gain() -> float:
+    """How many times as fast this CPU multiplies matrices in bfloat16 as in float32, measured.
+
+    Far below 1 where it has no arithmetic for it; takes a quarter of a second there.
+    """
+    exact = torch.rand(512, 512, dtype=torch.float32, device="cpu")
+    short = exact.bfloat16()
+    with torch.inference_mode(), computing(torch.device("cpu"), "float32"):
+        _product_s(exact), _product_s(short[:64])  # the first product chooses its kernel
+        return min(_product_s(exact) for _ in range(5)) / min(_product_s(short) for _ in range(2))
+
+
+def _product_s(matrix: torch.Tensor) -> float:
+    # Of the processor: other programs may keep a wall clock waiting.
+    start = time.process_time()
+    matrix @ matrix.T
+    return time.process_time() - start
 
 
 @contextlib.contextmanager

@@ -176,7 +176,10 @@ def model_facts(run: RunData) -> list[dict[str, Any]]:
                     "trained with": m.get("card", {}).get("prompt_type"),
                     "threshold": m.get("threshold"),
                     "device": " ".join(
-                        map(str, filter(None, (m.get("device"), m.get("precision"))))
+                        map(
+                            str,
+                            filter(None, (m.get("device"), m.get("backend"), m.get("precision"))),
+                        )
                     ),
                     "batch": m.get("batch_size"),
                     "licence": m.get("card", {}).get("licence"),

@@ -70,7 +70,7 @@ CURVE_SCHEMA = pl.Schema(
 )
 
 # What fixes the counts of a model bit for bit; a run holds one value of each.
-FIXED = ("device", "precision", "batch_size", "shard_size", "thresholds")
+FIXED = ("device", "precision", "backend", "batch_size", "shard_size", "thresholds")
 
 # Which samples show what: a row a sample, with the hash of its picture and mask.
 DATA_KEYS = ("dataset", "split", "sample_id")
@@ -311,11 +311,13 @@ class RunStore:
         for index, known in enumerate(models):
             if known["model_id"] != entry["model_id"]:
                 continue
+            # Earlier runs have no such key, and had no other backend.
+            then, now = ({"backend": "torch", **one} for one in (known, entry))
             for key in FIXED:
-                if known.get(key) != entry.get(key):
+                if then.get(key) != now.get(key):
                     raise RunError(
-                        f"{self.folder}: {entry['name']} was run with {key} {known.get(key)!r}, "
-                        f"now it is {entry.get(key)!r}. A run keeps one {key} per model. Give the "
+                        f"{self.folder}: {entry['name']} was run with {key} {then.get(key)!r}, "
+                        f"now it is {now.get(key)!r}. A run keeps one {key} per model. Give the "
                         "same one, choose another --out, or start again with --fresh."
                     )
             models[index] = {**known, **entry}

@@ -30,7 +30,7 @@ _FORBIDDEN = re.compile(r"[^A-Za-z0-9_\-./ ]+")
 _CARD = ("title", "paper", "licence", "architecture", "prompt_type", "threshold")
 _ENTRY = (
     *("name", "model_id", "weights_sha256", "random_weights", "device", "precision"),
-    "batch_size",
+    *("backend", "batch_size"),
 )
 
 

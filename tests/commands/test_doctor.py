@@ -91,3 +91,17 @@ def test_a_table_for_people(call, monkeypatch):
     assert "missing  gpu" in out
     assert "without it: b" in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("gain", "what"),
+    [
+        (2.96, "3 times the speed of float32 (measured here): --dtype bfloat16 is faster"),
+        (0.05, "0.05 times the speed of float32 (measured here): --dtype auto, float32, is best"),
+    ],
+)
+def test_what_bfloat16_gains_on_this_cpu_is_told(told, monkeypatch, gain, what):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("harness.model.precision.bfloat16_gain", lambda: gain)
+    _, found = told(bfloat16=doctor.LOOKS["bfloat16"])
+    assert found["bfloat16"]["found"] == f"matrices multiply at {what}"

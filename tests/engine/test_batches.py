@@ -1,10 +1,18 @@
 """The usual batch size follows from the model, is stored in the run, and stays there."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.batches import CACHE_BYTES, MOST, bytes_per_pair, fitting, usual_batch_size
+from harness.engine.batches import (
+    CACHE_BYTES,
+    MOST,
+    bytes_per_pair,
+    decoded,
+    fitting,
+    usual_batch_size,
+)
 from harness.model.loading import load_model
 from harness.runs.store import RunStore
 
@@ -26,6 +34,47 @@ def test_a_pair_is_its_features_and_its_mask(toy_card):
 def test_large_maps_are_decoded_few_at_a_time(toy_card):
     model = load_model(toy_card(input_size=(352, 352)), random_weights=True, device="cpu")
     assert usual_batch_size(model) == 1
+
+
+@torch.inference_mode()
+def paired(model, n):
+    """Features of n pairs of other pictures and texts."""
+    pixels = torch.rand(n, 3, *model.adapter.input_size, generator=torch.Generator().manual_seed(0))
+    texts = [f"{number} polyps" for number in range(n)]
+    return model.adapter.encode_images(pixels), model.adapter.encode_texts(texts)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(4, [4]), (5, [4, 1]), (13, [4, 4, 4, 1])])
+def test_a_batch_beyond_the_cache_is_decoded_in_pieces(toy_card, monkeypatch, n, sizes):
+    model = load_model(toy_card(input_size=(24, 32)), random_weights=True, device="cpu")
+    pair = paired(model, n)
+    with torch.inference_mode():
+        whole = decoded(model, *pair)
+        monkeypatch.setattr("harness.engine.batches.CACHE_BYTES", 4 * bytes_per_pair(model))
+        model.raw.batches.clear()
+        assert torch.equal(decoded(model, *pair), whole)
+    assert [size for size, _ in model.raw.batches] == sizes
+
+
+def test_pieces_of_a_transformer_differ_by_its_noise_at_most():
+    model = load_model("clipseg-small", random_weights=True, device="cpu")
+    with torch.inference_mode():
+        pair = paired(model, 27)
+        whole, pieces = model.adapter.decode(*pair), decoded(model, *pair)
+    assert usual_batch_size(model) < 27
+    assert (whole - pieces).abs().max() <= model.card.noise_floor
+
+
+@torch.inference_mode()
+def test_functions_and_compiled_stages_take_all_rows_at_once(toy_card, monkeypatch):
+    monkeypatch.setattr("harness.engine.batches.CACHE_BYTES", 1)
+    box = load_model(toy_card("box"), random_weights=True, device="cpu")
+    decoded(box, *paired(box, 9))
+    assert [size for size, _ in box.raw._toy.batches] == [9]
+    toy = load_model(toy_card(), random_weights=True, device="cpu", backend="openvino")
+    toy.raw.batches.clear()
+    assert decoded(toy, *paired(toy, 9)).shape[0] == 9
+    assert toy.raw.batches == []
 
 
 @pytest.fixture

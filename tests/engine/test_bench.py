@@ -117,3 +117,13 @@ def test_pictures_of_several_sizes_are_refused_for_a_function(call, tmp_path):
         err.split()
     )
     assert call(*arguments)[0] == 0
+
+
+def test_what_bfloat16_gains_is_measured_on_the_model_where_products_gain(measured, monkeypatch):
+    monkeypatch.setattr("harness.engine.bench.bfloat16_gain", lambda: 0.25)
+    found, _ = measured()
+    assert found.bfloat16_gain == 0.25
+    monkeypatch.setattr("harness.engine.bench.bfloat16_gain", lambda: 4.0)
+    found, _ = measured()
+    assert found.bfloat16_gain not in (4.0, None)
+    assert found.bfloat16_gain > 0

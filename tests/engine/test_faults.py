@@ -78,14 +78,14 @@ class Run:
 
 
 @pytest.fixture
-def arguments(tmp_path, toy_card):
+def arguments(tmp_path, toy_card, backend):
     """Arguments of the same run in any folder; settings change the model and so its id."""
 
     def build(folder, **settings):
         return [
             "run", "paper", "--datasets", "kvasir_polyp", "--model", str(toy_card(**settings)),
             "--random-weights", "--device", "cpu", "--batch-size", "16", "-q",
-            "--out", str(folder),
+            "--backend", backend, "--out", str(folder),
         ]  # fmt: skip
 
     return build
@@ -150,6 +150,7 @@ def short(call, arguments, tmp_path, monkeypatch):
     return peaceful
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_damaged_part_is_set_aside_and_run_again(short, call, arguments, tmp_path):
     peaceful, folder = short(), tmp_path / "damaged"
     shutil.copytree(peaceful, folder)
@@ -211,6 +212,7 @@ def test_a_full_disk_says_so_and_the_run_continues(short, call, arguments, tmp_p
     check_nothing_lost(folder, peaceful)
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_an_image_that_breaks_in_the_middle_is_run_again_once_repaired(
     short, call, arguments, photo_root, tmp_path, monkeypatch
 ):
@@ -293,6 +295,7 @@ def test_a_second_process_is_refused_and_changes_nothing(short, call, arguments,
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_killed_process_loses_nothing(run, short):
     """SIGKILL once some parts are there; the slow form kills at 20 random moments."""
     peaceful, killed = short(delay_s=0.02), run("killed", delay_s=0.02)
@@ -308,6 +311,7 @@ def test_a_killed_process_loses_nothing(run, short):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_killed_at_twenty_random_moments(run):
     peaceful = run("peaceful", delay_s=0.05)
     start = time.monotonic()
@@ -331,6 +335,7 @@ def test_killed_at_twenty_random_moments(run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_interrupted_at_random_moments(run):
     peaceful, stopped = run("peaceful", delay_s=0.05), run("stopped", delay_s=0.05)
     assert peaceful.finish()[0] == 0

@@ -21,8 +21,8 @@ from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 from harness.files.writing import write_parquet
 
-card, folder, sizes = sys.argv[1], Path(sys.argv[2]), [int(n) for n in sys.argv[3:]]
-model = load_model(card, random_weights=True, device="cpu")
+card, folder, backend, sizes = sys.argv[1], Path(sys.argv[2]), sys.argv[3], map(int, sys.argv[4:])
+model = load_model(card, random_weights=True, device="cpu", backend=backend)
 drawn = invent(folder, 8, (40, 48))
 found = []
 for n_cases in sizes:
@@ -50,11 +50,11 @@ print(json.dumps(found))
 
 
 @pytest.fixture
-def growth(tmp_path, toy_card):
+def growth(tmp_path, toy_card, backend):
     def run(*sizes, **settings):
         found = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(toy_card(**settings)), str(tmp_path),
-             *map(str, sizes)],
+             backend, *map(str, sizes)],
             env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -64,6 +64,7 @@ def growth(tmp_path, toy_card):
     return run
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_memory_does_not_grow_with_cases(growth):
     small, large = growth(800, 8000)
     assert (small["cases"], large["cases"]) == (800, 8000)

@@ -1,5 +1,6 @@
 """The engine counts what the plain loop counts, and encodes everything once."""
 
+import importlib.util
 import re
 
 import polars as pl
@@ -218,3 +219,19 @@ def test_distances_between_contours_are_those_of_the_masks(engine):
     assert whole["nsd"].is_between(0, 1).all()
     assert lacking["hausdorff_px"].is_nan().all()
     assert scores["iou"].is_null().all()
+
+
+@pytest.mark.parametrize("name", ["phantom-clipseg-crowd", "phantom-biomedclipseg-crowd"])
+def test_openvino_counts_what_torch_counts(tmp_path, planned, photo_root, name):
+    """But for pixels within the card's noise floor of the threshold, in the models that ship."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("the extra 'openvino' is not installed")
+    suite, _, plan = planned("empty_prompt")
+    theirs, mine = (load_model(name, device="cpu", backend=b) for b in ("torch", "openvino"))
+    assert set(mine.stages.values()) == {"openvino"}
+    store = RunStore(tmp_path / "run")
+    store.open(plan, suite)
+    execute(store, mine, root=photo_root, metric=suite.metric, batch_size=8)
+    joined = compare(store, plan, theirs, photo_root, suite.metric)
+    assert joined["n_pred"].sum() > 1000
+    assert joined["n_near"].sum() < 0.001 * joined["n_pred"].sum()

@@ -16,7 +16,7 @@ from harness.runs.store import RunStore
 
 
 @pytest.fixture
-def audited(planned, photo_root, toy_card, tmp_path, monkeypatch):
+def audited(planned, photo_root, toy_card, tmp_path, monkeypatch, backend):
     """A function: run the paper's suite on a few pictures, in shards of a picture or two."""
     suite, _, _ = planned("paper", limit=4)
     monkeypatch.setattr("harness.engine.shards.PAIRS_PER_SHARD", 60)
@@ -24,7 +24,9 @@ def audited(planned, photo_root, toy_card, tmp_path, monkeypatch):
     toy = [(str(toy_card()), None)]
 
     def run(name, workers, models=None):
-        how = Conditions(device="cpu", workers=workers, thresholds=True, random_weights=True)
+        how = Conditions(
+            device="cpu", backend=backend, workers=workers, thresholds=True, random_weights=True
+        )
         return run_models(
             suite, models or toy, root=photo_root, out=tmp_path / name, limit=4, conditions=how
         )
@@ -32,6 +34,7 @@ def audited(planned, photo_root, toy_card, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_two_processes_write_the_parts_that_one_does(audited):
     one, two = audited("one", 1), audited("two", 2)
     (model_id,) = one.manifest["evaluated"]

@@ -98,13 +98,14 @@ def small_shards(monkeypatch):
 
 
 @pytest.fixture
-def driven(tmp_path, photo_root, planned, toy_card, small_shards):
+def driven(tmp_path, photo_root, planned, toy_card, small_shards, backend):
     """A plan of several shards, and jobs of a toy model."""
     suite, _, plan = planned("paper")
     texts = distinct_texts(plan.cases)
 
     def job(root=photo_root, **toy):
-        source = ModelSource(str(toy_card(**toy)), device="cpu", random_weights=True)
+        how = {"device": "cpu", "random_weights": True, "backend": backend}
+        source = ModelSource(str(toy_card(**toy)), **how)
         return Job(source, root, suite.metric, texts)
 
     def store(name):
@@ -127,6 +128,7 @@ def check_equal(found, driven):
     assert sum(found.settled_shards(scores["model_id"][0]).values()) == scores.height
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_cluster_counts_what_one_process_counts(driven):
     ray = PretendedRay()
     executor = RayExecutor(ray, ClusterOptions(), driven.job())
@@ -331,7 +333,7 @@ def test_a_source_can_be_loaded_from_another_folder(toy_card, monkeypatch, tmp_p
     assert ModelSource("clipseg").anywhere().name == "clipseg"
 
 
-def nodes(tmp_path, photo_root, card, *events):
+def nodes(tmp_path, photo_root, card, *events, backend):
     """Starts two nodes, runs the command there, does what `events` say; see `two_nodes.py`."""
     home = tmp_path / "home"  # Ray writes a token there
     home.mkdir()
@@ -341,7 +343,7 @@ def nodes(tmp_path, photo_root, card, *events):
     }  # fmt: skip
     found = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("two_nodes.py")), str(tmp_path / "cluster"),
-         str(card), *events],
+         str(card), backend, *events],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
@@ -349,15 +351,16 @@ def nodes(tmp_path, photo_root, card, *events):
 
 
 @pytest.fixture
-def real(tmp_path, photo_root, toy_card, call, small_shards):
+def real(tmp_path, photo_root, toy_card, call, small_shards, backend):
     """The command on two real nodes, and the same in this process."""
 
     def run(*events, delay_s):
         card = toy_card(delay_s=delay_s)
-        told = nodes(tmp_path, photo_root, card, *events)
+        told = nodes(tmp_path, photo_root, card, *events, backend=backend)
         code, _, err = call(
             "run", "paper", "--datasets", "kvasir_polyp", "--model", card, "--random-weights",
             "--device", "cpu", "--batch-size", "16", "-q", "--out", tmp_path / "local",
+            "--backend", backend,
         )  # fmt: skip
         assert code == 0, err
         cluster, local = RunStore(tmp_path / "cluster"), RunStore(tmp_path / "local")
@@ -372,6 +375,7 @@ def real(tmp_path, photo_root, toy_card, call, small_shards):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_two_nodes_count_what_one_process_counts(real):
     told, cluster = real(delay_s=0.0)
     assert told["codes"] == [0]

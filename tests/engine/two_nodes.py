@@ -1,6 +1,6 @@
 """Runs the command on a Ray cluster of two nodes of this machine, and breaks something.
 
-``python two_nodes.py OUT CARD [EVENT ...]`` with EVENT ``kill`` (SIGKILL to a worker),
+``python two_nodes.py OUT CARD BACKEND [EVENT ...]`` with EVENT ``kill`` (SIGKILL to a worker),
 ``remove`` (the second node goes away), ``kill_driver`` and ``interrupt_driver`` (the
 command, which is then issued again). The last line of output is JSON.
 """
@@ -40,7 +40,7 @@ def busy_workers(raylets):
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if parent in raylets and title.startswith(b"ray::Hand.evaluate"):
+        if parent in raylets and title.startswith(b"ray::ShardWorker.evaluate"):
             yield int(place.name)
 
 
@@ -61,7 +61,7 @@ def break_something(event, cluster, second, process):
         process.send_signal(signal.SIGKILL if event == "kill_driver" else signal.SIGINT)
 
 
-def main(out, card, events):
+def main(out, card, backend, events):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -72,7 +72,8 @@ def main(out, card, events):
         command = [
             sys.executable, "-c", PROGRAM, "run", "paper", "--datasets", "kvasir_polyp",
             "--model", card, "--random-weights", "--device", "cpu", "--batch-size", "16", "-q",
-            "--out", str(out), "--executor", "ray", "--address", cluster.address,
+            "--backend", backend, "--out", str(out),
+            "--executor", "ray", "--address", cluster.address,
         ]  # fmt: skip
         codes, waiting = [], list(events)
         while not codes or (codes[-1] != 0 and len(codes) <= len(events)):
@@ -87,4 +88,4 @@ def main(out, card, events):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -164,6 +164,12 @@ def test_random_weights_are_no_submission(small):
     assert "the weights are random. A row is of a" in told_to(small, manifest={"models": [entry]})
 
 
+def test_another_backend_than_torch_is_no_submission(small):
+    entry = small[2].manifest["models"][0] | {"backend": "openvino"}
+    text = told_to(small, manifest={"models": [entry]})
+    assert "the model was computed by openvino. A row is verified with --backend torch" in text
+
+
 def test_a_run_with_gaps_is_no_submission(small):
     entry = small[2].manifest["models"][0] | {"model_id": "other@0123456789ab"}
     text = told_to(small, manifest={"models": [entry]})

@@ -8,6 +8,7 @@ import torch
 from harness.errors import ModelError
 from harness.model.loading import load_model
 from harness.model.precision import (
+    bfloat16_gain,
     choose_device,
     choose_precision,
     computing,
@@ -94,3 +95,9 @@ def test_memory_grows_with_what_is_held():
     assert held.sum() > 0
     assert peaks[1] >= peaks[0] > 0
     assert peaks[1] >= 192
+
+
+def test_what_bfloat16_gains_is_measured_once():
+    gain = bfloat16_gain()
+    assert 1e-4 < gain < 100
+    assert bfloat16_gain() is gain

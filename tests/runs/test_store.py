@@ -184,6 +184,12 @@ def test_a_model_keeps_its_device_precision_and_batch_size(store):
         lambda: store.add_model(entry | {"batch_size": 8}),
         "toy was run with batch_size 4, now it is 8. A run keeps one batch_size per model.",
     )
+    # Runs without the key were computed by torch.
+    refused(
+        lambda: store.add_model(entry | {"backend": "openvino"}),
+        "toy was run with backend 'torch', now it is 'openvino'. A run keeps one backend per",
+    )
+    store.add_model(entry | {"backend": "torch"})
 
 
 def test_a_success_beats_an_error(store):

@@ -18,13 +18,12 @@ from torch import Tensor
 from harness.errors import ModelError
 from harness.model.contract import AnySize, EmbedsText, Features, Predicts, Staged
 from harness.model.loading import LoadedModel
+from harness.model.precision import BROKEN
 
 PROMPTS = (
     "one small pink round polyp, located in top left of the image",
     "two large dark oval tumors, located in the bottom right",
 )
-# Gaps above this share of the spread are no rounding: something is mixed up.
-_BROKEN = {"float32": 0.01, "bfloat16": 0.2, "float16": 0.05}
 # Rounding of one operation in the precision of the computation.
 _ROUNDING = {"float32": 2.0**-23, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
@@ -101,7 +100,7 @@ class Subject:
     @property
     def broken(self) -> float:
         """A gap above this is no rounding."""
-        return _BROKEN[self.model.precision] * self.spread
+        return BROKEN[self.model.precision] * self.spread
 
     @property
     def is_staged(self) -> bool:

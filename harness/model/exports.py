@@ -1,0 +1,318 @@
+"""Stages of a model compiled by OpenVINO, and the folder in which they are kept.
+
+A stage is traced once and stored as OpenVINO's representation; what is stored is read back by
+the same versions for the same model alone. The number of rows stays free, so that one export
+serves every batch.
+
+Conventions: a stage takes and gives tensors whose first axis is N; numbers of its inputs are
+converted to the type with which it was traced. The folder is the user's own: a file of it that
+others can write, or that is not what was written, is not read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness._version import __version__
+from harness.errors import ModelError, RunError
+from harness.files.writing import make_folder, temporary_folder, write_json
+
+Tensors = tuple[Tensor, ...]
+
+KEPT_BYTES = 16 << 30
+"""Exports kept at most; full-size models have half a gigabyte. Those used longest ago go first."""
+
+_SUMS = "sums.json"
+_FILES = ("stage.xml", "stage.bin")
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class Stage(NamedTuple):
+    """What is exported: a function of tensors, and inputs of its kind.
+
+    `module` has the weights that the function uses. `free` says for each input which axes
+    differ from call to call; axis 0 does unless the example has one row.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    module: nn.Module
+    example: Tensors
+    free: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def is_one_row(self) -> bool:
+        """Whether it was traced, and is called, with a single row."""
+        return all(len(leaf) == 1 for leaf in self.example)
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """Of the inputs; -1 where an axis is free."""
+        free = self.free or ((),) * len(self.example)
+        return [
+            [
+                -1 if (axis == 0 and not self.is_one_row) or axis in own else n
+                for axis, n in enumerate(leaf.shape)
+            ]
+            for leaf, own in zip(self.example, free, strict=True)
+        ]
+
+
+def import_openvino() -> Any:
+    """The library, which is told to report nothing to its makers.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    if "openvino" not in sys.modules:
+        # Importing it reports its use over the network unless this package is missing.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import openvino
+    except ImportError:
+        raise ModelError(
+            "--backend openvino: OpenVINO is not installed. The extra 'openvino' brings it. "
+            "Install it with `pip install 'vlsm-harness[openvino]'`, or use --backend torch."
+        ) from None
+    return openvino
+
+
+def check_precision(precision: str, *, where: str) -> None:
+    """Refuse a precision in which OpenVINO would not compute here.
+
+    Raises:
+        ModelError: The CPU or OpenVINO has no arithmetic for it.
+    """
+    if precision == "float32":
+        return
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and "BF16" in capabilities:
+        return
+    # Asked for more, OpenVINO computes in float32 and says nothing.
+    raise ModelError(
+        f"{where}: {precision} was asked for with --backend openvino, whose arithmetic on this CPU "
+        f"is {', '.join(capabilities)}. float32 is needed here. Give --dtype float32, or use "
+        "--backend torch."
+    )
+
+
+@cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
+class Compiled:
+    """A compiled stage: tensors of the traced kind -> the stage's tensors."""
+
+    def __init__(self, model: Any, *, precision: str, like: Tensors) -> None:
+        """Compile OpenVINO's `model` for as many threads as torch has; `like` are inputs."""
+        threads = torch.get_num_threads()
+        self._dtypes = [leaf.dtype for leaf in like]
+        self._request = (
+            _core()
+            .compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+                    "INFERENCE_NUM_THREADS": threads,
+                    "NUM_STREAMS": 1,  # one batch after the other, each with all threads
+                    # Pinned, the processes of one machine would all sit on its first cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+            .create_infer_request()
+        )
+
+    def __call__(self, *leaves: Tensor) -> Tensors:
+        """The stage's tensors, each a copy of its own."""
+        given = [
+            leaf.detach().to(dtype).contiguous().numpy()
+            for leaf, dtype in zip(leaves, self._dtypes, strict=True)
+        ]
+        try:
+            found = self._request.infer(given, share_inputs=True)
+        except MemoryError as problem:  # as the engine, which halves its batches, expects it
+            raise torch.OutOfMemoryError(f"OpenVINO: {problem}") from None
+        return tuple(torch.from_numpy(values) for values in found.to_tuple())
+
+
+class RowByRow:
+    """A stage that was traced with one row and knows no other number."""
+
+    def __init__(self, one: Compiled) -> None:
+        self._one = one
+
+    def __call__(self, *leaves: Tensor) -> Tensors:
+        """The stage's tensors, of any number of rows."""
+        rows = [self._one(*(leaf[i : i + 1] for leaf in leaves)) for i in range(len(leaves[0]))]
+        return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+
+
+def compiled(stage: Stage, *, model_id: str, precision: str) -> Compiled:
+    """The stage compiled, exported first where no earlier export is at hand."""
+    place = _place(stage, model_id)
+    if place is None or not _is_intact(place):
+        exported = _export(stage)
+        if place is None or not _store(exported, place):
+            return Compiled(exported, precision=precision, like=stage.example)
+    model = _core().read_model(place / _FILES[0])
+    return Compiled(model, precision=precision, like=stage.example)
+
+
+class _Traced(nn.Module):
+    """A stage as torch's tracer wants it: a module with a forward of tensors."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        # Registered here, weights are the module's own; else they would be constants.
+        self.call, self.module = stage.call, stage.module
+
+    def forward(self, *leaves: Tensor) -> Any:
+        found = self.call(*leaves)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+def _export(stage: Stage) -> Any:
+    openvino = import_openvino()
+    with torch.no_grad(), warnings.catch_warnings():
+        # `torch.export` refuses numbers that are read off tensors, which adapters do to cut
+        # padding, and takes ten times as long; what tracing fixes by mistake is seen in the check.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(_Traced(stage).eval(), stage.example, check_trace=False)
+        model = openvino.convert_model(traced, example_input=stage.example)
+    model.reshape({i: openvino.PartialShape(shape) for i, shape in enumerate(stage.shapes)})
+    _check_rows(model, stage)
+    return model
+
+
+def _check_rows(model: Any, stage: Stage) -> None:
+    """Refuse a graph whose number of rows was fixed by mistake, before it is run.
+
+    Run with others it would read memory that is not its own.
+    """
+    openvino = import_openvino()
+    for n_rows in () if stage.is_one_row else (1, 3, 5):
+        tried = model.clone()
+        tried.reshape(
+            {
+                i: openvino.PartialShape([n_rows, *map(int, leaf.shape[1:])])
+                for i, leaf in enumerate(stage.example)
+            }
+        )
+        for output in tried.outputs:
+            found = output.partial_shape
+            if found.rank.is_dynamic or found[0].is_dynamic or found[0].get_length() != n_rows:
+                raise ValueError(f"its number of rows is fixed: {n_rows} in give {found} out")
+
+
+def versions() -> dict[str, str]:
+    """Of what makes and reads an export."""
+    named = {name: metadata.version(name) for name in ("torch", "openvino")}
+    return {"harness": __version__, **named}
+
+
+def cache_folder() -> Path:
+    """Where exports are kept: ``VLSM_HARNESS_CACHE``, else the user's folder of caches."""
+    if named := os.environ.get("VLSM_HARNESS_CACHE"):
+        return Path(named).expanduser() / "openvino"
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "vlsm-harness" / "openvino"
+
+
+def _place(stage: Stage, model_id: str) -> Path | None:
+    """The stage's own folder; None where the cache is not the user's own."""
+    root = cache_folder()
+    try:
+        if not root.exists():
+            make_folder(root).chmod(0o700)
+    except (OSError, RunError):
+        return None
+    if not _is_own(root):
+        return None
+    dtypes = [str(leaf.dtype) for leaf in stage.example]
+    content = [model_id, stage.name, stage.shapes, dtypes, versions()]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return root / digest[:32]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether only this user can have written a file or folder."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    if not hasattr(os, "geteuid"):
+        return not stat.S_ISLNK(found.st_mode)
+    is_ours = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return is_ours and not stat.S_ISLNK(found.st_mode)
+
+
+def _is_intact(place: Path) -> bool:
+    """Whether a folder has an export, as it was written; what is none is removed."""
+    if not place.is_dir():
+        return False
+    try:
+        sums = json.loads((place / _SUMS).read_bytes()) if _is_own(place / _SUMS) else None
+        intact = _is_own(place) and all(_is_own(place / name) for name in _FILES)
+        intact = intact and sums == _sums(place)
+        os.utime(place)  # used now
+    except (OSError, ValueError):
+        intact = False
+    if not intact:
+        shutil.rmtree(place, ignore_errors=True)
+    return intact
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    found = {}
+    for name in _FILES:
+        with (folder / name).open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _store(model: Any, place: Path) -> bool:
+    """Write an export whole or not at all; False where it cannot be kept."""
+    try:
+        with temporary_folder(beside=place) as folder:
+            import_openvino().save_model(model, folder / _FILES[0], compress_to_fp16=False)
+            for name in _FILES:
+                (folder / name).chmod(0o600)
+            write_json(folder / _SUMS, _sums(folder))
+            (folder / _SUMS).chmod(0o600)
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(folder, place)
+    except (OSError, RuntimeError, RunError):  # a full disk; another process was first
+        return _is_intact(place)
+    _forget_oldest(place.parent, but=place)
+    return True
+
+
+def _forget_oldest(root: Path, *, but: Path) -> None:
+    """Keep at most `KEPT_BYTES` of exports."""
+    used: Sequence[tuple[float, int, Path]] = sorted(
+        (folder.stat().st_mtime, sum(f.stat().st_size for f in folder.iterdir()), folder)
+        for folder in root.iterdir()
+        if folder.is_dir() and folder != but and not folder.name.startswith(".")
+    )
+    total = sum(size for _, size, _ in used)
+    for _, size, folder in used:
+        if total <= KEPT_BYTES:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= size
