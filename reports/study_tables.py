@@ -147,9 +147,7 @@ def empties(run: Path, labels: Mapping[str, str]) -> str:
     # A run that was continued with changed models still holds what it had of the earlier ones.
     asked = set(store.manifest["evaluated"])
     cells = {
-        m["model_id"]: m["card"]["name"]
-        for m in store.manifest["models"]
-        if m["model_id"] in asked
+        m["model_id"]: m["card"]["name"] for m in store.manifest["models"] if m["model_id"] in asked
     }
 
     def rows() -> Rows:

@@ -9,7 +9,7 @@ Conventions: `stages` maps ``encode_images``, ``encode_texts`` and ``decode`` to
 ``torch: REASON``. Features of compiled stages are float32, whatever the precision.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -297,6 +297,6 @@ def _why_unlike(made: Computes, pairs: Sequence[Pair], precision: Precision) -> 
     return None
 
 
-def described(stages: dict[str, str]) -> dict[str, Any]:
+def described(stages: Mapping[str, str]) -> dict[str, Any]:
     """For the record of a run: what computed each stage, and the versions that decide it."""
     return {"stages": stages, "versions": versions()}

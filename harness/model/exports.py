@@ -193,7 +193,8 @@ def _export(stage: Stage) -> Any:
         # `torch.export` refuses numbers that are read off tensors, which adapters do to cut
         # padding, and takes ten times as long; what tracing fixes by mistake is seen in the check.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(_Traced(stage).eval(), stage.example, check_trace=False)
+        trace: Any = torch.jit.trace
+        traced = trace(_Traced(stage).eval(), stage.example, check_trace=False)
         model = openvino.convert_model(traced, example_input=stage.example)
     model.reshape({i: openvino.PartialShape(shape) for i, shape in enumerate(stage.shapes)})
     _check_rows(model, stage)

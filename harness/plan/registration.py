@@ -87,8 +87,8 @@ def read_registration(path: Path) -> Registration:
             f"{path}: it was changed after it was sealed. The file as it was written is needed. "
             "Take it from where you published it."
         )
-    wanted = (content[key] for key in ("registered", "plan_sha256", "n_cases", "limit", "suite"))
-    return Registration(*wanted, seal=found[SEAL])
+    known = {key: content[key] for key in Registration._fields if key != "seal"}
+    return Registration(**known, seal=found[SEAL])
 
 
 def _seal(content: Mapping[str, Any]) -> str:
