@@ -48,7 +48,8 @@ def test_the_page_has_the_files_and_commands_it_speaks_of():
     ]
     assert [arguments[0] for arguments in commands()] == [
         *("check", "run", "score"),
-        *("finetune", "run"),  # of lite, tried by its own tests
+        *("finetune", "finetune"),  # of small CLIPSegs and
+        *("finetune", "run"),  # of lite, tried by tests of their own
     ]
 
 
