@@ -50,12 +50,14 @@ phantom-models: setup
 
 # What the demo prints, its page, and the README's picture of it.
 demo-report: setup
+	rm -rf build/demo  # models of earlier code would stay in it
 	$(BIN)/vlsm-harness demo --out build/demo > reports/demo.txt
 	$(BIN)/python reports/listening_map.py build/demo
 	$(BIN)/vlsm-harness report build/demo --out reports/demo.html --quiet
 
 # reports/calibration.md and the contact sheets, from the shipped models.
 calibration: setup
+	rm -rf build/calibration
 	$(BIN)/python reports/calibrate.py
 
 # reports/statistics.md: coverage, false claims and power in simulated studies.
