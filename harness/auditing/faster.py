@@ -56,7 +56,8 @@ def faster_ways() -> list[str]:
 
     there = importlib.util.find_spec("openvino") is not None
     how = "is installed" if there else "comes with `pip install 'vlsm-harness[openvino]'`"
-    ways = [f"--backend openvino ({how}) computes the same masks in less time."]
+    same = "the same masks, but for single pixels at the threshold, mostly in less time"
+    ways = [f"--backend openvino ({how}) computes {same}."]
     if (gain := bfloat16_gain()) > WORTH_A_WORD:
         ways.append(
             f"--dtype bfloat16 multiplies matrices {gain:.1f} times as fast here and moves Dice by "

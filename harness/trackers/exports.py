@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from harness.errors import RunError, UsageError
-from harness.files.writing import replace_together
+from harness.files.writing import parquet_bytes, replace_together
 from harness.report.escape import escaped
 from harness.report.loaded import LoadedRun
 from harness.report.sheet import csv_text
@@ -209,9 +209,9 @@ def export_croissant(
 ) -> tuple[list[Path], list[str]]:
     """What the data sets of a run hold, as Croissant: one folder each, and remarks.
 
-    ``samples.csv`` has one row a prompt: paths of the picture and the mask, relative to the data
-    set's own folder, cluster and text. Beside it ``croissant.json`` describes it. Both belong into
-    that folder when it is published.
+    ``samples.parquet`` has one row a prompt: paths of the picture and the mask, relative to the
+    data set's own folder, cluster and text. Beside it ``croissant.json`` describes it. Both belong
+    into that folder when it is published.
 
     Raises:
         UsageError: `mlcroissant` is not installed.
@@ -226,8 +226,9 @@ def export_croissant(
     for planned in sets:
         by_name.setdefault(planned.card.name, []).append(planned)
     for name, own in by_name.items():
-        table = csv_text(_samples(own)).encode()
-        written[folder / name / "samples.csv"] = table
+        # Of a CSV file the format's own reader takes the empty prompt, and "None", for nothing.
+        table = parquet_bytes(_samples(own))
+        written[folder / name / "samples.parquet"] = table
         written[folder / name / "croissant.json"] = _croissant(own[0], table).encode()
     replace_together(written)
     remarks = [
@@ -267,7 +268,7 @@ _COLUMNS = {
     "mask": "File of the true mask.",
     "cluster_id": "Samples that share it are not independent of each other.",
     "prompt_type": "Which of the sample's texts it is.",
-    "prompt": "The text; an empty cell is the empty prompt.",
+    "prompt": "The text; empty is the empty prompt.",
 }
 
 
@@ -284,7 +285,7 @@ def _croissant(planned: "PlannedSet", table: bytes) -> str:
             name=name,
             description=text,
             data_types=[mlc.DataType.TEXT],
-            source=mlc.Source(file_object="samples.csv", extract=mlc.Extract(column=name)),
+            source=mlc.Source(file_object="samples.parquet", extract=mlc.Extract(column=name)),
         )
         for name, text in _COLUMNS.items()
     ]
@@ -297,10 +298,10 @@ def _croissant(planned: "PlannedSet", table: bytes) -> str:
         version="1.0.0",
         distribution=[
             mlc.FileObject(
-                id="samples.csv",
-                name="samples.csv",
-                content_url="samples.csv",
-                encoding_formats=["text/csv"],
+                id="samples.parquet",
+                name="samples.parquet",
+                content_url="samples.parquet",
+                encoding_formats=["application/x-parquet"],
                 sha256=hashlib.sha256(table).hexdigest(),
             )
         ],
