@@ -150,7 +150,7 @@ def short(call, arguments, tmp_path, monkeypatch):
     return peaceful
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_a_damaged_part_is_set_aside_and_run_again(short, call, arguments, tmp_path):
     peaceful, folder = short(), tmp_path / "damaged"
     shutil.copytree(peaceful, folder)
@@ -212,7 +212,7 @@ def test_a_full_disk_says_so_and_the_run_continues(short, call, arguments, tmp_p
     check_nothing_lost(folder, peaceful)
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_an_image_that_breaks_in_the_middle_is_run_again_once_repaired(
     short, call, arguments, photo_root, tmp_path, monkeypatch
 ):
@@ -295,7 +295,7 @@ def test_a_second_process_is_refused_and_changes_nothing(short, call, arguments,
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_a_killed_process_loses_nothing(run, short):
     """SIGKILL once some parts are there; the slow form kills at 20 random moments."""
     peaceful, killed = short(delay_s=0.02), run("killed", delay_s=0.02)
@@ -311,7 +311,7 @@ def test_a_killed_process_loses_nothing(run, short):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_killed_at_twenty_random_moments(run):
     peaceful = run("peaceful", delay_s=0.05)
     start = time.monotonic()
@@ -335,7 +335,7 @@ def test_killed_at_twenty_random_moments(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_interrupted_at_random_moments(run):
     peaceful, stopped = run("peaceful", delay_s=0.05), run("stopped", delay_s=0.05)
     assert peaceful.finish()[0] == 0

@@ -64,7 +64,7 @@ def growth(tmp_path, toy_card, backend):
     return run
 
 
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_cases(growth):
     small, large = growth(800, 8000)
     assert (small["cases"], large["cases"]) == (800, 8000)

@@ -9,6 +9,7 @@ from harness.runs.store import RunStore
 from tests.engine.plain_loop import COUNTS, plain_scores
 
 
+@pytest.mark.slow  # quick, with one probe, in test_zoo.py
 @pytest.mark.parametrize("name", ["clipseg-small", "image-only-small"])
 def test_engine_equals_plain_loop(name, tmp_path, photo_root, planned):
     suite, _, plan = planned("paper", limit=2)

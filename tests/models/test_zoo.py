@@ -96,7 +96,11 @@ def write_card(folder, name):
     return path
 
 
-@pytest.fixture(scope="module", params=EVERY)
+# Of each family one is quick to try; what it may hold besides is tried where there is time.
+PARAMS = [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in EVERY]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def model(request, tmp_path_factory, golden):
     """Numbers that follow the names of the weights: masks then differ with the prompt."""
     card = write_card(tmp_path_factory.mktemp("card"), request.param)
