@@ -327,7 +327,7 @@ def dice_text(row: Row) -> str:
 
 
 def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
-    """Write every page, remove those of rows that are gone, and return the paths written."""
+    """Write everything, remove what is of rows that are gone, and return the pages' paths."""
     pages = render_pages(boards)
     content = pages | render_others(boards)
     for old in _files_of(folder):
@@ -337,7 +337,7 @@ def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
     replace_together({folder / name: text.encode() for name, text in content.items()})
     built = {"made_from_sha256": source_sha256(folder), "pages": sorted(pages)}
     write_json(folder / BUILT, built)
-    return [folder / name for name in content]
+    return [folder / name for name in pages]
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
