@@ -75,16 +75,16 @@ def fitting(n_bytes: int) -> int:
 def bytes_per_pair(model: LoadedModel) -> int:
     """What one (image, text) pair brings to the decoder and takes from it."""
     adapter = model.adapter
-    if (known := _MEASURED.get(adapter)) is not None:
+    if (known := _MEASURED.get(adapter.module)) is not None:
         return known
     with torch.inference_mode(), model.autocast():
         image = adapter.encode_images(torch.zeros(1, 3, *adapter.input_size, device=model.device))
         text = adapter.encode_texts(["a"])
         logits = adapter.decode(image, text)
     taken = logits[0].numel() * logits.element_size()
-    _MEASURED[adapter] = bytes_per_row(image) + bytes_per_row(text) + taken
-    return _MEASURED[adapter]
+    _MEASURED[adapter.module] = bytes_per_row(image) + bytes_per_row(text) + taken
+    return _MEASURED[adapter.module]
 
 
-# It takes a whole forward to know.
-_MEASURED: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+# It takes a whole forward to know. By module: an adapter need not be hashable, a dataclass is not.
+_MEASURED: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
