@@ -103,6 +103,19 @@ def has_pictures(card: DatasetCard, root: Path, split: str) -> bool:
     return (dataset_folder(card, root) / _split_folder(card.layout.images, split)).is_dir()
 
 
+def _no_list(found: Any) -> str:
+    right = f"A JSON list of rows is expected: [{EXAMPLE}]."
+    if not isinstance(found, dict):
+        return f"found {type(found).__name__}. {right} Wrap the rows in [ ]."
+    keys = ", ".join(map(repr, list(found)[:6])) or "no keys"
+    if {"images", "annotations"} <= found.keys():
+        return (
+            f"found a COCO file ({keys}). {right} Make a data set of it, with a card of its own: "
+            "`vlsm-harness data init FOLDER`."
+        )
+    return f"found an object ({keys}). {right} Write its rows as a list."
+
+
 def load_entries(path: Path) -> list[Any]:
     """The rows of an annotation file as they stand there.
 
@@ -117,10 +130,7 @@ def load_entries(path: Path) -> list[Any]:
         repair="Export the file again.",
     )
     if not isinstance(entries, list):
-        raise DataError(
-            f"{path}: found {type(entries).__name__}. A JSON list of rows is expected. "
-            f"Wrap the rows in [ ]: [{EXAMPLE}]."
-        )
+        raise DataError(f"{path}: {_no_list(entries)}")
     if not entries:
         raise DataError(
             f"{path}: the list is empty. At least one row is needed. Add rows such as {EXAMPLE}."

@@ -22,7 +22,15 @@ from harness.gate.baseline import (
     refuse_drift,
     refuse_other_signatures,
 )
-from harness.gate.checks import Check, Result, Severity, exit_code, ordered, result_of
+from harness.gate.checks import (
+    INCOMPLETE,
+    Check,
+    Result,
+    Severity,
+    exit_code,
+    ordered,
+    result_of,
+)
 from harness.runs.store import RunStore
 from harness.stats.coding import MOST_UNITS
 from harness.stats.relative import SUM_KEYS
@@ -61,7 +69,11 @@ class Gated:
         if self.baseline is not None:
             parts[-1] += f" ({n_new} new, {n_known} known)"
         parts += [f"{len(self.of('incomplete'))} incomplete", f"{len(self.of('warning'))} warnings"]
-        return f"{words[self.code]}: {', '.join(parts)} of {len(self.checks)} checks"
+        what = words[self.code]
+        decided = {c.result for c in self.checks if c.rule != "completeness"}
+        if self.code == INCOMPLETE and not decided & {"passed", "failed"}:
+            what += ", since nothing could be decided"
+        return f"{what}: {', '.join(parts)} of {len(self.checks)} checks"
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -151,7 +151,12 @@ def test_a_prompt_without_grammar_names_the_row(photo_root, photo_rows, kvasir):
     ("content", "message"),
     [
         ("[]", "the list is empty. At least one row is needed. Add rows such as {"),
-        ("{}", "found dict. A JSON list of rows is expected. Wrap the rows in [ ]: [{"),
+        ("3", "found int. A JSON list of rows is expected: [{"),
+        ('{"a": [], "b": 1}', "found an object ('a', 'b'). A JSON list of rows is expected: [{"),
+        (
+            '{"images": [], "annotations": [], "categories": []}',
+            "found a COCO file ('images', 'annotations', 'categories'). A JSON list of rows is",
+        ),
         ("[1, 2", "not valid JSON"),
         ("[3]", "row 0: found int. A row is an object with 'img_name'"),
         ('[{"img_name": 7}]', "row 0: 'img_name' is 7. A str is needed."),

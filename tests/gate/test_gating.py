@@ -130,6 +130,13 @@ def test_a_rule_that_selects_nothing_leaves_the_gate_shut(make, gate, name):
     assert found.code == 3
 
 
+def test_a_gate_that_could_decide_nothing_says_so(make):
+    found = check_run(make("run", n=8, gate={"must_refuse": 0.5}))
+    assert found.code == 3
+    assert found.verdict.startswith("incomplete, since nothing could be decided: ")
+    assert not check_run(make("other")).verdict.startswith("incomplete")
+
+
 # ---- a baseline
 
 
