@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from harness.auditing.choices import split_names
 from harness.cards import load_model_card
 from harness.commands.options import AsJson, DataRoot, Device
 from harness.commands.output import say, say_json
+
+if TYPE_CHECKING:
+    from harness.training.finetune import Finetuned
 
 
 def finetune(
@@ -117,15 +120,19 @@ def finetune(
         device=device,
         report=None if sys.stderr.isatty() else _line,
     )
-    if (epochs := done.figures.get("stopped_after_epochs")) is not None and not as_json:
-        say(
-            f"--max-minutes {max_minutes:g}: stopped after {epochs:g} epochs. The best that there "
-            "was is kept. The same command with more minutes goes on from the last whole epoch.",
-            err=True,
-        )
     if as_json:
         say_json(dict(done.figures))
-        return
+    else:
+        _say_figures(done)
+
+
+def _say_figures(done: "Finetuned") -> None:
+    if (epochs := done.figures.get("stopped_after_epochs")) is not None:
+        say(
+            f"--max-minutes: stopped after {epochs:g} epochs. The best that there was is kept. The "
+            "same command with more minutes goes on from the last whole epoch.",
+            err=True,
+        )
     say(f"model card: {done.card}")
     for key, value in done.figures.items():
         if isinstance(value, int | float | str):

@@ -188,8 +188,14 @@ class Accelerated:
         whys = []
         for one, wrap in ((stage, None), (alone, RowByRow)):
             try:
+                calls = [given for given, _ in pairs]
+                if wrap is not None:
+                    calls = [tuple(leaf[:1] for leaf in given) for given in calls]
                 made: Any = compiled(
-                    one, model_id=self._choice.model_id, precision=self._choice.precision
+                    one,
+                    model_id=self._choice.model_id,
+                    precision=self._choice.precision,
+                    calls=calls,
                 )
                 made = made if wrap is None else wrap(made)
                 why = _why_unlike(made, pairs, self._choice.precision)

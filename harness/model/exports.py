@@ -9,6 +9,7 @@ converted to the type with which it was traced. The folder is the user's own: a 
 others can write, or that is not what was written, is not read.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import shutil
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,12 +29,15 @@ from torch import Tensor, nn
 from harness._version import __version__
 from harness.errors import ModelError, RunError
 from harness.files.writing import make_folder, temporary_folder, write_json
+from harness.model.stage_trial import fate_of
 
 Tensors = tuple[Tensor, ...]
 
 KEPT_BYTES = 16 << 30
 """Exports kept at most; full-size models have half a gigabyte. Those used longest ago go first."""
 
+_UNWRITABLE = (OSError, RuntimeError, RunError)
+_ASKED = 2
 _SUMS = "sums.json"
 _FILES = ("stage.xml", "stage.bin")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -120,35 +124,34 @@ class Compiled:
 
     def __init__(self, model: Any, *, precision: str, like: Tensors) -> None:
         """Compile OpenVINO's `model` for as many threads as torch has; `like` are inputs."""
-        threads = torch.get_num_threads()
         self._dtypes = [leaf.dtype for leaf in like]
-        self._request = (
-            _core()
-            .compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": 1,  # one batch after the other, each with all threads
-                    # Pinned, the processes of one machine would all sit on its first cores.
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
-            .create_infer_request()
-        )
+        compiled_model = _core().compile_model(model, "CPU", _settings(precision))
+        self._request = compiled_model.create_infer_request()
 
     def __call__(self, *leaves: Tensor) -> Tensors:
         """The stage's tensors, each a copy of its own."""
-        given = [
-            leaf.detach().to(dtype).contiguous().numpy()
-            for leaf, dtype in zip(leaves, self._dtypes, strict=True)
-        ]
         try:
-            found = self._request.infer(given, share_inputs=True)
+            found = self._request.infer(_arrays(leaves, self._dtypes), share_inputs=True)
         except MemoryError as problem:  # as the engine, which halves its batches, expects it
             raise torch.OutOfMemoryError(f"OpenVINO: {problem}") from None
         return tuple(torch.from_numpy(values) for values in found.to_tuple())
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,  # one batch after the other, each with all threads
+        # Pinned, the processes of one machine would all sit on its first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _arrays(leaves: Tensors, dtypes: Sequence[torch.dtype]) -> list[Any]:
+    return [
+        leaf.detach().to(dtype).contiguous().numpy()
+        for leaf, dtype in zip(leaves, dtypes, strict=True)
+    ]
 
 
 class RowByRow:
@@ -163,15 +166,34 @@ class RowByRow:
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
 
-def compiled(stage: Stage, *, model_id: str, precision: str) -> Compiled:
-    """The stage compiled, exported first where no earlier export is at hand."""
+def compiled(
+    stage: Stage, *, model_id: str, precision: str, calls: Sequence[Tensors] = ()
+) -> Compiled:
+    """The stage compiled, exported first where no earlier export is at hand.
+
+    A new export is tried on `calls` in a process of its own.
+
+    Raises:
+        ValueError: The export does not fit other shapes, or ends the process that runs it.
+    """
     place = _place(stage, model_id)
-    if place is None or not _is_intact(place):
-        exported = _export(stage)
-        if place is None or not _store(exported, place):
-            return Compiled(exported, precision=precision, like=stage.example)
-    model = _core().read_model(place / _FILES[0])
-    return Compiled(model, precision=precision, like=stage.example)
+    if place is not None and _is_intact(place):
+        model = _core().read_model(place / _FILES[0])
+        return Compiled(model, precision=precision, like=stage.example)
+    exported = _export(stage)
+    tried = [_arrays(call, [leaf.dtype for leaf in stage.example]) for call in calls]
+    for beside in dict.fromkeys((place, None)):  # the cache's disk may be full
+        with contextlib.suppress(*_UNWRITABLE), temporary_folder(beside=beside) as folder:
+            file = folder / _FILES[0]
+            import_openvino().save_model(exported, file, compress_to_fp16=False)
+            if tried and (fate := fate_of(file, _settings(precision), tried)):
+                raise ValueError(fate)
+            # From the file: what is in memory shares the weights of a trace that goes.
+            found = Compiled(_core().read_model(file), precision=precision, like=stage.example)
+            if beside is not None:
+                _keep(folder, beside)
+            return found
+    raise ValueError("no folder can be written in which it could be tried first")
 
 
 class _Traced(nn.Module):
@@ -197,28 +219,40 @@ def _export(stage: Stage) -> Any:
         traced = trace(_Traced(stage).eval(), stage.example, check_trace=False)
         model = openvino.convert_model(traced, example_input=stage.example)
     model.reshape({i: openvino.PartialShape(shape) for i, shape in enumerate(stage.shapes)})
-    _check_rows(model, stage)
+    _check_shapes(model, stage)
     return model
 
 
-def _check_rows(model: Any, stage: Stage) -> None:
-    """Refuse a graph whose number of rows was fixed by mistake, before it is run.
+def _check_shapes(model: Any, stage: Stage) -> None:
+    """Refuse a graph in which a number of rows or a length was fixed by mistake, before it is run.
 
     Run with others it would read memory that is not its own.
     """
     openvino = import_openvino()
-    for n_rows in () if stage.is_one_row else (1, 3, 5):
-        tried = model.clone()
-        tried.reshape(
-            {
-                i: openvino.PartialShape([n_rows, *map(int, leaf.shape[1:])])
-                for i, leaf in enumerate(stage.example)
-            }
-        )
-        for output in tried.outputs:
-            found = output.partial_shape
+    for tried in _other_shapes(stage):
+        told = model.clone()
+        try:
+            told.reshape({i: openvino.PartialShape(shape) for i, shape in enumerate(tried)})
+        except RuntimeError as problem:
+            why = str(problem).strip().splitlines()[0][:120]
+            raise ValueError(f"inputs of the shapes {tried} do not fit it: {why}") from None
+        for output in told.outputs:
+            found, n_rows = output.partial_shape, tried[0][0]
             if found.rank.is_dynamic or found[0].is_dynamic or found[0].get_length() != n_rows:
                 raise ValueError(f"its number of rows is fixed: {n_rows} in give {found} out")
+
+
+def _other_shapes(stage: Stage) -> Iterator[list[list[int]]]:
+    """Of inputs as they may come: other numbers of rows, and lengths along the free axes."""
+    free = stage.free or ((),) * len(stage.example)
+    parts = (1.0, 0.5, 0.3) if any(free) else (1.0,)
+    for n_rows in (1,) if stage.is_one_row else (1, 3, 5):
+        for part in parts:
+            shapes = [[n_rows, *map(int, leaf.shape[1:])] for leaf in stage.example]
+            for shape, own in zip(shapes, free, strict=True):
+                for axis in own:
+                    shape[axis] = max(1, round(part * shape[axis]))
+            yield shapes
 
 
 def versions() -> dict[str, str]:
@@ -246,7 +280,8 @@ def _place(stage: Stage, model_id: str) -> Path | None:
     if not _is_own(root):
         return None
     dtypes = [str(leaf.dtype) for leaf in stage.example]
-    content = [model_id, stage.name, stage.shapes, dtypes, versions()]
+    # Raised when what is asked of an export changes: earlier ones are then made anew.
+    content = [model_id, stage.name, stage.shapes, dtypes, versions(), _ASKED]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return root / digest[:32]
 
@@ -287,21 +322,18 @@ def _sums(folder: Path) -> dict[str, str]:
     return found
 
 
-def _store(model: Any, place: Path) -> bool:
-    """Write an export whole or not at all; False where it cannot be kept."""
+def _keep(folder: Path, place: Path) -> None:
+    """Move an export to its place, whole or not at all."""
     try:
-        with temporary_folder(beside=place) as folder:
-            import_openvino().save_model(model, folder / _FILES[0], compress_to_fp16=False)
-            for name in _FILES:
-                (folder / name).chmod(0o600)
-            write_json(folder / _SUMS, _sums(folder))
-            (folder / _SUMS).chmod(0o600)
-            shutil.rmtree(place, ignore_errors=True)
-            os.rename(folder, place)
-    except (OSError, RuntimeError, RunError):  # a full disk; another process was first
-        return _is_intact(place)
+        for name in _FILES:
+            (folder / name).chmod(0o600)
+        write_json(folder / _SUMS, _sums(folder))
+        (folder / _SUMS).chmod(0o600)
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(folder, place)
+    except (OSError, RunError):  # a full disk; another process was first
+        return
     _forget_oldest(place.parent, but=place)
-    return True
 
 
 def _forget_oldest(root: Path, *, but: Path) -> None:

@@ -1,6 +1,8 @@
 """Every family, in a small random configuration: counts, interruption, `bench`, contract, `run`."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,30 @@ def test_the_engine_counts_what_the_plain_loop_counts_and_continues(
 
 def _interrupt(_):
     raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_openvino_computes_what_it_can_of_every_family(name, tmp_path, planned, photo_root):
+    """Equal counts, but for pixels at the threshold; what is left to torch is named."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("the extra 'openvino' is not installed")
+    card, (suite, _, plan) = write_card(tmp_path, name), planned("empty_prompt", limit=2)
+    theirs, mine = (
+        load_model(card, random_weights=True, device="cpu", backend=b)
+        for b in ("torch", "openvino")
+    )
+    store = RunStore(tmp_path / "run")
+    store.open(plan, suite)
+    execute(store, mine, root=photo_root, metric=suite.metric, batch_size=3)
+    plain = plain_scores(plan.cases, theirs, root=photo_root, metric=suite.metric)
+    joined = plain.join(store.scores(), on="case_id", suffix="_engine")
+    for count in COUNTS:
+        gap = (joined[count] - joined[f"{count}_engine"]).abs().fill_null(0)
+        assert (gap <= joined["n_near"]).all(), count
+    left = [stage for stage, how in mine.stages.items() if how != "openvino"]
+    assert all(any(stage in note.text for note in mine.notes) for stage in left)
+    sys.stdout.write(f"\n{name}: {mine.stages}\n")
 
 
 @pytest.mark.slow
