@@ -140,7 +140,8 @@ class Compiled:
 def _settings(precision: str) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # With a single thread OpenVINO 2026.4 ends the process after exports of some models.
+        "INFERENCE_NUM_THREADS": max(2, torch.get_num_threads()),
         "NUM_STREAMS": 1,  # one batch after the other, each with all threads
         # Pinned, the processes of one machine would all sit on its first cores.
         "ENABLE_CPU_PINNING": False,
