@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from harness.stats.flips import Flip, flip_from
 from harness.stats.refusal import NOTHING, Asked, Limits, Refusal, asked_from, limits_from
 from harness.stats.verdicts import Verdict, amount, with_limits
 
@@ -97,6 +98,7 @@ class LanguageVerdict:
         refusal_rate: Over all probes for absent things, with 95 % limits.
         miss_rate: Of the original prompts whose target is there.
         refusals: What `refusal` rests on.
+        flips: Of language, each attribute, steadiness and refusal: where it would be another.
     """
 
     model_id: str
@@ -120,11 +122,19 @@ class LanguageVerdict:
     refusal_rate: Limits = NOTHING
     miss_rate: Limits = NOTHING
     refusals: tuple[Asked, ...] = ()
+    flips: tuple[Flip, ...] = ()
 
     @property
     def is_asked(self) -> bool:
         """Whether a probe of the run bears on it at all."""
         return bool(self.evidence) or self.refusal != "not asked"
+
+    @property
+    def n_clusters(self) -> int:
+        """The fewest behind a piece of evidence that may be concluded from; 0 without one."""
+        tested = [e.n_clusters for e in self.evidence if not e.blocked]
+        asked = [] if self.refusal in ("not asked", "cannot tell") else self.refusals
+        return min(tested) if tested else max((one.n_clusters for one in asked), default=0)
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON: what is not finite becomes None."""
@@ -138,6 +148,7 @@ def from_record(record: Mapping[str, Any]) -> LanguageVerdict:
     known |= {k: tuple(known.get(k, ())) for k in _LISTS}
     known["evidence"] = tuple(_evidence(one) for one in record.get("evidence", ()))
     known["refusals"] = tuple(asked_from(one) for one in record.get("refusals", ()))
+    known["flips"] = tuple(flip_from(one) for one in record.get("flips", ()))
     known |= {k: limits_from(known[k]) for k in ("refusal_rate", "miss_rate") if k in known}
     return LanguageVerdict(**known)
 
