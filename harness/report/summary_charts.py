@@ -110,18 +110,21 @@ def _butterfly(own: pl.DataFrame, everyone: pl.DataFrame, domain: tuple[float, f
     series = sorted(set(everyone["series"]))
     lanes = sorted(set(everyone.filter(pl.col("side") == "value")["lane"]))
     height = height_px(len(rows), max(len(series), len(lanes)))
+    titles = {"random": "random word, %", "value": "other value, %"}
+    sides = [side for side in titles if side in set(everyone["side"])]
     halves = []
-    for side, title in (("random", "random word, %"), ("value", "other value, %")):
+    for side in sides:
         chart = dots(
             own.filter(pl.col("side") == side),
             rows=rows,
             series=series,
             domain=domain,
-            title=title,
-            labels=side == "random",
+            title=titles[side],
+            labels=side == sides[0],
             lanes=lanes if side == "value" else (),
         )
-        halves.append(chart.properties(width=_SIDE_PX, height=height))
+        width = _SIDE_PX if len(sides) == 2 else 2 * _SIDE_PX + 10
+        halves.append(chart.properties(width=width, height=height))
     return alt.hconcat(*halves, spacing=10)
 
 

@@ -11,7 +11,7 @@ way round).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,21 +65,23 @@ class Flip:
             >>> Flip("size", "percent", 2.0, "heard", 40.0, "unheard", 55.0).text()
             'to 40'
             >>> Flip("refusal", "fraction", 0.8, "refuses", 0.61, "hallucinates", 0.9).text()
-            '61 … 90'
+            'open, 61 to 90'
         """
         scale = 100 if self.unit == "fraction" else 1
         low, high = (_short(scale * v) for v in (self.low_to, self.high_from))
         now = self.at(self.judged_at)
-        if now == "cannot tell":
-            return f"{low} … {high}"
         if now == self.low:
-            return f"to {low}" if math.isfinite(self.low_to) else "always"
-        return f"from {high}"
+            return f"to {low}" if low else "always"
+        if now == self.high:
+            return f"from {high}"
+        if self.low_to > 0:
+            return f"open, {low} to {high}" if high else f"open from {low}"
+        return f"open to {high}" if high else "open"
 
 
 def _short(value: float) -> str:
     if not math.isfinite(value):
-        return "none"
+        return ""
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
@@ -108,6 +110,31 @@ def in_disagreements(margin: float, inter_annotator_dice: float) -> float:
     """
     apart = 1 - inter_annotator_dice
     return round(margin / 100 / apart, 6) if apart > 0 else math.inf
+
+
+def disagreement_lines(annotators: Mapping[str, float], margins: Iterable[float]) -> Iterator[str]:
+    """A sentence for each set whose annotators were compared: its margins in their disagreement.
+
+    Args:
+        annotators: Mean Dice between two annotators, by data set.
+        margins: In percent.
+
+    Example:
+        >>> next(disagreement_lines({"mine": 0.917}, [2.0, 5.0]))
+        "mine: a margin of 2 % is 0.24, of 5 % 0.6 of the annotators' own disagreement (1 - Dice; \
+their Dice is 0.917)."
+    """
+    ordered = sorted(set(margins))
+    for name, dice in annotators.items():
+        if dice == 1:
+            yield f"{name}: its annotators agree wholly (Dice 1): no margin is one of theirs."
+            continue
+        told = ", of ".join(f"{m:g} % {'is ' * (m == ordered[0])}{in_disagreements(m, dice):.2g}"
+                            for m in ordered)  # fmt: skip
+        yield (
+            f"{name}: a margin of {told} of the annotators' own disagreement (1 - Dice; their Dice "
+            f"is {dice:g})."
+        )
 
 
 def upper(found: Estimate, levels: Floats) -> Floats:

@@ -170,9 +170,11 @@ def test_what_allows_no_verdict_has_no_curve():
     [
         (Flip("size", "percent", 2, "heard", 88.31, "unheard", 91.0), "to 88"),
         (Flip("size", "percent", 2, "heard", 0.0, "unheard", 1.24), "from 1.2"),
-        (Flip("size", "percent", 2, "heard", 0.0, "unheard", 9.96), "0.0 … 10"),
+        (Flip("size", "percent", 2, "heard", 0.0, "unheard", 9.96), "open to 10"),
         (Flip("size", "percent", 2, "heard", math.inf, "unheard", math.inf), "always"),
-        (Flip("size", "percent", 2, "heard", 0.4, "unheard", math.inf), "0.4 … none"),
+        (Flip("size", "percent", 2, "heard", 0.4, "unheard", math.inf), "open from 0.4"),
+        (Flip("size", "percent", 2, "heard", 0.0, "unheard", math.inf), "open"),
+        (Flip("steadiness", "percent", 3, "brittle", 1.66, "steady", 4.1), "open, 1.7 to 4.1"),
         (Flip("refusal", "fraction", 0.8, "refuses", 0.9, "hallucinates", math.inf), "to 90"),
     ],
 )
