@@ -159,6 +159,8 @@ def _dice_on(verdict: LanguageVerdict, summary: pl.DataFrame) -> str:
     ).sort("dice")
     if own.height == 1:
         return interval(own.row(0, named=True), "dice", "", 3)
+    if own.is_empty():
+        return "-"
     least, most = (number(own["dice"][n], 3) for n in (0, -1))
     return f"{least} to {most}"
 

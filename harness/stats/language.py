@@ -191,6 +191,35 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+MOST_LISTED = 4
+
+
+def shortened(labels: Iterable[str]) -> str:
+    """A list that a reader takes in: of each first word the others in brackets, of many the first.
+
+    Example:
+        >>> shortened(["antonym color", "antonym size", "empty"])
+        'antonym (color, size), empty'
+        >>> shortened("abcdefg")
+        'a, b, c, d and 3 others'
+    """
+    grouped: dict[str, list[str]] = {}
+    for label in labels:
+        head, _, rest = label.partition(" ")
+        grouped.setdefault(head, []).append(rest)
+    texts = [
+        f"{head} {own[0]}".strip() if len(own) == 1 else f"{head} ({', '.join(map(_bare, own))})"
+        for head, own in grouped.items()
+    ]
+    more = len(texts) - MOST_LISTED
+    few = texts if more <= 1 else texts[:MOST_LISTED]
+    return ", ".join(few) + (f" and {more} others" if more > 1 else "")
+
+
+def _bare(text: str) -> str:
+    return text[1:-1] if text.startswith("(") else text or "alone"
+
+
 def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
     """Why an attribute is heard, unheard or neither.
 
@@ -303,7 +332,7 @@ def blocking_sentences(
         if one.state == "unclear" and name_of(one) in unclear:
             by_reason.setdefault(one.reason, []).append(_label(one))
     for reason, labels in by_reason.items():
-        yield f"{listed(labels)}: {_inner(reason)}."
+        yield f"{shortened(labels)}: {_inner(reason)}."
     if not preserved:
         yield UNTESTED
     for verdict in preserved:
@@ -385,9 +414,13 @@ def _redundancy(
     if unheard := _named([e for e in evidence if e.state == "unheard" and not e.n_named]):
         names = listed(unheard)
         yield (
-            f"That {names} changes nothing may be due to the data: the picture and the rest of the "
-            "prompt may give the answer away."
+            f"{OF_THE_UNHEARD[0]}{names} changes nothing may be due to the data: the picture and "
+            "the rest of the prompt may give the answer away."
         )
+
+
+OF_THE_UNHEARD = ("That ", "Other words for ")
+"""How the sentences begin that are said of whatever changes nothing."""
 
 
 def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -405,8 +438,8 @@ def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
             else "the text tower tells the words apart, and the fusion ignores it"
         )
         yield (
-            f"Other words for {names} move the text embedding by {figures} of the distance between "
-            f"two prompts: {where}."
+            f"{OF_THE_UNHEARD[1]}{names} move the text embedding by {figures} of the distance "
+            f"between two prompts: {where}."
         )
 
 
