@@ -173,6 +173,14 @@ def test_the_page_fits_its_window_and_the_first_table_a_usual_one(visit, written
     assert clipped == []
 
 
+def test_paper_cuts_no_table(visit, written):
+    """What scrolls on a screen is set smaller on a sheet of A4."""
+    page = visit(written, viewport={"width": 718, "height": 1050}).page
+    page.emulate_media(media="print")
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+
+
 def test_every_flip_is_a_bar_and_a_text(visit, written):
     """The mark stands at the margin; a bar is drawn in two colours of the theme, on paper too."""
     page = visit(written).page
