@@ -111,10 +111,7 @@ def _tables(run: RunData) -> dict[str, Any]:
         "flips": sheets.flips_sheet(run.assessment),
         "flips_note": sheets.FLIPS_NOTE,
         "few": coverage_note(min(tested, default=0)),
-        "annotators": disagreement_lines(
-            run.manifest.get("inter_annotator_dice", {}),
-            run.suite.statistics.margins.model_dump().values(),
-        ),
+        "annotators": annotator_lines(run),
         "originals": sheets.originals_sheet(summary),
         "probes": sheets.probes_sheet(summary),
         "surface_lead": SURFACE_LEAD,
@@ -131,6 +128,12 @@ def _tables(run: RunData) -> dict[str, Any]:
     }
 
 
+def annotator_lines(run: RunData) -> list[str]:
+    """The margins of the suite in units of what the annotators of a set differ by."""
+    margins = run.suite.statistics.margins.model_dump().values()
+    return list(disagreement_lines(run.manifest.get("inter_annotator_dice", {}), margins))
+
+
 def facts(run: RunData) -> list[tuple[str, str]]:
     """How the run was made, for those who want to make it again."""
     manifest, settings = run.manifest, run.suite.statistics
@@ -145,6 +148,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "verdicts": run.assessment.signature,
         "bootstrap": f"{settings.draws:,} draws over clusters, seed {settings.seed}",
         "margins": margins,
+        "annotators": " ".join(annotator_lines(run)),
         "clusters": f"at least {settings.minimum_clusters} for a verdict; "
         + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
         "masks": " ".join(mask_lines(manifest.get("masks", []))),
