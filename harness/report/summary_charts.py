@@ -64,11 +64,17 @@ def attribute_figure(summary: pl.DataFrame, names: dict[str, str]) -> Figure | N
         if own.height:
             panels.append(Panel(name, _attribute_text(own), _butterfly(own, drawn, domain)))
     panels.append(_attribute_key(drawn))
+    sides = set(drawn["side"])
+    left, right = (f", {where}" if len(sides) == 2 else "" for where in ("left", "right"))
+    told = {
+        "random": f"a random uncommon word{f' ({left[2:]})' if left else ''}",
+        "value": f"its opposite (filled{right}) or another value of the data set (hollow{right})",
+    }
     caption = (
-        "Relative change of Dice when one attribute's value becomes a random uncommon word "
-        "(left), or its opposite (filled, right) or another value of the data set (hollow, "
-        "right). Lines are 95 % intervals, unadjusted. At zero the word makes no difference to "
-        "the score; whether the mask moves is another question (agreement)."
+        f"Relative change of Dice when one attribute's value becomes "
+        f"{', or '.join(text for side, text in told.items() if side in sides)}. Lines are 95 % "
+        "intervals, unadjusted. At zero the word makes no difference to the score; whether the "
+        "mask moves is another question (agreement)."
     )
     return Figure("attributes", "One attribute changes", caption, tuple(panels), data)
 

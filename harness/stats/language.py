@@ -211,9 +211,8 @@ def shortened(labels: Iterable[str]) -> str:
         f"{head} {own[0]}".strip() if len(own) == 1 else f"{head} ({', '.join(map(_bare, own))})"
         for head, own in grouped.items()
     ]
-    more = len(texts) - MOST_LISTED
-    few = texts if more <= 1 else texts[:MOST_LISTED]
-    return ", ".join(few) + (f" and {more} others" if more > 1 else "")
+    *most, last = _first(texts)
+    return f"{', '.join(most)} and {last}" if last.endswith(" others") else ", ".join(texts)
 
 
 def _bare(text: str) -> str:
@@ -378,16 +377,22 @@ def _random_words(evidence: Sequence[Evidence], margin: float) -> Iterator[str]:
             figures[one.attribute] = (text, unheard)
     shock = [text for text, unheard in figures.values() if unheard]
     mixed = [text for text, unheard in figures.values() if not unheard]
-    if mixed:
+    if mixed := _first(mixed):
         yield (
             f"A random word changes Dice by {listed(mixed)}: language use and the shock of an "
             "unknown word at once, so that the verdict rests on valid words."
         )
-    if shock:
+    if shock := _first(shock):
         yield (
             f"A random word changes Dice by {listed(shock)} although another valid word changes "
             "nothing: that is the shock of an unknown word, not language use."
         )
+
+
+def _first(texts: list[str]) -> list[str]:
+    """The first of many, with how many others there are."""
+    more = len(texts) - MOST_LISTED
+    return [*texts[:MOST_LISTED], f"{more} others"] if more > 1 else texts
 
 
 def _decisive(evidence: Sequence[Evidence], margin: float, needed: int) -> Iterator[str]:

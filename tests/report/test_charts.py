@@ -306,9 +306,16 @@ def test_without_random_words_the_other_half_has_the_attributes(summary_of):
     drawn = drawing(panel, "x")
     assert "color" in drawn
     assert "random word" not in drawn
+    caption = attribute_figure(one, NAMES).caption
+    assert (
+        "value becomes its opposite (filled) or another value of the data set (hollow)." in caption
+    )
     both = summary_of(given | {"attribute": "size"}, given | {
         "attribute": "size", "perturbation": "random_word", "probe": "random_word"})  # fmt: skip
     assert len(attribute_figure(both, NAMES).panels[0].chart.to_dict()["hconcat"]) == 2
+    assert "becomes a random uncommon word (left), or its opposite (filled, right) or another" in (
+        attribute_figure(both, NAMES).caption
+    )
 
 
 def test_seven_sets_have_seven_hues():
