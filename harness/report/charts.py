@@ -224,7 +224,12 @@ def _quadrants() -> list[Any]:
 
 _PLOT = 0.82 * WIDTH
 """Pixels of the map without its axes."""
-_CORNERS = (("left", 8, -9), ("right", -8, -9), ("left", 8, 17), ("right", -8, 17))
+_CORNERS: tuple[tuple[Any, int, int], ...] = (
+    ("left", 8, -9),
+    ("right", -8, -9),
+    ("left", 8, 17),
+    ("right", -8, 17),
+)
 """Where a label may stand beside its point: how it is aligned, and how far off."""
 
 Box = tuple[float, float, float, float]
@@ -274,7 +279,7 @@ _NAMES_AT = tuple(
 )
 
 
-def _box(x: float, y: float, corner: tuple[str, int, int], width: float) -> Box:
+def _box(x: float, y: float, corner: Corner, width: float) -> Box:
     """Left, top, right and bottom of a label in pixels."""
     align, dx, dy = corner
     left = math.sqrt(x) / 10 * _PLOT + dx - (width if align == "right" else 0)

@@ -87,8 +87,11 @@ def _short(value: float) -> str:
 
 def flip_from(record: Mapping[str, Any]) -> Flip:
     """The curve of a record that was read from a run directory: None is infinity."""
-    ends = {k: math.inf if record[k] is None else record[k] for k in ("low_to", "high_from")}
-    return Flip(**{k: record[k] for k in ("of", "unit", "judged_at", "low", "high")}, **ends)
+    known = {
+        k: record[k] for k in ("of", "unit", "judged_at", "low", "low_to", "high", "high_from")
+    }
+    ends = ("low_to", "high_from")
+    return Flip(**known | {k: math.inf for k in ends if known[k] is None})
 
 
 def in_disagreements(margin: float, inter_annotator_dice: float) -> float:
