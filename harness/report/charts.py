@@ -224,11 +224,10 @@ def _quadrants() -> list[Any]:
 
 _PLOT = 0.82 * WIDTH
 """Pixels of the map without its axes."""
-_CORNERS: tuple[tuple[Any, int, int], ...] = (
-    ("left", 8, -9),
-    ("right", -8, -9),
-    ("left", 8, 17),
-    ("right", -8, 17),
+Corner = tuple[Any, int, int]
+_CORNERS: tuple[Corner, ...] = (
+    *(("left", 8, -9), ("right", -8, -9)),
+    *(("left", 8, 17), ("right", -8, 17)),
 )
 """Where a label may stand beside its point: how it is aligned, and how far off."""
 
