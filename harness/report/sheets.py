@@ -82,7 +82,8 @@ OVERVIEW_NOTE = (
     "change that shows it best. “?”: cannot tell, with what would: ≈ N clusters, were the figures "
     "to stay as they are; “moves elsewhere”: the mask moves, and not where the word points; “names "
     "no target”: the changed prompt describes nothing in its picture. Not there: the share of "
-    "prompts for absent things that is answered with an empty mask. Clusters: independent pictures "
+    "prompts for absent things that is answered with an empty mask. Dice: of the original prompts, "
+    "with its interval, or from the lowest split to the highest. Clusters: independent pictures "
     "behind a change, and up to 50 the percentage of simulated studies in which 95 % intervals "
     "over so few held the truth (reports/statistics.md)."
 )
