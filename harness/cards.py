@@ -279,6 +279,14 @@ class DatasetCard(Strict):
     )
     clusters: ClusterRule = ClusterRule()
     named_targets: bool = False
+    inter_annotator_dice: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Mean Dice between two annotators of its masks: margins are told in units of "
+        "what they differ by.",
+    )
     surface: SurfaceRule | None = None
     grammar: Annotated[
         Grammar | None, BeforeValidator(_named_grammar, json_schema_input_type=Grammar | str | None)

@@ -1,7 +1,8 @@
 """Simulated studies of known truth: do intervals cover, do tests keep their level?
 
 ``python reports/simulations.py`` (or ``make simulations``) runs every cell, minutes on one
-core, and writes ``statistics.md`` beside this file; tests run the same cells, short or whole.
+core, and writes ``statistics.md`` beside this file, and what of it stands beside verdicts into
+``harness/stats/coverage.json``; tests run the same cells, short or whole.
 With ``--verdicts`` it renews the page's last part alone, that of the verdicts on language and
 refusal: cells have seeds of their own, so that the page is the same.
 
@@ -16,18 +17,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from harness.files.writing import write_json
 from harness.stats.bootstrap import Draws, cluster_draws, crossed_inference, ratio_inference
 from harness.stats.inference import Estimate, Inference, Intervals, adjust, deciding_test
 from harness.stats.intervals import share_inference, share_limit
 from harness.stats.language import STAYS, LanguageVerdict
 from harness.stats.listening import language_verdicts
 from harness.stats.refusal import judge_refusal
+from harness.stats.verdicts import COVERAGE
 from harness.suite.schema import Statistics
 
 HERE = Path(__file__).resolve().parent
@@ -549,6 +552,23 @@ def main(studies: int = 6000, draws: int = 2000) -> None:
     else:
         lines = list(page(studies, draws))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json(HERE.parent / "harness" / "stats" / COVERAGE, coverage_table(lines))
+
+
+def coverage_table(lines: Sequence[str]) -> dict[str, Any]:
+    """What reports say of few clusters: percent covered, by design and clusters, off the page."""
+    found: dict[str, Any] = {"source": "reports/statistics.md", "change": {}, "refusal": {}}
+    titles = {"## Coverage of 95 % intervals": "change", "## Coverage of the refusal": "refusal"}
+    part = ""
+    for line in lines:
+        if line.startswith("## "):
+            part = next((name for title, name in titles.items() if line.startswith(title)), "")
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        named = 1 if part == "change" else 2
+        if part and line.startswith("| ") and cells[named].isdecimal():
+            design = cells[0] if part == "change" else f"{cells[0]} %, correlation {cells[1]}"
+            found[part].setdefault(design, {})[cells[named]] = float(cells[named + 1])
+    return found
 
 
 def page(studies: int, draws: int) -> Iterator[str]:

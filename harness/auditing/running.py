@@ -243,6 +243,11 @@ def open_run(
         spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
+        inter_annotator_dice={
+            planned.card.name: planned.card.inter_annotator_dice
+            for planned in sets
+            if planned.card.inter_annotator_dice is not None
+        },
         private_sets=sorted({planned.card.name for planned in sets if planned.card.private}),
         environment=environment(),
     )

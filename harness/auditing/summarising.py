@@ -39,6 +39,7 @@ def summarise(
     from harness.data.readings import data_lines
     from harness.report.files import write_assessment
     from harness.stats.assessment import assess
+    from harness.stats.flips import disagreement_lines
     from harness.stats.pairs import assessed
 
     suite, folder, manifest = suite or store.suite(), out or store.folder, store.manifest
@@ -55,7 +56,9 @@ def summarise(
     curve = None
     if (curves := store.curves()) is not None:
         curve = threshold_curve(store.plan_scan(), scores, curves, suite.statistics)
-    masks = data_lines(manifest)
+    margins = suite.statistics.margins.model_dump().values()
+    annotators = disagreement_lines(manifest.get("inter_annotator_dice", {}), margins)
+    masks = [*data_lines(manifest), *annotators]
     paths = write_assessment(found, folder, title=suite.title, masks=masks, curve=curve)
     return Summarised(found, tuple(paths), _count(store, scores))
 

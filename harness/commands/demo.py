@@ -1,7 +1,9 @@
 """``demo``: the whole audit on scenes and models that ship, where the answer is known."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -16,8 +18,10 @@ from harness.commands.options import Quiet
 from harness.commands.output import say, terminal
 from harness.commands.progress import Terminal, interruptible
 from harness.report.headline import most_telling
-from harness.report.table import deciding_table, verdict_line
+from harness.report.table import LINE, deciding_table, verdict_line
+from harness.runs.store import RunStore
 from harness.stats.assessment import Assessment
+from harness.stats.verdicts import coverage_note
 
 
 def demo(
@@ -41,6 +45,8 @@ def demo(
             listener=Terminal(quiet=quiet),
         )
         with store.locked():
+            for note in set_older_aside(store):
+                say(f"note: {note}", err=True)
             found = summarise(store)
     if not quiet:
         show(found.assessment)
@@ -52,6 +58,24 @@ def demo(
         say(f"As a page, with pictures: vlsm-harness report {out}")
     if not found.is_whole:
         raise typer.Exit(3)
+
+
+def set_older_aside(store: RunStore) -> Iterator[str]:
+    """Take out of a run what earlier code or weights made of its models; a sentence on each.
+
+    Each model that ships would stand twice in tables and pictures otherwise.
+    """
+    entries = store.manifest.get("models", [])
+    now = {entry["name"]: entry["model_id"] for entry in entries
+           if entry["model_id"] in store.manifest.get("evaluated", [])}  # fmt: skip
+    for entry in entries:
+        name, model_id = entry["name"], entry["model_id"]
+        if now.get(name, model_id) != model_id:
+            place = store.drop_model(model_id)
+            yield (
+                f"{model_id} is of earlier code or weights and is left out, since {now[name]} is "
+                f"there; its scores were moved to {place}."
+            )
 
 
 def shipped_models() -> list[str]:
@@ -84,6 +108,8 @@ def show(found: Assessment) -> None:
     for verdict in telling:
         if verdict.is_asked:
             console.print(Text(verdict_line(verdict)), soft_wrap=True)
+    if few := coverage_note(min((v.n_clusters for v in telling), default=0)):
+        console.print(Text(fill(few, LINE)))
     console.print()
 
 

@@ -200,6 +200,7 @@ def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> Non
 
     from harness.report.escape import plain
     from harness.report.table import tables
+    from harness.stats.verdicts import coverage_note
 
     console = terminal(110)
     for table in tables(found.summary):
@@ -207,6 +208,8 @@ def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> Non
     for verdict in found.language:
         if verdict.is_asked:
             console.print(Text(plain(verdict.reason)), soft_wrap=True)
+    if few := coverage_note(min(filter(None, (v.n_clusters for v in found.language)), default=0)):
+        console.print(Text(few), soft_wrap=True)
     counts = store.manifest["counts"]
     console.print(
         f"{counts['done']} of {counts['planned']} cases done, {counts['failed']} failed, "

@@ -222,34 +222,84 @@ def _quadrants() -> list[Any]:
     return [rects, words.encode(x=_x("left"), y=_y("bottom"), text="name:N")]
 
 
-_EDGE = 80
+_PLOT = 0.82 * WIDTH
+"""Pixels of the map without its axes."""
+Corner = tuple[Any, int, int]
+_CORNERS: tuple[Corner, ...] = (
+    *(("left", 8, -9), ("right", -8, -9)),
+    *(("left", 8, 17), ("right", -8, 17)),
+)
+"""Where a label may stand beside its point: how it is aligned, and how far off."""
+
+Box = tuple[float, float, float, float]
 
 
 def _labels(drawn: pl.DataFrame) -> list[Any]:
-    """The numbers of models; those whose points touch share one label."""
+    """The numbers of models, where they hide least; those whose points touch share one label."""
     import altair as alt
 
-    labels = pl.DataFrame(
-        list(merged(drawn.select("meaning", "wording", "number").rows())),
-        schema={"meaning": pl.Float64, "wording": pl.Float64, "number": pl.String},
-        orient="row",
-    )
-    chart = alt.Chart(labels).encode(x=_x("meaning"), y=_y("wording"), text="number:N")
-    # Those at the right edge have room on their left alone.
-    sides: tuple[tuple[Any, int, str], ...] = (
-        ("left", 8, f"datum.meaning < {_EDGE}"),
-        ("right", -8, f"datum.meaning >= {_EDGE}"),
-    )
+    schema = {"meaning": pl.Float64, "wording": pl.Float64, "number": pl.String, "n": pl.Int64}
+    points = drawn.select("meaning", "wording", "number").rows()
+    labels = pl.DataFrame(place_labels(points), schema=schema, orient="row")
     return [
-        chart.transform_filter(where).mark_text(
-            align=align, dx=dx, dy=-9, fontWeight="bold", fontSize=12
-        )
-        for align, dx, where in sides
+        alt.Chart(own)
+        .encode(x=_x("meaning"), y=_y("wording"), text="number:N")
+        .mark_text(align=align, dx=dx, dy=dy, fontWeight="bold", fontSize=12)
+        for n, (align, dx, dy) in enumerate(_CORNERS)
+        if (own := labels.filter(pl.col("n") == n)).height
     ]
 
 
+def place_labels(
+    points: Sequence[tuple[float, float, str]],
+) -> list[tuple[float, float, str, int]]:
+    """Each label with the corner of its point at which it covers least of the others.
+
+    Example:
+        >>> [(text, _CORNERS[n][0]) for *_, text, n in place_labels(
+        ...     [(50.0, 3.0, "10"), (56.0, 3.0, "2"), (100.0, 9.0, "3")])]
+        [('10', 'left'), ('2', 'left'), ('3', 'right')]
+    """
+    taken = [_box(x, y, ("left", -6, 6), 12) for x, y, _ in points]
+    taken += [_box(*place, ("left", 5, -5), 5.4 * len(name)) for place, name in _NAMES_AT]
+    found = []
+    for x, y, text in merged(points):
+        boxes = [_box(x, y, corner, 7 * len(text)) for corner in _CORNERS]
+        hidden = [sum(_shared(box, other) for other in taken) + _outside(box) for box in boxes]
+        n = hidden.index(min(hidden))
+        taken.append(boxes[n])
+        found.append((x, y, text, n))
+    return found
+
+
+_NAMES_AT = tuple(
+    ((BORDER if moves else 0.0, BORDER if steady else 100.0), name)
+    for (moves, steady), name in QUADRANTS.items()
+)
+
+
+def _box(x: float, y: float, corner: Corner, width: float) -> Box:
+    """Left, top, right and bottom of a label in pixels."""
+    align, dx, dy = corner
+    left = math.sqrt(x) / 10 * _PLOT + dx - (width if align == "right" else 0)
+    bottom = math.sqrt(y) / 10 * _PLOT + dy + 1
+    return left, bottom - 12, left + width, bottom
+
+
+def _shared(one: Box, other: Box) -> float:
+    """Square pixels that two boxes share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def _outside(box: Box) -> float:
+    """As much as a label that is wholly hidden, where its axis or the page would cut it."""
+    return 500.0 * (box[0] < 2 or box[2] > _PLOT + 10 or box[3] > _PLOT)
+
+
 def merged(
-    points: Sequence[tuple[float, float, str]], *, apart: float = 0.6
+    points: Sequence[tuple[float, float, str]], *, apart: float = 0.35
 ) -> Iterator[tuple[float, float, str]]:
     """Labels of points, one for all that lie closer than `apart` (in square roots of percent).
 

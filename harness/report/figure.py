@@ -6,8 +6,8 @@ legible on a telephone. Drawings are SVG without script; on a page each colour b
 ``--name``, so that one drawing serves both themes. Light values are all different, which makes
 that exchange exact. Text colours have a contrast of at least 4.5 with `paper` and `panel` (WCAG
 AA), hues at least 3. The hues follow Okabe and Ito's set for colour-blind readers
-(jfly.uni-koeln.de/color, 2008), made darker on white and lighter on black; charts also tell series
-apart by shape.
+(jfly.uni-koeln.de/color, 2008), made darker on white and lighter on black, and go on
+beyond its six; charts also tell series apart by shape.
 """
 
 import json
@@ -50,14 +50,31 @@ PALETTE: dict[str, Colour] = {
     "purple": Colour("#8f3d74", "#e08fc6"),
     "ochre": Colour("#8a6200", "#e3b94a"),
     "grey": Colour("#636d79", "#9ba7b4"),
+    "red": Colour("#c2273d", "#ff8095"),
+    "lime": Colour("#5f7a00", "#b9d24f"),
+    "teal": Colour("#007d8f", "#4fd0e0"),
+    "violet": Colour("#5b46b8", "#a99bff"),
+    "brown": Colour("#7a4a21", "#d6a47c"),
     "wash_good": Colour("#e3f3ee", "#143029"),
     "wash_bad": Colour("#fbeadd", "#38241a"),
     "wash_calm": Colour("#e6eff8", "#16293b"),
     "wash_mute": Colour("#eceff3", "#212b36"),
 }
 
-HUES = ("blue", "orange", "green", "purple", "ochre", "grey")
-"""Names for series, in the order in which they are taken."""
+HUES = (
+    "blue",
+    "orange",
+    "green",
+    "purple",
+    "ochre",
+    "grey",
+    "red",
+    "teal",
+    "lime",
+    "violet",
+    "brown",
+)
+"""Names for series, in the order in which they are taken: one each for the sets of the paper."""
 
 
 def light(name: str) -> str:

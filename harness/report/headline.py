@@ -5,7 +5,9 @@ listed below it. The picture is a case of that set that the run kept: the worst 
 is moved, the steadiest of one that is not; without pictures, the changes of Dice it rests on.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,10 @@ from harness.report.gallery import Shown
 from harness.report.marks import dots, height_px, padded
 from harness.report.run_data import RunData
 from harness.runs.kept_masks import WORST
-from harness.stats.language import LanguageVerdict
+from harness.stats.language import STAYS, Evidence, LanguageVerdict, name_of
+from harness.stats.power import clusters_to_decide
+from harness.stats.verdicts import Verdict
+from harness.suite.expectations import LEAST_REFUSAL, Margins
 
 MOVED = ("listening", "moved here")
 _ORDER = ("listening", "deaf", "moved here", "unmoved here", "cannot tell")
@@ -30,6 +35,11 @@ TONES = {
     "brittle": "bad",
     "refuses": "good",
     "hallucinates": "bad",
+    "heard": "good",
+    "moved": "calm",
+    "unheard": "bad",
+    "unmoved": "mute",
+    "?": "mute",
 }
 
 
@@ -98,6 +108,103 @@ def most_telling(verdicts: Sequence[LanguageVerdict]) -> list[LanguageVerdict]:
         if _telling(verdict) < _telling(known):
             first[verdict.model_id] = verdict
     return list(first.values())
+
+
+def _judged_at(verdict: LanguageVerdict, of: str, otherwise: float) -> float:
+    return next((curve.judged_at for curve in verdict.flips if curve.of == of), otherwise)
+
+
+def _needed(clusters: float, otherwise: str) -> str:
+    if not clusters <= MOST_CLUSTERS:
+        return otherwise
+    return f"≈ {float(f'{clusters:.2g}'):,.0f} clusters"
+
+
+def _least(reasons: Iterable[str]) -> str:
+    """Of sentences that say how many clusters a verdict needs, the number."""
+    for reason in reasons:
+        if few := re.search(r"and (\d+) are needed", reason):
+            return f"needs {few[1]} clusters"
+    return "see why below"
+
+
+def would_tell(verdict: LanguageVerdict, name: str) -> str:
+    """What would decide whether an attribute is heard, in one clause."""
+    margin = _judged_at(verdict, "language", Margins().changed)
+    own = [e for e in verdict.evidence if name_of(e) == name]
+    tested = [e for e in own if not e.blocked]
+    if not tested:
+        return _least(e.blocked for e in own)
+    heard = min(_to_hear(e, margin, named=verdict.named_targets) for e in tested)
+    unheard = max(_to_clear(e, margin) for e in tested)
+    otherwise = "at the margin"
+    moved = [e for e in tested if e.agreement[2] < STAYS]
+    if moved and verdict.named_targets:
+        known = any(math.isfinite(e.p_heard) for e in moved)
+        otherwise = "moves elsewhere" if known else "names no target"
+    return _needed(min(heard, unheard), otherwise)
+
+
+MOST_CLUSTERS = 100_000
+"""Above it no number of pictures would tell, in practice."""
+
+
+def _to_hear(evidence: Evidence, margin: float, *, named: bool) -> float:
+    """Clusters that would show that a word is heard, were the figures to stay."""
+    n = evidence.n_clusters
+    moved = math.inf
+    if evidence.agreement[0] < STAYS:
+        moved = clusters_to_decide(evidence.agreement, STAYS, n_clusters=n)
+    if not named:
+        change = evidence.change
+        beyond = math.inf
+        if abs(change[0]) > margin:
+            beyond = clusters_to_decide(change, math.copysign(margin, change[0]), n_clusters=n)
+        return min(moved, beyond)
+    gain, loss = evidence.named_gain, evidence.decisive_change
+    if not (math.isfinite(evidence.p_heard) and gain[0] > margin and loss[0] < -margin):
+        return math.inf
+    # Percent of the original Dice are at most as many points.
+    follows = clusters_to_decide(gain, margin, n_clusters=evidence.n_clusters_named)
+    return max(moved, follows, clusters_to_decide(loss, -margin, n_clusters=n))
+
+
+def _to_clear(evidence: Evidence, margin: float) -> float:
+    """Clusters that would show that a word changes nothing."""
+    n, change = evidence.n_clusters, evidence.change
+    if evidence.agreement[0] <= STAYS or not abs(change[0]) < margin:
+        return math.inf
+    ends = [clusters_to_decide(change, bound, n_clusters=n) for bound in (-margin, margin)]
+    return max(*ends, clusters_to_decide(evidence.agreement, STAYS, n_clusters=n))
+
+
+def would_steady(preserved: Iterable[Verdict]) -> str:
+    """What would decide whether a model is steady, in one clause."""
+    open_ones = [v for v in preserved if v.verdict == "inconclusive"]
+    if not open_ones:
+        return "no such probe"
+    if any(not math.isfinite(v.p_value) for v in open_ones):
+        return _least(v.reason for v in open_ones)
+    return _needed(max(map(_to_settle, open_ones)), "at the margin")
+
+
+def _to_settle(verdict: Verdict) -> float:
+    found = verdict.estimate, verdict.low, verdict.high
+    ends = [end for end in (verdict.accepted_low, verdict.accepted_high) if math.isfinite(end)]
+    near = [clusters_to_decide(found, end, n_clusters=verdict.n_clusters) for end in ends]
+    inside = verdict.accepted_low < verdict.estimate < verdict.accepted_high
+    return max(near) if inside else min(near)
+
+
+def would_refuse(verdict: LanguageVerdict) -> str:
+    """What would decide whether a model refuses, in one clause."""
+    if "are needed" in verdict.refusal_reason:
+        return _least([verdict.refusal_reason])
+    if "nothing is painted" in verdict.refusal_reason:
+        return "paints too little"
+    n = max((one.n_clusters for one in verdict.refusals), default=0)
+    bound = _judged_at(verdict, "refusal", LEAST_REFUSAL)
+    return _needed(clusters_to_decide(verdict.refusal_rate, bound, n_clusters=n), "at the bound")
 
 
 def _telling(verdict: LanguageVerdict) -> tuple[Any, ...]:

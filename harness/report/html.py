@@ -30,6 +30,8 @@ from harness.report.summary_charts import (
     refusal_figure,
 )
 from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD, curve_sheets
+from harness.stats.flips import disagreement_lines
+from harness.stats.verdicts import coverage_note
 
 
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
@@ -99,11 +101,17 @@ def _tables(run: RunData) -> dict[str, Any]:
     away = sheets.away_sheet(summary)
     surface = sheets.surface_sheet(summary)
     refusal = sheets.refusal_sheet(summary)
+    tested = [v.n_clusters for v in run.assessment.verdicts if v.test != "none"]
     skipped = run.store.not_applicable()
     failed = sheets.failures(run.store.scores_scan())
     groups = subgroups(run.store, run.suite, run.manifest.get("modalities", {}))
     return {
-        "overview": sheets.overview_sheet(run),
+        "overview": sheets.overview_sheet(run.assessment),
+        "overview_note": sheets.OVERVIEW_NOTE,
+        "flips": sheets.flips_sheet(run.assessment),
+        "flips_note": sheets.FLIPS_NOTE,
+        "few": coverage_note(min(tested, default=0)),
+        "annotators": annotator_lines(run),
         "originals": sheets.originals_sheet(summary),
         "probes": sheets.probes_sheet(summary),
         "surface_lead": SURFACE_LEAD,
@@ -120,6 +128,12 @@ def _tables(run: RunData) -> dict[str, Any]:
     }
 
 
+def annotator_lines(run: RunData) -> list[str]:
+    """The margins of the suite in units of what the annotators of a set differ by."""
+    margins = run.suite.statistics.margins.model_dump().values()
+    return list(disagreement_lines(run.manifest.get("inter_annotator_dice", {}), margins))
+
+
 def facts(run: RunData) -> list[tuple[str, str]]:
     """How the run was made, for those who want to make it again."""
     manifest, settings = run.manifest, run.suite.statistics
@@ -134,6 +148,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "verdicts": run.assessment.signature,
         "bootstrap": f"{settings.draws:,} draws over clusters, seed {settings.seed}",
         "margins": margins,
+        "annotators": " ".join(annotator_lines(run)),
         "clusters": f"at least {settings.minimum_clusters} for a verdict; "
         + "; ".join(f"{k}: {v}" for k, v in manifest.get("cluster_kinds", {}).items()),
         "masks": " ".join(mask_lines(manifest.get("masks", []))),

@@ -17,9 +17,9 @@ ROW_PX = 15
 
 
 def looks(series: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A hue and a shape for each series; after six of them no pair comes twice before 36."""
+    """A hue and a shape for each series; 11 and 6 share no divisor: no pair comes twice in 66."""
     hues = [light(HUES[k % len(HUES)]) for k in range(len(series))]
-    shapes = [SHAPES[(k + k // len(HUES)) % len(SHAPES)] for k in range(len(series))]
+    shapes = [SHAPES[k % len(SHAPES)] for k in range(len(series))]
     return hues, shapes
 
 

@@ -8,6 +8,7 @@ whether a page that was kept is what this harness would write.
 """
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import polars as pl
     from jinja2 import Environment
     from markupsafe import Markup
+
+    from harness.stats.flips import Flip
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST = 400
@@ -73,7 +76,7 @@ def environment(*folders: Path) -> "Environment":
         theme=Markup(stylesheet()),
     )
     found.filters.update(shown=shown, csv_uri=csv_uri, brief=brief, drawn=drawing)
-    found.filters.update(was=was, became=became)
+    found.filters.update(was=was, became=became, bar=bar)
     return found
 
 
@@ -100,12 +103,28 @@ def _visible(character: str) -> str:
 
 def brief(data: "pl.DataFrame") -> str:
     """A table as CSV for a page, with fewer digits than the files that `report --csv` writes."""
-    return csv_text(data, digits=5)
+    return csv_text(data, digits=4)
 
 
 def csv_uri(text: str) -> str:
     """A file's content as an address: the link works offline and without script."""
     return "data:text/csv;charset=utf-8," + quote(text, safe=" ,.;:|/()[]=+_~!*@")
+
+
+def bar(curve: "Flip") -> str:
+    """Where a curve's two ends and its margin lie on a bar, in percent of it: a style.
+
+    Example:
+        >>> from harness.stats.flips import Flip
+        >>> bar(Flip("size", "percent", 4.0, "heard", 25.0, "unheard", math.inf))
+        '--a:50;--b:100;--j:20'
+    """
+    is_share = curve.unit == "fraction"
+    ends = (curve.low_to, curve.high_from, curve.judged_at)
+    places = [100 * v if is_share else 10 * math.sqrt(v) for v in ends]
+    return ";".join(
+        f"--{name}:{min(place, 100):.0f}" for name, place in zip("abj", places, strict=True)
+    )
 
 
 def was(original: str, text: str) -> "Markup":

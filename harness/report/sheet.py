@@ -179,9 +179,9 @@ def renderable(sheet: Sheet) -> "Group":
     return Group(*parts, table, *notes, Text(""))
 
 
-def markdown_lines(sheet: Sheet) -> Iterator[str]:
+def markdown_lines(sheet: Sheet, level: int = 2) -> Iterator[str]:
     """Title, lead, table and notes in Markdown, escaped, a line at a time."""
-    yield f"## {escaped(sheet.title)}"
+    yield f"{'#' * level} {escaped(sheet.title)}"
     if sheet.lead:
         yield ""
         yield from _wrapped(escaped(sheet.lead))

@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from harness.report.headline import most_telling
+from harness.records import Meaning
+from harness.report.headline import most_telling, would_refuse, would_steady, would_tell
 from harness.report.run_data import RunData
 from harness.report.sheet import Sheet, count_cell, figure_cell, interval, number, text_cells
 from harness.report.table import (
@@ -23,10 +24,19 @@ from harness.report.table import (
     refusal_names,
 )
 from harness.runs.store import NO_ANSWER
-from harness.stats.language import WHOLE, LanguageVerdict
+from harness.stats.assessment import Assessment
+from harness.stats.flips import Flip
+from harness.stats.language import WHOLE, LanguageVerdict, name_of
 from harness.stats.refusal import FIGURES
-from harness.stats.verdicts import answer_text, expectation_text
+from harness.stats.verdicts import (
+    FEW,
+    Verdict,
+    answer_text,
+    expectation_text,
+    simulated_coverage,
+)
 
+KEYS = ("model_id", "dataset", "prompts", "prompt_type")
 MOST_ROWS = 1500
 MOST_WORDS = 200
 Row = Mapping[str, Any]
@@ -42,25 +52,73 @@ def _sheet(
     return Sheet(name, title, tuple(header), tuple(found), n_text, data)
 
 
-def overview_sheet(run: RunData) -> Sheet:
-    """A row a model: of the data set that says most, what it hears, refuses and keeps."""
-    found = [v for v in most_telling(run.assessment.language) if v.is_asked]
-    names = sorted({e.attribute or WHOLE for v in found for e in v.evidence}, key=_whole_last)
-    one_set = len({v.dataset for v in found}) == 1
+def overview_sheet(found: Assessment) -> Sheet:
+    """A row a model: of the data set that says most, what it hears, refuses and keeps.
+
+    After a semicolon stands what would tell where a cell cannot, and what intervals over few
+    clusters cover.
+    """
+    spoken = [v for v in most_telling(found.language) if v.is_asked]
+    names = sorted({name_of(e) for v in spoken for e in v.evidence}, key=_whole_last)
+    one_set = len({v.dataset for v in spoken}) == 1
     header = ("model", *([] if one_set else ["data set"]), *names, "not there", "same meaning",
-              "Dice [95 %]", "clusters")  # fmt: skip
+              "Dice", "clusters")  # fmt: skip
     rows = (
         (
             *text_cells((v.model, *([] if one_set else [v.dataset]))),
             *(_heard(v, name) for name in names),
-            _refused(v), v.steadiness, _dice_on(v, run.summary),
-            count_cell(max((e.n_clusters for e in v.evidence), default=None)),
+            _refused(v), _steady(v, found.verdicts),
+            _dice_on(v, found.summary), _few(v),
         )
-        for v in found
+        for v in spoken
     )  # fmt: skip
-    on = f" on {found[0].dataset}" if one_set else ""
+    on = f" on {spoken[0].dataset}" if one_set else ""
     title = f"What each model hears{on}: the change of Dice in % that shows it best"
-    return _sheet("overview", title, header, rows, len(header) - 2, run.language)
+    return _sheet("overview", title, header, rows, len(header), pl.DataFrame())
+
+
+OVERVIEW_NOTE = (
+    "Heard, unheard (moved, unmoved where no other target is known): by the verdict, with the "
+    "change that shows it best. “?”: cannot tell, with what would: ≈ N clusters, were the figures "
+    "to stay as they are; “moves elsewhere”: the mask moves, and not where the word points; “names "
+    "no target”: the changed prompt describes nothing in its picture. Not there: the share of "
+    "prompts for absent things that is answered with an empty mask. Dice: of the original prompts, "
+    "with its interval, or from the lowest split to the highest. Clusters: independent pictures "
+    "behind a change, and up to 50 the percentage of simulated studies in which 95 % intervals "
+    "over so few held the truth (reports/statistics.md)."
+)
+
+
+def flips_sheet(found: Assessment) -> tuple[Sheet, list[list[Flip | None]]]:
+    """Where the verdicts of the overview would be others, and the curves behind its cells."""
+    spoken = [v for v in most_telling(found.language) if v.flips]
+    order = {"language": 0, WHOLE: 2, "refusal": 3, "steadiness": 4}
+    names = sorted({c.of for v in spoken for c in v.flips}, key=lambda n: (order.get(n, 1), n))
+    curves = [[{c.of: c for c in v.flips}.get(name) for name in names] for v in spoken]
+    rows = (
+        (*text_cells([v.model]), *("-" if curve is None else curve.text() for curve in own))
+        for v, own in zip(spoken, curves, strict=True)
+    )
+    header = ("model", *(_judged(name, curves, k) for k, name in enumerate(names)))
+    title = "Margins at which the verdicts would be others"
+    return _sheet("flips", title, header, rows, len(header), pl.DataFrame()), curves
+
+
+FLIPS_NOTE = (
+    "Each verdict over the margin that it is judged with (in brackets, and the mark on the bar; in "
+    "percent, the bar by its square root): shown to go beyond it up to one margin, shown to stay "
+    "within it from another on, and open between them. “To 40”: it would be open from 40 % on. Of "
+    "what is not there the bound on the refusal rate is moved. Words flip together, as one margin "
+    "is moved for all; those that keep the meaning each with the others as they are."
+)
+
+
+def _judged(name: str, curves: Sequence[Sequence[Flip | None]], place: int) -> str:
+    """The head of a column: what is judged, and the margin or bound of the suite."""
+    called = {"refusal": "not there", "steadiness": "same meaning", "language": "any word"}
+    one = next(curve for own in curves if (curve := own[place]) is not None)
+    judged_at = 100 * one.judged_at if one.unit == "fraction" else one.judged_at
+    return f"{called.get(name, name)} ({judged_at:g}\u00a0%)"
 
 
 def _whole_last(name: str) -> tuple[bool, str]:
@@ -69,28 +127,54 @@ def _whole_last(name: str) -> tuple[bool, str]:
 
 def _refused(verdict: LanguageVerdict) -> str:
     rate = 100 * verdict.refusal_rate[0]
-    return f"{verdict.refusal} {number(rate, 0)} %" if math.isfinite(rate) else verdict.refusal
+    word = "?" if verdict.refusal == "cannot tell" else verdict.refusal
+    if word == "?":
+        return f"? {number(rate, 0)} %; {would_refuse(verdict)}"
+    return f"{word}; {number(rate, 0)} %" if math.isfinite(rate) else word
+
+
+def _steady(verdict: LanguageVerdict, outcomes: Sequence[Verdict]) -> str:
+    if verdict.steadiness != "cannot tell":
+        return verdict.steadiness
+    keys = ("model_id", "dataset", "prompts", "prompt_type")
+    own = (
+        v
+        for v in outcomes
+        if v.meaning == Meaning.PRESERVED
+        and all(getattr(v, k) == getattr(verdict, k) for k in keys)
+    )
+    return f"?; {would_steady(own)}"
+
+
+def _few(verdict: LanguageVerdict) -> str:
+    count = max((e.n_clusters for e in verdict.evidence), default=verdict.n_clusters)
+    covered = simulated_coverage(verdict.n_clusters) if 0 < verdict.n_clusters <= FEW else None
+    text = count_cell(count or None)
+    return f"{text}; {covered[0]:.0f} to {covered[1]:.0f} %" if covered else text
 
 
 def _dice_on(verdict: LanguageVerdict, summary: pl.DataFrame) -> str:
     """Of the original prompts; from the lowest to the highest where the set has several splits."""
-    keys = ("model_id", "dataset", "prompts", "prompt_type")
     own = summary.filter(
-        pl.col("probe") == ORIGINAL, *(pl.col(k) == getattr(verdict, k) for k in keys)
+        pl.col("probe") == ORIGINAL, *(pl.col(k) == getattr(verdict, k) for k in KEYS)
     ).sort("dice")
     if own.height == 1:
         return interval(own.row(0, named=True), "dice", "", 3)
+    if own.is_empty():
+        return "-"
     least, most = (number(own["dice"][n], 3) for n in (0, -1))
     return f"{least} to {most}"
 
 
 def _heard(verdict: LanguageVerdict, name: str) -> str:
     """The state of an attribute, and the largest change that its probes show."""
-    states = {"heard": verdict.heard, "unheard": verdict.unheard, "?": verdict.unclear}
+    yes, no = ("heard", "unheard") if verdict.named_targets else ("moved", "unmoved")
+    states = {yes: verdict.heard, no: verdict.unheard, "?": verdict.unclear}
     word = next((word for word, names in states.items() if name in names), "-")
-    own = (e for e in verdict.evidence if (e.attribute or WHOLE) == name)
+    own = (e for e in verdict.evidence if name_of(e) == name)
     known = [e.change[0] for e in own if math.isfinite(e.change[0])]
-    return f"{word} {number(max(known, key=abs), 0)}" if known else word
+    text = f"{word} {number(max(known, key=abs), 0)}" if known else word
+    return f"{text}; {would_tell(verdict, name)}" if word == "?" else text
 
 
 def originals_sheet(summary: pl.DataFrame) -> Sheet:
@@ -184,7 +268,8 @@ def language_sheet(run: RunData) -> Sheet:
         )
         for v in found
     )  # fmt: skip
-    data = run.language.drop("evidence", "refusals") if run.language.height else run.language
+    nested = [c for c in ("evidence", "refusals", "flips") if c in run.language.columns]
+    data = run.language.drop(nested)
     return _sheet("language", "Language verdicts", header, cells, 8, data)
 
 

@@ -64,11 +64,17 @@ def attribute_figure(summary: pl.DataFrame, names: dict[str, str]) -> Figure | N
         if own.height:
             panels.append(Panel(name, _attribute_text(own), _butterfly(own, drawn, domain)))
     panels.append(_attribute_key(drawn))
+    sides = set(drawn["side"])
+    left, right = (f", {where}" if len(sides) == 2 else "" for where in ("left", "right"))
+    told = {
+        "random": f"a random uncommon word{f' ({left[2:]})' if left else ''}",
+        "value": f"its opposite (filled{right}) or another value of the data set (hollow{right})",
+    }
     caption = (
-        "Relative change of Dice when one attribute's value becomes a random uncommon word "
-        "(left), or its opposite (filled, right) or another value of the data set (hollow, "
-        "right). Lines are 95 % intervals, unadjusted. At zero the word makes no difference to "
-        "the score; whether the mask moves is another question (agreement)."
+        f"Relative change of Dice when one attribute's value becomes "
+        f"{', or '.join(text for side, text in told.items() if side in sides)}. Lines are 95 % "
+        "intervals, unadjusted. At zero the word makes no difference to the score; whether the "
+        "mask moves is another question (agreement)."
     )
     return Figure("attributes", "One attribute changes", caption, tuple(panels), data)
 
@@ -110,18 +116,21 @@ def _butterfly(own: pl.DataFrame, everyone: pl.DataFrame, domain: tuple[float, f
     series = sorted(set(everyone["series"]))
     lanes = sorted(set(everyone.filter(pl.col("side") == "value")["lane"]))
     height = height_px(len(rows), max(len(series), len(lanes)))
+    titles = {"random": "random word, %", "value": "other value, %"}
+    sides = [side for side in titles if side in set(everyone["side"])]
     halves = []
-    for side, title in (("random", "random word, %"), ("value", "other value, %")):
+    for side in sides:
         chart = dots(
             own.filter(pl.col("side") == side),
             rows=rows,
             series=series,
             domain=domain,
-            title=title,
-            labels=side == "random",
+            title=titles[side],
+            labels=side == sides[0],
             lanes=lanes if side == "value" else (),
         )
-        halves.append(chart.properties(width=_SIDE_PX, height=height))
+        width = _SIDE_PX if len(sides) == 2 else 2 * _SIDE_PX + 10
+        halves.append(chart.properties(width=width, height=height))
     return alt.hconcat(*halves, spacing=10)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from harness.report.sheet import Sheet, figure_cell, interval, number, renderable
-from harness.stats.language import LanguageVerdict
+from harness.stats.language import LanguageVerdict, shortened
 from harness.stats.verdicts import Verdict, answer_text, expectation_text
 
 if TYPE_CHECKING:
@@ -204,15 +204,24 @@ def _of_surface(model: str, rows: list[Row]) -> Sheet:
 
 
 def _bound(row: Row, verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """What binding verdicts say: failures first."""
+    """What binding verdicts say that do not hold: failures first."""
     own = [v for v in verdicts if v.binding and all(getattr(v, k) == row[k] for k in _SET)]
-    order = {"fails": 0, "inconclusive": 1, "holds": 2}
-    for verdict in sorted(own, key=lambda v: order[v.verdict]):
+    own = [v for v in own if v.verdict != "holds"]
+    for verdict in sorted(own, key=lambda v: v.verdict != "fails"):
         label = " ".join(filter(None, (verdict.probe, verdict.attribute)))
-        yield f"{label}: {expectation_text(verdict)} {_IN_WORDS[verdict.verdict]}. {verdict.reason}"
+        yield f"{label}: {expectation_text(verdict)} {_IN_WORDS[verdict.verdict]}. {_why(verdict)}"
 
 
-_IN_WORDS = {"holds": "holds", "fails": "fails", "inconclusive": "is open"}
+_IN_WORDS = {"fails": "fails", "inconclusive": "is open"}
+
+
+def _why(verdict: Verdict) -> str:
+    """The reason; of an open invariance what the table does not show."""
+    is_open = verdict.verdict == "inconclusive" and verdict.test != "none"
+    last = verdict.reason.rpartition("; ")[2]
+    return (
+        last[:1].upper() + last[1:] if is_open and verdict.kind == "invariance" else verdict.reason
+    )
 
 
 def _which(row: Row) -> str:
@@ -287,7 +296,7 @@ def _shared_notes(facts: Mapping[str, list[str]]) -> tuple[str, ...]:
         for text in texts:
             rows_of.setdefault(text, []).append(label)
     return tuple(
-        f"{'all rows' if len(labels) == len(facts) > 1 else ', '.join(labels)}: {text}."
+        f"{'all rows' if len(labels) == len(facts) > 1 else shortened(labels)}: {text}."
         for text, labels in rows_of.items()
     )
 

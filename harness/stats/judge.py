@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from harness.stats.columns import TOO_LOW
+from harness.stats.flips import beyond_to, lower, upper, within_from
 from harness.stats.inference import (
     Adjusted,
     Decision,
@@ -142,6 +144,7 @@ def _verdict(one: _Candidate, adjusted: Adjusted, rule: Correction) -> Verdict:
         return bare
     level = level_among(adjusted.others, rule, ALPHA)
     outcome: Outcome = one.decision.outcome if adjusted.p_value <= ALPHA else "inconclusive"
+    holds_at, fails_at = _edges(one.found, one.expectation, level)
     verdict = replace(
         bare,
         verdict=outcome,
@@ -149,7 +152,9 @@ def _verdict(one: _Candidate, adjusted: Adjusted, rule: Correction) -> Verdict:
         p_value=one.decision.p_value,
         p_adjusted=adjusted.p_value,
         n_family=len(adjusted.family),
-        flips_at=flips_at(one.found, one.expectation, outcome, level),
+        flips_at=fails_at if outcome == "fails" else holds_at,
+        holds_at=holds_at,
+        fails_at=fails_at,
     )
     return replace(verdict, reason=reason_of(verdict, alpha=ALPHA))
 
@@ -192,21 +197,19 @@ def _bare(one: _Candidate) -> Verdict:
     )
 
 
-def flips_at(found: Estimate, expectation: Expectation, outcome: Outcome, level: float) -> float:
-    """The margin or bound at which a verdict would be another.
+def _edges(found: Estimate, expectation: Expectation, level: float) -> tuple[float, float]:
+    """The margins or bounds at which an expectation begins to hold, and to fail.
 
     Args:
         found: The figure.
         expectation: Whose margin or bound is moved.
-        outcome: Of the verdict.
         level: p-value that is still significant beside the others of the family.
     """
+    whole = np.array([level])
+    half = whole / 2 if found.error > 0 else whole  # without any variance nothing is doubled
     if expectation.kind == "invariance":
-        if outcome == "fails":
-            near = found.limit(1 - level / 2) if found.value > 0 else -found.limit(level / 2)
-            return max(near, 0.0)
-        return max(found.limit(level), -found.limit(1 - level), 0.0)
-    high, low = found.limit(level / 2), found.limit(1 - level / 2)
-    is_upper = math.isinf(expectation.accepted[0])
+        return float(within_from(found, whole)[0]), float(beyond_to(found, half)[0])
     # A bound from above is met from the upper limit on, and missed up to the lower one.
-    return (low if is_upper else high) if outcome == "fails" else (high if is_upper else low)
+    high, low = float(upper(found, half)[0]), float(lower(found, half)[0])
+    is_upper = math.isinf(expectation.accepted[0])
+    return (high, low) if is_upper else (low, high)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from harness.stats.flips import Flip, flip_from
 from harness.stats.refusal import NOTHING, Asked, Limits, Refusal, asked_from, limits_from
 from harness.stats.verdicts import Verdict, amount, with_limits
 
@@ -97,6 +98,7 @@ class LanguageVerdict:
         refusal_rate: Over all probes for absent things, with 95 % limits.
         miss_rate: Of the original prompts whose target is there.
         refusals: What `refusal` rests on.
+        flips: Of language, each attribute, steadiness and refusal: where it would be another.
     """
 
     model_id: str
@@ -120,11 +122,19 @@ class LanguageVerdict:
     refusal_rate: Limits = NOTHING
     miss_rate: Limits = NOTHING
     refusals: tuple[Asked, ...] = ()
+    flips: tuple[Flip, ...] = ()
 
     @property
     def is_asked(self) -> bool:
         """Whether a probe of the run bears on it at all."""
         return bool(self.evidence) or self.refusal != "not asked"
+
+    @property
+    def n_clusters(self) -> int:
+        """The fewest behind a piece of evidence that may be concluded from; 0 without one."""
+        tested = [e.n_clusters for e in self.evidence if not e.blocked]
+        asked = [] if self.refusal in ("not asked", "cannot tell") else self.refusals
+        return min(tested) if tested else max((one.n_clusters for one in asked), default=0)
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON: what is not finite becomes None."""
@@ -138,6 +148,7 @@ def from_record(record: Mapping[str, Any]) -> LanguageVerdict:
     known |= {k: tuple(known.get(k, ())) for k in _LISTS}
     known["evidence"] = tuple(_evidence(one) for one in record.get("evidence", ()))
     known["refusals"] = tuple(asked_from(one) for one in record.get("refusals", ()))
+    known["flips"] = tuple(flip_from(one) for one in record.get("flips", ()))
     known |= {k: limits_from(known[k]) for k in ("refusal_rate", "miss_rate") if k in known}
     return LanguageVerdict(**known)
 
@@ -178,6 +189,34 @@ def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+MOST_LISTED = 4
+
+
+def shortened(labels: Iterable[str]) -> str:
+    """A list that a reader takes in: of each first word the others in brackets, of many the first.
+
+    Example:
+        >>> shortened(["antonym color", "antonym size", "empty"])
+        'antonym (color, size), empty'
+        >>> shortened("abcdefg")
+        'a, b, c, d and 3 others'
+    """
+    grouped: dict[str, list[str]] = {}
+    for label in labels:
+        head, _, rest = label.partition(" ")
+        grouped.setdefault(head, []).append(rest)
+    texts = [
+        f"{head} {own[0]}".strip() if len(own) == 1 else f"{head} ({', '.join(map(_bare, own))})"
+        for head, own in grouped.items()
+    ]
+    *most, last = _first(texts)
+    return f"{', '.join(most)} and {last}" if last.endswith(" others") else ", ".join(texts)
+
+
+def _bare(text: str) -> str:
+    return text[1:-1] if text.startswith("(") else text or "alone"
 
 
 def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
@@ -292,7 +331,7 @@ def blocking_sentences(
         if one.state == "unclear" and name_of(one) in unclear:
             by_reason.setdefault(one.reason, []).append(_label(one))
     for reason, labels in by_reason.items():
-        yield f"{listed(labels)}: {_inner(reason)}."
+        yield f"{shortened(labels)}: {_inner(reason)}."
     if not preserved:
         yield UNTESTED
     for verdict in preserved:
@@ -338,16 +377,22 @@ def _random_words(evidence: Sequence[Evidence], margin: float) -> Iterator[str]:
             figures[one.attribute] = (text, unheard)
     shock = [text for text, unheard in figures.values() if unheard]
     mixed = [text for text, unheard in figures.values() if not unheard]
-    if mixed:
+    if mixed := _first(mixed):
         yield (
             f"A random word changes Dice by {listed(mixed)}: language use and the shock of an "
             "unknown word at once, so that the verdict rests on valid words."
         )
-    if shock:
+    if shock := _first(shock):
         yield (
             f"A random word changes Dice by {listed(shock)} although another valid word changes "
             "nothing: that is the shock of an unknown word, not language use."
         )
+
+
+def _first(texts: list[str]) -> list[str]:
+    """The first of many, with how many others there are."""
+    more = len(texts) - MOST_LISTED
+    return [*texts[:MOST_LISTED], f"{more} others"] if more > 1 else texts
 
 
 def _decisive(evidence: Sequence[Evidence], margin: float, needed: int) -> Iterator[str]:
@@ -374,9 +419,13 @@ def _redundancy(
     if unheard := _named([e for e in evidence if e.state == "unheard" and not e.n_named]):
         names = listed(unheard)
         yield (
-            f"That {names} changes nothing may be due to the data: the picture and the rest of the "
-            "prompt may give the answer away."
+            f"{OF_THE_UNHEARD[0]}{names} changes nothing may be due to the data: the picture and "
+            "the rest of the prompt may give the answer away."
         )
+
+
+OF_THE_UNHEARD = ("That ", "Other words for ")
+"""How the sentences begin that are said of whatever changes nothing."""
 
 
 def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -394,8 +443,8 @@ def _places(evidence: Sequence[Evidence]) -> Iterator[str]:
             else "the text tower tells the words apart, and the fusion ignores it"
         )
         yield (
-            f"Other words for {names} move the text embedding by {figures} of the distance between "
-            f"two prompts: {where}."
+            f"{OF_THE_UNHEARD[1]}{names} move the text embedding by {figures} of the distance "
+            f"between two prompts: {where}."
         )
 
 

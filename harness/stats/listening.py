@@ -24,8 +24,19 @@ import numpy as np
 import polars as pl
 
 from harness.records import ExpectedMask, Meaning
+from harness.stats.flips import (
+    Flip,
+    beyond_to,
+    holm_levels,
+    holm_reach,
+    lower,
+    steadiness_flip,
+    upper,
+    within_from,
+)
 from harness.stats.inference import (
     Estimate,
+    Floats,
     Inference,
     adjust_families,
     deciding_test,
@@ -47,6 +58,7 @@ from harness.stats.language import (
     blocking_sentences,
     confound_sentences,
     evidence_sentence,
+    name_of,
     verdict_sentence,
 )
 from harness.stats.refusal import Judged, judge_refusal
@@ -82,12 +94,13 @@ def language_verdicts(
         own = group.rows(named=True)
         first = own[0]
         kept = [v for v in verdicts if v.meaning == Meaning.PRESERVED and _same(v, first)]
-        evidence = _evidence(own, solved, settings)
+        evidence, flips = _evidence(own, solved, settings)
         verdict = _verdict(first, evidence, kept, by_type, settings)
         judged = Judged()
         if units is not None:
             judged = judge_refusal(own, solved, units, settings, by_seed=by_seed)
-        verdict = replace(verdict, **judged._asdict())
+        curves = (*flips, steadiness_flip(kept), judged.flip)
+        verdict = replace(verdict, **judged.fields(), flips=tuple(filter(None, curves)))
         found.append(replace(verdict, reason=verdict_sentence(verdict)))
     return sorted(found, key=lambda v: (v.model, v.model_id, v.dataset, v.prompts, v.prompt_type))
 
@@ -98,7 +111,8 @@ def _same(verdict: Verdict, row: Row) -> bool:
 
 def _evidence(
     rows: Sequence[Row], solved: Mapping[str, Inference], settings: Statistics
-) -> list[Evidence]:
+) -> tuple[list[Evidence], list[Flip]]:
+    """Of one verdict, and the margins at which what it says of language would be another."""
     changed = [r for r in rows if r["meaning"] == Meaning.CHANGED and r["n_cases"]]
     named = any(r["n_samples_named"] for r in changed)
     # Where targets are known, a prompt that names none is a question of refusal alone.
@@ -114,7 +128,8 @@ def _evidence(
     ]
     adjusted = adjust_families([(None, e.p_heard) for e in bare], "holm")
     final = [replace(e, p_heard=own.p_value) for e, own in zip(bare, adjusted, strict=True)]
-    return [_with_state(e, named=named, needed=settings.minimum_clusters) for e in final]
+    told = [_with_state(e, named=named, needed=settings.minimum_clusters) for e in final]
+    return told, _language_flips(told, changed, solved, settings, named=named)
 
 
 def _one(
@@ -166,6 +181,63 @@ def _one(
         n_named=row["n_samples_named"] or 0,
         n_clusters_named=row["n_clusters_named"] or 0,
     )
+
+
+def _language_flips(
+    evidence: Sequence[Evidence],
+    rows: Sequence[Row],
+    solved: Mapping[str, Inference],
+    settings: Statistics,
+    *,
+    named: bool,
+) -> list[Flip]:
+    """Of the language verdict and of each attribute, over margins of a changed meaning."""
+    tested = [(e, r) for e, r in zip(evidence, rows, strict=True) if not e.blocked]
+    family = [k for k, (e, _) in enumerate(tested) if math.isfinite(e.p_heard)]
+    heard = [0.0] * len(tested)
+    if family:
+        levels = holm_levels(len(family))
+        reach = [_heard_to(tested[k][1], solved, levels, named=named) for k in family]
+        for k, end in zip(family, holm_reach(np.array(reach)), strict=True):
+            heard[k] = float(end)
+    ends: dict[str, list[tuple[float, float]]] = {}
+    for (one, row), heard_to in zip(tested, heard, strict=True):
+        end = heard_to, _unheard_from(row, solved)
+        for name in ("language", name_of(one)):
+            ends.setdefault(name, []).append(end)
+    words = {"language": ("listening", "deaf") if named else ("moved here", "unmoved here")}
+    margin, found = settings.margins.changed, []
+    for name, own in ends.items():
+        low, high = words.get(name, ("heard", "unheard"))
+        low_to = max(end[0] for end in own)
+        high_from = max(low_to, *(end[1] for end in own))
+        found.append(Flip(name, "percent", margin, low, low_to, high, high_from))
+    return found
+
+
+def _heard_to(row: Row, solved: Mapping[str, Inference], levels: Floats, *, named: bool) -> Floats:
+    """The margins up to which the p-value of being heard, `_one`'s, is at most each level."""
+    cell = row["cell"]
+    agreement = figure_of(solved, cell, "agreement")
+    moved = min(1.0, 2 * p_less(agreement, STAYS))
+    if not named:
+        change = figure_of(solved, cell, "relative_change")
+        beyond = beyond_to(change, levels / 4 if change.error > 0 else levels / 2)
+        return np.where(moved <= levels / 2, np.inf, beyond)
+    decisive = estimate_of(solved["decisive"], cell).scaled(100, offset=1)
+    gain = lower(figure_of(solved, cell, "named_gain"), levels / 2) / row["reference_dice"]
+    loss = -upper(decisive, levels / 2)
+    ends = np.clip(np.minimum(gain, loss), 0.0, None)
+    return np.where(moved <= levels, ends, 0.0)
+
+
+def _unheard_from(row: Row, solved: Mapping[str, Inference]) -> float:
+    """The margin from which on the p-value of being unheard, `_one`'s, is significant."""
+    stays = min(1.0, 2 * p_greater(figure_of(solved, row["cell"], "agreement"), STAYS))
+    if not stays <= ALPHA:
+        return math.inf
+    change = figure_of(solved, row["cell"], "relative_change")
+    return float(within_from(change, np.array([ALPHA]))[0])
 
 
 def _p_moved(change: Estimate, moved: float, margin: float) -> float:

@@ -75,6 +75,31 @@ def smallest_effect(
     return np.asarray(quantiles * np.asarray(error, float))
 
 
+def clusters_to_decide(
+    found: tuple[float, float, float], bound: float, *, n_clusters: int
+) -> float:
+    """Clusters whose interval would just end at a bound, were the figure to stay as it is.
+
+    Args:
+        found: The figure with its limits.
+        bound: What it is to be told from.
+        n_clusters: Behind it; widths fall with the root of their number.
+
+    Returns:
+        At least one more than there are; infinity where the figure lies on the bound.
+
+    Example:
+        >>> clusters_to_decide((3.0, 1.0, 5.0), 2.0, n_clusters=20)
+        80.0
+    """
+    value, low, high = found
+    gap = abs(value - bound)
+    half = high - value if bound > value else value - low
+    if not gap > 0 or not math.isfinite(half):
+        return math.inf
+    return float(max(n_clusters + 1, math.ceil(round(n_clusters * (half / gap) ** 2, 6))))
+
+
 def clusters_needed(
     effect: float,
     error: float,

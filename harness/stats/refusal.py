@@ -30,6 +30,7 @@ import numpy as np
 import polars as pl
 
 from harness.prompts.perturbations.absence import KINDS
+from harness.stats.flips import Flip, lower, upper
 from harness.stats.inference import (
     Estimate,
     Inference,
@@ -175,13 +176,20 @@ def limits_from(values: Sequence[float | None]) -> Limits:
 
 
 class Judged(NamedTuple):
-    """The verdict on refusal with what it rests on: fields of a `LanguageVerdict`."""
+    """The verdict on refusal with what it rests on, and its curve over bounds."""
 
     refusal: Refusal = "not asked"
     refusal_reason: str = ""
     refusal_rate: Limits = NOTHING
     miss_rate: Limits = NOTHING
     refusals: tuple[Asked, ...] = ()
+    flip: Flip | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Those of a `LanguageVerdict`; its curve stands among the others."""
+        found = self._asdict()
+        del found["flip"]
+        return found
 
 
 def judge_refusal(
@@ -227,7 +235,21 @@ def judge_refusal(
     evidence = tuple(_asked(r, is_below) for r, is_below in zip(own, below[1:], strict=True))
     limits, misses = (_clipped((e.value, e.low, e.high), 0) for e in (whole, missed))
     reason = _reason(verdict, limits, evidence, blocked, is_below=below[0])
-    return Judged(verdict, reason, limits, misses, evidence)
+    flip = (
+        None
+        if blocked
+        else _flip(whole, [t for t, ok in zip(tests, enough, strict=True) if ok], len(tests), bound)
+    )
+    return Judged(verdict, reason, limits, misses, evidence, flip)
+
+
+def _flip(whole: Estimate, tests: Sequence[Estimate], size: int, bound: float) -> Flip:
+    """Over bounds: one test below, among `size`, says that it hallucinates."""
+    half = np.array([ALPHA / 2])
+    first = min(float(upper(t, half / size)[0]) for t in tests)
+    low_to, high_from = max(float(lower(whole, half)[0]), 0.0), first if first < 1 else math.inf
+    ends = "refuses", min(low_to, high_from), "hallucinates", high_from
+    return Flip("refusal", "fraction", bound, *ends)
 
 
 def asks_absent(row: Row) -> bool:

@@ -15,9 +15,12 @@ A record that does not bind (`Verdict.binding`) answers a question: after a chan
 and points have one decimal, fractions three.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.stats.inference import TestName
@@ -65,6 +68,9 @@ class Verdict:
         flips_at: The smallest margin (invariance), or the bound, at which the verdict would be
             another: one that holds no longer does below it, one that fails no longer does
             above it, an inconclusive invariance holds from it on. Corrected like the verdict.
+        holds_at: The margin from which on it holds, or the bound up to which (direction below a
+            bound: from which on) it does, all else as it is; NaN where no margin would do.
+        fails_at: The margin below which it fails, or the bound beyond which.
         smallest_effect: The smallest true change that data like these would show in 4 of 5
             studies (80 % power, two-sided 5 %), in the unit of the figure.
         unseen_share: Where no variant lost more than half of its Dice: the share of clusters that
@@ -102,6 +108,8 @@ class Verdict:
     high90: float = math.nan
     standard_error: float = math.nan
     flips_at: float = math.nan
+    holds_at: float = math.nan
+    fails_at: float = math.nan
     smallest_effect: float = math.nan
     unseen_share: float = math.nan
     n_samples: int = 0
@@ -145,7 +153,8 @@ def from_record(record: Mapping[str, Any]) -> Verdict:
     known = {k: v for k, v in record.items() if k in Verdict.__slots__}
     figures = (
         *("p_value", "p_adjusted", "estimate", "low", "high", "low90", "high90"),
-        *("standard_error", "flips_at", "smallest_effect", "unseen_share"),
+        *("standard_error", "flips_at", "holds_at", "fails_at"),
+        *("smallest_effect", "unseen_share"),
     )
     known |= {k: math.nan for k in figures if known.get(k) is None}
     ends = {"accepted_low": -math.inf, "accepted_high": math.inf}
@@ -272,6 +281,64 @@ def _correction(verdict: Verdict, alpha: float) -> str:
     """A hint where it was the number of tests that decided."""
     bites = verdict.p_value <= alpha < verdict.p_adjusted
     return f" after correction for {verdict.n_family} tests" if bites else ""
+
+
+COVERAGE = "coverage.json"
+FEW = 50
+"""Clusters up to which the simulated coverage stands beside a verdict."""
+
+
+@lru_cache(maxsize=1)
+def _simulated() -> Mapping[str, Any]:
+    text = Path(__file__).with_name(COVERAGE).read_text(encoding="utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def simulated_coverage(n_clusters: int, of: str = "change") -> tuple[float, float] | None:
+    """What 95 % intervals cover at a number of clusters, by simulation.
+
+    Of two simulated numbers of clusters around it the one that covers less counts.
+
+    Args:
+        n_clusters: Behind a figure.
+        of: ``change`` of Dice, or ``refusal`` rate.
+
+    Returns:
+        Percent in the worst and in the best design; None outside of what was simulated.
+
+    Example:
+        >>> simulated_coverage(24), simulated_coverage(24, "refusal")
+        ((83.6, 95.8), (94.5, 97.1))
+    """
+    least = []
+    for design, figures in _simulated()[of].items():
+        sizes = sorted(map(int, figures))
+        below = [n for n in sizes if n <= n_clusters][-1:]
+        above = [n for n in sizes if n >= n_clusters][:1]
+        if not below or not above:
+            return None
+        if not design.startswith(("0 %", "100 %")):  # which every interval covers by nature
+            least.append(min(figures[str(n)] for n in (*below, *above)))
+    return min(least), max(least)
+
+
+def coverage_note(n_clusters: int) -> str:
+    """What must be known beside verdicts that rest on few clusters; empty where they are many."""
+    if not 0 < n_clusters <= FEW:
+        return ""
+    change, refusal = (simulated_coverage(n_clusters, of) for of in ("change", "refusal"))
+    if change is None:
+        return (
+            f"{n_clusters} clusters are fewer than were simulated: 95 % intervals may cover far "
+            "less (reports/statistics.md)."
+        )
+    shares = f"{change[0]:g} to {change[1]:g} % (changes of Dice"
+    shares += f"; refusal rates {refusal[0]:g} to {refusal[1]:g} %)" if refusal else ")"
+    return (
+        f"{n_clusters} clusters are few: in simulated studies 95 % intervals held the truth in "
+        f"{shares}, least where whole clusters lose their mask (reports/statistics.md)."
+    )
 
 
 def blocked_because(

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.commands.demo import shipped_models
+from harness.commands.demo import set_older_aside, shipped_models
+from harness.runs.store import RunStore
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,27 @@ def test_the_control_does_not_move_at_all(demo):
     moved = [r for r in mine if r["agreement"] not in (None, 1.0)]
     assert len(mine) > 15
     assert moved == []
+
+
+def test_a_folder_of_earlier_code_shows_each_model_once(tmp_path):
+    """What is not of today's models is named and moved, and other models stay."""
+    store = RunStore(tmp_path / "run")
+    ids = ["a@old", "a@new", "b@1", "mine@1"]
+    models = [{"name": key.partition("@")[0], "model_id": key} for key in ids]
+    (store.folder / "scores").mkdir(parents=True)
+    for key in ids:
+        (store.folder / "scores" / f"part-{key}-000000-0.parquet").write_bytes(b"")
+    store.update(models=models, evaluated=["a@new", "b@1"])
+    place = store.folder / "replaced" / "a@old"
+    assert list(set_older_aside(store)) == [
+        "a@old is of earlier code or weights and is left out, since a@new is there; its scores "
+        f"were moved to {place}."
+    ]
+    assert [m["model_id"] for m in store.manifest["models"]] == ["a@new", "b@1", "mine@1"]
+    assert [path.name for path in place.iterdir()] == ["part-a@old-000000-0.parquet"]
+    assert store.part_names("a@old") == []
+    assert len(store.part_names("a@new")) == 1
+    assert list(set_older_aside(store)) == []
 
 
 def test_generate_has_its_former_name():

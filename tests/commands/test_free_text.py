@@ -186,3 +186,28 @@ def test_a_run_of_a_recipe_is_assessed_as_one(call, mine, toy_card, tmp_path, mo
     assert shown["notes"][0].startswith("2 checkpoints of one recipe: ")
     assert run.names["toy@other"] == "toy@other"
     assert run.kept("toy-seeds@0") == run.kept(recipe["seeds"][0])
+
+
+def test_a_card_may_say_how_far_its_annotators_agree(call, mine, toy_card, tmp_path):
+    """Margins are then told in units of what they differ by, in the summary and on the page."""
+    mine.write_text(f"{CARD}inter_annotator_dice: 0.917\n", encoding="utf-8")
+    out = tmp_path / "run"
+    assert run_toy(call, mine, toy_card, out)[0] == 0
+    run = harness.load_run(out)
+    assert run.manifest["inter_annotator_dice"] == {"mine": 0.917}
+    told = (
+        "mine: a margin of 2 % is 0.24, of 3 % 0.36 of the annotators' own disagreement (1 - Dice; "
+        "their Dice is 0.917)."
+    )
+    assert told in " ".join((out / "summary.md").read_text(encoding="utf-8").split())
+    page = run.write_report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert told.replace("'", "&#39;") in page
+
+
+@pytest.mark.parametrize("value", ["1.2", "-0.1", ".nan", "good"])
+def test_a_dice_between_annotators_lies_between_0_and_1(call, mine, value):
+    mine.write_text(f"{CARD}inter_annotator_dice: {value}\n", encoding="utf-8")
+    code, _, err = call("check", "antonym_swap", "--datasets", mine)
+    assert code == 2
+    assert "inter_annotator_dice" in err
+    assert str(mine) in err.replace("\n", "")

@@ -117,6 +117,16 @@ def test_a_telephone_shows_every_page(visit, name):
     assert page.locator("h1").is_visible()
 
 
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_a_usual_window_shows_every_column(visit, width):
+    page = visit("phantom-v1.html", width=width)
+    tables = page.evaluate(
+        "[...document.querySelectorAll('.board')].map(e => [e.scrollWidth, e.clientWidth])"
+    )
+    assert len(tables) == 2
+    assert all(needed <= there for needed, there in tables)
+
+
 def test_everything_is_reached_by_the_keyboard(visit):
     page = visit("phantom-v1.html")
     page.keyboard.press("Tab")

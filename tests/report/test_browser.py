@@ -6,6 +6,7 @@ which `.ci/run` puts into ``build/axe``.
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -152,6 +153,66 @@ def test_a_narrow_window_never_scrolls_sideways(visit, written):
     )
     # Charts are shown at the size in which they were drawn, so that their words can be read.
     assert min(fonts) > 0.95
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_the_page_fits_its_window_and_the_first_table_a_usual_one(visit, written, width):
+    page = visit(written, viewport={"width": width, "height": 900}).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tables = page.evaluate(
+        "[...document.querySelectorAll('.first')].map(e => [e.scrollWidth, e.clientWidth])"
+    )
+    assert len(tables) == 2
+    if width >= 1280:
+        assert all(needed <= there for needed, there in tables)
+    # Nothing of a cell lies outside of it.
+    clipped = page.evaluate(
+        "[...document.querySelectorAll('.first :is(th, td)')].filter("
+        "e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"
+    )
+    assert clipped == []
+
+
+def test_paper_cuts_no_table(visit, written):
+    """What scrolls on a screen is set smaller on a sheet of A4."""
+    page = visit(written, viewport={"width": 718, "height": 1050}).page
+    page.emulate_media(media="print")
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+
+
+def test_every_flip_is_a_bar_and_a_text(visit, written):
+    """The mark stands at the margin; a bar is drawn in two colours of the theme, on paper too."""
+    page = visit(written).page
+    cells = page.locator(".first td:has(.flip)")
+    assert cells.count() >= 6
+    assert all(re.match(r"(to|from|open|always)", text) for text in cells.all_inner_texts())
+    for media in ("screen", "print"):
+        page.emulate_media(media=media)
+        look = page.evaluate(
+            "(e => [getComputedStyle(e).backgroundImage, e.getBoundingClientRect().width,"
+            " getComputedStyle(e).printColorAdjust])(document.querySelector('.flip'))"
+        )
+        assert look[0].count("linear-gradient") == 2
+        assert look[1] > 40
+        assert look[2] == "exact"
+
+
+def test_labels_of_the_map_hide_neither_each_other_nor_leave_it(visit, written):
+    page = visit(written).page
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#map svg')].map(svg => [...svg.querySelectorAll('text')]"
+        ".filter(t => t.getAttribute('font-weight') === 'bold' && /^[0-9, ]+$/.test(t.textContent))"
+        ".map(t => t.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom]))"
+    )
+    assert sum(map(len, boxes)) >= 2
+    for own in boxes:
+        for k, one in enumerate(own):
+            for other in own[:k]:
+                assert not (
+                    one[0] < other[2] and other[0] < one[2]
+                    and one[1] < other[3] and other[1] < one[3]
+                )  # fmt: skip
 
 
 def test_everything_is_reached_by_keyboard(visit, written):

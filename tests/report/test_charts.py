@@ -6,10 +6,18 @@ import xml.etree.ElementTree as ET
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness import load_run
 from harness.report.breakdown import dice_expression, subgroups, word_effects
-from harness.report.charts import BORDER, QUADRANTS, listening_map, listening_points
+from harness.report.charts import (
+    BORDER,
+    QUADRANTS,
+    listening_map,
+    listening_points,
+    place_labels,
+)
 from harness.report.figure import (
     HUES,
     PALETTE,
@@ -286,3 +294,41 @@ def test_words_and_groups_agree_with_plain_means(run):
         originals.filter(grouping="targets a picture").select("group", "n_samples").rows()
     )
     assert set(pictures) == {"1", "2"}
+
+
+def test_without_random_words_the_other_half_has_the_attributes(summary_of):
+    """A suite that replaces words by other values alone: one half, with its labels."""
+    given = {"perturbation": "antonym", "probe": "antonym", "relative_change_percent": -5.0}
+    one = summary_of(*(given | {"attribute": a} for a in ("color", "size")))
+    panel = attribute_figure(one, NAMES).panels[0]
+    (half,) = panel.chart.to_dict()["hconcat"]
+    assert half["layer"][-1]["encoding"]["y"]["axis"] is not None
+    drawn = drawing(panel, "x")
+    assert "color" in drawn
+    assert "random word" not in drawn
+    caption = attribute_figure(one, NAMES).caption
+    assert (
+        "value becomes its opposite (filled) or another value of the data set (hollow)." in caption
+    )
+    both = summary_of(given | {"attribute": "size"}, given | {
+        "attribute": "size", "perturbation": "random_word", "probe": "random_word"})  # fmt: skip
+    assert len(attribute_figure(both, NAMES).panels[0].chart.to_dict()["hconcat"]) == 2
+    assert "becomes a random uncommon word (left), or its opposite (filled, right) or another" in (
+        attribute_figure(both, NAMES).caption
+    )
+
+
+def test_seven_sets_have_seven_hues():
+    hues, _ = looks([str(k) for k in range(11)])
+    assert len(set(hues)) == 11
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
+def test_every_model_has_a_label_within_the_map(points):
+    labelled = [(x, y, str(n)) for n, (x, y) in enumerate(points, start=1)]
+    found = place_labels(labelled)
+    names = [name for *_, text, _ in found for name in text.split(", ")]
+    assert sorted(names) == sorted(name for *_, name in labelled)
+    for x, y, text, _ in found:
+        assert any((x, y) == (a, b) or text.count(",") for a, b, _ in labelled)

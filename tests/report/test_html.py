@@ -226,13 +226,17 @@ def test_a_run_of_one_probe_still_gives_a_page(small_run, tmp_path, resummarised
     assert manifest["status"] == "complete"
     page = load_run(resummarised(folder)).write_report(tmp_path / "r.html").read_text("utf-8")
     for sentence in (
-        "so the map has no points",
-        "This run holds one prompt length alone.",
-        "No probe of this run uses random words.",
+        "listening map: it needs both an edit that changes the meaning and one that keeps it",
+        "prompt ladder: there is one prompt length alone",
+        "word by word: no probe uses random words",
         "This run kept no masks",
-        "The suite does not ask for it",
+        "the suite does not ask for it",
     ):
         assert sentence in page
+    # What there is nothing of has neither a heading nor a place in the navigation.
+    assert not {"map", "ladder", "words", "away"} & set(Outline(page).ids)
+    assert 'href="#map"' not in page
+    assert "<h2>Listening map" not in page
     assert "<svg" in page
 
 
@@ -258,7 +262,7 @@ def test_a_missing_name_in_a_template_is_an_error():
 def test_files_hold_more_digits_than_a_page():
     data = pl.DataFrame({"dice": [0.123456789012]})
     assert csv_text(data) == "dice\n0.123456789\n"
-    assert brief(data) == "dice\n0.12346\n"
+    assert brief(data) == "dice\n0.1235\n"
 
 
 def test_csv_links_hold_the_data():

@@ -42,9 +42,9 @@ def test_the_page_says_what_was_measured(summary, markdown):
     assert "| small | `small@1a2b` |" in text
     assert "\n- `dice|res:model|thr:0.5|empty:1|gt:>127|v:1` small\n" in text
     assert "| kvasir_polyp   | test  | released | p6   | image" in text
-    assert "## small on kvasir_polyp (test, p6)" in text
+    assert "\n## kvasir_polyp (p6)\n\n### test\n\n#### small: Dice 0.812 [0.790, 0.835]; " in text
     assert "| -12.3 [-18.9, -7.0] |" in text
-    assert "- random_word color, random_word size: for these words only." in text
+    assert "- random_word (color, size): for these words only." in text
     assert "## small away from its training data" in text
     assert text.endswith("\n")
 
@@ -87,7 +87,7 @@ def test_hostile_names_stay_names(summary_of, markdown):
     assert "](" not in re.sub(r"\\.", "", outside_code)
     assert "http://" not in outside_code
     headings = [line for line in text.splitlines() if line.startswith("#")]
-    assert len(headings) == 3
+    assert [line.partition(" ")[0] for line in headings] == ["#", "##", "###", "####", "##"]
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({len(cells(line)) for line in block.splitlines()}) == 1
 
@@ -119,20 +119,76 @@ def spoken(**given):
     return LanguageVerdict(**base | given)
 
 
-def test_language_verdicts_stand_first_with_what_bears_on_them(summary, assessment):
-    text = page.markdown(assessment(summary, language=[spoken()]))
-    section = text[text.index("## Use of language") :].split("\n## ")[0]
-    assert section.splitlines()[2:5] == [
+def test_the_overview_stands_first_then_set_by_set_with_what_bears_on_its_verdicts(
+    summary, assessment
+):
+    said = spoken(dataset="kvasir_polyp", confounds=("Shock *and* use.", "That size changes."))
+    text = page.markdown(assessment(summary, language=[said]))
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "## Overview",
+        "## Models and sets",
+        "## kvasir_polyp (p6)",
+        "## small away from its training data",
+        "## How to read this",
+    ]
+    overview, _, own = (part.splitlines() for part in text.split("\n## ")[1:4])
+    assert overview[2] == "- small: listening; steadiness undecided"
+    assert cells(overview[4])[:2] == ["model", "size"]
+    assert own[2:5] == [
         "- small on d listens to size.",
         "  - No probe.",
         r"  - Shock \*and\* use.",
     ]
-    assert text.index("## Use of language") < text.index("## small on kvasir_polyp")
+    assert own[5] == ""  # what is unheard is explained once for all models
+    assert "may be due to the data" not in text[: text.index("## How to read")]
 
 
 def test_sets_on_which_no_word_was_changed_are_not_spoken_of(summary, assessment):
     text = page.markdown(assessment(summary, language=[spoken(evidence=())]))
-    assert "Use of language" not in text
+    assert "Overview" not in text
+    assert "listens" not in text
+
+
+MANY = [f"model-{k}" for k in range(8)]
+
+
+def large(summary_of, assessment, *, sets=6, probes=10):
+    """Models x sets x probes, with a binding verdict each that holds, is open or fails."""
+    rows, verdicts, language = [], [], []
+    for model in MANY:
+        for n in range(sets):
+            keys = {"model_id": f"{model}@1", "model": model, "dataset": f"set_{n}"}
+            rows.append(keys | {"probe": "original", "dice": 0.8, "dice_low": 0.7})
+            language.append(spoken(**keys, named_targets=n == 2))
+            for k in range(probes):
+                own = keys | {"probe": f"probe_{k}", "attribute": "size"}
+                note = {"n_not_applicable": 3, "not_applicable": "attribute absent (3)"}
+                rows.append(own | note | {"catastrophic_share": 0.1 + k / 100})
+                rule = {"kind": "invariance", "of": "relative_change", "accepted_low": -3.0}
+                rule |= {"accepted_high": 3.0, "meaning": "preserved", "binding": True}
+                outcome = ("holds", "holds", "inconclusive", "fails")[k % 4]
+                verdicts.append(
+                    Verdict(**own, **rule, split="test", prompts="released", prompt_type="p6",
+                            perturbation="x", verdict=outcome, test="equivalence",
+                            reason="Dice changes by so much [0, 1]: neither; seen in 4 of 5.")
+                )  # fmt: skip
+    return assessment(summary_of(*rows), verdicts=verdicts, language=language)
+
+
+def test_a_large_run_is_read_from_the_top_and_stays_small(summary_of, assessment):
+    found = large(summary_of, assessment)
+    text = page.markdown(found)
+    sets = [line for line in text.splitlines() if line.startswith("## set")]
+    assert sets == [f"## set_{n} (p6)" for n in range(6)]
+    first = text[: text.index(sets[0])]
+    assert all(f"| {model} " in first for model in MANY)
+    told = "- probe_3 fails where a failure is a fault: model-0, model-1, model-2, model-3 and 4"
+    assert told in first.replace("\\", "")
+    # Two hundred characters for each model, set and probe, headings, notes and all.
+    assert len(text) < 200 * found.summary.height
+    # What all models of a set share is said once.
+    assert text.count("attribute absent (3)") == 6
 
 
 def test_binding_verdicts_stand_with_their_table_and_others_in_its_column(summary_of, assessment):
@@ -153,7 +209,7 @@ def test_binding_verdicts_stand_with_their_table_and_others_in_its_column(summar
     )
     text = unwrapped(page.markdown(assessment(summary, verdicts=verdicts)))
     assert "- case: invariance of relative_change within 3 % fails. It moves." in text
-    assert text.index("It moves.") < text.index("It stays.")
+    assert "It stays." not in text  # its column says that it holds
     assert "Moved." not in text
     shown = [cells(line)[5] for line in table_lines(text) if "whole prompt" in line]
     assert shown == ["unmoved: yes", "refuses: no", "moved: open"]

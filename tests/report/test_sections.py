@@ -42,7 +42,7 @@ def test_prompts_that_are_not_the_released_ones_are_named(summary_of):
 def test_notes_name_the_rows_they_belong_to_once(summary):
     assert next(sections(summary)).notes == (
         "original prompts: 5.0 % of the masks are empty although there is a target.",
-        "random_word color, random_word size: for these words only.",
+        "random_word (color, size): for these words only.",
         "random_word color: 3 cases failed.",
         "antonym size: baseline too low.",
         "antonym size: not applicable to 40: no opposite (33); attribute absent (7).",

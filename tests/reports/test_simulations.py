@@ -1,5 +1,8 @@
 """Simulated studies: intervals cover, tests keep their level; short forms and whole cells."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -223,3 +226,12 @@ def test_the_verdict_on_refusal_keeps_its_level_and_has_power(studies, size):
     assert hallucinates <= 0.06
     assert studies.refusal_verdicts(0.97, 0.1, 100, studies=100)[0] > 0.9
     assert studies.refusal_verdicts(0.5, 0.1, 100, studies=100)[1] > 0.9
+
+
+def test_what_reports_say_of_few_clusters_stands_on_the_page(studies):
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "reports" / "statistics.md").read_text(encoding="utf-8").splitlines()
+    known = json.loads((root / "harness" / "stats" / "coverage.json").read_text(encoding="utf-8"))
+    assert known == studies.coverage_table(page), "`make simulations` writes both anew"
+    assert len(known["change"]) == len(studies.DESIGNS)
+    assert set(known["change"][studies.STATED.name]) == set(map(str, studies.SIZES))

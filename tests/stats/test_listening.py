@@ -10,7 +10,7 @@ import pytest
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA
 from harness.runs.store import SCORE_SCHEMA
 from harness.stats.assessment import assess
-from harness.stats.language import from_record
+from harness.stats.language import from_record, shortened
 from harness.stats.pairs import ModelFacts
 from harness.suite.schema import Suite
 
@@ -323,3 +323,12 @@ def test_a_decisive_change_of_few_samples_is_not_held_against_the_whole():
     for score in scenes.scores[80:90]:
         score |= {"tp": 20, "tp_original": 20, "tp_named": 380, "n_named": SIZE}
     assert not [t for t in scenes.verdict().confounds if "an effect shrinks" in t]
+
+
+def test_many_labels_are_told_shortly():
+    assert shortened(["antonym color", "antonym size", "typo"]) == "antonym (color, size), typo"
+    split = [f"other_sample ({name})" for name in ("color", "size")]
+    assert shortened(split) == "other_sample (color, size)"
+    assert shortened(split[:1]) == "other_sample (color)"
+    assert shortened(list("abcde")) == "a, b, c, d, e"
+    assert shortened(list("abcdefghij")) == "a, b, c, d and 6 others"

@@ -119,7 +119,7 @@
     for (const table of document.querySelectorAll("table.data")) {
       sortable(table);
       const title = table.dataset.title || "this table";
-      filter([...table.tBodies[0].rows], table.closest(".scroll") || table, title, "rows");
+      if (!table.closest(".first")) filter([...table.tBodies[0].rows], table.closest(".scroll") || table, title, "rows");
     }
     for (const list of document.querySelectorAll("[data-filterable]")) {
       filter([...list.children], list, list.dataset.filterable, "cases");
