@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.auditing.choices import Models
 from harness.auditing.faster import FasterWay
 from harness.auditing.listener import SILENT, Listener
+from harness.auditing.overlap import note_overlaps
 from harness.engine.cluster import ClusterOptions
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def run_models(
                 done.append(
                     _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
                 )
+            note_overlaps(store, done, sets, root, listener)
             store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
             store.update(status="interrupted")
