@@ -11,6 +11,7 @@ import polars as pl
 from harness.report.escape import code, escaped
 from harness.report.sheet import WIDTH, bullets, markdown_lines, table_lines
 from harness.report.table import curve_sheets, sections
+from harness.stats.assay import assay_lines
 from harness.stats.assessment import Assessment
 from harness.stats.language import LanguageVerdict
 
@@ -108,3 +109,4 @@ def _caveats(summary: pl.DataFrame) -> Iterator[str]:
     yield from (text for name, text in _CAVEATS.items() if name in perturbations)
     if "out_of_distribution" in set(summary["probe"]):
         yield _AWAY
+    yield from assay_lines()
