@@ -20,7 +20,7 @@ from harness.cards import Sha256, Strict
 from harness.errors import SubmissionError
 from harness.files import Document, validate
 from harness.files.canonical import decoded, parse_json, read_bytes, read_object
-from harness.files.writing import append_text
+from harness.files.writing import append_text, make_folder
 from harness.leaderboard.flags import Day, State, today
 
 LOG, BUILT = "log.jsonl", "built.json"
@@ -150,6 +150,7 @@ class Log:
         )
         content = entry.model_dump(mode="json", exclude_none=True)
         line = json.dumps(content, ensure_ascii=False)
+        make_folder(self.path.parent)
         append_text(self.path, f"{line}\n")
         self.lines.append(line)
         self.entries.append(entry)

@@ -46,6 +46,11 @@ def test_nothing_new_adds_nothing(log, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_folder_is_made_for_it(tmp_path):
+    Log.read(tmp_path / "new" / "board").add("checked", "phantom-v1/one", A, "verified")
+    assert len(Log.read(tmp_path / "new" / "board").entries) == 1
+
+
 def test_each_line_names_the_hash_of_the_one_before(log):
     assert log.entries[0].before == FIRST
     assert [e.before for e in log.entries[1:]] == [log.hash_of(1), log.hash_of(2)]
