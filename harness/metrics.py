@@ -25,6 +25,10 @@ EMPTY_SCORES: Mapping[str, float] = MappingProxyType({"one": 1.0, "zero": 0.0, "
 """Score of a case in which both masks are empty, by the suite's `empty` rule."""
 
 
+REFUSAL_PIXELS = 10
+"""However small a picture, a mask of at most so many pixels counts as empty."""
+
+
 class MetricSettings(Protocol):
     """What a signature needs to know of a suite's metric."""
 

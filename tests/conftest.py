@@ -23,7 +23,10 @@ os.environ["VLSM_HARNESS_CACHE"] = tempfile.mkdtemp(prefix="vlsm-exports-")
 atexit.register(shutil.rmtree, os.environ["VLSM_HARNESS_CACHE"], ignore_errors=True)
 
 # Times vary on shared machines and say nothing about correctness; fixed examples repeat.
-settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "house", deadline=None, derandomize=True, print_blob=True, max_examples=50
+)
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=1000)
 settings.load_profile("house")
 
 

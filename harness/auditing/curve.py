@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from harness.metrics import REFUSAL_PIXELS
 from harness.runs.store import THRESHOLDS
 from harness.stats.intervals import mcc, share_limit
-from harness.stats.pairs import REFUSAL_PIXELS
 from harness.stats.refusal import why_no_refusal
 from harness.suite.schema import Statistics
 

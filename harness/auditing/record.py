@@ -83,7 +83,7 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
         "trained_on": list(model.card.trained_on),
         "control": model.card.control,
         "device": model.device.type,
-        "precision": model.precision,
+        "precision": model.arithmetic,
         "backend": model.backend,
         **({"computed_by": described(model.stages)} if model.stages else {}),
         # `harness.model.precision.computing` sets it for everything that a run computes.
@@ -112,7 +112,7 @@ def write_texts(
     """``texts/<model_id>.parquet``: tokens of every text, and what becomes of its edits."""
     import polars as pl
 
-    from harness.engine.embeddings import CELL, STORED_SCHEMA
+    from harness.engine.texts import CELL, STORED_SCHEMA
     from harness.files.writing import parquet_bytes
 
     name = f"texts/{model_id}.parquet"
@@ -132,7 +132,6 @@ def text_rows(
     model: "LoadedModel", cases: "pl.DataFrame", *, advance: "Callable[[int], None]"
 ) -> "pl.DataFrame":
     """What is stored of a plan's texts before a model."""
-    from harness.engine.embeddings import with_shifts
-    from harness.engine.texts import text_table
+    from harness.engine.texts import text_table, with_shifts
 
     return with_shifts(text_table(model, cases, advance=advance), model, cases)

@@ -15,7 +15,9 @@ from harness.engine.cluster import ClusterOptions
 if TYPE_CHECKING:
     import polars as pl
 
-    from harness.engine.executors import Executor, Local, ModelSource
+    from harness.engine.executors import Executor, ModelSource
+    from harness.engine.shard_worker import Job
+    from harness.engine.two_speed import TwoSpeeds
     from harness.model.loading import LoadedModel
     from harness.model.wrapping import WrappedFunction
     from harness.plan.build import Plan, PlannedSet
@@ -93,6 +95,7 @@ def run_models(
 
     # Before the data: reading and planning may take minutes, and a misfit file is known at once.
     held = read_registration(conditions.registration) if conditions.registration else None
+    _refuse_speeds(suite, conditions)
     first = _look_at(models, conditions)
     sets = read_sets(suite, root, limit=limit, listener=listener)
     suite = with_tolerances(suite, [planned.card for planned in sets])
@@ -318,6 +321,7 @@ def _evaluate(
         # What a function returns is known once it was called.
         entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
         _add_sampling_noise(store, entry, plan, suite, listener=listener)
+        _add_speeds(store, entry, how.dtype, listener=listener)
         if sentence := note_answers(store, entry):
             listener.note(f"note: {model_id}: {sentence}")
         store.add_model(entry)
@@ -335,12 +339,28 @@ def _add_sampling_noise(
     """Of a model that samples: how far its scores would move if it were asked again."""
     from harness.engine.repeats import sampling_noise
 
-    counts = store.repeats(entry["model_id"])
+    counts = store.table("repeats", entry["model_id"])
     if counts is None:
         return
     noise = sampling_noise(counts, plan.cases, empty=suite.metric.empty)
     entry["sampling_noise"] = noise._asdict()
     sentence = noise.sentence(entry["card"].get("samples", 1))
+    entry["notes"] = [*entry["notes"], sentence]
+    listener.note(f"note: {entry['model_id']}: {sentence}")
+
+
+def _add_speeds(
+    store: "RunStore", entry: dict[str, Any], dtype: str, *, listener: Listener
+) -> None:
+    """Of a model of two speeds: what was computed again, and what the checks found."""
+    from harness.engine.two_speed import speed_record, speed_sentence
+    from harness.model.precision import tolerance_of
+
+    shards, tolerance = store.table("speeds", entry["model_id"]), tolerance_of(dtype)
+    if shards is None or tolerance is None:
+        return
+    entry["two_speed"] = speed_record(shards, tolerance)
+    sentence = speed_sentence(entry["two_speed"])
     entry["notes"] = [*entry["notes"], sentence]
     listener.note(f"note: {entry['model_id']}: {sentence}")
 
@@ -386,46 +406,63 @@ def _executor(
     conditions: Conditions,
 ) -> "Iterator[Executor]":
     from harness.engine.executors import Local
+    from harness.engine.pool import Pool, usual_workers
 
     source = conditions.source(*name_and_file)
-    if conditions.cluster is None:
-        model = conditions.loaded or source.load()
-        one = Local(model, root, suite.metric, conditions.kept_masks)
-        yield _in_processes(one, source, plan, conditions)
+    if conditions.cluster is not None:
+        from harness.engine.ray_executor import connect
+
+        with connect(conditions.cluster, _job(source, plan, suite, root, conditions)) as executor:
+            yield executor
         return
-    from harness.engine.ray_executor import connect
-    from harness.engine.shards import distinct_texts
-
-    with connect(
-        conditions.cluster,
-        source.anywhere(),
-        root=root,
-        metric=suite.metric,
-        texts=distinct_texts(plan.cases),
-        kept_masks=conditions.kept_masks,
-        thresholds=conditions.thresholds,
-    ) as executor:
-        yield executor
+    model = conditions.loaded or source.load()
+    one = Local(model, root, suite.metric, conditions.kept_masks)
+    workers = conditions.workers
+    if workers is None:
+        n_cases = plan.cases.height
+        workers = usual_workers(model, n_cases) if isinstance(source.name, str) else 1
+    if workers == 1:
+        yield one
+        return
+    job = _job(source, plan, suite, root, conditions)
+    yield Pool(**vars(one), job=job, workers=workers)
 
 
-def _in_processes(
-    one: "Local", source: "ModelSource", plan: "Plan", conditions: Conditions
-) -> "Executor":
-    """With several processes, where they are asked for or the model is small enough to gain."""
-    if conditions.workers == 1 or (conditions.workers is None and not isinstance(source.name, str)):
-        return one
-    from harness.engine.pool import Pool, usual_workers
+def _job(
+    source: "ModelSource", plan: "Plan", suite: "Suite", root: Path, conditions: Conditions
+) -> "Job":
+    """What other processes need to know."""
     from harness.engine.shard_worker import Job
     from harness.engine.shards import distinct_texts
 
-    workers = conditions.workers or usual_workers(one.model, plan.cases.height)
-    if workers == 1:
-        return one
-    texts, place = distinct_texts(plan.cases), one.root.resolve()
-    kept = one.kept_masks, conditions.thresholds
-    return Pool(
-        **vars(one), job=Job(source.anywhere(), place, one.metric, texts, *kept), workers=workers
+    return Job(
+        source.anywhere(),
+        root.resolve(),
+        suite.metric,
+        distinct_texts(plan.cases),
+        kept_masks=conditions.kept_masks,
+        thresholds=conditions.thresholds,
+        speeds=_speeds(plan, suite, conditions),
     )
+
+
+def _refuse_speeds(suite: "Suite", conditions: Conditions) -> None:
+    from harness.engine.two_speed import refuse_further_counts
+    from harness.model.precision import tolerance_of
+
+    if tolerance_of(conditions.dtype) is not None:
+        refuse_further_counts(thresholds=conditions.thresholds, columns=suite.metric.columns)
+
+
+def _speeds(plan: "Plan", suite: "Suite", conditions: Conditions) -> "TwoSpeeds | None":
+    """Where two speeds need float32, if they are asked for."""
+    from harness.engine.two_speed import TwoSpeeds
+    from harness.model.precision import tolerance_of
+
+    tolerance = tolerance_of(conditions.dtype)
+    if tolerance is None:
+        return None
+    return TwoSpeeds.of(plan.cases, tolerance, suite.statistics.refusal_area)
 
 
 def _keep_halved(store: "RunStore", model_id: str, size: int, listener: Listener) -> None:

@@ -22,6 +22,9 @@ def finetune(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the new card and its weights.")
     ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="The new model's. [default: the folder's]")
+    ] = None,
     data_root: DataRoot = Path("data"),
     prompt_type: Annotated[
         str | None,
@@ -62,7 +65,8 @@ def finetune(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     max_epochs: Annotated[int, typer.Option("--max-epochs", min=1)] = 200,
     max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", min=0, help="Stop after so long.")
+        float | None,
+        typer.Option("--max-minutes", min=0, help="Stop after so long, inside an epoch as well."),
     ] = None,
     cross_entropy: Annotated[
         float, typer.Option("--cross-entropy", min=0, help="Weight of a real cross-entropy term.")
@@ -100,6 +104,7 @@ def finetune(
             batch_size=batch_size,
             max_epochs=max_epochs,
             max_minutes=max_minutes,
+            model_name=name,
             cross_entropy=cross_entropy,
             photometric=photometric,
             flip=flip,
@@ -112,6 +117,12 @@ def finetune(
         device=device,
         report=None if sys.stderr.isatty() else _line,
     )
+    if (epochs := done.figures.get("stopped_after_epochs")) is not None and not as_json:
+        say(
+            f"--max-minutes {max_minutes:g}: stopped after {epochs:g} epochs. The best that there "
+            "was is kept. The same command with more minutes goes on from the last whole epoch.",
+            err=True,
+        )
     if as_json:
         say_json(dict(done.figures))
         return

@@ -13,7 +13,6 @@ from harness.commands.options import (
     Checkpoint,
     DataRoot,
     Datasets,
-    DataType,
     Device,
     Limit,
     PromptRung,
@@ -54,7 +53,20 @@ def run(
     limit: Limit = None,
     seed: Seed = None,
     device: Device = "auto",
-    dtype: DataType = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            help="auto (float32 on a CPU, mixed on CUDA), float32, mixed, bfloat16, float16, or "
+            "two-speed: mixed, and float32 where Dice could move.",
+        ),
+    ] = "auto",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance", help="Of two-speed: how far a case's Dice may move. [default: 0.005]"
+        ),
+    ] = None,
     backend: Backend = "torch",
     batch_size: Annotated[str, typer.Option("--batch-size", help="auto or a number.")] = "auto",
     random_weights: RandomWeights = False,
@@ -119,7 +131,7 @@ def run(
             limit=limit,
             conditions=Conditions(
                 device=device,
-                dtype=dtype,
+                dtype=_with_tolerance(dtype, tolerance),
                 backend=backend,
                 batch_size=_batch_size(batch_size),
                 random_weights=random_weights,
@@ -139,6 +151,17 @@ def run(
                 say(f"logged to {name}: {place}", err=True)
     if not is_whole:
         raise typer.Exit(3)
+
+
+def _with_tolerance(dtype: str, tolerance: float | None) -> str:
+    if tolerance is None:
+        return dtype
+    if dtype != "two-speed":
+        raise UsageError(
+            f"--tolerance {tolerance:g}: found --dtype {dtype}. Only two speeds have a tolerance. "
+            "Give --dtype two-speed, or leave --tolerance out."
+        )
+    return f"{dtype}:{tolerance!r}"
 
 
 def _batch_size(text: str) -> int | None:

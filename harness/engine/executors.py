@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 from harness.cards import load_model_card, model_names
 from harness.engine import local
 from harness.errors import ModelError
-from harness.model.loading import LoadedModel, load_model
+from harness.model.loading import LoadedModel, load_model, load_two_speed
+from harness.model.precision import tolerance_of
 from harness.model.wrapping import WrappedFunction
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
@@ -58,14 +59,11 @@ class ModelSource:
         """The model, on its device."""
         if isinstance(self.name, WrappedFunction):
             return self.name.load()
-        return load_model(
-            self.name,
-            checkpoint=self.checkpoint,
-            device=self.device,
-            dtype=self.dtype,
-            backend=self.backend,
-            random_weights=self.random_weights,
-        )
+        how: dict[str, Any] = {"backend": self.backend, "random_weights": self.random_weights}
+        where = self.name, self.checkpoint, self.device
+        if (tolerance := tolerance_of(self.dtype)) is not None:
+            return load_two_speed(*where, tolerance=tolerance, **how)
+        return load_model(*where, dtype=self.dtype, **how)
 
 
 class Executor(Protocol):

@@ -29,6 +29,7 @@ from harness.engine.repeats import RepeatCounts
 from harness.engine.shards import Shard, cut, distinct_texts
 from harness.engine.tally import Decoded, Pictures, Tally
 from harness.engine.text_cache import TextCache
+from harness.engine.two_speed import SecondLook, TwoSpeeds, measured
 from harness.errors import DataError
 from harness.model.contract import AnySize, Features, PredictOnly, ScoresPresence
 from harness.model.features import concatenate, select
@@ -137,23 +138,31 @@ def execute(
         halved: Called with the new batch size after an out-of-memory error.
         kept_masks: Cases a group whose masks are kept for the report.
     """
-    saved = open_saved_masks(store, model.model_id, k=kept_masks)
-    cases = store.plan_cases()
-    texts = distinct_texts(cases)
+    recorder = Recorder(store, model.model_id, kept_masks, batch_size, advance, halved)
+    texts = distinct_texts(store.plan_cases())
     thresholds = store.keeps_thresholds(model.model_id)
-    worker = Worker(model, texts, metric=metric, batch_size=batch_size, thresholds=thresholds)
-    worker.known = saved.selection if saved else None
-    settled = store.settled_shards(model.model_id)
+    worker = Worker(
+        model,
+        texts,
+        metric=metric,
+        batch_size=batch_size,
+        thresholds=thresholds,
+        speeds=_speeds(store, model, root),
+    )
+    worker.known = recorder.saved.selection if recorder.saved else None
     with ThreadPoolExecutor(max_workers=1) as pool:
-        todo = (s for s in cut(cases, texts, readings_of(store.manifest)) if s.index not in settled)
+        todo = recorder.open_shards(texts)
         for shard, pictures in _prefetched(todo, pool, lambda s: load_pictures(s, model, root)):
-            scores = _with_less_memory(worker, shard, pictures, halved)
-            if saved is not None:
-                # Before the part: what is lost in between is evaluated, and offered, again.
-                saved.add(worker.kept)
-            extra = {"curves": worker.curves, "repeats": worker.repeats}
-            store.write_part(model.model_id, shard.index, scores, **extra)
-            advance(shard.cases.height)
+            recorder.take(shard, evaluate(worker, shard, pictures))
+
+
+def _speeds(store: RunStore, model: LoadedModel, root: Path) -> TwoSpeeds | None:
+    """Where a model of two speeds needs float32."""
+    if model.tolerance is None:
+        return None
+    area = store.suite().statistics.refusal_area
+    speeds = TwoSpeeds.of(store.plan_cases(), model.tolerance, area)
+    return measured(speeds, model, root, readings=readings_of(store.manifest))
 
 
 def _prefetched(
@@ -170,14 +179,64 @@ def _prefetched(
         yield waiting[0], waiting[1].result()
 
 
-def evaluate(worker: "Worker", shard: Shard, pictures: Pictures) -> pl.DataFrame:
-    """Scores of one shard; out of memory halves the worker's batches and tries again."""
-    return _with_less_memory(worker, shard, pictures, lambda _: None)
+class EvaluatedShard(NamedTuple):
+    """What comes of a shard.
+
+    `batch_size` is the one that fitted into memory, `kept` are masks that the run may save.
+    `curves` are counts at other thresholds, `repeats` those of both halves of the answers of a
+    model that samples, `speeds` what two speeds did, where there are such.
+    """
+
+    scores: pl.DataFrame
+    batch_size: int
+    kept: list[Kept]
+    curves: pl.DataFrame | None = None
+    repeats: pl.DataFrame | None = None
+    speeds: pl.DataFrame | None = None
 
 
-def _with_less_memory(
-    worker: "Worker", shard: Shard, pictures: Pictures, halved: Callable[[int], None]
-) -> pl.DataFrame:
+class Recorder:
+    """Hands out the open shards of a run, and writes down what comes of them."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        model_id: str,
+        kept_masks: int,
+        batch_size: int,
+        advance: Callable[[int], None],
+        halved: Callable[[int], None],
+    ) -> None:
+        self._store, self._model_id = store, model_id
+        self.batch_size, self._advance, self._halved = batch_size, advance, halved
+        self.saved = open_saved_masks(store, model_id, k=kept_masks)
+
+    def open_shards(self, texts: Sequence[str]) -> Iterator[Shard]:
+        """Those that are not settled yet, in order."""
+        settled = self._store.settled_shards(self._model_id)
+        shards = cut(self._store.plan_cases(), texts, readings_of(self._store.manifest))
+        return (shard for shard in shards if shard.index not in settled)
+
+    def take(self, shard: Shard, done: EvaluatedShard) -> None:
+        """Write a shard's scores, and say how far it is."""
+        # Both before the part: a shard that is lost in between is evaluated again.
+        if done.batch_size < self.batch_size:
+            self.batch_size = done.batch_size
+            self._halved(done.batch_size)
+        if self.saved is not None:
+            self.saved.add(done.kept)
+        self._store.write_part(
+            self._model_id,
+            shard.index,
+            done.scores,
+            curves=done.curves,
+            tables={"repeats": done.repeats, "speeds": done.speeds},
+        )
+        self._advance(shard.cases.height)
+
+
+def evaluate(worker: "Worker", shard: Shard, pictures: Pictures) -> EvaluatedShard:
+    """Evaluate one shard; out of memory halves the worker's batches and tries again."""
     while True:
         try:
             return worker.run(shard, pictures)
@@ -187,7 +246,6 @@ def _with_less_memory(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         worker.batch_size //= 2
-        halved(worker.batch_size)
 
 
 def _out_of_memory(problem: Exception) -> bool:
@@ -206,22 +264,29 @@ class Worker:
         metric: Metric,
         batch_size: int,
         thresholds: bool = False,
+        speeds: TwoSpeeds | None = None,
     ) -> None:
         self.model = model
         self.metric = metric
         self.batch_size = batch_size
         self._texts = TextCache(texts, self._encode_texts)
-        # What the run has kept so far, and what the last shard offers to it.
+        # The masks that the run has kept so far.
         self.known: Selection | None = None
-        self.kept: list[Kept] = []
-        # Counts of both halves of a sampling model's answers, of the last shard.
-        self.repeats: pl.DataFrame | None = None
-        # Counts of the last shard at other thresholds, where they are asked for.
         self.thresholds = thresholds
-        self.curves: pl.DataFrame | None = None
+        self._speeds = speeds
+        self._exact: Worker | None = None
+        if speeds is not None and model.exact is not None:
+            self._exact = Worker(model.exact, texts, metric=metric, batch_size=batch_size)
 
-    def run(self, shard: Shard, pictures: Pictures) -> pl.DataFrame:
-        """Scores of one shard, one row a case, in the order of its cases."""
+    def run(self, shard: Shard, pictures: Pictures) -> EvaluatedShard:
+        """Evaluate one shard; scores have one row a case, in the order of its cases."""
+        found = self._evaluate(shard, pictures)
+        if self._exact is None or found.speeds is None or found.speeds["held"].all():
+            return found
+        self._exact.known, self._exact.batch_size = self.known, self.batch_size
+        return self._exact.run(shard, pictures)._replace(speeds=found.speeds)
+
+    def _evaluate(self, shard: Shard, pictures: Pictures) -> EvaluatedShard:
         with torch.inference_mode(), self.model.autocast():
             features = self._encode_images(pictures.pixels)
             features = self._seeded(features, shard)
@@ -231,17 +296,43 @@ class Worker:
                 shard, pictures, self.metric, self.model, selector, thresholds=self.thresholds
             )
             repeats = self._repeat_counts(shard, pictures)
+            look = SecondLook(shard, self._speeds, tally) if self._speeds else None
+            exact = self._exact_answers(shard, pictures) if look else None
             pairs = torch.from_numpy(shard.pairs)
             images, places = pairs[:, 0].to(self.model.device), pairs[:, 1]
             for own in batches:
                 texts = self._texts.rows(places[own].contiguous())
                 rows = _rows(features, images[own])
-                tally.add(own.start, self._decode(own.start, rows, texts, repeats))
-            scores = tally.frame()
-            self.curves = tally.curves()
-        self.kept = selector.kept() if selector else []
-        self.repeats = repeats.frame() if repeats else None
-        return scores
+                said = self._decode(own.start, rows, texts, repeats)
+                if look is not None and exact is not None:
+                    said = look.settle(own.start, said, exact)
+                tally.add(own.start, said)
+            return EvaluatedShard(
+                tally.frame(),
+                self.batch_size,
+                selector.kept() if selector else [],
+                curves=tally.curves(),
+                repeats=repeats.frame() if repeats else None,
+                speeds=look.frame() if look else None,
+            )
+
+    def _exact_answers(self, shard: Shard, pictures: Pictures) -> Callable[[list[int]], Decoded]:
+        """Asks float32 for some pairs of a shard; its pictures are encoded when first asked for."""
+        worker, known = self._exact, dict[int, Features]()
+        assert worker is not None, "a model of two speeds has both"
+        pairs = torch.from_numpy(shard.pairs)
+
+        def answers(asked: list[int]) -> Decoded:
+            images, texts = pairs[asked, 0].tolist(), pairs[asked, 1]
+            with worker.model.autocast():
+                for image in dict.fromkeys(images):
+                    if image not in known:
+                        pixels = pictures.pixels[image][None].to(worker.model.device)
+                        known[image] = worker.model.adapter.encode_images(pixels)
+                features = concatenate([known[image] for image in images])
+                return worker._decode(asked[0], features, worker._texts.rows(texts), None)
+
+        return answers
 
     def _decode(
         self, start: int, images: Features, texts: Features, repeats: RepeatCounts | None

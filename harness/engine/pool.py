@@ -21,13 +21,12 @@ from uuid import uuid4
 
 import torch
 
-from harness.data.readings import readings_of
 from harness.engine.executors import Advance, Local, silent
-from harness.engine.shard_worker import EvaluatedShard, Job, ShardWorker
-from harness.engine.shards import PAIRS_PER_SHARD, Shard, cut
+from harness.engine.local import EvaluatedShard, Recorder
+from harness.engine.shard_worker import Job, ShardWorker
+from harness.engine.shards import PAIRS_PER_SHARD, Shard
 from harness.errors import RunError
 from harness.model.loading import LoadedModel
-from harness.runs.kept_masks import open_saved_masks
 from harness.runs.store import RunStore
 
 SMALL = 5_000_000
@@ -76,23 +75,12 @@ class Pool(Local):
     ) -> None:
         """Evaluate every case of the stored plan that has no score yet."""
         assert self.job is not None
-        model_id = self.model.model_id
-        settled = store.settled_shards(model_id)
-        shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
-        saved = open_saved_masks(store, model_id, k=self.job.kept_masks)
-        todo = (shard for shard in shards if shard.index not in settled)
-        answers = _answers(self.job, model_id, todo, self.workers, batch_size)
-        with closing(answers):
+        model_id, kept_masks = self.model.model_id, self.job.kept_masks
+        recorder = Recorder(store, model_id, kept_masks, batch_size, advance, halved)
+        todo = recorder.open_shards(self.job.texts)
+        with closing(_answers(self.job, model_id, todo, self.workers, batch_size)) as answers:
             for shard, done in answers:
-                if saved is not None:
-                    # Before the part: what is lost in between is evaluated, and offered, again.
-                    saved.add(done.kept)
-                extra = {"curves": done.curves, "repeats": done.repeats}
-                store.write_part(model_id, shard.index, done.scores, **extra)
-                advance(shard.cases.height)
-                if done.batch_size < batch_size:
-                    batch_size = done.batch_size
-                    halved(batch_size)
+                recorder.take(shard, done)
 
 
 @cache

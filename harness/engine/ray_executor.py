@@ -14,18 +14,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.readings import readings_of
 from harness.engine.cluster import ClusterOptions
-from harness.engine.executors import Advance, Answer, ModelSource, silent
-from harness.engine.shard_worker import EvaluatedShard, Job, ShardWorker, WorkerIdentity
-from harness.engine.shards import Shard, cut
+from harness.engine.executors import Advance, Answer, silent
+from harness.engine.local import Recorder
+from harness.engine.shard_worker import Job, ShardWorker, WorkerIdentity
+from harness.engine.shards import Shard
 from harness.errors import RunError, UsageError
-from harness.runs.kept_masks import open_saved_masks
 from harness.runs.store import RunStore
-from harness.suite.schema import Metric
 
 # A shard that takes its worker down this often would take down every other one.
 MAX_FAILURES = 4
@@ -37,16 +34,7 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": 
 
 
 @contextmanager
-def connect(
-    options: ClusterOptions,
-    source: ModelSource,
-    *,
-    root: Path,
-    metric: Metric,
-    texts: list[str],
-    kept_masks: int = 0,
-    thresholds: bool = False,
-) -> Iterator["RayExecutor"]:
+def connect(options: ClusterOptions, job: Job) -> Iterator["RayExecutor"]:
     """Connect to a cluster, or start one here, and take the workers down at the end."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -63,7 +51,6 @@ def connect(
             "--address for a cluster on this machine is needed. Start one with `ray start --head`."
         ) from None
     try:
-        job = Job(source, root.resolve(), metric, texts, kept_masks, thresholds)
         yield RayExecutor(ray, options, job)
     finally:
         ray.shutdown()
@@ -152,10 +139,9 @@ class RayExecutor:
         """Evaluate every case of the stored plan that has no score yet."""
         self._wait_for_a_worker()
         model_id = self.identities[0].model_id
-        settled = store.settled_shards(model_id)
-        shards = cut(store.plan_cases(), self.job.texts, readings_of(store.manifest))
-        queue = _ShardQueue(shard for shard in shards if shard.index not in settled)
-        saved = open_saved_masks(store, model_id, k=self.job.kept_masks)
+        kept_masks = self.job.kept_masks
+        recorder = Recorder(store, model_id, kept_masks, batch_size, advance, halved)
+        queue = _ShardQueue(recorder.open_shards(self.job.texts))
         failures = Counter[int]()
         self._hand_out(queue, batch_size)
         while self.busy or not queue.is_empty:
@@ -167,18 +153,9 @@ class RayExecutor:
                     _refuse_deadly(shard, failures[shard.index], outcome, store)
                     queue.give_back(shard, slot.following)
                     continue
-                done: EvaluatedShard = outcome
-                if saved is not None:
-                    # Before the part: what is lost in between is evaluated, and offered, again.
-                    saved.add(done.kept)
-                extra = {"curves": done.curves, "repeats": done.repeats}
-                store.write_part(model_id, shard.index, done.scores, **extra)
-                advance(shard.cases.height)
-                if done.batch_size < batch_size:
-                    batch_size = done.batch_size
-                    halved(batch_size)
+                recorder.take(shard, outcome)
                 self.idle.append(slot)
-            self._hand_out(queue, batch_size)
+            self._hand_out(queue, recorder.batch_size)
 
     def _hand_out(self, queue: _ShardQueue, batch_size: int) -> None:
         """Give every free worker a shard and the next one; replace the workers that died."""

@@ -12,14 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
-
 from harness.engine.executors import Answer, ModelSource
-from harness.engine.local import Worker, evaluate, load_pictures
+from harness.engine.local import EvaluatedShard, Worker, evaluate, load_pictures
 from harness.engine.shards import Shard
 from harness.engine.tally import Pictures
+from harness.engine.two_speed import TwoSpeeds, measured
 from harness.model.loading import LoadedModel
-from harness.runs.kept_masks import Kept, Selection
+from harness.runs.kept_masks import Selection
 from harness.suite.schema import Metric
 
 
@@ -42,16 +41,7 @@ class Job(NamedTuple):
     texts: list[str]
     kept_masks: int = 0
     thresholds: bool = False
-
-
-class EvaluatedShard(NamedTuple):
-    """What a worker gives back for a shard."""
-
-    scores: pl.DataFrame
-    batch_size: int
-    kept: list[Kept]
-    curves: pl.DataFrame | None = None
-    repeats: pl.DataFrame | None = None
+    speeds: TwoSpeeds | None = None
 
 
 class ShardWorker:
@@ -86,10 +76,7 @@ class ShardWorker:
         return question(self._model, *arguments, **more)
 
     def evaluate(self, shard: Shard, following: Shard | None, batch_size: int) -> EvaluatedShard:
-        """Scores of a shard, the batch size that fitted, what may be saved.
-
-        The pictures of `following` are read meanwhile.
-        """
+        """Evaluate a shard; the pictures of `following` are read meanwhile."""
         if self._worker is None:
             self._worker = Worker(
                 self._model,
@@ -97,21 +84,21 @@ class ShardWorker:
                 metric=self._job.metric,
                 batch_size=batch_size,
                 thresholds=self._job.thresholds,
+                speeds=measured(
+                    self._job.speeds, self._model, self._job.root, readings=shard.readings
+                ),
             )
             self._worker.known = Selection(self._job.kept_masks) if self._job.kept_masks else None
         reading = self._ahead.pop(shard.index, None) or self._read(shard)
         self._ahead.clear()  # a shard that was taken back
         if following is not None:
             self._ahead[following.index] = self._read(following)
-        scores = evaluate(self._worker, shard, reading.result())
+        found = evaluate(self._worker, shard, reading.result())
         if self._worker.known is not None:
             # What this worker has seen sets its bar; the driver chooses among all of them.
-            for kept in self._worker.kept:
+            for kept in found.kept:
                 self._worker.known.offer(replace(kept, masks=None))
-        found = self._worker
-        return EvaluatedShard(
-            scores, found.batch_size, found.kept, curves=found.curves, repeats=found.repeats
-        )
+        return found
 
     def _read(self, shard: Shard) -> Future[Pictures]:
         return self._reader.submit(load_pictures, shard, self._model, self._job.root)

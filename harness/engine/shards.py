@@ -45,6 +45,16 @@ class Shard:
         """How the files of a dataset are read."""
         return self.readings.get(dataset, BY_CONTENT)
 
+    def named_masks(self) -> dict[int, tuple[str, str]]:
+        """Case -> data set and mask of the target that it names, where the plan has one.
+
+        A named target is a sample of the same image, so its mask is in the shard.
+        """
+        key = ["dataset", "split", "sample_id"]
+        masks = {r[:3]: (r[0], r[3]) for r in self.cases.select(*key, "mask").unique().iter_rows()}
+        named = self.cases.select("dataset", "split", "named_sample_id").iter_rows()
+        return {case: masks[target] for case, target in enumerate(named) if target in masks}
+
 
 def distinct_texts(cases: pl.DataFrame) -> list[str]:
     """Every text of a plan once, in the order in which the engine meets them."""

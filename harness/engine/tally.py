@@ -117,7 +117,7 @@ class Tally:
         self._pair = shard.pair_of_case.tolist()
         self._original = shard.original_pair.tolist()
         self._names: list[MaskKey] = shard.cases.select("dataset", "mask").rows()
-        self._named = _named_masks(shard)
+        self._named = shard.named_masks()
         self._at_thresholds = ThresholdCounts(shard, self._names) if thresholds else None
         self._due: dict[int, list[int]] = {}
         for case, later in enumerate(map(max, self._pair, self._original)):
@@ -136,6 +136,20 @@ class Tally:
         self._surface = {name: np.full(n, math.nan) for name in wanted}
         self._errors: dict[int, str] = {}
         self._asked: list[_Asked] = []
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self._source.threshold
+
+    @property
+    def empty(self) -> float:
+        """Dice of a case in which both masks are empty."""
+        return EMPTY_SCORES[self._metric.empty]
+
+    def truths_of(self, case: int) -> list[MaskKey]:
+        """The true masks that a case is compared with."""
+        return [self._names[case], *([self._named[case]] if case in self._named else [])]
 
     def add(self, start: int, decoded: Decoded) -> None:
         """Take what was said of the pairs from `start` on, in order."""
@@ -158,12 +172,12 @@ class Tally:
         self, start: int, logits: Tensor, presence: Tensor | None
     ) -> Iterator[tuple[int, Tensor]]:
         """Masks at the metric's resolution; counts at other thresholds are taken on the way."""
-        for first, sized in self._at_metric_size(start, logits):
+        for first, sized in self.at_metric_size(start, logits):
             if self._at_thresholds is not None:
                 own = presence if presence is None else presence[first - start :][: len(sized)]
                 shown = sized if own is None else with_presence(sized, own)
-                self._at_thresholds.add(first, shown, self._known_truth)
-            yield first, binarise(sized, self._source.threshold)
+                self._at_thresholds.add(first, shown, self.known_truth)
+            yield first, binarise(sized, self.threshold)
 
     def _add(self, start: int, parts: Iterator[tuple[int, Tensor]], fine: Tensor) -> None:
         asked = []
@@ -183,7 +197,7 @@ class Tally:
             self._take(asked)
         self._asked = []
 
-    def _at_metric_size(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def at_metric_size(self, start: int, logits: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Logits at the metric's resolution; images of unequal size come one by one."""
         if self._metric.resolution == "model":
             yield start, logits
@@ -309,7 +323,8 @@ class Tally:
             self._truths[key] = torch.from_numpy(resized).to(self._source.device)
         return self._truths[key]
 
-    def _known_truth(self, name: MaskKey, height: int, width: int) -> Tensor | None:
+    def known_truth(self, name: MaskKey, height: int, width: int) -> Tensor | None:
+        """A true mask at a size; None where it could not be read."""
         is_lost = isinstance(self._pictures.truths[name], str)
         return None if is_lost else self._truth(name, height, width)
 
@@ -364,9 +379,7 @@ class Tally:
 
     def _iou(self, failed: NDArray[np.bool_]) -> NDArray[np.float64]:
         tp, n_pred, n_gt = np.where(failed[:, None], 0, self._counts[:, :3]).T
-        return np.where(
-            failed, math.nan, iou(tp, n_pred, n_gt, empty=EMPTY_SCORES[self._metric.empty])
-        )
+        return np.where(failed, math.nan, iou(tp, n_pred, n_gt, empty=self.empty))
 
 
 def _on_host(tensor: Tensor) -> Tensor:
@@ -383,16 +396,3 @@ def _arrival(tensor: Tensor) -> "torch.cuda.Event | None":
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return event
-
-
-def _named_masks(shard: Shard) -> dict[int, MaskKey]:
-    """Case -> the named target's mask, where the plan names one.
-
-    A named target is a sample of the same image, so its mask is in the shard.
-    """
-    key = ["dataset", "split", "sample_id"]
-    masks = {
-        row[:3]: (row[0], row[3]) for row in shard.cases.select(*key, "mask").unique().iter_rows()
-    }
-    named = shard.cases.select("dataset", "split", "named_sample_id").iter_rows()
-    return {case: masks[target] for case, target in enumerate(named) if target in masks}

@@ -33,7 +33,11 @@ def bytes_per_row(features: Features) -> int:
 def binarise(logits: Tensor, threshold: float) -> Tensor:
     """Pixels whose probability is strictly above `threshold`.
 
-    The comparison is made on the logit, where it is exact:
-    ``sigmoid(x) > t`` is ``x > log(t / (1 - t))``.
+    The comparison is made on the logit, where it is exact.
     """
-    return logits > math.log(threshold / (1 - threshold))
+    return logits > cut_at(threshold)
+
+
+def cut_at(threshold: float) -> float:
+    """The logit of a probability: ``sigmoid(x) > t`` is ``x > log(t / (1 - t))``."""
+    return math.log(threshold / (1 - threshold))

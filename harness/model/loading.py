@@ -25,7 +25,14 @@ from harness.model.contract import (
     StagedAdapter,
 )
 from harness.model.offers import Configured, Translates, Translation
-from harness.model.precision import Precision, building, choose_device, choose_precision, computing
+from harness.model.precision import (
+    TWO_SPEED,
+    Precision,
+    building,
+    choose_device,
+    choose_precision,
+    computing,
+)
 from harness.model.sampling import Sampled, is_sampled
 from harness.weights.loading import fill, load_into, read_shapes, read_tensors, watched_loading
 from harness.weights.lora import merge
@@ -39,7 +46,8 @@ class LoadedModel:
     `adapter` is staged whatever the model offers; `raw` is the adapter as its
     author wrote it, to be asked for further capabilities (`EmbedsText`,
     `Tokenizes`). Weights stay float32; `precision` is that of `autocast`. `stages`
-    says what computes each stage, where the backend is not torch.
+    says what computes each stage, where the backend is not torch. A model of two speeds has
+    itself in float32 as `exact`, which it asks where its Dice could move by `tolerance`.
     """
 
     card: ModelCard
@@ -54,6 +62,15 @@ class LoadedModel:
     notes: tuple[Note, ...] = ()
     backend: Backend = "torch"
     stages: Mapping[str, str] = field(default_factory=dict)
+    exact: "LoadedModel | None" = None
+    tolerance: float | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        """What a run records as its precision."""
+        if self.tolerance is None:
+            return self.precision
+        return f"{TWO_SPEED}:{self.tolerance:g} ({self.precision})"
 
     @property
     def threshold(self) -> float:
@@ -140,6 +157,36 @@ def load_model(
         notes=notes,
     )
     return model if backend == "torch" else _accelerated(model)
+
+
+def load_two_speed(
+    name_or_card: str | Path | ResolvedCard,
+    *arguments: Any,
+    tolerance: float,
+    **options: Any,
+) -> LoadedModel:
+    """As `load_model`, in mixed precision and in float32; `harness.engine.two_speed` uses both.
+
+    A function computes as it does.
+
+    Raises:
+        ModelError: The model draws random numbers, or as for `load_model`.
+    """
+    short = load_model(name_or_card, *arguments, dtype="mixed", **options)
+    if short.card.kind == "callable":
+        return short
+    if isinstance(short.adapter, Sampled):
+        raise ModelError(
+            f"model {short.card.name!r}: --dtype two-speed: it draws random numbers, which differ "
+            "between two computations of one answer. Give --dtype float32 or mixed."
+        )
+    if short.backend == "torch":
+        exact = replace(short, precision="float32")
+    else:
+        exact = load_model(name_or_card, *arguments, dtype="float32", **options)
+    name, _, digest = short.model_id.rpartition("@")
+    both = hashlib.sha256(f"{digest} {TWO_SPEED} {tolerance!r}".encode()).hexdigest()
+    return replace(short, model_id=f"{name}@{both[:12]}", exact=exact, tolerance=tolerance)
 
 
 def _accelerated(model: LoadedModel) -> LoadedModel:

@@ -7,13 +7,15 @@ torch's autocast shortens what bears it, and logits are compared with the thresh
 float32. ``mixed`` means bfloat16 where the device has it, else float16, which has
 three more digits and overflows beyond 65,504; ``auto`` means float32 on a CPU, where
 little is gained without arithmetic for bfloat16 (`bfloat16_gain` measures it), and
-``mixed`` on CUDA. What was chosen, never ``auto`` or ``mixed``, enters the model's id and
-the run, so that two precisions never share a score.
+``mixed`` on CUDA. ``two-speed`` is ``mixed``, with float32 where that could matter
+(`harness.engine.two_speed`). What was chosen, never ``auto`` or ``mixed``, enters the model's id
+and the run, so that two precisions never share a score.
 
 Tolerance: `reports/precision.md` has the differences from float32 that were measured.
 """
 
 import contextlib
+import math
 import platform
 import sys
 import time
@@ -27,6 +29,9 @@ from harness.errors import ModelError, choose
 
 Precision = Literal["float32", "bfloat16", "float16"]
 ASKED = ("auto", "float32", "bfloat16", "float16", "mixed")
+TWO_SPEED = "two-speed"
+TOLERANCE = 0.005
+"""How far two speeds may move the Dice of a case, in [0, 1], where nobody says."""
 BROKEN = {"float32": 0.01, "bfloat16": 0.2, "float16": 0.05}
 """Gaps above this share of the logits' spread are no rounding: something is mixed up."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,6 +73,27 @@ def choose_precision(asked: str, device: torch.device, *, where: str) -> Precisi
             "mixed, which is float16 there, or float32."
         )
     return cast(Precision, asked)
+
+
+def tolerance_of(asked: str) -> float | None:
+    """The tolerance of ``two-speed`` or ``two-speed:0.01``; None of every other ``--dtype``.
+
+    Raises:
+        ModelError: It is no number between 0 and 1.
+    """
+    name, _, value = asked.partition(":")
+    if name != TWO_SPEED:
+        return None
+    try:
+        tolerance = float(value) if value else TOLERANCE
+    except ValueError:
+        tolerance = math.nan
+    if not 0 < tolerance < 1:
+        raise ModelError(
+            f"--dtype two-speed: found the tolerance {value!r}. It is how far the Dice of a case "
+            f"may move, a number between 0 and 1 such as {TOLERANCE}. Correct it."
+        )
+    return tolerance
 
 
 def has_bfloat16(device: torch.device) -> bool:

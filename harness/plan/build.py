@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain, islice
 from typing import Any
 
 import polars as pl
@@ -44,6 +45,10 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
         "n_samples": pl.UInt32,
     }
 )
+
+
+# A row takes seven times as much memory as a dictionary as it takes in a table.
+_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,17 +89,18 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
     asked = [p.name for p in suite.probes if p.perturbation == TABLE]
     refuse_unknown(asked, [p.tables for p in sets], where=f"suite {suite.name!r}")
     skipped: Skipped = {}
-    rows: list[dict[str, Any]] = []
     with _nothing_is_garbage():
-        for planned in sets:
-            rows += rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
-    if not rows:
+        rows = chain.from_iterable(
+            rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
+            for planned in sets
+        )
+        parts = [_frame(part) for part in iter(lambda: list(islice(rows, _ROWS)), [])]
+    if not parts:
         raise NothingSelectedError(
             f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
             "are needed. Loosen --datasets, --split or --limit."
         )
-    columns = {name: [row[name] for row in rows] for name in PLAN_SCHEMA}
-    cases = pl.DataFrame(columns, schema=PLAN_SCHEMA)
+    cases = pl.concat(parts)
     _refuse_collisions(cases)
     not_applicable = pl.DataFrame(
         [(*key, len(samples)) for key, samples in skipped.items()],
@@ -129,9 +135,14 @@ def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
     return {**terms, **({"spans": free} if free else {})}
 
 
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    columns = {name: [row[name] for row in rows] for name in PLAN_SCHEMA}
+    return pl.DataFrame(columns, schema=PLAN_SCHEMA)
+
+
 @contextmanager
 def _nothing_is_garbage() -> Iterator[None]:
-    """Millions of rows are made and all of them are kept: the collector need not look at them."""
+    """Millions of rows are made, none in a circle: the collector need not look at them."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -70,6 +70,10 @@ CURVE_SCHEMA = pl.Schema(
 )
 
 # What fixes the counts of a model bit for bit; a run holds one value of each.
+TABLES = ("repeats", "speeds")
+"""Folders with a table a shard: counts of both halves of a sampling model's answers, and what two
+speeds did (`harness.engine.two_speed`)."""
+
 FIXED = ("device", "precision", "backend", "batch_size", "shard_size", "thresholds")
 
 # Which samples show what: a row a sample, with the hash of its picture and mask.
@@ -292,7 +296,7 @@ class RunStore:
 
     def _foreign(self) -> Iterator[Path]:
         own = {"plan.parquet", "not_applicable.parquet", "scores", "suite.lock.yaml", ".lock"}
-        own |= {"curves", "repeats"}
+        own |= {"curves", *TABLES}
         own |= {DATA, SUMS, _COPY}
         return (
             path
@@ -377,12 +381,11 @@ class RunStore:
         scores: pl.DataFrame,
         *,
         curves: pl.DataFrame | None = None,
-        repeats: pl.DataFrame | None = None,
+        tables: Mapping[str, pl.DataFrame | None] | None = None,
     ) -> None:
         """Write the scores of one shard; a retry stands beside the first attempt.
 
-        `curves` are counts at other thresholds, `repeats` those of both halves of a sampling
-        model's answers.
+        `curves` are counts at other thresholds, `tables` others of `TABLES` by the shard.
         """
         # Asking for names, not listing the folder: a run of millions of images has many parts.
         names = (f"scores/part-{model_id}-{shard:06d}-{n}.parquet" for n in itertools.count())
@@ -391,8 +394,10 @@ class RunStore:
         if curves is not None:
             contents[free.replace("scores/", "curves/", 1)] = parquet_bytes(curves)
         # First, so that a process that is killed in between evaluates the shard again.
-        if repeats is not None:
-            self.ledger.write({f"repeats/{model_id}-{shard:06d}.parquet": parquet_bytes(repeats)})
+        for kind, table in (tables or {}).items():
+            if table is not None:
+                name = f"{kind}/{model_id}-{shard:06d}.parquet"
+                self.ledger.write({name: parquet_bytes(table)})
         self.ledger.write(contents)
 
     def curves(self) -> pl.LazyFrame | None:
@@ -409,15 +414,15 @@ class RunStore:
             return None
         return pl.concat(frames).unique(["model_id", "case_id"], keep="first")
 
-    def repeats(self, model_id: str) -> pl.DataFrame | None:
-        """Both halves' counts of a model that samples, a row a case; None where it does not.
+    def table(self, kind: str, model_id: str) -> pl.DataFrame | None:
+        """One of `TABLES` of all shards of a model; None where it has none.
 
         Raises:
             RunError: A file is not what was written.
         """
-        paths = sorted((self.folder / "repeats").glob(f"{glob.escape(model_id)}-*.parquet"))
+        paths = sorted((self.folder / kind).glob(f"{glob.escape(model_id)}-*.parquet"))
         for path in paths:
-            if problem := self.ledger.problem(f"repeats/{path.name}"):
+            if problem := self.ledger.problem(f"{kind}/{path.name}"):
                 raise RunError(
                     f"{path}: {problem}. A file is read only as the run wrote it. Start again with "
                     "--fresh, or delete it with the part of its number in scores/: its images are "

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from harness.data.readings import rules_of
-from harness.metrics import ABOVE_HALF, Scores, agreement, dice
+from harness.metrics import ABOVE_HALF, REFUSAL_PIXELS, Scores, agreement, dice
 from harness.records import ExpectedMask
 from harness.stats.coding import PLAN_KEYS, WANTED, CodedPlan, code_plan, code_scores
 
@@ -110,9 +110,6 @@ CATASTROPHE = -0.5
 
 REFUSAL_AREA = 0.001
 """Share of the picture up to which a mask counts as empty, where a suite does not say."""
-
-REFUSAL_PIXELS = 10
-"""However small a picture, a mask of so many pixels counts as empty."""
 
 _CHUNK = 500_000
 _COUNTS = ("tp", "n_pred", "n_gt", "tp_original", "n_pred_original", "tp_named", "n_named")

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Settings that only say when to stop: a training may be continued with others.
 _LIMITS = ("max_epochs", "max_minutes")
+# And those that change no weight.
+_NO_MATTER = (*_LIMITS, "model_name")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def finetune(
     Args:
         model: Name or path of the card to start from.
         datasets: Names or paths of dataset cards; several are pooled.
-        out: Folder to fill; its name becomes the new model's name.
+        out: Folder to fill.
         data_root: Folder above the datasets' own.
         prompt_type: A rung, several (``p0,p3``, ``p0..p9``), or ``random`` for all but the empty
             one; the dataset card's own when None. Of list prompts one is drawn each time.
@@ -104,7 +106,7 @@ def finetune(
     recipe = recipe or Recipe()
     _check_recipe(recipe)
     base = load_model_card(model)
-    _check_name(out)
+    own_name = _checked_name(recipe.model_name, out)
     data = _read(datasets, data_root, prompt_type)
     scratch = base.card.weights is None and base.card.checkpoint is None
     loaded = load_model(base, device=device, random_weights=scratch, seed=recipe.seed)
@@ -113,10 +115,12 @@ def finetune(
     _refuse_bare(loaded)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
+        if recipe.model_name is not None:
+            _rename(out / "card.yaml", recipe.model_name)
         return Finetuned(out / "card.yaml", finished)
     trainee = _train(loaded, data, recipe, out=out, report=report)
     weights_sha256 = _write_weights(loaded, out)
-    _write_card(model, loaded, data, recipe, out=out, sha256=weights_sha256)
+    _write_card(model, loaded, data, recipe, out=out, name=own_name, sha256=weights_sha256)
     figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
     write_json(out / "figures.json", figures)
     return Finetuned(out / "card.yaml", figures)
@@ -180,13 +184,25 @@ def _check_recipe(recipe: Recipe) -> None:
         )
 
 
-def _check_name(out: Path) -> None:
-    name = out.resolve().name
-    if not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+def _checked_name(asked: str | None, out: Path) -> str:
+    name = out.resolve().name if asked is None else asked
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        found = f"the folder's name {name!r} becomes" if asked is None else f"{name!r} cannot be"
         raise UsageError(
-            f"finetune: the folder's name {name!r} becomes the model's name. A name holds letters, "
-            "digits, '-', '_' and '.' only. Choose another folder."
+            f"finetune: {found} the model's name. A name holds letters, digits, '-', '_' and '.' "
+            "only, and does not begin with a dot. Choose another --name."
         )
+    return name
+
+
+def _rename(card: Path, name: str) -> None:
+    """Of a card that was written before; else it stays as it is."""
+    content = yaml.safe_load(card.read_text(encoding="utf-8"))
+    write_text(card, _card_text(content | {"name": name}))
+
+
+def _card_text(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -> _Data:
@@ -213,7 +229,7 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
 
 def _identity(model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     """What must be equal for two calls to be one training."""
-    settings = {k: v for k, v in _plain(recipe).items() if k not in _LIMITS}
+    settings = {k: v for k, v in _plain(recipe).items() if k not in _NO_MATTER}
     return {
         "model": model.model_id,
         "prompt_types": data.prompt_types,
@@ -328,13 +344,14 @@ def _write_card(
     recipe: Recipe,
     *,
     out: Path,
+    name: str,
     sha256: str,
 ) -> None:
     types = set(data.prompt_types.values())
     prompt_type = types.pop() if len(types) == 1 else None
     card = {
         "extends": _reference(base_name, loaded, out),
-        "name": out.resolve().name,
+        "name": name,
         "title": f"{loaded.card.title}, finetuned on {', '.join(data.names)}",
         "checkpoint": {"path": "model.safetensors", "sha256": sha256},
         "trained_on": data.names,
@@ -343,13 +360,12 @@ def _write_card(
         "training": {"prompt_types": data.prompt_types, **_settings(recipe)},
     }
     given = {key: value for key, value in card.items() if value is not None}
-    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
-    write_text(out / "card.yaml", text)
+    write_text(out / "card.yaml", _card_text(given))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What is not its default."""
-    default = _plain(Recipe())
+    default = _plain(Recipe(model_name=recipe.model_name))
     return {key: value for key, value in _plain(recipe).items() if value != default[key]}
 
 
@@ -369,9 +385,13 @@ def _reference(base_name: str | Path, loaded: LoadedModel, out: Path) -> str:
 
 def _figures(trainee: "Trainee", model: LoadedModel, data: _Data, recipe: Recipe) -> dict[str, Any]:
     parameters = list(model.adapter.module.parameters())
+    stopped = None
+    if trainee.is_out_of_time:
+        stopped = round(trainee.current_epoch - 1 + trainee.done_of_epoch, 3)
     return {
         **trainee.best,
         "epochs": trainee.current_epoch,
+        **({"stopped_after_epochs": stopped} if stopped is not None else {}),
         "elapsed_s": round(trainee.elapsed_s, 1),
         "n_train": len(data.train),
         "n_val": len(data.val),

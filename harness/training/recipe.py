@@ -31,6 +31,7 @@ class Recipe:
     stages that are not trained: ``text``, ``image``, both with a comma, or none. A frozen stage
     encodes each text or, where pictures are not varied, each picture once for all epochs.
     `text_learning_rate` is that of what lies behind the text's features; None: `learning_rate`.
+    `model_name` is the new model's; None: its folder's.
     """
 
     learning_rate: float = 2e-3
@@ -51,6 +52,7 @@ class Recipe:
     prompt_dropout: float = 0.0
     freeze: str = ""
     text_learning_rate: float | None = None
+    model_name: str | None = None
 
 
 STAGES = ("image", "text")

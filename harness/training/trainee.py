@@ -170,6 +170,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         self._elapsed_s = 0.0
         self._since = time.monotonic()
         self._restored: dict[str, Any] | None = None
+        # Of the epoch in which the time was over, the share that was trained.
+        self.is_out_of_time, self.done_of_epoch = False, 1.0
         self.val_dice = float("nan")
         self.best: dict[str, float] = {}
         # In a dictionary, so that they are no part of the module and stay on the CPU.
@@ -251,9 +253,13 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
             figures
             | {"epoch": self.current_epoch, "learning_rate": rate, "elapsed_s": self.elapsed_s}
         )
+
+    def on_train_batch_end(self, _: Any, __: Any, batch_index: int) -> None:
+        """Stop when the time is over, inside an epoch as well; what there is is validated."""
         limit = self._recipe.max_minutes
         if limit is not None and self.elapsed_s > 60 * limit:
-            self.trainer.should_stop = True
+            self.trainer.should_stop = self.is_out_of_time = True
+            self.done_of_epoch = (batch_index + 1) / self.trainer.num_training_batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on the trained parameters; the schedule is stepped above."""
@@ -293,6 +299,15 @@ def image_dice(predicted: Tensor, target: Tensor) -> Tensor:
     return cast(Tensor, scores).flatten().nan_to_num(nan=1.0)
 
 
+class WholeEpochs(ModelCheckpoint):
+    """Keeps the last whole epoch: a training goes on from there as if it had not stopped."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave out an epoch that was cut short."""
+        if not (isinstance(pl_module, Trainee) and pl_module.done_of_epoch < 1):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
 def make_trainer(
     device: torch.device, recipe: Recipe, *, folder: Path, progress: bool
 ) -> pl.Trainer:
@@ -306,9 +321,7 @@ def make_trainer(
     best = ModelCheckpoint(
         folder, "best", monitor="val_dice", mode="max", enable_version_counter=False
     )
-    last = ModelCheckpoint(
-        folder, "last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+    last = WholeEpochs(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     stop = EarlyStopping("val_dice", mode="max", patience=recipe.stop_patience)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",

@@ -38,6 +38,10 @@ def test_a_finetuned_card_is_written_and_loads(trainable_root, tmp_path):
     assert "train_loss" not in again.output
     assert "best_epoch" in again.output
 
+    named = CliRunner().invoke(app, [*arguments, "--name", "small-polyps", "--max-minutes", "0"])
+    assert named.exit_code == 0, named.output
+    assert load_model_card(out).card.name == "small-polyps"
+
 
 def test_a_function_is_trained_elsewhere(trainable_root, tmp_path):
     (tmp_path / "code.py").write_text("def segment(image, prompt):\n    return image[..., 0] > 9\n")

@@ -299,9 +299,7 @@ def test_without_ray_the_extra_is_named(driven, monkeypatch):
         pytest.raises(
             UsageError, match=r"Ray is not installed\. .*`pip install 'vlsm-harness\[ray"
         ),
-        connect(
-            ClusterOptions(), driven.job().source, root=driven.root, metric=driven.metric, texts=[]
-        ),
+        connect(ClusterOptions(), driven.job()),
     ):
         pass
 
@@ -315,7 +313,7 @@ def test_an_address_that_does_not_answer_is_named(driven, monkeypatch):
     options = ClusterOptions("a:1")
     with (
         pytest.raises(UsageError) as caught,
-        connect(options, driven.job().source, root=driven.root, metric=driven.metric, texts=[]),
+        connect(options, driven.job()),
     ):
         pass
     assert (

@@ -15,6 +15,8 @@ SMALL = [
     for name, path in model_names().items()
     if load_model_card(path).card.settings.get("input_size", SIDE + 1) <= SIDE
 ]
+# One of each architecture as it ships is quick to try.
+QUICK = [name for name in SMALL if name.endswith("-small") and name != "image-only-small"]
 # Share of the logits' own deviation, for random numbers through every layer.
 BOUNDS = {"bfloat16": 0.1, "float16": 0.02}
 
@@ -40,7 +42,9 @@ def logits(planned, photo_root, monkeypatch):
     return collect
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+)
 def test_logits_are_compared_in_float32_and_stay_near(logits, name):
     exact = logits(name, "float32")
 

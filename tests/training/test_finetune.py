@@ -280,11 +280,30 @@ def test_it_stops_after_its_minutes_and_when_nothing_improves(card, root, tmp_pa
 
 
 def test_the_minutes_are_minutes(card, root, tmp_path, monkeypatch):
-    """Epochs of 50 seconds: the third one ends after two minutes."""
-    spent = property(lambda trainee: 50.0 * (trainee.current_epoch + 1))
-    monkeypatch.setattr(Trainee, "elapsed_s", spent)
-    done = train(card, root, tmp_path / "out", max_minutes=2.0, max_epochs=6)
-    assert done.figures["epochs"] == 3
+    """Steps of 70 seconds: the second of the first epoch's three is the last."""
+    monkeypatch.setattr(Trainee, "elapsed_s", property(lambda t: 70.0 * t.global_step))
+    figures = []
+    done = train(card, root, tmp_path / "out", max_minutes=2.0, max_epochs=6, report=figures.append)
+    assert done.figures["stopped_after_epochs"] == round(2 / 3, 3)
+    assert [f["epoch"] for f in figures] == [0]
+    assert load_model(done.card).weights_sha256 == done.figures["weights_sha256"]
+
+
+def test_what_was_stopped_inside_an_epoch_continues_as_if_it_had_not(
+    card, root, tmp_path, monkeypatch
+):
+    """The epoch that was cut short is trained anew from its first batch."""
+    undisturbed = train(card, root, tmp_path / "a" / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainee, "elapsed_s", property(lambda t: 60.0 * t.global_step))
+        cut = train(card, root, tmp_path / "b" / "out", max_minutes=4.5)
+    assert cut.figures["stopped_after_epochs"] == round(1 + 2 / 3, 3)
+    epochs = []
+    continued = train(card, root, tmp_path / "b" / "out", report=epochs.append)
+    assert [e["epoch"] for e in epochs] == [1, 2, 3]
+    assert "stopped_after_epochs" not in continued.figures
+    for key in ("weights_sha256", "val_dice", "best_epoch", "epochs"):
+        assert continued.figures[key] == undisturbed.figures[key]
 
 
 def test_losses_that_are_not_finite_end_the_training(card, root, tmp_path):
@@ -295,6 +314,10 @@ def test_losses_that_are_not_finite_end_the_training(card, root, tmp_path):
 def test_what_cannot_be_trained_is_said(card, root, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="the folder's name 'a b' becomes the model's name"):
         train(card, root, tmp_path / "a b")
+    with pytest.raises(
+        UsageError, match=r"'\.\./b' cannot be the model's name\. .* another --name"
+    ):
+        train(card, root, tmp_path / "ab", model_name="../b")
     with pytest.raises(
         DataError, match=r"etis_polyp: there is no 'val' split, only 'train', 'test'. Train"
     ):

@@ -5,9 +5,14 @@ import polars as pl
 import pytest
 import torch
 
-from harness.engine import embeddings
-from harness.engine.embeddings import SHIFT_SCHEMA, STORED_SCHEMA, embedding_shifts, with_shifts
-from harness.engine.texts import text_table
+from harness.engine import texts
+from harness.engine.texts import (
+    SHIFT_SCHEMA,
+    STORED_SCHEMA,
+    embedding_shifts,
+    text_table,
+    with_shifts,
+)
 
 
 class Points:
@@ -69,7 +74,7 @@ def test_an_embedding_that_tells_nothing_apart_shifts_nothing():
 
 
 def test_each_probe_has_so_many_edits_embedded_and_no_more(monkeypatch):
-    monkeypatch.setattr(embeddings, "EDITS_PER_CELL", 2)
+    monkeypatch.setattr(texts, "EDITS_PER_CELL", 2)
     model = Model(Points())
     many = pl.concat(
         [cases(*EDITS), cases(("a b", "q"), ("a b", "r"), ("a b", "s"), probe="other")]
