@@ -104,10 +104,9 @@ def run_models(
     if conditions.fresh and (aside := store.set_aside()):
         listener.note(f"the earlier run was moved to {aside}")
     with removed_if_empty(store), store.locked():
-        began = bool(store.part_names())
         open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         if held is not None:
-            differs = differences(held, plan, suite, limit=limit)
+            differs, began = differences(held, plan, suite, limit=limit), bool(store.part_names())
             _keep_registration(store, record(held, differs), began=began, listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
