@@ -64,9 +64,10 @@ class Overlap:
         trained = ", ".join(self.trained)
         if self.n_copies:
             first = self.pairs[0]
+            alike = "is a near copy" if self.n_copies == 1 else "are near copies"
             yield (
-                f"{self.n_copies} of {self.n_audited} audited pictures of {self.audited} are near "
-                f"copies of pictures in {trained}, which the model was trained on "
+                f"{self.n_copies} of {self.n_audited} audited pictures of {self.audited} {alike} "
+                f"of pictures in {trained}, which the model was trained on "
                 f"({first.audited} and {first.trained}, for one): there the figures tell nothing "
                 "of unseen pictures."
             )

@@ -104,7 +104,7 @@ def test_a_sentence_for_each_kind():
     one = Overlap("d/test", ("d/train", "d/val"), 10, 20, 1, (pair,), patients=("p1",))
     copied, patients = one.sentences()
     assert (
-        "1 of 10 audited pictures of d/test are near copies of pictures in d/train, d/val" in copied
+        "1 of 10 audited pictures of d/test is a near copy of pictures in d/train, d/val" in copied
     )
     assert patients.endswith("trained on: 'p1'.")
 
