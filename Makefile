@@ -55,9 +55,9 @@ demo-report: setup
 	$(BIN)/python reports/listening_map.py build/demo
 	$(BIN)/vlsm-harness report build/demo --out reports/demo.html --quiet
 
-# reports/calibration.md and the contact sheets, from the shipped models.
+# reports/calibration.md, the assay card and the contact sheets, from the shipped models.
 calibration: setup
-	rm -rf build/calibration
+	rm -rf build/calibration build/assay
 	$(BIN)/python reports/calibrate.py
 
 # reports/statistics.md: coverage, false claims and power in simulated studies.

@@ -25,7 +25,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def audit(
+def audit(  # noqa: PLR0913, what a user may choose
     *,
     model: "str | Path | WrappedFunction | Sequence[str | Path | WrappedFunction]",
     suite: "str | Path | Suite",
@@ -34,6 +34,7 @@ def audit(
     out: str | Path | None = None,
     limit: int | None = None,
     device: str = "auto",
+    backend: str = "torch",
     progress: "Listener | None" = None,
 ) -> "LoadedRun":
     """Run a suite with one or more models, or continue it, and compute what it shows.
@@ -48,6 +49,7 @@ def audit(
         out: Run directory; ``runs/SUITE-HASH`` when None.
         limit: At most so many images a dataset.
         device: ``auto``, ``cpu`` or ``cuda``.
+        backend: ``torch``, or ``openvino``, which compiles a staged model for the CPU.
         progress: Hears notes and progress; `harness.commands.progress.Terminal` prints them.
 
     Returns:
@@ -74,7 +76,7 @@ def audit(
         root=Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,
-        conditions=Conditions(device=device, recipes=given.recipes),
+        conditions=Conditions(device=device, backend=backend, recipes=given.recipes),
         listener=progress or SILENT,
     )
     with store.locked():

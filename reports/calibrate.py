@@ -1,4 +1,4 @@
-"""Writes the calibration table and the contact sheets: ``python reports/calibrate.py``.
+"""Writes the calibration table, the assay card and the contact sheets: `make calibration`.
 
 Runs the calibration suite on the whole test sets with every small model that ships (minutes),
 and sets down, per model and deciding attribute, what an opposite, another valid value
@@ -8,6 +8,7 @@ and a random word do. Conventions: changes are percent of Dice with 95 % limits.
 import sys
 from pathlib import Path
 
+import assay
 import polars as pl
 
 from harness import __version__
@@ -27,10 +28,10 @@ BUILD = HERE.parent / "build"
 
 def main() -> None:
     """Run, then write ``calibration.md`` and ``phantom/*.png`` beside this file."""
-    out = BUILD / "calibration"
+    out, suite = BUILD / "calibration", select_suite("calibration")
     models = [(name, None) for name in shipped_models()]
     store = run_models(
-        select_suite("calibration"),
+        suite,
         models,
         root=BUILD / "phantom",
         out=out,
@@ -39,11 +40,14 @@ def main() -> None:
     with store.locked():
         summarise(store)
     generate(data_root=BUILD / "phantom", sheets=HERE / "phantom", quiet=True)
-    text = page(Assessment.read(out), store.manifest)
+    found = Assessment.read(out)
+    rows = assay.assay(store, suite, root=BUILD / "phantom", out=BUILD / "assay")
+    assay.write(rows, suite)
+    text = page(found, store.manifest, assay.page(rows))
     (HERE / "calibration.md").write_text(text, encoding="utf-8")
 
 
-def page(found: Assessment, manifest: dict[str, object]) -> str:
+def page(found: Assessment, manifest: dict[str, object], assayed: list[str]) -> str:
     """The calibration page as Markdown."""
     summary = found.summary
     lines = [
@@ -76,6 +80,8 @@ def page(found: Assessment, manifest: dict[str, object]) -> str:
         f"| model | {' | '.join(KINDS.values())} | missed | verdict on the set |",
         f"|---|{'--:|' * (len(KINDS) + 1)}---|",
         *refusal_rows(found),
+        "",
+        *assayed,
         "",
         f"vlsm-harness {__version__}, plan `{str(manifest['plan_sha256'])[:16]}`, "
         f"signature `{summary['signature'][0]}`.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.auditing.choices import Models
 from harness.auditing.faster import FasterWay
 from harness.auditing.listener import SILENT, Listener
+from harness.auditing.overlap import note_overlaps
 from harness.engine.cluster import ClusterOptions
 
 if TYPE_CHECKING:
@@ -103,10 +104,9 @@ def run_models(
     if conditions.fresh and (aside := store.set_aside()):
         listener.note(f"the earlier run was moved to {aside}")
     with removed_if_empty(store), store.locked():
-        began = bool(store.part_names())
         open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         if held is not None:
-            differs = differences(held, plan, suite, limit=limit)
+            differs, began = differences(held, plan, suite, limit=limit), bool(store.part_names())
             _keep_registration(store, record(held, differs), began=began, listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
@@ -116,6 +116,7 @@ def run_models(
                 done.append(
                     _evaluate(store, model, plan, suite, root=root, how=how, listener=listener)
                 )
+            note_overlaps(store, done, sets, root, listener)
             store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
             store.update(status="interrupted")

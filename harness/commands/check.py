@@ -1,5 +1,7 @@
 """``check``: suites, cards, data and models, before anything slow begins."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,7 @@ from harness.commands.options import (
 from harness.commands.output import say, say_json
 
 if TYPE_CHECKING:
+    from harness.plan.build import PlannedSet
     from harness.suite.schema import Suite
 
 
@@ -81,10 +84,12 @@ def check(
 
     content: dict[str, Any] = {}
     rules = split_names(perturbation)
+    models = model_arguments(model or [], checkpoint) if model else []
     if suite is not None or not (model or rules):
         chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
         silent = quiet or as_json
-        content = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
+        content, sets = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
+        content["training_overlap"] = _overlaps(models, sets, data_root, quiet=silent)
         if not as_json:
             _show_suite(content)
     trial = Trial(
@@ -95,7 +100,6 @@ def check(
         backend=backend,
         random_weights=random_weights,
     )
-    models = model_arguments(model or [], checkpoint) if model else []
     reports = [try_model(one, trial, quiet=quiet or as_json) for one in models]
     tried = try_laws(rules, datasets, examples=examples, quiet=quiet or as_json)
     if as_json:
@@ -110,7 +114,7 @@ def check(
 
 def _suite(
     chosen: "Suite", root: Path, *, tokens: int | None, quiet: bool, silent: bool
-) -> dict[str, Any]:
+) -> "tuple[dict[str, Any], list[PlannedSet]]":
     """Read every row, picture and mask of a suite's data, and count them and their defects."""
     from harness.auditing.samples import read_sets, span_counts
     from harness.commands import defects
@@ -137,7 +141,28 @@ def _suite(
     ]
     counts = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
     counts["spans"] = span_counts(sets)
-    return counts | {"data": defects.content(inspected)}
+    return counts | {"data": defects.content(inspected)}, sets
+
+
+def _overlaps(
+    models: "Sequence[tuple[str, Path | None]]",
+    sets: "list[PlannedSet]",
+    root: Path,
+    *,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """What each model was trained on that the suite would audit it with."""
+    from harness.auditing.overlap import training_overlap
+    from harness.cards import load_model_card
+    from harness.commands.progress import Terminal
+
+    found = []
+    for name, _ in models:
+        card = load_model_card(name).card
+        for one in training_overlap(card.trained_on, sets, root, listener=Terminal(quiet=quiet)):
+            said = {"model": card.name, "notes": list(one.sentences())}
+            found.append(said | asdict(one))
+    return found
 
 
 def _show_suite(content: dict[str, Any]) -> None:
@@ -153,3 +178,16 @@ def _show_suite(content: dict[str, Any]) -> None:
     for line in span_lines(content["spans"]):
         say(line)
     say(f"{content['cases']} cases would be evaluated per model.")
+    for one in content["training_overlap"]:
+        for sentence in one["notes"] or [_nothing_shared(one)]:
+            say(f"{one['model']}: {sentence}")
+        for pair in one["pairs"]:
+            say(f"  {pair['audited']}  {pair['trained']}  ({pair['distance']} of 64 bits differ)")
+
+
+def _nothing_shared(one: dict[str, Any]) -> str:
+    unread = f" ({one['n_unread']} pictures could not be read)" if one["n_unread"] else ""
+    return (
+        f"no picture of {one['audited']} is a near copy of one of the {one['n_trained']} in "
+        f"{', '.join(one['trained'])}{unread}."
+    )

@@ -61,8 +61,8 @@ def compare(
         typer.Option(
             "--out",
             "-o",
-            help="Folder for comparison.md, .json and two Parquet tables; with --language for "
-            "language.html and .json.",
+            help="Folder for comparison.md, .html, .json and two Parquet tables; with --language "
+            "for language.html and .json.",
         ),
     ] = None,
     as_json: AsJson = False,

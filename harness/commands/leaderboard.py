@@ -10,6 +10,7 @@ from harness.commands.output import say
 from harness.commands.progress import Terminal
 from harness.commands.tracks import TrackRoot, planned, reference_of
 from harness.leaderboard.board import build_boards
+from harness.leaderboard.log import Log
 from harness.leaderboard.site import write_site
 from harness.leaderboard.tracks import load_track, measure_truth
 from harness.leaderboard.tracks import pin as write
@@ -29,7 +30,8 @@ def build(
     data_root: TrackRoot = None,
     quiet: Quiet = False,
 ) -> None:
-    """Verify every submission anew and write the pages; a refused one stops it."""
+    """Verify every submission anew, write the pages, log what changed; a refused one stops it."""
+    Log.of_board(folder)  # before minutes of work: what was changed there stops it
     with Terminal(quiet=quiet).counting("verifying submissions") as tick:
         found = build_boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)
     paths = write_site(folder, found)

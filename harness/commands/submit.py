@@ -1,7 +1,7 @@
 """``submit``: a folder for the leaderboard, made from a complete run of a track."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,8 +9,10 @@ from harness.commands.options import Quiet
 from harness.commands.output import say
 from harness.commands.tracks import TrackRoot, reference_of
 from harness.errors import UsageError
+from harness.leaderboard.archive import write_archive
 from harness.leaderboard.pack import AuthorFacts, model_entry, pack
-from harness.leaderboard.tracks import Track, load_track, track_names
+from harness.leaderboard.tracks import Reference, Track, load_track, track_names
+from harness.plan.registration import SEAL, differences, read_registration, record, sentence
 from harness.runs.store import RunStore
 
 
@@ -39,6 +41,17 @@ def submit(
         typer.Option("--trained-on", help="A data set; repeat. [default: the card's]"),
     ] = None,
     notes: Annotated[str | None, typer.Option("--notes", help="What readers should know.")] = None,
+    registration: Annotated[
+        Path | None,
+        typer.Option(
+            "--registration",
+            help="What `plan --register` wrote: say whether it was run so. [default: the run's]",
+        ),
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", help="Write a ZIP, too, for an archive that gives a DOI."),
+    ] = None,
     data_root: TrackRoot = None,
     quiet: Quiet = False,
 ) -> None:
@@ -57,15 +70,39 @@ def submit(
         notes=notes,
     )
     folder = out or Path("submissions") / track.name / entry["name"]
-    missing = pack(store, entry, reference_of(track, data_root, quiet=quiet), given, out=folder)
+    reference = reference_of(track, data_root, quiet=quiet)
+    held = _registered(store, registration, reference)
+    missing = pack(store, entry, reference, given, out=folder, registration=held)
     if not quiet:
         say(f"{folder}: a submission to {track.name}.")
-    for sentence in missing:
-        say(f"still to give: {sentence}", err=True)
+        say(sentence(held) if held else "It was not registered before it was run.")
+    for text in missing:
+        say(f"still to give: {text}", err=True)
     if missing:
         raise typer.Exit(3)
+    if archive is not None:
+        write_archive(folder, archive)
     if not quiet:
         say(f"Check it: vlsm-harness verify {folder}")
+        if archive is not None:
+            say(f"{archive}: for an archive that gives a DOI; its licence is yours to choose.")
+
+
+def _registered(store: RunStore, path: Path | None, reference: Reference) -> dict[str, Any] | None:
+    """The run's record of its registration, or one of a file that the run did not name."""
+    known: dict[str, Any] | None = store.manifest.get("registration")
+    if path is None:
+        return known
+    held = read_registration(path)
+    if known is not None and known[SEAL] == held.seal:
+        return known
+    limit = store.manifest.get("limit")
+    differs = differences(held, reference.plan, store.suite(), limit=limit)
+    other = f"another, of the seal {known[SEAL][:12]}" if known else "none"
+    differs.append(f"time: the run named {other} when it began")
+    if store.manifest["environment"]["at"] < held.registered:
+        differs.append("time: it was registered after the run began")
+    return record(held, differs)
 
 
 def _track_of(store: RunStore) -> Track:

@@ -14,6 +14,7 @@ from harness.commands.progress import Terminal
 from harness.commands.tracks import TrackRoot, reference_of
 from harness.errors import UsageError
 from harness.leaderboard.flags import Flag, make_flag, record_flag
+from harness.leaderboard.log import Log
 from harness.leaderboard.spot_check import SpotCheck, draw_sample, rerun
 from harness.leaderboard.tracks import Reference
 from harness.leaderboard.verification import Verification, open_submission
@@ -37,7 +38,11 @@ def verify(
     device: Device = "auto",
     dtype: DataType = "auto",
     record: Annotated[
-        Path | None, typer.Option("--record", help="Write the outcome into this file of flags.")
+        Path | None,
+        typer.Option(
+            "--record",
+            help="Write the outcome into this file of flags, and a line into the log beside it.",
+        ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -56,7 +61,9 @@ def verify(
     if record is not None:
         # Where the folder of the submission lies on the board.
         folder = submission.resolve()
-        record_flag(record, f"{folder.parent.name}/{folder.name}", flag)
+        key = f"{folder.parent.name}/{folder.name}"
+        Log.of_board(record.parent).add("checked", key, flag.sha256, flag.state)
+        record_flag(record, key, flag)
     _print(verification, checked, flag, as_json=as_json, quiet=quiet)
     if flag.state in ("refused", "disputed"):
         raise typer.Exit(1)

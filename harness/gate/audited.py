@@ -31,7 +31,8 @@ _SHORT = 16
 class Identity:
     """What two runs must share to be compared, and what tells them apart.
 
-    `design` holds short hashes of what the plan was made of; `metric` and `verdict` are signatures.
+    `design` holds short hashes of what the plan was made of; `metric` and `verdict` are signatures;
+    `backend` computed the model, empty where nobody knows.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Identity:
     design: Mapping[str, str]
     metric: str
     verdict: str
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def _identity(store: RunStore, manifest: Mapping[str, Any], facts: ModelFacts) -
         design={key: _short(value) for key, value in sorted(design.items())},
         metric=signature(own.metric, facts.threshold, combined_rule(facts.foreground)),
         verdict=signature_of(own.statistics),
+        backend=facts.backend,
     )
 
 

@@ -98,6 +98,8 @@ class _File(Strict):
     seed: int
     design: dict[str, str]
     signature: _Signature
+    # Files from before there were two say nothing of it.
+    backend: Annotated[str, Field(pattern="^[a-z]{0,20}$")] = ""
     failures: list[str]
     cells: list[_Cell]
 
@@ -114,6 +116,7 @@ def text_of(baseline: Baseline) -> str:
         "seed": own.seed,
         "design": dict(own.design),
         "signature": {"metric": own.metric, "verdict": own.verdict},
+        "backend": own.backend,
         "failures": sorted(baseline.failures),
     }
     lines = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
@@ -202,6 +205,7 @@ def _from_file(found: _File) -> Baseline:
         design=found.design,
         metric=found.signature.metric,
         verdict=found.signature.verdict,
+        backend=found.backend,
     )
     return Baseline(
         identity,

@@ -184,6 +184,12 @@ def _against(
     paired_by = pairing(drift, by_case=is_by_case(baseline, drift))
     if run.has_answers:
         paired_by += "; what several answers to a case vary is in no difference"
+    now, before = run.identity.backend, baseline.identity.backend
+    if now and before and now != before:
+        paired_by += (
+            f"; the baseline was computed by {before}, this run by {now}: pixels near the "
+            "threshold may differ for that"
+        )
     if found.n_lost:
         paired_by += f"; up to {found.n_lost} clusters are in one of the two alone and left out"
     return found.checks, paired_by

@@ -7,10 +7,11 @@ them. Nothing is taken from a submission that was not verified in the same proce
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from harness.errors import SubmissionError
-from harness.leaderboard.flags import Flag, read_flags
+from harness.leaderboard.flags import Flag, read_flags, today
 from harness.leaderboard.standing import (
     CLASSES,
     Limits,
@@ -35,7 +36,7 @@ class Row:
     """One model on one track.
 
     `dice` is of the original prompts, the mean over the sets; `changes` are by probe; `rank` is
-    within the class, 0 for a control, which has none.
+    within the class, 0 for a control, which has none; `lapsed` says why its flag has expired.
     """
 
     submission: Submission
@@ -48,6 +49,7 @@ class Row:
     assessment: Assessment
     rank: int = 0
     is_tied: bool = False
+    lapsed: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,16 @@ class Board:
 
 
 def build_boards(
-    folder: Path, reference_of: Callable[[Track], Reference], *, tick: Callable[[], None]
+    folder: Path,
+    reference_of: Callable[[Track], Reference],
+    *,
+    tick: Callable[[], None],
+    on: date | None = None,
 ) -> list[Board]:
     """Build the board of every track from the submissions in a folder; a refused one is an error.
 
     `reference_of` gives plan and truth of a track and is called only where it has submissions;
-    `tick` is called once a submission.
+    `tick` is called once a submission; flags are those that hold `on` a day, today by default.
     """
     root = folder / SUBMISSIONS
     known = track_names()
@@ -86,13 +92,16 @@ def build_boards(
         rows, reference = [], None
         for path in sorted((root / track.name).glob("*")):
             reference = reference or reference_of(track)
-            rows.append(build_row(path, reference, flags.get(f"{track.name}/{path.name}")))
+            flag = flags.get(f"{track.name}/{path.name}")
+            rows.append(build_row(path, reference, flag, on=on))
             tick()
         built.append(rank_rows(track, rows))
     return built
 
 
-def build_row(folder: Path, reference: Reference, flag: Flag | None) -> Row:
+def build_row(
+    folder: Path, reference: Reference, flag: Flag | None, *, on: date | None = None
+) -> Row:
     """Verify a submission and make its row; if it is refused, the error has every reason."""
     opened = open_submission(folder)
     submission, track = opened.submission, reference.track
@@ -109,11 +118,13 @@ def build_row(folder: Path, reference: Reference, flag: Flag | None) -> Row:
             f"have it repaired:\n{reasons}"
         )
     accepted = verification.accepted
+    own = current_flag(flag, opened.digest)
     return Row(
         submission=accepted.submission,
         facts=accepted.facts,
         sha256=opened.digest,
-        flag=current_flag(flag, opened.digest),
+        flag=own,
+        lapsed=own.lapsed(on or today()),
         standing=classify(accepted.assessment.language, track.decided_by),
         dice=mean_dice(accepted.assessment.summary),
         changes=changes_by_probe(accepted.assessment),

@@ -76,11 +76,12 @@ def pack(
     given: AuthorFacts,
     *,
     out: Path,
+    registration: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write the folder `out` of a submission; returns a sentence for all that is still to be given.
 
     `store` is a complete run of the track, `entry` of `model_entry`. An earlier submission there is
-    replaced, anything else is refused.
+    replaced, anything else is refused. `registration` is a record of `harness.plan.registration`.
     """
     _refuse_other_runs(store, entry, reference)
     scores = _scores(store, entry["model_id"], reference)
@@ -99,7 +100,7 @@ def pack(
         "truth.parquet": reference.truth,
         "summary.parquet": select_claims(recompute(scores, texts, reference, model)),
     }
-    _write(out, content, _facts(store.manifest, entry), tables)
+    _write(out, content, _facts(store.manifest, entry, registration), tables)
     return [_how_to_give(out, place, content) for place in still_to_give(content)]
 
 
@@ -171,7 +172,11 @@ def _texts(store: RunStore, model_id: str, reference: Reference) -> pl.DataFrame
     return both.with_columns(blank).select(TEXTS.names()).cast(TEXTS)
 
 
-def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
+def _facts(
+    manifest: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    registration: Mapping[str, Any] | None,
+) -> RunFacts:
     environment, metric = manifest["environment"], Metric(**manifest["metric"])
     of_environment = ("harness", "git_commit", "python", "platform", "at", "libraries")
     of_entry = ("device", "precision", "batch_size", "halved_to", "shard_size")
@@ -185,8 +190,16 @@ def _facts(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> RunFacts:
             # The names of the machines are nobody's business.
             "hardware": {key: entry["hardware"][key] for key in ("device_name", "threads")},
             "notes": [str(note)[:2000] for note in entry.get("notes", [])],
+            "training_overlap": [_shared(one) for one in entry.get("training_overlap", ())] or None,
+            "registration": registration,
         }
     )
+
+
+def _shared(overlap: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of it: numbers, and no picture's or patient's name."""
+    kept = ("audited", "trained", "n_audited", "n_trained", "n_copies")
+    return {key: overlap[key] for key in kept} | {"n_patients": len(overlap["patients"])}
 
 
 def _content(entry: Mapping[str, Any], reference: Reference, given: AuthorFacts) -> dict[str, Any]:

@@ -8,7 +8,6 @@ tables have ten significant digits, which every machine computes alike.
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,13 +21,18 @@ from harness.cards import load_dataset_card
 from harness.files import shipped
 from harness.files.canonical import canonical
 from harness.files.writing import replace_together, write_json, writing
+from harness.leaderboard.beside import (
+    BADGES,
+    REFUSAL_BADGES,
+    render_others,
+    shared_with_training,
+)
 from harness.leaderboard.board import FLAGS, SUBMISSIONS, Board, Row
-from harness.leaderboard.flags import State
+from harness.leaderboard.flags import State, today
+from harness.leaderboard.log import BUILT, Log
 from harness.leaderboard.standing import (
-    CANNOT_TELL,
     LISTENING_BRITTLE,
     LISTENING_STEADY,
-    UNMOVED,
     Spread,
     spread_of_changes,
 )
@@ -43,19 +47,7 @@ from harness.report.sheets import away_sheet, originals_sheet, probes_sheet, ref
 from harness.report.summary_charts import agreement_figure, attribute_figure, away_figure
 
 TEMPLATES = Path(__file__).with_name("templates")
-BUILT = "built.json"
 
-BADGES: Mapping[str, str] = {
-    LISTENING_STEADY: "good",
-    LISTENING_BRITTLE: "calm",
-    UNMOVED: "bad",
-    CANNOT_TELL: "mute",
-}
-REFUSAL_BADGES: Mapping[str, str] = {
-    "refuses": "good",
-    "hallucinates": "bad",
-    "cannot tell": "mute",
-}
 FLAG_BADGES: Mapping[State, str] = {
     "spot-checked": "good",
     "verified": "calm",
@@ -97,80 +89,10 @@ def render_pages(boards: Sequence[Board]) -> dict[str, str]:
     return rendered
 
 
-def render_others(boards: Sequence[Board]) -> dict[str, str]:
-    """What lies beside the pages, by its path: a badge a row, and the boards for programs."""
-    badges = {
-        f"{board.track.name}/{row.submission.name}.svg": badge(row)
-        for board in boards
-        for row in board.rows
-    }
-    return badges | {"board.json": board_json(boards)}
-
-
-def board_json(boards: Sequence[Board]) -> str:
-    """All rows for programs, as boards order them; a control's rank is 0, the undefined null."""
-    found = [
-        {
-            "track": board.track.name,
-            "plan_sha256": board.track.plan_sha256,
-            "rows": [_row_record(row) for row in board.rows],
-        }
-        for board in boards
-    ]
-    content = {"version": 1, "tracks": found}
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _row_record(row: Row) -> dict[str, Any]:
-    own, stands = row.submission, row.standing
-    limits = [float(f"{v:.10g}") if math.isfinite(v) else None for v in row.dice]
-    return {
-        "name": own.name,
-        "control": own.control,
-        "class": None if own.control else stands.label,
-        "rank": row.rank,
-        "tied": row.is_tied,
-        "language": stands.language,
-        "steadiness": stands.steadiness,
-        "refusal": stands.refusal,
-        "heard": list(stands.heard),
-        "unheard": list(stands.unheard),
-        "dice": dict(zip(("estimate", "low", "high"), limits, strict=True)),
-        "trained_on": list(own.trained_on),
-        "model_id": row.facts.model_id,
-        "submission_sha256": row.sha256,
-        "flag": {"state": row.flag.state, "on": row.flag.on},
-    }
-
-
-_COLOURS = {"good": "#2f7d32", "calm": "#2f5fa8", "bad": "#a33030", "mute": "#5c5c5c"}
-_LETTER = 6.4
-"""Width in pixels of a letter of 11 px, on average."""
-
-
-def badge(row: Row) -> str:
-    """A picture of a row's class and refusal for a README; it holds no text of a submission."""
-    label = "control" if row.submission.control else row.standing.label
-    tone = "mute" if row.submission.control else BADGES[label]
-    if row.standing.refusal in REFUSAL_BADGES and row.standing.refusal != CANNOT_TELL:
-        label += f", {row.standing.refusal}"
-    title = f"prompt use: {label}"
-    left, right = (round(_LETTER * len(text)) + 12 for text in ("prompt use", label))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
-        f'aria-label="{title}"><title>{title}</title>'
-        f'<rect width="{left}" height="20" fill="#333"/>'
-        f'<rect x="{left}" width="{right}" height="20" fill="{_COLOURS[tone]}"/>'
-        '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" '
-        f'text-anchor="middle"><text x="{left / 2:g}" y="14">prompt use</text>'
-        f'<text x="{left + right / 2:g}" y="14">{label}</text></g></svg>\n'
-    )
-
-
 def _render(template: str, **content: Any) -> str:
     own = page.environment(TEMPLATES)
     own.filters.update(link=safe_link, spread=spread_cell)
-    own.globals.update(with_the_harness=WITH_THE_HARNESS)
+    own.globals.update(with_the_harness=WITH_THE_HARNESS, shared_with_training=shared_with_training)
     return page.rendered(template, TEMPLATES, **content)
 
 
@@ -327,7 +249,12 @@ def dice_text(row: Row) -> str:
 
 
 def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
-    """Write everything, remove what is of rows that are gone, and return the pages' paths."""
+    """Write everything, remove what is of rows that are gone, and return the pages' paths.
+
+    Raises:
+        SubmissionError: The log's earlier lines are not what they were; nothing is written.
+    """
+    log = Log.of_board(folder)
     pages = render_pages(boards)
     content = pages | render_others(boards)
     for old in _files_of(folder):
@@ -335,8 +262,9 @@ def write_site(folder: Path, boards: Sequence[Board]) -> list[Path]:
             with writing(folder):
                 old.unlink()
     replace_together({folder / name: text.encode() for name, text in content.items()})
+    log.follow({f"{b.track.name}/{r.submission.name}": r.sha256 for b in boards for r in b.rows})
     built = {"made_from_sha256": source_sha256(folder), "pages": sorted(pages)}
-    write_json(folder / BUILT, built)
+    write_json(folder / BUILT, built | {"on": today().isoformat(), "log": log.head})
     return [folder / name for name in pages]
 
 

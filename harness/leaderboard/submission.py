@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from harness.cards import PromptType, Sha256, Strict
 from harness.leaderboard.tracks import SIZE, TRUTH_SCHEMA
+from harness.plan.registration import sentence
 from harness.report.escape import plain
 
 FORMAT = 1
@@ -129,6 +130,30 @@ class Hardware(Strict):
     threads: Whole
 
 
+class TrainingOverlap(Strict):
+    """Pictures of one set of the track that are near copies of training pictures, as run."""
+
+    audited: Line
+    trained: Annotated[list[Line], Field(max_length=20)]
+    n_audited: Whole
+    n_trained: Whole
+    n_copies: Whole
+    n_patients: Whole
+
+
+class Registered(Strict):
+    """Whether what was run is what was registered before, and what differs."""
+
+    registered: Line
+    seal_sha256: Sha256
+    differs: Annotated[list[Paragraph], Field(max_length=20)]
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return sentence(self.model_dump())
+
+
 class RunFacts(Strict):
     """The content of ``run.json`` of a submission: how its numbers were made.
 
@@ -154,6 +179,10 @@ class RunFacts(Strict):
     shard_size: Annotated[list[Whole], Field(min_length=2, max_length=2)]
     hardware: Hardware
     notes: Annotated[list[Paragraph], Field(max_length=20)] = []
+    training_overlap: Annotated[list[TrainingOverlap], Field(max_length=200)] | None = Field(
+        default=None, description="None where no training picture was at hand."
+    )
+    registration: Registered | None = None
 
 
 def digest(files: Mapping[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""A comparison of models as tables for a terminal, Markdown and JSON.
+"""A comparison of models as tables for a terminal, Markdown, a page and JSON.
 
 Conventions: differences are the first model minus the second. Tables show Dice and agreement as
 fractions and relative changes in percent; JSON and Parquet hold both in points, as `harness.stats`
@@ -15,6 +15,7 @@ import polars as pl
 
 from harness.files.writing import json_bytes, parquet_bytes, replace_together
 from harness.report.escape import code, escaped
+from harness.report.page import rendered
 from harness.report.sheet import Sheet, bullets, figure_cell, markdown_lines, number
 from harness.stats.comparison.common import CHANGE, ORIGINAL, STEADINESS, Coverage
 from harness.stats.comparison.compare import COMPARISON_VERSION, HOW, Comparison, Rank
@@ -25,7 +26,9 @@ _RANKED = {
     ORIGINAL: "Dice of the original prompts",
     STEADINESS: "Steadiness: agreement with the original's mask when the meaning stays",
 }
-_RANK_HEADER = ("rank", "model", "not shown to differ from", "value [95 %]")
+_RANK_HEADER = ("rank", "model", "not shown to differ from", "value [95 %]", "first in %")
+_OVERALL_HEADER = ("model", "mean over data sets", "first in %")
+_DATASET_HEADER = ("data set", "first on it", "first without it", "tau, others", "tau, all")
 _PAIR_HEADER = (
     "figure",
     "probe",
@@ -34,6 +37,7 @@ _PAIR_HEADER = (
     "second",
     "difference [95 %]",
     "p",
+    "not better %",
     "differs?",
 )
 _READING = (
@@ -45,14 +49,25 @@ _READING = (
     "Steadiness: mean agreement between the masks before and after edits that keep the meaning. "
     "A model that ignores its prompt is perfectly steady.",
     HOW,
+    "First in %, not better %: the share of resamples of the clusters in which the model is first, "
+    "and in which the first of the two is not better than the second; ties share. They say how far "
+    "the order depends on the pictures that were drawn, and are no probabilities that a model is "
+    "better: between equal models any share is as likely as any other.",
+    "Tau: Kendall's tau-b, 1 for the same order of the models and -1 for the reverse. Others: "
+    "between the data set's order and that of the mean of all others; all: between the order "
+    "without the data set and that of all. With two models it is 1 or -1: who is first.",
 )
 
 
 def sections(found: Comparison) -> Iterator[Sheet]:
-    """Ranks of each set, then the differences of each pair of models on it."""
+    """Ranks of each set and over data sets, then the differences of each pair of models."""
     for key, rows in found.ranks.group_by(SET_KEYS, maintain_order=True):
         for (figure,), own in rows.group_by("figure", maintain_order=True):
             yield _of_ranks(str(figure), key, own.rows(named=True))
+    for (figure,), rows in found.overall.group_by("figure", maintain_order=True):
+        yield _overall(str(figure), rows.rows(named=True))
+        own = found.datasets.filter(pl.col("figure") == figure)
+        yield _over_datasets(str(figure), own.rows(named=True))
     differences = found.differences
     for (first, second), pair in differences.group_by("first", "second", maintain_order=True):
         for key, own in pair.group_by(SET_KEYS, maintain_order=True):
@@ -66,6 +81,7 @@ def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -
             row["model"],
             ", ".join(row["tied_with"]) or "-",
             figure_cell(row["value"], 3, row["low"], row["high"]),
+            _share_text(row["rank_1_share"]),
         )
         for row in rows
     )
@@ -78,6 +94,51 @@ def _of_ranks(figure: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -
         rows=cells,
         n_text=3,
     )
+
+
+def _overall(figure: str, rows: Sequence[dict[str, Any]]) -> Sheet:
+    return Sheet(
+        name="ranks-overall",
+        title=f"{_RANKED[figure]}, mean of {rows[0]['n_datasets']} data sets",
+        lead="Models with a rank in every set; data sets weigh the same.",
+        header=_OVERALL_HEADER,
+        rows=tuple(
+            (row["model"], number(row["value"], 3), _share_text(row["rank_1_share"]))
+            for row in rows
+        ),
+        n_text=1,
+    )
+
+
+def _over_datasets(figure: str, rows: Sequence[dict[str, Any]]) -> Sheet:
+    moved = [row["dataset"] for row in rows if row["first_without"] != rows[0]["first_of_all"]]
+    first = ", ".join(rows[0]["first_of_all"])
+    lead = f"First over all: {first}; " + (
+        f"another without {', '.join(moved)}."
+        if moved
+        else "the same whichever data set is left out."
+    )
+    return Sheet(
+        name="ranks-by-data-set",
+        title=f"{_RANKED[figure]}: with and without each data set",
+        lead=lead,
+        header=_DATASET_HEADER,
+        rows=tuple(
+            (
+                row["dataset"],
+                ", ".join(row["first"]),
+                ", ".join(row["first_without"]),
+                number(row["tau_others"], 2),
+                number(row["tau_whole"], 2),
+            )
+            for row in rows
+        ),
+        n_text=3,
+    )
+
+
+def _share_text(share: float | None) -> str:
+    return number(None if share is None else 100 * share, 1)
 
 
 def _of_pair(title: str, key: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Sheet:
@@ -120,6 +181,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         number(second, digits),
         figure_cell(difference, digits, low, high),
         _p_text(row["p_adjusted"]),
+        _share_text(row["not_better_share"]),
         shown + note,
     )
 
@@ -168,6 +230,17 @@ def comparison_markdown(found: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
+def comparison_html(found: Comparison) -> str:
+    """The text of ``comparison.html``."""
+    return rendered(
+        "comparison.html.j2",
+        title="Comparison of models",
+        sheets=list(sections(found)),
+        coverage=[*coverage_lines(found), found.signature],
+        reading=_READING,
+    )
+
+
 def comparison_json(found: Comparison) -> str:
     """The same for programs: undefined figures are null."""
     return json.dumps(_content(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -179,6 +252,8 @@ def _content(found: Comparison) -> dict[str, Any]:
         "signature": found.signature,
         "coverage": [c._asdict() for c in found.coverage],
         "ranks": _records(found.ranks),
+        "overall": _records(found.overall),
+        "datasets": _records(found.datasets),
         "differences": _records(found.differences),
     }
 
@@ -195,23 +270,21 @@ def _plain(value: Any) -> Any:
 
 
 def write_comparison(found: Comparison, folder: Path) -> list[Path]:
-    """Write ``comparison.{md,json}``, ``differences.parquet`` and ``ranks.parquet``.
+    """Write ``comparison.{md,html,json}``, ``differences.parquet`` and ``ranks.parquet``.
 
     Args:
         found: What is said of the models.
         folder: Where to; it is made if need be.
 
     Returns:
-        The four paths.
+        The five paths.
     """
-    names = ("comparison.md", "comparison.json", "differences.parquet", "ranks.parquet")
-    page, data, differences, placed = (folder / name for name in names)
-    replace_together(
-        {
-            page: comparison_markdown(found).encode(),
-            data: json_bytes(_content(found)),
-            differences: parquet_bytes(found.differences),
-            placed: parquet_bytes(found.ranks),
-        }
-    )
-    return [page, data, differences, placed]
+    content = {
+        "comparison.md": comparison_markdown(found).encode(),
+        "comparison.html": comparison_html(found).encode(),
+        "comparison.json": json_bytes(_content(found)),
+        "differences.parquet": parquet_bytes(found.differences),
+        "ranks.parquet": parquet_bytes(found.ranks),
+    }
+    replace_together({folder / name: data for name, data in content.items()})
+    return [folder / name for name in content]

@@ -30,6 +30,7 @@ from harness.report.summary_charts import (
     refusal_figure,
 )
 from harness.report.table import REFUSAL_LEAD, SURFACE_LEAD, curve_sheets
+from harness.stats.assay import assay_lines
 from harness.stats.flips import disagreement_lines
 from harness.stats.verdicts import coverage_note
 
@@ -65,6 +66,7 @@ def report_html(run: RunData, *, images: str | None = None, folder: Path | None 
             made_from=made_from(run.suite, str(run.manifest.get("plan_sha256", ""))),
             facts=facts(run),
             models=model_facts(run),
+            assay=assay_lines(),
             **figures,
             **_tables(run),
             words_table=sheets.words_sheet(effects, run.names) if effects.height else None,

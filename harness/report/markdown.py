@@ -26,6 +26,7 @@ from harness.report.table import (
     sections,
     verdict_line,
 )
+from harness.stats.assay import assay_lines
 from harness.stats.assessment import Assessment
 from harness.stats.language import OF_THE_UNHEARD, LanguageVerdict, shortened
 from harness.stats.verdicts import coverage_note
@@ -244,3 +245,4 @@ def _caveats(summary: pl.DataFrame, *, has_curve: bool) -> Iterator[str]:
     yield from (text for name, text in _CAVEATS.items() if name in perturbations)
     if "out_of_distribution" in set(summary["probe"]):
         yield _AWAY
+    yield from assay_lines()

@@ -47,6 +47,7 @@ class ModelFacts:
             were made elsewhere.
         foreground: Dataset -> rule by which its run read the true masks.
         seeds: Ids of the checkpoints of a recipe, two or more; none for a single model.
+        backend: What computed it; empty where masks were made elsewhere.
     """
 
     model_id: str
@@ -56,6 +57,7 @@ class ModelFacts:
     threshold: float
     foreground: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[str, ...] = ()
+    backend: str = "torch"
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ def models_of(manifest: Mapping[str, Any]) -> list[ModelFacts]:
             control=entry["control"],
             threshold=math.nan if entry["threshold"] is None else entry["threshold"],
             foreground=foreground,
+            backend="" if entry.get("imported") else entry.get("backend", "torch"),
         )
         for entry in manifest.get("models", [])
     ]

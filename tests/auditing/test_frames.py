@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.errors import UsageError
+from harness.errors import ModelError, UsageError
 from harness.runs.frames import frame_cases
 from harness.runs.store import RunStore
 
@@ -70,6 +70,17 @@ def run(tmp_path_factory):
         out=root / "run",
         limit=3,
     )
+
+
+def test_an_audit_in_python_chooses_its_backend(run, tmp_path):
+    assert [model["backend"] for model in run.models] == ["torch"]
+    with pytest.raises(ModelError, match=r"^--backend: unknown backend 'tensorflow'\."):
+        harness.audit(
+            model="phantom-clipseg-solo",
+            suite="empty_prompt",
+            backend="tensorflow",
+            data_root=tmp_path,
+        )
 
 
 def test_an_audit_in_python_gives_the_run(run, capsys):

@@ -541,12 +541,33 @@ def _small(content):
 
 
 def _flags(folder, run):
-    from harness.leaderboard.flags import read_flags
+    from harness.leaderboard.flags import read_flags, today
 
     path = folder / "flags.yaml"
-    flag = {"sha256": "a" * 64, "state": "verified", "on": "2026-01-01", "note": "none"}
+    flag = {"sha256": "a" * 64, "state": "verified", "on": "2026-01-01", "harness": "0.1.0"}
+    flag["note"] = "none"
     seed = yaml.safe_dump({"flags": {"a/b": flag, "a/c": flag}}).encode()
-    return Reader(path, [seed], lambda: read_flags(path), "yaml")
+
+    def read():
+        for one in read_flags(path).values():
+            one.lapsed(today())
+
+    return Reader(path, [seed], read, "yaml")
+
+
+def _log(name):
+    def prepared(folder, run):
+        from harness.leaderboard.log import BUILT, LOG, Log
+
+        log = Log.read(folder)
+        log.follow({"a/b": "a" * 64, "a/c": "b" * 64})
+        log.add("checked", "a/b", "a" * 64, "verified")
+        (folder / BUILT).write_text(json.dumps({"on": "2026-01-01", "log": log.head}))
+        path = folder / {"log": LOG, "built": BUILT}[name]
+        form = "json" if name == "built" else "bytes"
+        return Reader(path, [path.read_bytes()], lambda: Log.of_board(folder), form)
+
+    return prepared
 
 
 def _track(name, form="bytes"):
@@ -685,6 +706,8 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     "submission run.json": _submission("run.json", "json"),
     "submission scores": _submission("scores.parquet"),
     "flags": _flags,
+    "board's log": _log("log"),
+    "board's record": _log("built"),
     "track": _track("phantom-v1.yaml", "yaml"),
     "track sources": _track("phantom-v1/sources.json", "json"),
     "track truth": _track("phantom-v1/truth.parquet"),

@@ -1,5 +1,6 @@
 """What the gate says of runs whose every figure is known: each rule, each outcome, and its laws."""
 
+import json
 from dataclasses import replace
 
 import polars as pl
@@ -319,6 +320,22 @@ def test_a_file_and_the_run_it_was_made_of_agree(make, behaviour, tmp_path):
             assert (one.key, one.state, one.result) == (other.key, other.state, other.result)
             assert one.estimate == pytest.approx(other.estimate, abs=1e-6, nan_ok=True)
             assert one.low == pytest.approx(other.low, abs=1e-6, nan_ok=True)
+
+
+def test_another_backend_is_named(make, tmp_path):
+    """Of a file as of a run; files from before there were two say nothing of it."""
+    old, new = as_baseline(make("old")), make("new")
+    other = replace(new, identity=replace(new.identity, backend="openvino"))
+    path = tmp_path / "baseline.json"
+    path.write_text(text_of(old), encoding="utf-8")
+    said = "; the baseline was computed by torch, this run by openvino: pixels near the threshold "
+    for baseline in (old, read_file(path)):
+        assert said in check_run(other, baseline).pairing
+        assert "computed by" not in check_run(new, baseline).pairing
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["backend"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert "computed by" not in check_run(other, read_file(path)).pairing
 
 
 def test_the_order_of_rows_does_not_matter(make, behaviour):

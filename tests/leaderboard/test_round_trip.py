@@ -11,13 +11,16 @@ import yaml
 
 from harness.auditing.choices import select_suite
 from harness.auditing.running import Conditions, run_models
+from harness.commands.submit import _registered
 from harness.commands.tracks import planned
 from harness.errors import SubmissionError
 from harness.leaderboard.pack import AuthorFacts, model_entry, pack
 from harness.leaderboard.spot_check import compare_counts, difference_reasons, draw_sample, rerun
+from harness.leaderboard.submission import RunFacts
 from harness.leaderboard.tracks import Track, measure_truth, measured_reference, pin
 from harness.leaderboard.verification import open_submission, verify
 from harness.model.loading import load_model
+from harness.plan.registration import read_registration, record, register
 from harness.runs.store import RunStore
 from tests.conftest import write_photo_dataset
 
@@ -88,6 +91,53 @@ def test_a_submission_is_complete_and_tells_no_folder(packed, small):
         assert str(small[0]).encode() not in path.read_bytes()
     scores = pl.read_parquet(folder / "scores.parquet")
     assert scores["case_id"].to_list() == reference.plan.cases["case_id"].to_list()
+
+
+def facts_of(folder):
+    return RunFacts.model_validate_json((folder / "run.json").read_bytes())
+
+
+def test_what_is_shared_with_training_is_told_in_numbers(small, tmp_path):
+    _, reference, store = small
+    one = {"audited": "kvasir_polyp/test", "trained": ["kvasir_polyp/train"], "n_audited": 6}
+    one |= {"n_trained": 8, "n_copies": 2, "n_unread": 0, "patients": ["Ada", "Bob"]}
+    one["pairs"] = [{"audited": "secret.png", "trained": "other.png", "distance": 3}]
+    entry = model_entry(store, None) | {"training_overlap": [one]}
+    pack(store, entry, reference, TOLD, out=tmp_path / MODEL)
+    text = (tmp_path / MODEL / "run.json").read_text()
+    assert "secret" not in text
+    assert "Ada" not in text
+    (found,) = facts_of(tmp_path / MODEL).training_overlap
+    assert (found.n_copies, found.n_audited, found.n_patients) == (2, 6, 2)
+    pack(store, model_entry(store, None), reference, TOLD, out=tmp_path / MODEL)
+    assert facts_of(tmp_path / MODEL).training_overlap is None
+
+
+def test_a_submission_says_whether_it_was_run_as_registered(small, tmp_path):
+    _, reference, store = small
+    suite, path = store.suite(), tmp_path / "registered.json"
+    register(path, reference.plan, suite, limit=None)
+    assert _registered(store, None, reference) is None
+    found = _registered(store, path, reference)
+    late = "time: it was registered after the run began"
+    assert found["differs"] == ["time: the run named none when it began", late] or (
+        found["differs"] == ["time: the run named none when it began"]  # within a second
+    )
+    pack(store, model_entry(store, None), reference, TOLD, out=tmp_path / MODEL, registration=found)
+    told = facts_of(tmp_path / MODEL).registration
+    assert told.sentence.startswith(f"registered on {found['registered']} (seal ")
+    assert "; differs in time: the run named none when it began" in told.sentence
+    named = record(read_registration(path), [])
+    held = SimpleNamespace(manifest=store.manifest | {"registration": named}, suite=store.suite)
+    assert _registered(held, path, reference) == named
+    assert _registered(held, None, reference) == named
+    other = tmp_path / "other.json"
+    register(other, reference.plan, suite, limit=3)
+    differs = _registered(held, other, reference)["differs"]
+    assert differs[:2] == [
+        "limit: 3 was registered, None was run",
+        f"time: the run named another, of the seal {named['seal_sha256'][:12]} when it began",
+    ]
 
 
 def test_what_was_not_told_is_a_placeholder_that_is_refused(small, tmp_path):

@@ -4,15 +4,24 @@ import json
 
 import polars as pl
 
-from harness.report.comparison import comparison_json, comparison_markdown, coverage_lines, sections
+from harness.report.comparison import (
+    comparison_html,
+    comparison_json,
+    comparison_markdown,
+    coverage_lines,
+    sections,
+)
 from harness.stats.comparison.common import Coverage
 from harness.stats.comparison.compare import DIFFERENCE_SCHEMA, RANK_SCHEMA, Comparison
+from harness.stats.comparison.ranking import DATASET_SCHEMA, OVERALL_SCHEMA
 
 SET = {"dataset": "d", "split": "test", "prompts": "released", "prompt_type": "p6"}
 COVERED = Coverage("a", "runs/a", "a@1", "0" * 64, 100, 100, 98)
 
 
-def comparison(*, differences=(), ranks=(), coverage=(COVERED,), too_many=0):
+def comparison(
+    *, differences=(), ranks=(), coverage=(COVERED,), too_many=0, overall=(), datasets=()
+):
     rows = [dict.fromkeys(DIFFERENCE_SCHEMA) | SET | row for row in differences]
     places = [dict.fromkeys(RANK_SCHEMA) | SET | row for row in ranks]
     return Comparison(
@@ -21,6 +30,8 @@ def comparison(*, differences=(), ranks=(), coverage=(COVERED,), too_many=0):
         tuple(coverage),
         "signature",
         too_many,
+        pl.DataFrame(list(overall), schema=OVERALL_SCHEMA, orient="row"),
+        pl.DataFrame(list(datasets), schema=DATASET_SCHEMA, orient="row"),
     )
 
 
@@ -38,7 +49,7 @@ def test_a_difference_is_one_row_with_its_limits_and_p_value():
     assert section.rows == (
         (
             *("change %", "antonym", "whole prompt", "-20.0", "0.0"),
-            *("-20.0 [-25.0, -15.0]", "<0.001", "yes"),
+            *("-20.0 [-25.0, -15.0]", "<0.001", "-", "yes"),
         ),
     )
 
@@ -60,7 +71,7 @@ def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():
     row["note"] = "for these words only"
     found = comparison(differences=[row])
     (section,) = sections(found)
-    assert section.rows[0][4:] == ("-", "-", "-", "baseline too low (for these words only)")
+    assert section.rows[0][4:] == ("-", "-", "-", "-", "baseline too low (for these words only)")
     stored = json.loads(comparison_json(found))["differences"][0]
     assert stored["difference"] is None
     assert stored["value_first"] == -20.04
@@ -69,15 +80,40 @@ def test_what_allows_no_test_says_why_and_what_is_undefined_is_a_dash():
 def test_ties_are_ranges_and_named():
     ranks = [
         {"figure": "original_dice", "model": m, "value": 0.8, "low": 0.7, "high": 0.9, "rank": 1,
-         "last_rank": 2, "tied_with": [other], "n_samples": 90, "n_clusters": 30, "reason": None}
+         "last_rank": 2, "tied_with": [other], "n_samples": 90, "n_clusters": 30, "reason": None,
+         "rank_1_share": 0.5}
         for m, other in (("a", "b"), ("b", "a"))
     ]  # fmt: skip
-    none = {"rank": None, "last_rank": None, "tied_with": [], "model": "c"}
+    none = {"rank": None, "last_rank": None, "tied_with": [], "model": "c", "rank_1_share": None}
     ranks.append(ranks[0] | none | {"reason": "mask empty for 60 % of originals"})
     (section,) = sections(comparison(ranks=ranks))
-    assert section.rows[0] == ("1-2", "a", "b", "0.800 [0.700, 0.900]")
-    assert section.rows[2] == ("-", "c", "-", "0.800 [0.700, 0.900]")
+    assert section.rows[0] == ("1-2", "a", "b", "0.800 [0.700, 0.900]", "50.0")
+    assert section.rows[2] == ("-", "c", "-", "0.800 [0.700, 0.900]", "-")
     assert section.lead.endswith("Not ranked: c: mask empty for 60 % of originals.")
+
+
+def over_datasets(**given):
+    row = {"figure": "original_dice", "dataset": "d", "first": ["a"], "first_without": ["a", "b"]}
+    return row | {"first_of_all": ["a"], "tau_others": -1.0, "tau_whole": None} | given
+
+
+def test_what_leaving_a_data_set_out_does_to_the_first_place_is_said():
+    overall = [
+        {"figure": "original_dice", "model": m, "value": v, "rank_1_share": s, "n_datasets": 2}
+        for m, v, s in (("a", 0.8, 0.97), ("b", 0.7, 0.03))
+    ]
+    rows = [over_datasets(), over_datasets(dataset="e", first_without=["a"])]
+    found = comparison(overall=overall, datasets=rows)
+    whole, by_set = sections(found)
+    assert whole.title == "Dice of the original prompts, mean of 2 data sets"
+    assert whole.rows == (("a", "0.800", "97.0"), ("b", "0.700", "3.0"))
+    assert by_set.lead == "First over all: a; another without d."
+    assert by_set.rows[0] == ("d", "a", "a, b", "-1.00", "-")
+    stays = comparison(overall=overall, datasets=rows[1:])
+    assert list(sections(stays))[1].lead.endswith("the same whichever data set is left out.")
+    stored = json.loads(comparison_json(found))
+    assert [row["rank_1_share"] for row in stored["overall"]] == [0.97, 0.03]
+    assert stored["datasets"][0]["tau_whole"] is None
 
 
 def test_coverage_says_what_was_left_out():
@@ -92,6 +128,8 @@ def test_coverage_says_what_was_left_out():
 
 
 def test_names_are_escaped():
-    page = comparison_markdown(comparison(differences=[CHANGE | {"first": "<img src=x>|a"}]))
+    hostile = comparison(differences=[CHANGE | {"first": "<img src=x>|a"}])
+    assert "<img" not in comparison_html(hostile)
+    page = comparison_markdown(hostile)
     assert "<img" not in page
     assert "&lt;img src=x&gt;\\|a less b" in page

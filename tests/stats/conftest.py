@@ -143,11 +143,14 @@ def synthetic():
 def compared_run(tmp_path_factory):
     """A function that writes a run of models on one set of true masks; `change` edits it first."""
 
-    def write(models=("m", "blind"), *, size=60, seed=0, n_words=10, change=lambda run: run):
+    def write(
+        models=("m", "blind"), *, size=60, seed=0, n_words=10, sets=("inside",), change=lambda r: r
+    ):
         facts = [
             ModelFacts(f"{m}@1", m, (), m == "blind", 0.35 + 0.1 * k) for k, m in enumerate(models)
         ]
-        run = with_one_truth(make_run({"inside": size}, seed=seed, n_words=n_words, models=facts))
+        sizes = dict.fromkeys(sets, size)
+        run = with_one_truth(make_run(sizes, seed=seed, n_words=n_words, models=facts))
         kept = pl.when(pl.col("probe") == "swap").then(pl.lit("preserved")).otherwise("meaning")
         run = change(replace(run, plan=run.plan.with_columns(meaning=kept)))
         return write_run(tmp_path_factory.mktemp("runs") / "run", run)

@@ -121,7 +121,7 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
     coverage = tuple(
         Coverage(
             *(s.label, s.run, s.facts.model_id, s.store.manifest["plan_sha256"]),
-            *(len(ids[s.run]), len(everywhere), len(kept), _unknown(s)),
+            *(len(ids[s.run]), len(everywhere), len(kept), _unknown(s, subjects)),
         )
         for s in subjects
     )
@@ -136,14 +136,18 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
     return Common(_pair(plan, scores, subjects), coverage, kept)
 
 
-def _unknown(subject: Subject) -> str:
-    """What varies of a subject and is in no difference."""
+def _unknown(subject: Subject, subjects: Sequence[Subject]) -> str:
+    """What varies of a subject and is in no difference; what is in them and no matter of models."""
     own = subject.facts.model_id
     recipe = next((m.name for m in assessed(subject.store.manifest) if own in m.seeds), None)
     said = [] if recipe is None else [f"one seed of {recipe}; what seeds vary"]
     if answer_step(subject.store.plan_scan()) is not None:
         said.append("what several answers to a case vary")
-    return f"{', and '.join(said)} is in no difference" if said else ""
+    told = [f"{', and '.join(said)} is in no difference"] if said else []
+    backend = subject.facts.backend
+    if backend and {s.facts.backend for s in subjects} - {backend, ""}:
+        told.append(f"computed by {backend}, others are not: pixels near the threshold may differ")
+    return "; ".join(told)
 
 
 def _intersection(one: pl.Series, other: pl.Series) -> pl.Series:

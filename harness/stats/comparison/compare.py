@@ -11,7 +11,8 @@ Rank 1 is the best. A model's rank is 1 plus the number of models that are *show
 than it, and its last rank the number of models minus those shown to be worse; what is not shown
 leaves a range open. "Not shown to differ" is not transitive: of three models the first may be
 shown to differ from the third and neither from the second. Then the second's range covers both
-others', which is why ranges and not single ranks say who is tied.
+others', which is why ranges and not single ranks say who is tied. How firm ranks are is said by
+`harness.stats.comparison.ranking`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,18 @@ from harness.stats.comparison.common import (
     figures_of,
 )
 from harness.stats.comparison.contrast import Solution, solutions
+from harness.stats.comparison.ranking import (
+    DATASET_SCHEMA,
+    OVERALL_SCHEMA,
+    Firmness,
+    Resampled,
+    firmness,
+    rank_1_shares,
+    resample,
+    share_not_better,
+)
 from harness.stats.inference import Inference, adjust_families, estimate_of, p_greater, p_less
+from harness.stats.intervals import unit_draws
 from harness.stats.pairs import SET_KEYS
 from harness.stats.relative import reduce
 from harness.stats.verdicts import ALPHA, MOST_EMPTY
@@ -53,9 +65,14 @@ DIFFERENCE_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(("p_value", "p_adjusted"), pl.Float64),
     **dict.fromkeys(("n_family", "n_samples", "n_clusters"), pl.Int64),
     "differs": pl.Boolean,
+    "not_better_share": pl.Float64,
     **dict.fromkeys(("resampled", "reason", "note"), pl.String),
 }
-"""One row a (figure, pair of models, set, probe, attribute)."""
+"""One row a (figure, pair of models, set, probe, attribute).
+
+`not_better_share` is the share of resamples in which "the first is better than the second" is
+false; NaN for relative changes, of which no sign is better.
+"""
 
 RANK_SCHEMA: dict[str, Any] = {
     "figure": pl.String,
@@ -63,12 +80,14 @@ RANK_SCHEMA: dict[str, Any] = {
     "model": pl.String,
     **dict.fromkeys(("value", "low", "high"), pl.Float64),
     **dict.fromkeys(("rank", "last_rank", "n_samples", "n_clusters"), pl.Int64),
+    "rank_1_share": pl.Float64,
     "tied_with": pl.List(pl.String),
     "reason": pl.String,
 }
 """One row a (figure, set, model); original Dice and steadiness are fractions, high is good.
 
 A model with a reason against a test has no rank, and no other model's rank counts it.
+`rank_1_share` is the share of resamples in which it is first of those with a rank.
 """
 
 _OFFSET = {ORIGINAL: 0.0, CHANGE: 1.0, STEADINESS: 0.0}
@@ -85,6 +104,8 @@ class Comparison:
         signature: What fixes the meaning of the numbers.
         n_tests_too_many: Largest family in which, with so few draws, no p-value could be small
             enough; 0 where draws suffice.
+        overall: Of `OVERALL_SCHEMA`; empty with one data set.
+        datasets: Of `DATASET_SCHEMA`; likewise.
     """
 
     differences: pl.DataFrame
@@ -92,6 +113,8 @@ class Comparison:
     coverage: tuple[Coverage, ...]
     signature: str
     n_tests_too_many: int
+    overall: pl.DataFrame
+    datasets: pl.DataFrame
 
 
 def compare(subjects: Sequence[Subject]) -> Comparison:
@@ -114,13 +137,15 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
         figures, common.pairs.plan.units, pairs=places, count=settings.draws, seed=settings.seed
     )
     contests = [
-        _Contest(f, s, _reasons(f, s, settings)) for f, s in zip(figures, solved, strict=True)
+        _Contest(f, s, _reasons(f, s, settings), _resampled(f, common.pairs.plan.units, settings))
+        for f, s in zip(figures, solved, strict=True)
     ]
     rows = [row for contest in contests for row in _differences(contest, places, labels)]
     table = _adjusted(rows, settings)
     placed = [
         row for one in contests if one.figure.name != CHANGE for row in _ranked(one, table, labels)
     ]
+    firm = [_firmness(name, contests, labels) for name in (ORIGINAL, STEADINESS)]
     families = [row["n_family"] for row in table]
     least = 2 / (settings.draws + 1)
     return Comparison(
@@ -129,7 +154,29 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
         coverage=common.coverage,
         signature=_signature(subjects[0], settings),
         n_tests_too_many=_too_many(families, least, settings),
+        overall=pl.DataFrame([r for f in firm for r in f.overall], OVERALL_SCHEMA, orient="row"),
+        datasets=pl.DataFrame([r for f in firm for r in f.datasets], DATASET_SCHEMA, orient="row"),
     )
+
+
+def _resampled(figure: Figure, units: pl.DataFrame, settings: Statistics) -> Resampled | None:
+    """In the draws behind the intervals; None for what makes no rank."""
+    if figure.name == CHANGE:
+        return None
+    draws = unit_draws(units, figure.units, count=settings.draws, seed=settings.seed)
+    return resample(figure, draws)
+
+
+def _firmness(name: str, contests: Sequence["_Contest"], labels: Sequence[str]) -> Firmness:
+    """Over data sets, of the models that have a rank in each of them."""
+    own = [c for c in contests if c.figure.name == name]
+    kept = [k for k in range(len(labels)) if not any(c.reasons[k] for c in own)]
+    sets = [
+        Resampled(c.resampled.dataset, c.resampled.estimate[kept], c.resampled.drawn[:, kept])
+        for c in own
+        if c.resampled is not None
+    ]
+    return firmness(name, sets, [labels[k] for k in kept])
 
 
 def _too_many(families: list[int], least: float, settings: Statistics) -> int:
@@ -152,13 +199,14 @@ class _Contest(NamedTuple):
     figure: Figure
     solved: Solution
     reasons: list[str]
+    resampled: Resampled | None
 
 
 def _differences(
     contest: _Contest, places: Sequence[tuple[int, int]], labels: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """A row for each pair of models, p-values as yet uncorrected."""
-    figure, solved, reasons = contest
+    figure, solved, reasons, resampled = contest
     values = 100 * (solved.own.estimate - _OFFSET[figure.name])
     found_in = solved.differences.intervals
     p_values = two_sided(solved.differences)
@@ -180,6 +228,9 @@ def _differences(
             "value_second": np.nan if undefined[1] else float(values[other]),
             **dict(zip(("difference", "low", "high"), found, strict=True)),
             "p_value": np.nan if blocked else float(p_values[k]),
+            "not_better_share": np.nan
+            if blocked or resampled is None
+            else share_not_better(resampled.drawn[:, one], resampled.drawn[:, other]),
             "n_samples": figure.n_samples,
             "n_clusters": len(figure.units),
             "resampled": "words x clusters" if figure.words else "clusters",
@@ -249,6 +300,7 @@ def _ranked(
             one, other = places[row["first"]], places[row["second"]]
             shown.append((one, other) if row["difference"] > 0 else (other, one))
     found = dict(zip(ranked, ranks(len(ranked), shown), strict=True))
+    shares = _rank_1_shares(contest, ranked)
     nothing = Rank(len(labels) + 1, len(labels) + 1, ())
     best_first = sorted(
         range(len(labels)), key=lambda k: (found.get(k, nothing).first, -limits.estimate[k], k)
@@ -264,11 +316,20 @@ def _ranked(
             "high": float(np.clip(limits.high[k], 0, 1)),
             "rank": rank and rank.first,
             "last_rank": rank and rank.last,
+            "rank_1_share": shares.get(k, np.nan),
             "n_samples": figure.n_samples,
             "n_clusters": len(figure.units),
             "tied_with": [labels[ranked[t]] for t in rank.tied_with] if rank else [],
             "reason": contest.reasons[k] or None,
         }
+
+
+def _rank_1_shares(contest: _Contest, ranked: Sequence[int]) -> dict[int, float]:
+    """By model; one alone is first of nothing."""
+    if contest.resampled is None or len(ranked) < 2:
+        return {}
+    shares = rank_1_shares(contest.resampled.drawn[:, ranked])
+    return {k: float(share) for k, share in zip(ranked, shares, strict=True)}
 
 
 HOW = (

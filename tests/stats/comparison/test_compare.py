@@ -223,6 +223,16 @@ def test_other_data_behind_the_same_cases_are_refused(compared_run, run):
         compared(f"{run}#m", f"{other}#blind")
 
 
+def test_another_backend_is_named(compared_run, run):
+    other = compared_run()
+    entries = [entry | {"backend": "openvino"} for entry in RunStore(other).manifest["models"]]
+    RunStore(other).update(models=entries)
+    found = compared(f"{run}#m", f"{other}#m")
+    said = "computed by {}, others are not: pixels near the threshold may differ"
+    assert [c.note for c in found.coverage] == [said.format(b) for b in ("torch", "openvino")]
+    assert [c.note for c in compared(other).coverage] == ["", ""]
+
+
 def test_few_clusters_have_intervals_and_no_test(compared_run):
     few = compared(compared_run(size=30))
     assert few.differences["differs"].null_count() == few.differences.height
