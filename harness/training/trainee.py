@@ -32,6 +32,10 @@ from harness.training.recipe import Recipe, segmentation_loss, stages
 EpochReport = Callable[[Mapping[str, float]], None]
 
 
+_LAST = "last"
+"""Name of the file of the last whole epoch."""
+
+
 def trained_parameters(model: LoadedModel, *, freeze: str = "") -> list[torch.nn.Parameter]:
     """Choose what the card's `trainable` asks for; freeze everything else, in evaluation mode.
 
@@ -260,6 +264,10 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]  # Lightning is skipped
         if limit is not None and self.elapsed_s > 60 * limit:
             self.trainer.should_stop = self.is_out_of_time = True
             self.done_of_epoch = (batch_index + 1) / self.trainer.num_training_batches
+            if self.done_of_epoch < 1:
+                # A training goes on from its last whole epoch, as if it had not stopped.
+                kept = [c for c in self.trainer.callbacks if getattr(c, "filename", "") != _LAST]
+                self.trainer.callbacks = kept
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW on the trained parameters; the schedule is stepped above."""
@@ -299,15 +307,6 @@ def image_dice(predicted: Tensor, target: Tensor) -> Tensor:
     return cast(Tensor, scores).flatten().nan_to_num(nan=1.0)
 
 
-class WholeEpochs(ModelCheckpoint):
-    """Keeps the last whole epoch: a training goes on from there as if it had not stopped."""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave out an epoch that was cut short."""
-        if not (isinstance(pl_module, Trainee) and pl_module.done_of_epoch < 1):
-            super().on_train_epoch_end(trainer, pl_module)
-
-
 def make_trainer(
     device: torch.device, recipe: Recipe, *, folder: Path, progress: bool
 ) -> pl.Trainer:
@@ -321,7 +320,9 @@ def make_trainer(
     best = ModelCheckpoint(
         folder, "best", monitor="val_dice", mode="max", enable_version_counter=False
     )
-    last = WholeEpochs(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = ModelCheckpoint(
+        folder, _LAST, save_on_train_epoch_end=True, enable_version_counter=False
+    )
     stop = EarlyStopping("val_dice", mode="max", patience=recipe.stop_patience)
     return pl.Trainer(
         accelerator="gpu" if cuda else "cpu",
