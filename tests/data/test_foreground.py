@@ -319,3 +319,18 @@ def test_stray_greys_of_a_released_mask_are_no_foreground():
     values[0, :3], values[20, 5] = 11, 112
     reading = load_dataset_card("clinicdb_polyp").reading
     assert (foreground(Image.fromarray(values), reading).mask == TARGET).all()
+
+
+def test_half_is_background_and_more_is_foreground():
+    values = np.asarray(soft(grey(255))).copy()
+    edge = np.argwhere((values > 60) & (values < 200))
+    values[tuple(edge[0])], values[tuple(edge[1])] = 127, 128
+    found = foreground(Image.fromarray(values), Reading()).mask
+    assert (found[tuple(edge[0])], found[tuple(edge[1])]) == (False, True)
+
+
+def test_a_lossy_mask_without_a_dark_half_is_refused(tmp_path):
+    """Grey from 100 to 255 is a picture, or a mask of two classes."""
+    Image.fromarray(np.where(TARGET, 255, 100).astype("uint8")).save(tmp_path / "a.jpg")
+    with pytest.raises(EncodingError, match="a lossy mask is dark and bright"):
+        read_mask(tmp_path / "a.jpg")

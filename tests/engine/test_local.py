@@ -235,3 +235,19 @@ def test_openvino_counts_what_torch_counts(tmp_path, planned, photo_root, name):
     joined = compare(store, plan, theirs, photo_root, suite.metric)
     assert joined["n_pred"].sum() > 1000
     assert joined["n_near"].sum() < 0.001 * joined["n_pred"].sum()
+
+
+def test_no_more_images_are_encoded_at_once_than_pairs_are_decoded(
+    tmp_path, planned, photo_root, toy_card, monkeypatch
+):
+    """Where memory is short for a few pairs, it is for many images."""
+    chosen, _, plan = planned("empty_prompt")
+    model, seen = load_model(toy_card(), random_weights=True, device="cpu"), []
+    real = model.adapter.encode_images
+    monkeypatch.setattr(
+        model.adapter, "encode_images", lambda pixels: seen.append(len(pixels)) or real(pixels)
+    )
+    store = RunStore(tmp_path / "run")
+    store.open(plan, chosen)
+    execute(store, model, root=photo_root, metric=chosen.metric, batch_size=4)
+    assert max(seen) == 4

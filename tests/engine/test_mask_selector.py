@@ -1,14 +1,23 @@
 """The masks that a run keeps are those of its worst and steadiest cases, however it was run."""
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from harness.data.images import read_mask
 from harness.engine.local import execute
-from harness.engine.mask_selector import RIGHT
+from harness.engine.mask_selector import RIGHT, MaskSelector
 from harness.metrics import dice
 from harness.model.loading import load_model
-from harness.runs.kept_masks import GROUP, STEADY, WORST, mask_paths, read_saved_masks
+from harness.runs.kept_masks import (
+    GROUP,
+    STEADY,
+    WORST,
+    Selection,
+    mask_paths,
+    read_saved_masks,
+)
 from harness.runs.store import RunStore
 from harness.suite.schema import Metric
 
@@ -106,3 +115,22 @@ def test_interruption_and_batch_size_change_nothing(keeping, monkeypatch):
 def test_nothing_is_kept_where_nothing_is_wanted(keeping):
     store, _ = keeping("run", kept_masks=0)
     assert not (store.folder / "masks").exists()
+
+
+def test_a_case_whose_original_paints_nothing_is_not_kept():
+    """There is nothing to lose and nothing to be steady in, also where nothing is right."""
+    group = dict.fromkeys(GROUP, "x")
+    cases = pl.DataFrame(
+        [
+            {**group, "probe": probe, "sample_id": "s", "case_id": k, "original_case_id": 0}
+            for k, probe in enumerate(("original", "edit"))
+        ],
+        schema_overrides={"case_id": pl.UInt64, "original_case_id": pl.UInt64},
+    )
+    nothing = torch.zeros(1, 4, 4, dtype=torch.bool)
+    for n_original, kept in ((0, []), (1, [STEADY, WORST])):
+        selector = MaskSelector(cases, Selection(2))
+        counts = np.array([[0, n_original, 0, 0, n_original, -1, -1]] * 2)
+        counts[0, 0] = counts[0, 2] = counts[1, 2] = n_original
+        selector.take([1], counts, (nothing, nothing, nothing))
+        assert sorted(k.kind for k in selector.kept()) == kept

@@ -80,6 +80,15 @@ def test_no_pair_that_is_left_alone_can_move_by_more_than_the_tolerance(seed, to
         assert not doubts[k] or turns or max(moved) > 0.98 * tolerance
 
 
+@pytest.mark.parametrize(("n_near", "is_doubted"), [(0, False), (3, True)])
+def test_a_mask_that_may_be_empty_is_asked_again(n_near, is_doubted):
+    """However little of a large target it could be."""
+    logits = torch.full((1, 10, 10), CUT - 5.0)
+    logits[0, 0, :n_near] = CUT + 0.1
+    look = look_at([torch.ones(10, 10, dtype=torch.bool)], band=0.3, tolerance=0.9)
+    assert look._doubts(0, logits).tolist() == [is_doubted]
+
+
 def test_logits_that_are_no_numbers_are_asked_again():
     truths = [torch.ones(4, 4, dtype=torch.bool)] * 3
     look = look_at(truths, band=0.1, tolerance=0.1)
@@ -174,6 +183,10 @@ def test_where_the_band_does_not_hold_all_of_the_shard_is_of_float32(
     both = audited("both", "two-speed", rough=off)
     found = entry(both)["two_speed"]
     assert 0 < found["n_failed"] < found["n_shards"]
+    shards = both.table("speeds", entry(both)["model_id"])
+    assert (
+        shards.filter(~pl.col("held"))["n_again"] == shards.filter(~pl.col("held"))["n_pairs"]
+    ).all()
     assert abs(dice_of(exact) - dice_of(both)).max() <= TOLERANCE
     (note,) = (n for n in entry(both)["notes"] if n.startswith("two speeds: "))
     failed = (

@@ -1,8 +1,11 @@
 """Two runs of one plan, case by case."""
 
+import numpy as np
 import polars as pl
 import pytest
 
+from harness.gate.against import _pair, _with_words
+from harness.stats.inference import PIVOT_LEVELS, Estimate
 from harness.stats.relative import matched_sums
 
 
@@ -32,3 +35,20 @@ def test_other_plans_are_not_matched(make):
 def _by_probe(new, old):
     for (probe,), rows in new.group_by("probe", maintain_order=True):
         yield probe, rows, old.filter(pl.col("probe") == probe)
+
+
+def test_clusters_are_paired_by_name_whatever_their_order():
+    new = pl.DataFrame({"cluster": ["c", "a", "b", "x"], "n": [1, 1, 1, 1]})
+    old = pl.DataFrame({"cluster": ["b", "c", "y", "a"], "n": [1, 1, 1, 0]})
+    found = _pair({}, "relative_change", new, old, 0.0)
+    assert found.new["cluster"].to_list() == found.old["cluster"].to_list() == ["b", "c"]
+    assert (found.new_size, found.old_size) == (4, 3)
+
+
+def test_errors_of_words_and_of_clusters_add_as_variances():
+    pivot = np.linspace(-3, 3, len(PIVOT_LEVELS))
+    alone = Estimate(-1.0, 3.0, 0.0, -7.0, 5.0, -6.0, 4.0, pivot, 999)
+    found = _with_words(alone, 4.0)
+    assert (found.error, found.word_error) == (5.0, 4.0)
+    width = alone.limit(0.025) - alone.limit(0.975)
+    assert found.high - found.low == pytest.approx(5 / 3 * width)

@@ -332,3 +332,39 @@ def test_a_tiny_target_is_not_missed_by_a_tiny_mask(summary):
 
     own = summary(change).summary.filter(pl.col("probe") == "original")
     assert own["miss_rate"].to_list() == [0, 0]
+
+
+def test_limits_of_unequal_clusters_are_the_formula_s():
+    """By hand: the variance of a ratio of sums, and Satterthwaite's degrees of freedom and 20."""
+    from scipy.stats import t
+
+    events = np.array([0.0] * 28 + [3.0, 5.0])
+    sizes = np.array([1.0, 4.0] * 14 + [3.0, 8.0])
+    share, total = events.sum() / sizes.sum(), sizes.sum()
+    squares = [(e - share * s) ** 2 for e, s in zip(events, sizes, strict=True)]
+    freedom = sum(squares) ** 2 / sum(q**2 for q in squares) + 20
+    assert 21 < freedom < 29
+    n = share * (1 - share) / (sum(squares) / total**2 * 30 / 29)
+    z = t.ppf(0.975, freedom)
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / 4 / n**2)
+    wanted = [(middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)]
+    assert limits_of(events, sizes) == pytest.approx(wanted)
+
+
+def test_an_area_has_limits_where_it_varies_and_within_the_possible(summary):
+    """The same in every picture, it says nothing of pictures to come; a few large ones reach 0."""
+    same = absent_row(summary(painted(40)))
+    assert same.false_positive_area == pytest.approx(40 / 64**2)
+    assert math.isnan(same.false_positive_area_low)
+    assert math.isnan(same.false_positive_area_high)
+
+    def rarely(scores):
+        once = pl.col("sample_id") == pl.col("sample_id").min()
+        return scores.with_columns(
+            pl.when(is_absent()).then(pl.when(once).then(k).otherwise(0)).otherwise(k).alias(k)
+            for k in ("n_pred", "tp_original", "tp")
+        )
+
+    rare = absent_row(summary(rarely))
+    assert rare.false_positive_area > 0
+    assert rare.false_positive_area_low == 0
