@@ -59,8 +59,9 @@ def audit(  # noqa: PLR0913, what a user may choose
         HarnessError: A file, card, model or data set is wrong; the message says how to repair it.
     """
     from harness.auditing.choices import recipe_arguments, select_suite, with_choices
+    from harness.auditing.evaluating import Conditions
     from harness.auditing.listener import SILENT
-    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.running import run_models
     from harness.auditing.summarising import summarise
 
     chosen = (

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 import harness
 from harness import __version__
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.auditing.samples import read_sets
 from harness.cards import ModelCard, load_model_card
 from harness.data.images import content_id, read_image, read_mask

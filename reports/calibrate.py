@@ -13,7 +13,8 @@ import polars as pl
 
 from harness import __version__
 from harness.auditing.choices import select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.auditing.summarising import summarise
 from harness.cards import load_model_card
 from harness.commands.demo import shipped_models

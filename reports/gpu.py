@@ -24,7 +24,8 @@ import torch
 
 from harness import __version__
 from harness.auditing.choices import select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.commands.demo import shipped_models
 from harness.engine.bench import Bench, bench, plain_forward
 from harness.engine.bench_plan import invent

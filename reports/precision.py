@@ -15,7 +15,8 @@ import polars as pl
 
 from harness import __version__
 from harness.auditing.choices import select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.commands.demo import shipped_models
 from harness.metrics import EMPTY_SCORES, dice
 from harness.runs.store import DONE, RunStore

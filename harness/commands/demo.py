@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.auditing.choices import select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.auditing.summarising import summarise
 from harness.cards import load_dataset_card, load_model_card, model_names
 from harness.commands.options import Quiet

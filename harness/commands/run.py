@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from harness.auditing.choices import recipe_arguments, select_suite, split_names
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.commands.options import (
     AsJson,
     Backend,

@@ -185,7 +185,8 @@ def _run(request: Request, folder: Path, *, quiet: bool) -> dict[str, Any]:
     import typer
 
     from harness.auditing.choices import recipe_arguments, select_suite
-    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.evaluating import Conditions
+    from harness.auditing.running import run_models
     from harness.auditing.summarising import summarise
     from harness.commands.progress import Terminal
 

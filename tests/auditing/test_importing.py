@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import harness.engine.local as local
+from harness.auditing.evaluating import Conditions
 from harness.auditing.importing import Predictions, import_predictions
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.running import run_models
 from harness.errors import CardError, DataError, RunError, SubmissionError, UsageError
 from harness.plan.build import build_plan
 from harness.plan.files import ORIGIN, read_origin, write_plan

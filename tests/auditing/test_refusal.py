@@ -7,7 +7,8 @@ from PIL import Image
 
 import harness
 from harness.auditing.choices import model_arguments, select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.auditing.summarising import summarise
 from harness.errors import RunError
 from harness.runs.store import THRESHOLDS

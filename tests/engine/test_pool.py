@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.engine import pool
 from harness.engine.pool import PAIRS_PER_SHARD, SMALL, WORTH_IT, usable_cores, usual_workers
 from harness.errors import ModelError, RunError

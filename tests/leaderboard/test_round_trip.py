@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from harness.auditing.choices import select_suite
-from harness.auditing.running import Conditions, run_models
+from harness.auditing.evaluating import Conditions
+from harness.auditing.running import run_models
 from harness.commands.submit import _registered
 from harness.commands.tracks import planned
 from harness.errors import SubmissionError

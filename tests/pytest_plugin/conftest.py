@@ -50,7 +50,8 @@ def engine(pictures, tmp_path_factory):
     """What an inner session needs, imported for good: pytester forgets what is imported later."""
     import harness.pytest_plugin.items
     from harness.auditing.choices import select_suite
-    from harness.auditing.running import Conditions, run_models
+    from harness.auditing.evaluating import Conditions
+    from harness.auditing.running import run_models
     from harness.auditing.summarising import summarise
 
     folder = tmp_path_factory.mktemp("warm")
