@@ -89,12 +89,20 @@ class Shared(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For a cell of the board."""
+        """For a model's page."""
         if self.copies is None:
             return f"{', '.join(self.sets)}; pictures not compared" if self.sets else "-"
         found = f"{self.copies} of {self.audited} pictures"
         found += f", {self.patients} patients" if self.patients else ""
         return f"{', '.join(self.sets) or 'no set by name'}; {found}"
+
+    @property
+    def note(self) -> str:
+        """For a cell of the board, below what the model was trained on."""
+        named = f"{len(self.sets)} of these on this track"
+        if self.copies is None:
+            return f"{named}, pictures not compared" if self.sets else ""
+        return f"{named}, {self.copies} of {self.audited} pictures"
 
 
 def shared_with_training(row: Row) -> Shared:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.commands.tracks import reference_of
-from harness.leaderboard.beside import badge, render_others
+from harness.leaderboard.beside import Shared, badge, render_others
 from harness.leaderboard.board import build_boards, rank_rows
 from harness.leaderboard.log import BUILT
 from harness.leaderboard.site import (
@@ -251,3 +251,14 @@ def test_what_a_page_is_made_from_enters_the_hash(board_folder):
     flags = board_folder / "flags.yaml"
     changed = source_sha256(board_folder, read=lambda p: p.read_bytes() + b" " * (p == flags))
     assert changed != first
+
+
+def test_the_board_says_in_a_few_words_what_is_shared_with_training():
+    nothing = Shared([], None, None, None)
+    assert (nothing.note, nothing.text) == ("", "-")
+    named = Shared(["a", "b"], None, None, None)
+    assert named.note == "2 of these on this track, pictures not compared"
+    assert named.text == "a, b; pictures not compared"
+    seen = Shared(["a"], 3, 40, 2)
+    assert seen.note == "1 of these on this track, 3 of 40 pictures"
+    assert seen.text == "a; 3 of 40 pictures, 2 patients"
