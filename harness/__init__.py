@@ -30,7 +30,7 @@ def audit(  # noqa: PLR0913, what a user may choose
     model: "str | Path | WrappedFunction | Sequence[str | Path | WrappedFunction]",
     suite: "str | Path | Suite",
     data_root: str | Path = "data",
-    datasets: Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     limit: int | None = None,
     device: str = "auto",
@@ -64,12 +64,15 @@ def audit(  # noqa: PLR0913, what a user may choose
     from harness.auditing.running import run_models
     from harness.auditing.summarising import summarise
 
+    if isinstance(datasets, str):
+        datasets = datasets.split(",")
     chosen = (
         select_suite(str(suite), datasets=datasets)
         if isinstance(suite, str | Path)
         else with_choices(suite, datasets=datasets)
     )
     models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    _refuse_functions(models)
     given = recipe_arguments([str(one) if isinstance(one, Path) else one for one in models], None)
     store = run_models(
         chosen,
@@ -83,6 +86,18 @@ def audit(  # noqa: PLR0913, what a user may choose
     with store.locked():
         summarise(store)
     return load_run(store.folder)
+
+
+def _refuse_functions(models: Sequence[Any]) -> None:
+    from harness.errors import UsageError
+
+    for one in models:
+        if callable(one):
+            raise UsageError(
+                f"audit: model: found the function {getattr(one, '__name__', one)!r}. A card, a "
+                "path, or a function as `harness.wrap` returns it is needed. Give "
+                "harness.wrap(function)."
+            )
 
 
 def load_run(path: str | Path) -> "LoadedRun":

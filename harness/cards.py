@@ -555,6 +555,9 @@ def load_model_card(name_or_path: str | Path) -> ResolvedCard:
     )
 
 
+_WEIGHTS = {".ckpt", ".pt", ".pth", ".bin", ".safetensors"}
+
+
 def _model_card_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
@@ -562,6 +565,11 @@ def _model_card_path(name_or_path: str | Path) -> Path:
     if len(path.name) <= _LONGEST_NAME and (path / "card.yaml").is_file():
         return path / "card.yaml"
     known = model_names()
+    if path.suffix in _WEIGHTS and len(path.name) <= _LONGEST_NAME and path.is_file():
+        raise CardError(
+            f"{path}: a file of weights. A model is a card, which says how they are computed. Give "
+            f"--model CARD={path}: the card that they were trained from (`vlsm-harness ls models`)."
+        )
     name = choose(str(name_or_path), known, kind="model", where="models", error=CardError)
     return known[name]
 

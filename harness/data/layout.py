@@ -63,6 +63,8 @@ def _where_else(card: DatasetCard, name: str) -> str:
     beside = card.path.absolute().parent if card.path else None
     if beside and beside.name == name and (beside / "anns").is_dir():
         return f"It lies beside its card: set --data-root {beside.parent}."
+    if card.generator:
+        return f"It is generated: `vlsm-harness generate {card.name}` (`--help` has its splits)."
     return (
         "Set --data-root to the folder above it: with --data-root data its annotations are "
         f"data/{name}/anns/{card.splits[0]}.json. Other formats become a dataset by "

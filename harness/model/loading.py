@@ -174,7 +174,8 @@ def load_two_speed(
     """
     short = load_model(name_or_card, *arguments, dtype="mixed", **options)
     if short.card.kind == "callable":
-        return short
+        note = Note("--dtype two-speed: a function computes as it does, in one precision.")
+        return replace(short, notes=(*short.notes, note))
     if isinstance(short.adapter, Sampled):
         raise ModelError(
             f"model {short.card.name!r}: --dtype two-speed: it draws random numbers, which differ "

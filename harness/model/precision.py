@@ -62,7 +62,12 @@ def choose_precision(asked: str, device: torch.device, *, where: str) -> Precisi
     Raises:
         ModelError: The name is unknown, or the device cannot compute so.
     """
-    choose(asked, ASKED, kind="dtype", where=where, error=ModelError)
+    if tolerance_of(asked) is not None:
+        raise ModelError(
+            f"{where}: found --dtype {asked}. Two speeds are of a whole run alone (`run`). Give "
+            "float32 or mixed here."
+        )
+    choose(asked, (*ASKED, TWO_SPEED), kind="dtype", where=where, error=ModelError)
     if asked == "auto":
         asked = "mixed" if device.type == "cuda" else "float32"
     if asked == "mixed":

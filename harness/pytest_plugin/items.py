@@ -13,6 +13,9 @@ import pytest
 
 from harness.cards import load_dataset_card
 from harness.errors import HarnessError
+from harness.gate.audited import read_run
+from harness.gate.checks import FAILED, INCOMPLETE, Severity, exit_code
+from harness.gate.gating import check_run
 from harness.pytest_plugin.audit import Audit, ProbeFailed
 from harness.pytest_plugin.session import Request, audited, requested
 from harness.records import ExpectedMask
@@ -43,6 +46,12 @@ class SuiteFile(pytest.File):
         complete: Any = CompleteItem.from_parent(self, name="every_case")
         complete.request = request
         yield complete
+        if suite.gate.model_dump(exclude_defaults=True):
+            for model, argument in enumerate(request.models):
+                name = "gate" if len(request.models) == 1 else f"gate[{argument}]"
+                gate: Any = GateItem.from_parent(self, name=name)
+                gate.request, gate.model = request, model
+                yield gate
         for entry in suite.datasets:
             found: Any = SetCollector.from_parent(self, name=_set_name(entry))
             found.suite, found.entry, found.request = suite, entry, request
@@ -149,6 +158,31 @@ class CompleteItem(VlsmItem):
         if lines:
             at_most = f"At most {100 * TOLERATED_FAILURES:g} % may fail; scores/*.parquet says why."
             raise ProbeFailed("\n".join([*lines, at_most, f"run: {plain(str(audit.folder))}"]))
+
+
+class GateItem(VlsmItem):
+    """The suite's gate rules on one model, as `vlsm-harness gate` decides them."""
+
+    model: int
+
+    def runtest(self) -> None:
+        """Fail with the checks that fail; skip, or fail with ``--vlsm-strict``, where none can."""
+        audit, strict = self.audit(), bool(self.config.getoption("--vlsm-strict"))
+        run = read_run(audit.folder, model=audit.model_ids[self.model])
+        found = check_run(run, None, severity=Severity(strict=strict))
+        # Expectations are tests of their own.
+        checks = [check for check in found.checks if check.rule != "expectation"]
+        lines = [
+            plain(f"{check.result}: {check.rule} {check.place}: {check.asked}: {check.reason}")
+            for check in checks
+            if check.result != "passed"
+        ]
+        text = "\n".join([*lines, f"run: {plain(str(audit.folder))}"])
+        code = exit_code(checks)
+        if code == FAILED or (code == INCOMPLETE and strict):
+            raise ProbeFailed(text)
+        if code == INCOMPLETE:
+            pytest.skip(text)
 
 
 class ProbeItem(VlsmItem):

@@ -255,9 +255,9 @@ def verdict_sentence(verdict: LanguageVerdict) -> str:
     undecided = _undecided(verdict)
     says = {
         "listening": f"listens to {_or(verdict.heard, 'nothing')}: its mask follows the word",
-        "deaf": "is deaf: whichever word changes, its mask stays",
+        "deaf": f"is deaf: {_whatever(verdict)}, its mask stays",
         "moved here": f"is moved by {_or(verdict.heard, 'nothing')} here",
-        "unmoved here": "is unmoved here: whichever word changes, its mask stays",
+        "unmoved here": f"is unmoved here: {_whatever(verdict)}, its mask stays",
         "cannot tell": f"cannot be judged on "
         f"{_or(undecided or verdict.unclear, 'its use of words')}",
     }
@@ -270,6 +270,12 @@ def verdict_sentence(verdict: LanguageVerdict) -> str:
         text += f"; {listed(undecided)} undecided"
     parts = [text, _steadiness(verdict), verdict.refusal_reason]
     return "; ".join(filter(None, parts)) + "."
+
+
+def _whatever(verdict: LanguageVerdict) -> str:
+    """What was changed: words one by one, or nothing less than the prompt."""
+    words = any(evidence.attribute for evidence in verdict.evidence)
+    return "whichever word changes" if words else "when the prompt as a whole changes"
 
 
 def _undecided(verdict: LanguageVerdict) -> Sequence[str]:

@@ -257,6 +257,14 @@ def fit(
     return _fit(module, _in_memory(tensors), choice=None, where=where)[0]
 
 
+def _card_beside(file: Path) -> str:
+    """That `finetune` has left a card with the file, which says of what size the model is."""
+    for folder in (file.parent, file.parent.parent):
+        if (folder / "card.yaml").is_file() and (folder / "training.json").is_file():
+            return f" It is of a training whose card is --model {folder}, or its base's."
+    return ""
+
+
 def _fit(
     module: torch.nn.Module, weights: _Weights, *, choice: str | None, where: str
 ) -> tuple[dict[str, torch.Tensor], Loaded]:
@@ -266,6 +274,7 @@ def _fit(
     match, given = _only(found.matches, wanted, weights, where=where)
     states = weights.states
     if problem := describe_misfit(given, match, wanted, unsaved=unsaved, states=states):
+        problem += _card_beside(Path(where))
         raise CheckpointError(f"{where}: the checkpoint does not fit the model: {problem}")
     _check_dtypes(given, wanted, where=where)
     notes = [describe_rest(match, states, unsaved=unsaved), _rounded(given, wanted)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.errors import ModelError, UsageError
+from harness.errors import DataError, ModelError, UsageError
 from harness.runs.frames import frame_cases
 from harness.runs.store import RunStore
 
@@ -103,3 +103,19 @@ def test_cases_stand_beside_their_originals(run):
     assert row["reference_dice"] == pytest.approx(cases["dice_before"].mean())
     found = harness.relative_change(cases["dice_before"], cases["dice_after"], cases["cluster_id"])
     assert found.percent == pytest.approx(change)
+
+
+def test_a_bare_function_is_told_how_to_be_wrapped():
+    with pytest.raises(UsageError) as caught:
+        harness.audit(model=len, suite="empty_prompt")
+    assert str(caught.value) == (
+        "audit: model: found the function 'len'. A card, a path, or a function as `harness.wrap` "
+        "returns it is needed. Give harness.wrap(function)."
+    )
+
+
+def test_data_sets_may_be_one_text_as_on_the_command_line(tmp_path):
+    with pytest.raises(DataError, match=r"busi: no such folder"):
+        harness.audit(
+            model="phantom-cris-solo", suite="empty_prompt", datasets="busi", data_root=tmp_path
+        )

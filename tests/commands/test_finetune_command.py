@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from harness.cards import load_model_card
 from harness.cli import app
-from harness.errors import UsageError
+from harness.errors import CardError, CheckpointError, UsageError
 from harness.model.loading import load_model
 
 
@@ -37,6 +37,13 @@ def test_a_finetuned_card_is_written_and_loads(trainable_root, tmp_path):
     assert again.exit_code == 0
     assert "train_loss" not in again.output
     assert "best_epoch" in again.output
+
+    other = "phantom-clipseg-crowd"
+    with pytest.raises(CheckpointError, match=rf"of a training whose card is --model {out}, or"):
+        load_model(other, checkpoint=out / "checkpoints" / "last.ckpt", device="cpu")
+    wrong = ["--model", str(out / "checkpoints" / "last.ckpt"), "--data-root", str(trainable_root)]
+    with pytest.raises(CardError, match=r"a file of weights\. A model is a card, .* --model CARD="):
+        CliRunner().invoke(app, ["run", "empty_prompt", *wrong], catch_exceptions=False)
 
     named = CliRunner().invoke(app, [*arguments, "--name", "small-polyps", "--max-minutes", "0"])
     assert named.exit_code == 0, named.output

@@ -162,7 +162,7 @@ def test_every_case_is_within_the_tolerance_and_the_run_says_what_it_did(audited
     assert (
         f"{100 * found['n_again'] / found['n_pairs']:.1f} % of the pairs were decoded again" in note
     )
-    assert "could have moved their Dice by more than 1 points." in note
+    assert "could have moved the Dice of a case by more than 0.01." in note
     assert len({entry(s)["model_id"] for s in (exact, both, rough)}) == 3
 
 
@@ -239,6 +239,24 @@ def test_what_two_speeds_do_not_keep_is_refused(audited, call, toy_card):
     code, _, err = call("run", "paper", "--model", toy_card(), "--tolerance", "0.1")
     assert code == 2
     assert "--tolerance 0.1: found --dtype auto. Only two speeds have a tolerance." in err
+
+
+def test_elsewhere_than_in_a_run_there_is_one_speed(toy_card):
+    """`check`, `hunt` and `bench` would else compute in half precision and say nothing."""
+    with pytest.raises(
+        ModelError, match=r"found --dtype two-speed\. Two speeds are of a whole run"
+    ):
+        load_model(toy_card(), random_weights=True, device="cpu", dtype="two-speed")
+    with pytest.raises(ModelError, match=r"unknown dtype 'twospeed'\. Did you mean 'two-speed'\?"):
+        load_model(toy_card(), random_weights=True, device="cpu", dtype="twospeed")
+
+
+def test_a_function_has_one_speed_and_says_so(tmp_path):
+    (tmp_path / "f.py").write_text("def f(image, prompt):\n    return image.mean(axis=-1) > 9\n")
+    (tmp_path / "card.yaml").write_text("name: f\nadapter: f.py:f\nkind: callable\n")
+    model = load_two_speed(tmp_path / "card.yaml", device="cpu", tolerance=0.01)
+    assert (model.exact, model.arithmetic) == (None, "float32")
+    assert "--dtype two-speed: a function computes as it does" in model.notes[-1].text
 
 
 def test_a_model_that_samples_has_one_speed(tmp_path):

@@ -43,7 +43,7 @@ def test_each_name_means_one_precision(monkeypatch, asked, device, short, chosen
 def test_what_cannot_be_is_said(monkeypatch):
     text = (
         "model 'm': unknown dtype 'bfloat32'. Did you mean 'float32'? Known dtypes: 'auto', "
-        "'bfloat16', 'float16', 'float32', 'mixed'."
+        "'bfloat16', 'float16', 'float32', 'mixed', 'two-speed'."
     )
     with pytest.raises(ModelError, match="^" + re.escape(text)):
         choose_precision("bfloat32", CPU, where="model 'm'")

@@ -150,3 +150,19 @@ def test_a_limit_below_one_is_refused(inner):
     found = inner("my.suite.yaml", "--vlsm-limit", "0")
     assert found.ret == 4
     found.stderr.fnmatch_lines(["*--vlsm-limit: found '0'. A whole number from 1 on is needed."])
+
+
+def test_the_rules_of_the_gate_are_a_test_of_their_own(inner, place):
+    """Red where `gate` is; open where it could decide nothing."""
+    suite = place.path / "my.suite.yaml"
+    whole = suite.read_text()
+    suite.write_text(whole + "gate: {min_dice: 0.99}\n")
+    found = inner("my.suite.yaml", "-k", "gate")
+    found.assert_outcomes(failed=1, deselected=6)
+    assert "min_dice kvasir_polyp" in found.stdout.str()
+    assert "failed: min_dice" in found.stdout.str()
+    suite.write_text(whole + "gate: {min_dice: 0.1}\n")
+    inner("my.suite.yaml", "-k", "gate").assert_outcomes(passed=1, deselected=6)
+    limited = ("my.suite.yaml", "-k", "gate", "--vlsm-limit", "4")
+    inner(*limited).assert_outcomes(skipped=1, deselected=6)
+    inner(*limited, "--vlsm-strict").assert_outcomes(failed=1, deselected=6)

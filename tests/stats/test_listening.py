@@ -100,6 +100,12 @@ def test_a_mask_that_stays_is_deaf():
     ] * 2
 
 
+def test_only_words_that_were_changed_are_spoken_of():
+    """Where the prompt as a whole was another, nothing is known of single words."""
+    found = Scenes().probe("other_sample", None, stays=1.0, follows=0.05).verdict()
+    assert found.reason.startswith("m on d is deaf: when the prompt as a whole changes, its mask")
+
+
 def test_a_model_that_always_marks_the_other_target_does_not_listen():
     """Its Dice with the named mask is the higher one, and its mask never moves."""
     found = Scenes().probe("antonym", "size", stays=0.3, follows=0.9, agree=1.0).verdict()
