@@ -26,7 +26,10 @@ def test_the_only_model_that_is_no_control_is_meant(write, behaviour):
 
 def test_several_models_must_be_named(write, behaviour):
     folder = write("run", more=[("other", behaviour())])
-    refused(folder, "the run holds 2 models: 'm', 'other'. The gate is for one. Name it with")
+    refused(
+        folder,
+        "the run holds 2 models to gate, controls apart: 'm', 'other'. The gate is for one. Name it with",
+    )
     refused(
         folder, "unknown model 'othr'. Did you mean 'other'? Known models: 'm', 'other'.",
         model="othr",

@@ -141,7 +141,10 @@ def test_what_the_user_can_repair(write, tmp_path, behaviour):
     refused("the metric signature of the baseline is ", write("thr", threshold=0.2),
             "--baseline", run)  # fmt: skip
     two = write("two", more=[("other", behaviour())])
-    refused("the run holds 2 models: 'm', 'other'. The gate is for one. Name it with --model.", two)
+    refused(
+        "the run holds 2 models to gate, controls apart: 'm', 'other'. The gate is for one. Name it with --model.",
+        two,
+    )
     assert call(two, "--model", "other", "-q").exit_code == 0
     assert call(two, "--model", "m", "--baseline", two, "-q").exit_code == 0
 
