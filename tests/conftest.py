@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: where the project's shared folder lies, if it does."""
 
 import atexit
+import gc
 import json
 import os
 import shutil
@@ -179,3 +180,14 @@ def call(monkeypatch, capsys, photo_root):
         return code, captured.out, captured.err
 
     return run
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it after every test."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Else libraries count as leaked what was frozen."""
+    gc.unfreeze()

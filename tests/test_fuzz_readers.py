@@ -19,7 +19,7 @@ import pytest
 from tests.fuzzing.readers import READERS
 
 ROOT = Path(__file__).resolve().parent.parent
-FEW = 20
+FEW = 12
 MANY = int(os.environ.get("VLSM_FUZZ_INPUTS", "10000"))
 SEED = os.environ.get("VLSM_FUZZ_SEED", "0")
 OF_RUNS = ["run.json", "suite.lock.yaml", "plan.parquet", "not_applicable.parquet", "score part"]

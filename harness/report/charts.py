@@ -258,7 +258,7 @@ def place_labels(
     Example:
         >>> [(text, _CORNERS[n][0]) for *_, text, n in place_labels(
         ...     [(50.0, 3.0, "10"), (56.0, 3.0, "2"), (100.0, 9.0, "3")])]
-        [('10', 'left'), ('2', 'left'), ('3', 'right')]
+        [('10', 'left'), ('2', 'right'), ('3', 'right')]
     """
     taken = [_box(x, y, ("left", -6, 6), 12) for x, y, _ in points]
     taken += [_box(*place, ("left", 5, -5), 5.4 * len(name)) for place, name in _NAMES_AT]

@@ -14,7 +14,7 @@ import pytest
 
 PROGRAM = Path(__file__).with_name("flips.py")
 MANY = 2_200  # one in eleven is an overwritten stretch
-FEW = 36
+FEW = 24
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def write_card(folder, name):
 
 # Of each family one is quick to try; what it may hold besides is tried where there is time.
 LATER = {*VARIANTS, "clipseg-zero-shot", "clipseg-hub", "cris-zero-shot", "sam3-lora"}
-LATER |= {"image-only-small", "unetplusplus", "deeplabv3plus", "lite-cross"}
+LATER |= {"image-only-small", "unet", "unetplusplus", "deeplabv3plus", "lite-cross"}
 PARAMS = [pytest.param(n, marks=pytest.mark.slow) if n in LATER else n for n in EVERY]
 
 

@@ -103,7 +103,7 @@ def kendall_tau(one: Floats, other: Floats) -> float:
     NaN where all models tie in one of them.
 
     Example:
-        >>> kendall_tau(np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.6, 0.4])).round(3)
+        >>> round(kendall_tau(np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.6, 0.4])), 3)
         0.333
     """
     from scipy.stats import kendalltau
