@@ -125,8 +125,8 @@ def _chosen(folder: Path, manifest: Mapping[str, Any], model: str | None) -> Mod
     if len(own) != 1:
         listed = ", ".join(repr(one.name if model is None else one.model_id) for one in own)
         raise UsageError(
-            f"{folder}: the run holds {len(own)} models to gate, controls apart: {listed}. The gate is for one. "
-            "Name it with --model."
+            f"{folder}: the run holds {len(own)} models, controls apart: {listed}. The gate is for "
+            "one. Name it with --model."
         )
     return own[0]
 

@@ -28,7 +28,7 @@ def test_several_models_must_be_named(write, behaviour):
     folder = write("run", more=[("other", behaviour())])
     refused(
         folder,
-        "the run holds 2 models to gate, controls apart: 'm', 'other'. The gate is for one. Name it with",
+        "the run holds 2 models, controls apart: 'm', 'other'. The gate is for one. Name it",
     )
     refused(
         folder, "unknown model 'othr'. Did you mean 'other'? Known models: 'm', 'other'.",

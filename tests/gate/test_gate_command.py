@@ -142,7 +142,7 @@ def test_what_the_user_can_repair(write, tmp_path, behaviour):
             "--baseline", run)  # fmt: skip
     two = write("two", more=[("other", behaviour())])
     refused(
-        "the run holds 2 models to gate, controls apart: 'm', 'other'. The gate is for one. Name it with --model.",
+        "the run holds 2 models, controls apart: 'm', 'other'. The gate is for one. Name it with",
         two,
     )
     assert call(two, "--model", "other", "-q").exit_code == 0
