@@ -36,7 +36,6 @@ Tensors = tuple[Tensor, ...]
 KEPT_BYTES = 16 << 30
 """Exports kept at most; full-size models have half a gigabyte. Those used longest ago go first."""
 
-_UNWRITABLE = (OSError, RuntimeError, RunError)
 _ASKED = 2
 _SUMS = "sums.json"
 _FILES = ("stage.xml", "stage.bin")
@@ -183,18 +182,26 @@ def compiled(
         return Compiled(model, precision=precision, like=stage.example)
     exported = _export(stage)
     tried = [_arrays(call, [leaf.dtype for leaf in stage.example]) for call in calls]
-    for beside in dict.fromkeys((place, None)):  # the cache's disk may be full
-        with contextlib.suppress(*_UNWRITABLE), temporary_folder(beside=beside) as folder:
-            file = folder / _FILES[0]
-            import_openvino().save_model(exported, file, compress_to_fp16=False)
-            if tried and (fate := fate_of(file, _settings(precision), tried)):
-                raise ValueError(fate)
-            # From the file: what is in memory shares the weights of a trace that goes.
-            found = Compiled(_core().read_model(file), precision=precision, like=stage.example)
-            if beside is not None:
-                _keep(folder, beside)
-            return found
-    raise ValueError("no folder can be written in which it could be tried first")
+    if place is not None:
+        with contextlib.suppress(OSError, RuntimeError, RunError):  # the cache's disk may be full
+            return _tried(exported, stage, precision, tried, place=place)
+    return _tried(exported, stage, precision, tried, place=None)
+
+
+def _tried(
+    exported: Any, stage: Stage, precision: str, calls: list[list[Any]], *, place: Path | None
+) -> Compiled:
+    """Compile an export from a file, once it has run elsewhere, and keep it at its place."""
+    with temporary_folder(beside=place) as folder:
+        file = folder / _FILES[0]
+        import_openvino().save_model(exported, file, compress_to_fp16=False)
+        if calls and (fate := fate_of(file, _settings(precision), calls)):
+            raise ValueError(fate)
+        # From the file: what is in memory shares the weights of a trace that goes.
+        found = Compiled(_core().read_model(file), precision=precision, like=stage.example)
+        if place is not None:
+            _keep(folder, place)
+        return found
 
 
 class _Traced(nn.Module):
