@@ -654,8 +654,10 @@ rest is power. A twelfth as many studies, a quarter of the draws."""
 
 _OF_RATES = """Clusters of 1 to 8 samples. Correlation 0: samples refuse or not one by one; 1: whole
 clusters do. At 0 and 100 % every interval covers, by nature: there is nothing to miss on the other
-side. At 2 % some studies hold one or two clusters with a refusal, and what these few do not show
-no limits can hold."""
+side. So it is where intervals cover more than 97 %: a study without a refusal does not exclude a
+rate of 2 %, and one with a few excludes nothing that none would not (without that rule 92.5 % were
+covered at 2 %, 100 clusters, correlation 0.3). Beyond these designs a rule for few clusters remains
+open: at 200 clusters, 2 % and correlation 1, 92 % are covered."""
 
 _OF_REFUSAL = """The bound is 80 %: there *refuses* and *hallucinates* are both false, and 2.5 % are
 allowed for each (the second: with one probe); at 20 clusters *refuses* goes up to 4 %. The other

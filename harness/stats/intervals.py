@@ -260,10 +260,15 @@ def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats]
 
     n_clusters, total = len(sizes), sizes.sum()
     share = float(events.sum() / total)
+
+    def least(levels: Floats) -> Floats:
+        """Upper limits without an event, when each cluster counts as one sample."""
+        return np.where(levels < 0.5, 1 - levels ** (1 / n_clusters), 0.0)
+
     if share <= 0:
-        return 0.0, lambda q: np.where(q < 0.5, 1 - q ** (1 / n_clusters), 0.0)
+        return 0.0, least
     if share >= 1:
-        return 1.0, lambda q: np.where(q > 0.5, (1 - q) ** (1 / n_clusters), 1.0)
+        return 1.0, lambda q: 1 - least(1 - q)
     if n_clusters < 2:
         return share, lambda q: np.full_like(q, np.nan)
     squares = (events - share * sizes) ** 2
@@ -282,7 +287,11 @@ def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats]
         t = stdtrit(freedom, 1 - levels)
         middle = share * effective + t**2 / 2
         half = t * np.sqrt(share * (1 - share) * effective + t**2 / 4)
-        return np.asarray((middle + half) / (effective + t**2))
+        wilson = (middle + half) / (effective + t**2)
+        # Some events exclude no share that none would not: a few clusters tell too little of how
+        # alike their samples are to make limits narrower than those without any.
+        above, below = np.maximum(wilson, least(levels)), np.minimum(wilson, 1 - least(1 - levels))
+        return np.where(levels < 0.5, above, below)
 
     return share, limit
 

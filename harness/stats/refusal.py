@@ -10,8 +10,9 @@ Conventions: rates are shares of samples, a sample's repeats averaged first, clu
 effect: limits are Wilson's for the effective number of samples, with quantiles of Student's t for
 the clusters, or for fewer where few clusters hold all refusals. Where all samples agree the
 effective number is that of clusters, the least it can be, and limits are exact (Clopper and
-Pearson's). MCC and the product have limits by the method of variance estimates recovery, which
-cannot collapse where those of the rates do not.
+Pearson's); those of a share near 0 or 1 are never nearer to it than these. MCC and the product have
+limits by the method of variance estimates recovery, which cannot collapse where those of the rates
+do not.
 
 References:
     E. B. Wilson, J. Am. Stat. Assoc. 22:209-212, 1927. doi:10.1080/01621459.1927.10502953

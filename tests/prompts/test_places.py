@@ -1,7 +1,6 @@
 """Sentences of infected areas: parsed and rendered byte for byte, and changed as a whole."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from harness.records import Variant
 
 CARD = load_dataset_card("qata_cov19")
 GRAMMAR, LEXICON_OF_PLACES = load_grammar(CARD), suit(load_lexicon(), CARD)
-FACTS = Path(__file__).parents[3] / "shared" / "reference" / "qata.md"
 B, U = "Bilateral pulmonary infection, ", "Unilateral pulmonary infection, "
 SENTENCES = (
     f"{B}two infected areas, all left lung and all right lung.",
@@ -58,10 +56,9 @@ def test_sentences_come_back_byte_for_byte(text):
     check_round_trip(text)
 
 
-def test_released_sentences_come_back_byte_for_byte():
-    if not FACTS.is_file():
-        pytest.skip("no shared folder")
-    sentences = FACTS.read_text(encoding="utf-8").split("```")[-2].strip().splitlines()
+def test_released_sentences_come_back_byte_for_byte(shared_reference):
+    facts = shared_reference / "qata.md"
+    sentences = facts.read_text(encoding="utf-8").split("```")[-2].strip().splitlines()
     assert len(sentences) == 14
     for text in sentences:
         check_round_trip(text)

@@ -60,6 +60,14 @@ def test_limits_are_ordered_and_hold_the_share(rows):
     assert limit(np.array([0.975]))[0] <= share <= limit(np.array([0.025]))[0]
 
 
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=99), st.integers(1, 3), st.integers(1, 8))
+def test_a_few_refusals_exclude_no_rate_that_none_would_not(sizes, holding, most):
+    sizes = np.array(sizes, float)
+    events = np.where(np.arange(len(sizes)) < holding, np.minimum(sizes, most), 0.0)
+    assert limits_of(events, sizes)[1] >= limits_of(np.zeros(len(sizes)), sizes)[1]
+    assert limits_of(sizes - events, sizes)[0] <= limits_of(sizes, sizes)[0]
+
+
 def test_p_values_and_limits_do_not_contradict_each_other():
     found = estimate_of(share_inference(np.r_[np.ones(30), np.zeros(10)], np.ones(40)), 0)
     assert p_greater(found, found.low) == pytest.approx(0.025, abs=1e-4)
@@ -96,7 +104,8 @@ def coverage(clusters, rate, correlation, *, runs, seed=0):
 @pytest.mark.parametrize("clusters", [20, 50, 100])
 @pytest.mark.parametrize("rate", [0.02, 0.3, 0.98])
 def test_limits_cover(clusters, rate):
-    assert 0.925 <= coverage(clusters, rate, 0.2, runs=1000) <= 0.98
+    # A rare answer can be missed on one side only: 97.5 % is the aim there.
+    assert 0.925 <= coverage(clusters, rate, 0.2, runs=1000) <= 0.985
 
 
 @pytest.mark.parametrize("rate", [0, 1])
@@ -111,7 +120,7 @@ def test_limits_hold_a_rate_without_exception_and_leave_room_for_some(rate):
 @pytest.mark.parametrize("rate", [0.02, 0.3, 0.98])
 @pytest.mark.parametrize("correlation", [0.01, 0.1, 0.3])
 def test_limits_cover_closely(clusters, rate, correlation):
-    assert 0.93 <= coverage(clusters, rate, correlation, runs=6000, seed=1) <= 0.975
+    assert 0.93 <= coverage(clusters, rate, correlation, runs=6000, seed=1) <= 0.98
 
 
 def matrix(tp, fn, tn, fp):
