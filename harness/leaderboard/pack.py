@@ -129,6 +129,11 @@ def _refuse_other_runs(store: RunStore, entry: Mapping[str, Any], reference: Ref
             f"the model was computed by {entry.get('backend')}",
             "A row is verified with --backend torch",
         ),
+        (
+            "two_speed" in entry,
+            f"the model was computed in two speeds, {entry.get('precision')}",
+            "A row is verified in one precision",
+        ),
         (entry["random_weights"], "the weights are random", "A row is of a model that was trained"),
     )
     for is_wrong, found, right in problems:

@@ -221,6 +221,13 @@ def test_another_backend_than_torch_is_no_submission(small):
     assert "the model was computed by openvino. A row is verified with --backend torch" in text
 
 
+def test_a_run_of_two_speeds_is_no_submission(small):
+    entry = small[2].manifest["models"][0]
+    entry |= {"two_speed": {"tolerance": 0.005}, "precision": "two-speed:0.005 (bfloat16)"}
+    text = told_to(small, manifest={"models": [entry]})
+    assert "the model was computed in two speeds, two-speed:0.005 (bfloat16). A row is" in text
+
+
 def test_a_run_with_gaps_is_no_submission(small):
     entry = small[2].manifest["models"][0] | {"model_id": "other@0123456789ab"}
     text = told_to(small, manifest={"models": [entry]})
