@@ -204,6 +204,10 @@ def open_run(
         spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
+        origins={
+            planned.card.name: {"source": planned.card.source, "licence": planned.card.licence}
+            for planned in sets
+        },
         inter_annotator_dice={
             planned.card.name: planned.card.inter_annotator_dice
             for planned in sets
