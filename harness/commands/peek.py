@@ -6,7 +6,6 @@ stand on the right in green; the marks ``[-x-]`` and ``{+x+}`` say the same with
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,7 +35,7 @@ Case = Mapping[str, Any]
 
 def peek(
     suite: SuiteName,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
@@ -56,16 +55,18 @@ def peek(
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
     from harness.auditing.choices import select_suite
-    from harness.auditing.samples import read_sets
+    from harness.auditing.samples import choose_root, read_sets, sets_of
+    from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
     chosen = chosen.model_copy(update={"probes": _selected(chosen.probes, probe)})
+    root = choose_root(data_root, sets_of(chosen), listener=Terminal())
     sets = [
         replace(found, samples=found.samples[:: max(1, len(found.samples) // n)][:n])
-        for found in read_sets(chosen, data_root, pictures=False)
+        for found in read_sets(chosen, root, pictures=False)
     ]
     made = build_plan(chosen, sets)
     if as_json:

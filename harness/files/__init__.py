@@ -7,6 +7,7 @@ half of a surrogate pair, whole numbers fit 64 bits (`harness.files.canonical`, 
 JSON, has the same rules). Nothing that is read is executed.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,6 +29,14 @@ MAX_YAML_BYTES = 4 << 20
 _FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def cache_folder(name: str) -> Path:
+    """A folder for what can be made again: ``VLSM_HARNESS_CACHE``, else the user's caches."""
+    if named := os.environ.get("VLSM_HARNESS_CACHE"):
+        return Path(named).expanduser() / name
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "vlsm-harness" / name
 
 
 def shipped(kind: str) -> Path:
