@@ -84,8 +84,9 @@ def export(
     """Write a run's cases, or what a hub takes of it, or its data sets' description."""
     from harness.errors import UsageError, choose
     from harness.report.loaded import load_run
+    from harness.report.markdown import limit_note
     from harness.trackers import every_eval_ever as eee
-    from harness.trackers.exports import export_cards, export_cases, limit_note
+    from harness.trackers.exports import export_cards, export_cases
 
     choose(to, FORMS, kind="form", where="--to", error=UsageError)
     given = (model, benchmark, organization, relationship, developer)
@@ -106,7 +107,7 @@ def export(
         written, remarks = eee.export_records(loaded, place, model=model, provenance=stated)
     else:
         written, remarks = _croissant(loaded, place, data_root)
-    for remark in (limit_note(loaded), *remarks):
+    for remark in (limit_note(loaded.manifest), *remarks):
         if remark is not None:
             say(f"note: {remark}", err=True)
     if not quiet:

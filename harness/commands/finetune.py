@@ -28,7 +28,8 @@ def finetune(
         Path, typer.Option("--out", "-o", help="Folder of the new card and its weights.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="The new model's. [default: the folder's]")
+        str | None,
+        typer.Option("--name", help="The new model's. [default: as before, else the folder's]"),
     ] = None,
     data_root: DataRoot = None,
     prompt_type: Annotated[
@@ -122,6 +123,8 @@ def finetune(
         device=device,
         report=None if sys.stderr.isatty() else _line,
     )
+    for note in done.notes:
+        say(note, err=True)
     if as_json:
         say_json(dict(done.figures))
     else:

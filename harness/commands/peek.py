@@ -119,10 +119,13 @@ def _show(
     console = terminal(110)
     for (dataset,), of_set in cases.group_by(["dataset"], maintain_order=True):
         originals = of_set.filter(pl.col("probe") == "original")
-        console.print(Text(f"{plain(str(dataset))}: {originals.height} prompts", style="bold cyan"))
-        for row in originals.iter_rows(named=True):
-            console.print(Text(f"  {plain(row['sample_id'])}: {plain(row['prompt'])}"))
-            if spans := found.get((str(dataset), row["prompt"])):
+        samples, prompts = (originals[key].n_unique() for key in ("sample_id", "prompt"))
+        counts = f"samples: {samples}, prompts: {prompts}"
+        console.print(Text(f"{plain(str(dataset))}: {counts}", style="bold cyan"))
+        for (prompt,), own in originals.group_by(["prompt"], maintain_order=True):
+            samples = ", ".join(map(plain, own["sample_id"].unique(maintain_order=True)))
+            console.print(Text(f"  {samples}: {plain(str(prompt))}"))
+            if spans := found.get((str(dataset), str(prompt))):
                 console.print(Text(f"    spans: lexicon: {plain(spans)}", style="dim"))
         changed = of_set.filter(pl.col("probe") != "original")
         for (probe,), rows in changed.group_by(["probe"], maintain_order=True):
@@ -144,7 +147,12 @@ def _table(rows: Sequence[Case], *, limit: int) -> "Table":
     table.add_column("original", ratio=1)
     table.add_column("variant", ratio=1)
     shown: dict[tuple[Any, ...], int] = {}
+    seen = set()
     for row in rows:
+        texts = (row["attribute"], row["original_prompt"], row["prompt"])
+        if texts in seen:  # of another sample with the same prompt
+            continue
+        seen.add(texts)
         key = (row["sample_id"], row["prompt_index"], row["attribute"])
         shown[key] = shown.get(key, 0) + 1
         if shown[key] <= limit:

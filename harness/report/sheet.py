@@ -7,7 +7,7 @@ made by the macro ``sheet_table`` of the templates.
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import polars as pl
 from harness.report.escape import escaped, plain
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
+    from rich.table import Table
 
 WIDTH = 100
 """Columns of Markdown, so that it reads as plain text."""
@@ -163,20 +164,61 @@ def _one_line(text: str) -> str:
 def renderable(sheet: Sheet) -> "Group":
     """Title, lead and table of a sheet, without markup."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, name in enumerate(sheet.header):
-        is_text = place < sheet.n_text
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
-    for row in sheet.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
     parts = [Text(plain(sheet.title), style="bold cyan"), Text(plain(sheet.lead))]
     count = len(sheet.notes)
     told = f"  {count} notes on this table, and why a figure is missing: summary.md"
     notes = [Text(told, style="dim")] if count else []
-    return Group(*parts, table, *notes, Text(""))
+    return Group(*parts, _Fitting(sheet), *notes, Text(""))
+
+
+class _Fitting:
+    """The table of a sheet; too wide, figures stand above their limits, then in several tables."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[RenderableType]":
+        def fits(table: "Table") -> bool:
+            return table.__rich_measure__(console, options).maximum <= options.max_width
+
+        left = range(self.sheet.n_text, len(self.sheet.header))
+        whole = self._drawn(left, lambda text: text)
+        if fits(whole):
+            yield whole
+            return
+        while left:
+            size = len(left)
+            while size > 1 and not fits(self._drawn(left[:size], _two_lines)):
+                size -= 1
+            yield self._drawn(left[:size], _two_lines)
+            left = left[size:]
+
+    def _drawn(self, figures: Sequence[int], shown: Callable[[str], str]) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
+
+        sheet = self.sheet
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for name in sheet.header[: sheet.n_text]:
+            table.add_column(name, overflow="fold")
+        for place in figures:
+            table.add_column(shown(sheet.header[place]), justify="right", no_wrap=True)
+        for row in sheet.rows:
+            words = map(plain, row[: sheet.n_text])
+            table.add_row(*map(Text, (*words, *(shown(plain(row[place])) for place in figures))))
+        return table
+
+
+def _two_lines(text: str) -> str:
+    """A figure above its limits, a title above its unit."""
+    first, space, rest = text.partition(" [")
+    if not space:
+        first, space, rest = text.rpartition(" ")
+    return f"{first}\n{space.strip()}{rest}" if first else text
 
 
 def markdown_lines(sheet: Sheet, level: int = 2) -> Iterator[str]:

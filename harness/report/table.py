@@ -22,12 +22,12 @@ ORIGINAL = "original"
 
 PROBE_HEADER = (
     *("probe", "attribute"),
-    *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
+    *("change % [95 %]", "points", "agree", "answer", "samples", "clusters", "n/a"),
 )
 REFUSAL_HEADER = (
     *("probe", "kind"),
     *("refusal rate [95 %]", "painted, %", "aligned", "MCC [95 %]", "Dice x MCC", "missed"),
-    "n (clusters)",
+    *("samples", "clusters"),
 )
 REFUSAL_LEAD = (
     "Prompts whose right mask is empty. Refusal rate: share whose mask is nearly empty. Painted: "
@@ -132,7 +132,7 @@ def refusal_cells(row: Row) -> tuple[str, ...]:
         interval(row, "mcc", "", 3),
         figure_cell(row["dice_mcc"], 3),
         figure_cell(row["miss_rate"], 3),
-        f"{row['n_samples_refusal']} ({row['n_clusters_refusal']})",
+        *(str(row[f"n_{unit}_refusal"]) for unit in ("samples", "clusters")),
     )
 
 
@@ -244,8 +244,7 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
         number(row["change_points"], 1),
         number(row["agreement"], 3),
         answer_text(row["expectation"], row["verdict"]),
-        f"{row['n_samples']} ({row['n_clusters']})",
-        str(row["n_not_applicable"]),
+        *(str(row[f"n_{unit}"]) for unit in ("samples", "clusters", "not_applicable")),
     )
 
 

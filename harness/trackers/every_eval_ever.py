@@ -23,11 +23,11 @@ from harness.cards import load_model_card, model_names, plain_name
 from harness.errors import RunError, UsageError, choose
 from harness.files.writing import replace_together
 from harness.report.loaded import LoadedRun
+from harness.report.markdown import limit_note
 from harness.trackers.exports import (
     DefinedFigure,
     defined_figures,
     folder_name,
-    limit_note,
     publishable_models,
     task_names,
 )
@@ -217,7 +217,7 @@ def _source(run: LoadedRun, stated: Provenance) -> dict[str, Any]:
     details = {
         "suite_title": run.title,
         NOT_STATED: ", ".join(missing),
-        "limit": limit_note(run),
+        "limit": limit_note(run.manifest),
         "undefined": "Figures that are not defined are left out.",
     }
     return {

@@ -23,6 +23,7 @@ from harness.errors import RunError, UsageError
 from harness.files.writing import parquet_bytes, replace_together
 from harness.report.escape import escaped
 from harness.report.loaded import LoadedRun
+from harness.report.markdown import limit_note
 from harness.report.sheet import csv_text
 
 if TYPE_CHECKING:
@@ -143,16 +144,6 @@ def publishable_models(run: LoadedRun, model: str | None) -> list[Mapping[str, A
     return chosen
 
 
-def limit_note(run: LoadedRun) -> str | None:
-    """A sentence where the run was made with ``--limit``: its figures are of a part of the data."""
-    if (limit := run.manifest.get("limit")) is None:
-        return None
-    return (
-        f"The run was limited (--limit {limit}): it knows {limit} pictures of each data set at "
-        "most, not the whole sets."
-    )
-
-
 def folder_name(name: str) -> str:
     """A name that is one folder and stays in its parent."""
     kept = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)
@@ -233,7 +224,7 @@ def _model_card(run: LoadedRun, entry: Mapping[str, Any]) -> str:
         "",
         f"Audited by vlsm-harness {escaped(harness)}, suite {escaped(run.suite.name)}, model id "
         f"`{entry['model_id']}`. Figures, limits and counts are in the head of this file.",
-        *([] if (limited := limit_note(run)) is None else ["", limited]),
+        *([] if (limited := limit_note(run.manifest)) is None else ["", limited]),
         "",
         "## What it listens to",
         "",
@@ -270,7 +261,7 @@ def _entries(run: LoadedRun, entry: Mapping[str, Any], benchmark: str) -> bytes:
     figures = list(defined_figures(run, entry["model_id"]))
     for name, figure in zip(task_names(figures), figures, strict=True):
         notes = {k: v for k, v in figure.conditions.items() if k not in ("probe", "attribute")}
-        notes |= {"limit": run.manifest["limit"]} if limit_note(run) else {}
+        notes |= {"limit": run.manifest["limit"]} if limit_note(run.manifest) else {}
         found.append(
             EvalResultEntry(
                 dataset_id=benchmark,
