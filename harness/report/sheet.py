@@ -7,7 +7,7 @@ made by the macro ``sheet_table`` of the templates.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -186,18 +186,18 @@ class _Fitting:
             return table.__rich_measure__(console, options).maximum <= options.max_width
 
         left = range(self.sheet.n_text, len(self.sheet.header))
-        whole = self._drawn(left, lambda text: text)
+        whole = self._drawn(left, in_two=False)
         if fits(whole):
             yield whole
             return
         while left:
             size = len(left)
-            while size > 1 and not fits(self._drawn(left[:size], _two_lines)):
+            while size > 1 and not fits(self._drawn(left[:size], in_two=True)):
                 size -= 1
-            yield self._drawn(left[:size], _two_lines)
+            yield self._drawn(left[:size], in_two=True)
             left = left[size:]
 
-    def _drawn(self, figures: Sequence[int], shown: Callable[[str], str]) -> "Table":
+    def _drawn(self, figures: Sequence[int], *, in_two: bool) -> "Table":
         from rich.table import Table
         from rich.text import Text
 
@@ -206,19 +206,23 @@ class _Fitting:
         for name in sheet.header[: sheet.n_text]:
             table.add_column(name, overflow="fold")
         for place in figures:
-            table.add_column(shown(sheet.header[place]), justify="right", no_wrap=True)
+            title = sheet.header[place]
+            if in_two:
+                title = _two_lines(title) if " [" in title else "\n".join(title.rsplit(" ", 1))
+            table.add_column(title, justify="right", no_wrap=True)
         for row in sheet.rows:
-            words = map(plain, row[: sheet.n_text])
-            table.add_row(*map(Text, (*words, *(shown(plain(row[place])) for place in figures))))
+            words, cells = row[: sheet.n_text], [plain(row[place]) for place in figures]
+            shown = map(_two_lines, cells) if in_two else cells
+            table.add_row(*map(Text, (*map(plain, words), *shown)))
         return table
 
 
+_BREAK = re.compile(r" (?=\[)|(?<=:) ")
+
+
 def _two_lines(text: str) -> str:
-    """A figure above its limits, a title above its unit."""
-    first, space, rest = text.partition(" [")
-    if not space:
-        first, space, rest = text.rpartition(" ")
-    return f"{first}\n{space.strip()}{rest}" if first else text
+    """A figure above its limits; a question above its answer."""
+    return _BREAK.sub("\n", text, count=1)
 
 
 def markdown_lines(sheet: Sheet, level: int = 2) -> Iterator[str]:

@@ -22,12 +22,12 @@ ORIGINAL = "original"
 
 PROBE_HEADER = (
     *("probe", "attribute"),
-    *("change % [95 %]", "points", "agree", "answer", "samples", "clusters", "n/a"),
+    *("change % [95 %]", "points", "agree", "answer", "n (clusters)", "n/a"),
 )
 REFUSAL_HEADER = (
     *("probe", "kind"),
     *("refusal rate [95 %]", "painted, %", "aligned", "MCC [95 %]", "Dice x MCC", "missed"),
-    *("samples", "clusters"),
+    "n (clusters)",
 )
 REFUSAL_LEAD = (
     "Prompts whose right mask is empty. Refusal rate: share whose mask is nearly empty. Painted: "
@@ -132,7 +132,7 @@ def refusal_cells(row: Row) -> tuple[str, ...]:
         interval(row, "mcc", "", 3),
         figure_cell(row["dice_mcc"], 3),
         figure_cell(row["miss_rate"], 3),
-        *(str(row[f"n_{unit}_refusal"]) for unit in ("samples", "clusters")),
+        f"{row['n_samples_refusal']} ({row['n_clusters_refusal']})",
     )
 
 
@@ -244,7 +244,8 @@ def _probe_cells(row: Row) -> tuple[str, ...]:
         number(row["change_points"], 1),
         number(row["agreement"], 3),
         answer_text(row["expectation"], row["verdict"]),
-        *(str(row[f"n_{unit}"]) for unit in ("samples", "clusters", "not_applicable")),
+        f"{row['n_samples']} ({row['n_clusters']})",
+        str(row["n_not_applicable"]),
     )
 
 
