@@ -1,6 +1,9 @@
 """A run for people: its data, and the figures, the page and the notebook view made of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import polars as pl
 
 from harness.errors import HarnessError, UsageError
 from harness.report import html
@@ -8,6 +11,7 @@ from harness.report.escape import plain
 from harness.report.figure import Figure
 from harness.report.headline import most_telling
 from harness.report.run_data import RunData
+from harness.report.sheet import interval
 from harness.report.table import verdict_line
 
 _FEW = 3
@@ -47,8 +51,14 @@ class LoadedRun(RunData):
             spoken = [v for v in most_telling(self.assessment.language) if v.is_asked]
         except HarnessError as problem:
             return f"{self!r}\n{problem}"
-        lines = [verdict_line(verdict) for verdict in spoken]
+        lines = [verdict_line(verdict) for verdict in spoken] or list(self._originals())
         return "\n".join([repr(self), *lines, "Figures: .summary, .language, .verdicts, .cases()"])
+
+    def _originals(self) -> Iterator[str]:
+        """Of a run that asks for no verdict: Dice of the original prompts."""
+        for row in self.summary.filter(pl.col("probe") == "original").iter_rows(named=True):
+            where = f"{row['model']} on {row['dataset']} ({row['split']}, {row['prompt_type']})"
+            yield f"{plain(where)}: Dice {interval(row, 'dice', '', 3)}"
 
     def _repr_html_(self) -> str:
         """The verdicts and the listening map, as a notebook shows them."""

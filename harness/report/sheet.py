@@ -166,9 +166,13 @@ def renderable(sheet: Sheet) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    parts = [Text(plain(sheet.title), style="bold cyan"), Text(plain(sheet.lead))]
+    parts = [Text(plain(text)) for text in (sheet.title, sheet.lead) if text]
+    parts[0].stylize("bold cyan")
+    if not sheet.rows:
+        return Group(*parts, *(Text(f"  {plain(note)}") for note in sheet.notes), Text(""))
     count = len(sheet.notes)
-    told = f"  {count} notes on this table, and why a figure is missing: summary.md"
+    noun = "note" if count == 1 else "notes"
+    told = f"  {count} {noun} on this table, and why a figure is missing: summary.md"
     notes = [Text(told, style="dim")] if count else []
     return Group(*parts, _Fitting(sheet), *notes, Text(""))
 

@@ -28,6 +28,7 @@ from harness.trackers.exports import (
     DefinedFigure,
     defined_figures,
     folder_name,
+    model_name,
     publishable_models,
     task_names,
 )
@@ -253,7 +254,7 @@ def _model_info(run: LoadedRun, entry: Mapping[str, Any], stated: Provenance) ->
         **{key: entry.get(key) for key in ("threshold", "device", "precision", "batch_size")},
         "control": "reads no prompt" if entry.get("control") else None,
     }
-    name = _portable(run.names[entry["model_id"]])
+    name = _portable(model_name(run, entry))
     about = {
         "name": entry["name"],
         "id": f"{developer or NOT_STATED}/{name}",

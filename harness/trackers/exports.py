@@ -95,7 +95,7 @@ def export_cards(
     _check_id(benchmark)
     written: dict[Path, bytes] = {}
     for entry in publishable_models(run, model):
-        own = folder / folder_name(run.names[entry["model_id"]])
+        own = folder / folder_name(model_name(run, entry))
         written[own / "README.md"] = _model_card(run, entry).encode()
         if benchmark is not None:
             written[own / ".eval_results" / "vlsm-harness.yaml"] = _entries(run, entry, benchmark)
@@ -142,6 +142,12 @@ def publishable_models(run: LoadedRun, model: str | None) -> list[Mapping[str, A
                 "needed. Run it with weights, or name the others by --model."
             )
     return chosen
+
+
+def model_name(run: LoadedRun, entry: Mapping[str, Any]) -> str:
+    """What a model is called elsewhere: its name, or its id where two share a name."""
+    names = [model["name"] for model in run.models]
+    return str(entry["name"] if names.count(entry["name"]) == 1 else entry["model_id"])
 
 
 def folder_name(name: str) -> str:

@@ -26,6 +26,7 @@ from harness.cards import PROMPT_TYPES, DatasetCard, load_dataset_card, load_mod
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
+from harness.files import read_yaml
 from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
@@ -201,8 +202,7 @@ def _earlier(out: Path, name: str) -> tuple[str, ...]:
 
 
 def _name_in(card: Path) -> str | None:
-    content = yaml.safe_load(card.read_text(encoding="utf-8")) if card.is_file() else None
-    name = content.get("name") if isinstance(content, dict) else None
+    name = read_yaml(card).data.get("name") if card.is_file() else None
     return name if isinstance(name, str) else None
 
 

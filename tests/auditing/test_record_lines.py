@@ -1,5 +1,6 @@
 """What ``summary.md`` says of the run itself, and what a run says when it is printed."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -67,3 +68,13 @@ def test_a_run_without_verdicts_can_be_printed(tmp_path, folder):
     assert text.startswith("LoadedRun('")
     assert "no verdicts.json here" in text
     assert repr(LoadedRun(tmp_path)) == f"LoadedRun('{tmp_path}')"
+
+
+def test_a_run_that_asks_for_no_verdict_says_its_dice(folder):
+    run = harness.load_run(folder)
+    run.assessment = replace(run.assessment, language=())
+    lines = str(run).splitlines()[1:-1]
+    assert len(lines) == 2
+    assert all(
+        re.fullmatch(r"(m|blind) on inside \(test, p6\): Dice 0\.\d+ \[.*\]", x) for x in lines
+    )

@@ -72,3 +72,16 @@ def test_the_readme_s_table_has_the_columns_that_are_printed():
     line = next(one for one in readme.splitlines() if one.startswith("probe        attribute"))
     columns = re.split(r" {2,}", line)
     assert columns == [name for name in PROBE_HEADER if name in columns]
+
+
+def test_a_section_without_rows_has_its_reason_in_place_of_a_table(summary_of):
+    """In the terminal, too: a head above nothing tells nothing."""
+    text = printed(
+        summary_of(
+            {"probe": "original"},
+            {"probe": "out_of_distribution", "dataset": "other", "reason": "no test of its own"},
+        )
+    )
+    _, _, away = text.partition("small away from its training data\n")
+    assert away.split("\n")[0] == "  other: no test of its own."
+    assert "beyond it" not in away

@@ -283,3 +283,14 @@ def test_the_command_says_what_is_not_stated(run, call):
     known = ("--organization", "My lab", "--relationship", "other", "--developer", "me")
     code, _, err = call("export", run.folder, "--to", "every-eval-ever", *known)
     assert (code, err) == (0, "")
+
+
+def test_two_models_of_one_name_have_their_ids(run, tmp_path):
+    models = run.manifest["models"]
+    for model in models:
+        model["name"] = "same"
+    run.store.update(models=models)
+    written, _ = export_records(load_run(run.folder), tmp_path / "out", provenance=STATED)
+    assert {path.parent.name for path in written} == {model["model_id"] for model in models}
+    for one in validate(written):
+        assert (one["valid"], one["warnings"]) == (True, [])
