@@ -123,8 +123,8 @@ def _show(
         counts = f"samples: {samples}, prompts: {prompts}"
         console.print(Text(f"{plain(str(dataset))}: {counts}", style="bold cyan"))
         for (prompt,), own in originals.group_by(["prompt"], maintain_order=True):
-            samples = ", ".join(map(plain, own["sample_id"].unique(maintain_order=True)))
-            console.print(Text(f"  {samples}: {plain(str(prompt))}"))
+            names = ", ".join(map(plain, own["sample_id"].unique(maintain_order=True)))
+            console.print(Text(f"  {names}: {plain(str(prompt))}"))
             if spans := found.get((str(dataset), str(prompt))):
                 console.print(Text(f"    spans: lexicon: {plain(spans)}", style="dim"))
         changed = of_set.filter(pl.col("probe") != "original")
