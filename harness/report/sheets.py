@@ -210,7 +210,7 @@ def originals_sheet(summary: pl.DataFrame) -> Sheet:
 def probes_sheet(summary: pl.DataFrame) -> Sheet:
     """Every probe on every set."""
     rows = summary.filter(~pl.col("probe").is_in([ORIGINAL, AWAY]), pl.col("n_cases") > 0)
-    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "holds?",
+    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "answer",
               "change % [95 %]", "points", "Dice after", "agreement", "smallest visible %",
               "samples", "clusters", "not applicable", "prompts cut")  # fmt: skip
     keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")
