@@ -29,7 +29,7 @@ def audit(  # noqa: PLR0913, what a user may choose
     *,
     model: "str | Path | WrappedFunction | Sequence[str | Path | WrappedFunction]",
     suite: "str | Path | Suite",
-    data_root: str | Path = "data",
+    data_root: str | Path | None = None,
     datasets: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     limit: int | None = None,
@@ -44,7 +44,8 @@ def audit(  # noqa: PLR0913, what a user may choose
             ``CARD=A,B,C`` are checkpoints of one recipe that differ by training seed. Or a
             function, as `wrap` returns it.
         suite: Its name, the path of its file, or a loaded one.
-        data_root: Folder above the datasets' own.
+        data_root: Folder above the datasets' own; when None ``VLSM_DATA_ROOT``, else ``data``, or
+            without such a folder the user's cache for generated data sets.
         datasets: ``NAME``, ``NAME/SPLIT`` or card files in place of the suite's.
         out: Run directory; ``runs/SUITE-HASH`` when None.
         limit: At most so many images a dataset.
@@ -77,7 +78,7 @@ def audit(  # noqa: PLR0913, what a user may choose
     store = run_models(
         chosen,
         given.models,
-        root=Path(data_root),
+        root=None if data_root is None else Path(data_root),
         out=None if out is None else Path(out),
         limit=limit,
         conditions=Conditions(device=device, backend=backend, recipes=given.recipes),

@@ -31,7 +31,7 @@ VERBS: Mapping[str, str] = {
     "peek": "Show what a suite does to a few prompts",
     "score": "Recompute a run's statistics from its counts",
     "report": "Write a run's page, figures and tables",
-    "export": "Write a run for a spreadsheet, a hub or Croissant",
+    "export": "Write a run for a spreadsheet, a hub or other places",
     "gate": "Decide whether a run is good enough",
     "compare": "Compare models on the same cases",
     "power": "How small a change a run could show",

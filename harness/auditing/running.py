@@ -25,7 +25,7 @@ def run_models(
     suite: "Suite",
     models: Models,
     *,
-    root: Path,
+    root: Path | None,
     out: Path | None,
     limit: int | None = None,
     conditions: Conditions = USUAL,
@@ -37,7 +37,7 @@ def run_models(
     Args:
         suite: What to run.
         models: Cards with their checkpoints.
-        root: Folder above the datasets' own.
+        root: Folder above the datasets' own; `harness.auditing.samples.choose_root` where None.
         out: Run directory; one in `runs` that the plan names, where it is None.
         limit: At most so many images per dataset.
         conditions: How models are loaded and run.
@@ -47,7 +47,7 @@ def run_models(
     Returns:
         The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
-    from harness.auditing.samples import read_sets
+    from harness.auditing.samples import choose_root, read_sets, sets_of
     from harness.plan.build import build_plan
     from harness.plan.registration import differences, read_registration, record
     from harness.runs.store import RunStore
@@ -57,6 +57,7 @@ def run_models(
     held = read_registration(conditions.registration) if conditions.registration else None
     refuse_speeds(suite, conditions)
     first = _look_at(models, conditions)
+    root = choose_root(root, sets_of(suite), listener=listener)
     sets = read_sets(suite, root, limit=limit, listener=listener)
     suite = with_tolerances(suite, [planned.card for planned in sets])
     plan = build_plan(suite, sets)
@@ -66,8 +67,12 @@ def run_models(
     with removed_if_empty(store), store.locked():
         open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         if held is not None:
-            differs, began = differences(held, plan, suite, limit=limit), bool(store.part_names())
-            _keep_registration(store, record(held, differs), began=began, listener=listener)
+            _keep_registration(
+                store,
+                record(held, differences(held, plan, suite, limit=limit)),
+                began=bool(store.part_names()),
+                listener=listener,
+            )
         _warn_of_rungs(models, suite, sets, listener)
         try:
             done = []
@@ -204,6 +209,10 @@ def open_run(
         spans=spans,
         cluster_kinds={planned.card.name: cluster_kind(planned.card) for planned in sets},
         modalities={planned.card.name: planned.card.modality for planned in sets},
+        origins={
+            planned.card.name: {"source": planned.card.source, "licence": planned.card.licence}
+            for planned in sets
+        },
         inter_annotator_dice={
             planned.card.name: planned.card.inter_annotator_dice
             for planned in sets

@@ -1,6 +1,7 @@
 """Reads the samples of a suite's datasets."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,41 @@ if TYPE_CHECKING:
     from harness.plan.build import PlannedSet
     from harness.records import Sample
     from harness.suite.schema import DatasetEntry, Suite
+
+
+def choose_root(
+    given: Path | None,
+    datasets: Iterable[str],
+    *,
+    default: Path = Path("data"),
+    listener: Listener = SILENT,
+) -> Path:
+    """The data root: `given`, else ``VLSM_DATA_ROOT``, else ``data``.
+
+    Generated sets need nothing that a user brings: where all `datasets` are such and there is no
+    folder `default`, they go to the user's cache, and `listener` hears where.
+    """
+    from harness.cards import load_dataset_card
+    from harness.files import cache_folder
+
+    if given is not None:
+        return given
+    if named := os.environ.get("VLSM_DATA_ROOT"):
+        return Path(named)
+    cards = [] if default.exists() else [load_dataset_card(name) for name in datasets]
+    if not cards or not all(card.generator for card in cards):
+        return default
+    root = cache_folder("data")
+    listener.note(
+        f"note: generated data sets are kept in {root}, since there is no folder "
+        f"{str(default)!r} here. --data-root or VLSM_DATA_ROOT names another."
+    )
+    return root
+
+
+def sets_of(suite: "Suite") -> list[str]:
+    """Names or card files of a suite's data sets."""
+    return [entry.name for entry in suite.datasets]
 
 
 def read_sets(

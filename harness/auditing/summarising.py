@@ -36,8 +36,8 @@ def summarise(
         out: Folder of the result; the run's own when None.
     """
     from harness.auditing.curve import threshold_curve
-    from harness.data.readings import data_lines
     from harness.report.files import write_assessment
+    from harness.report.markdown import record_lines
     from harness.stats.assessment import assess
     from harness.stats.flips import disagreement_lines
     from harness.stats.pairs import assessed
@@ -58,7 +58,7 @@ def summarise(
         curve = threshold_curve(store.plan_scan(), scores, curves, suite.statistics)
     margins = suite.statistics.margins.model_dump().values()
     annotators = disagreement_lines(manifest.get("inter_annotator_dice", {}), margins)
-    masks = [*data_lines(manifest), *annotators]
+    masks = [*record_lines(manifest), *annotators]
     paths = write_assessment(found, folder, title=suite.title, masks=masks, curve=curve)
     return Summarised(found, tuple(paths), _count(store, scores))
 

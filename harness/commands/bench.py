@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from harness.auditing.samples import choose_root
 from harness.cards import load_dataset_card
 from harness.commands.options import (
     AsJson,
@@ -44,7 +45,7 @@ def bench(
     dataset: Annotated[
         str | None, typer.Option("--datasets", help="One NAME/SPLIT. [default: invented pictures]")
     ] = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     images: Annotated[int, typer.Option("--images", min=1)] = 24,
     prompts: Annotated[int, typer.Option("--prompts", min=1)] = 41,
     distinct: Annotated[
@@ -82,7 +83,8 @@ def bench(
             root, size = folder, loaded.adapter.input_size
             pictures = invent(root, images, size)
         else:
-            root, pictures = data_root, _pictures(dataset, data_root, images)
+            root = choose_root(data_root, [dataset.partition("/")[0]], listener=Terminal())
+            pictures = _pictures(dataset, root, images)
         found = measure(
             loaded,
             pictures,

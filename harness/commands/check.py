@@ -34,7 +34,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Datasets = None,
     split: Split = None,
     prompts: PromptSource = None,
@@ -78,9 +78,11 @@ def check(
 ) -> None:
     """Check a suite, its cards and every row of its data; a model's contract; a perturbation."""
     from harness.auditing.choices import model_arguments, select_suite, split_names
+    from harness.auditing.samples import choose_root, sets_of
     from harness.commands.contract import Trial, exit_code, show, try_model
     from harness.commands.laws import any_broken, try_laws
     from harness.commands.laws import show as show_laws
+    from harness.commands.progress import Terminal
 
     content: dict[str, Any] = {}
     rules = split_names(perturbation)
@@ -88,8 +90,9 @@ def check(
     if suite is not None or not (model or rules):
         chosen = select_suite(suite or "paper", datasets=datasets, split=split, prompts=prompts)
         silent = quiet or as_json
-        content, sets = _suite(chosen, data_root, tokens=tokens, quiet=quiet, silent=silent)
-        content["training_overlap"] = _overlaps(models, sets, data_root, quiet=silent)
+        root = choose_root(data_root, sets_of(chosen), listener=Terminal())
+        content, sets = _suite(chosen, root, tokens=tokens, quiet=quiet, silent=silent)
+        content["training_overlap"] = _overlaps(models, sets, root, quiet=silent)
         if not as_json:
             _show_suite(content)
     trial = Trial(

@@ -53,7 +53,8 @@ def init(
         typer.Option("--label", help="VALUE=NAME of a label map or volume, 1=liver; repeat."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="The sentence of a set without any.")
+        str | None,
+        typer.Option("--prompt", help="The sentence, or the class, of a set without any."),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Of rows that name none. [default: test]")

@@ -31,6 +31,10 @@ LEAST_FREE_GIB = 1.0
 EXTRAS = {
     "train": "finetune",
     "tables": "variants read from XLSX tables",
+    "coco": "data init of masks that COCO packs as text",
+    "volumes": "data init of NIfTI files",
+    "lite": "the models lite-film, lite-cross and lite-image-only",
+    "croissant": "export --to croissant",
     "ray": "--executor ray",
     "openvino": "--backend openvino",
     "mlflow": "--log mlflow",

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.auditing.choices import split_names
+from harness.auditing.samples import choose_root
 from harness.cards import load_model_card
 from harness.commands.options import AsJson, DataRoot, Device
 from harness.commands.output import say, say_json
+from harness.commands.progress import Terminal
 
 if TYPE_CHECKING:
     from harness.training.finetune import Finetuned
@@ -26,9 +28,10 @@ def finetune(
         Path, typer.Option("--out", "-o", help="Folder of the new card and its weights.")
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="The new model's. [default: the folder's]")
+        str | None,
+        typer.Option("--name", help="The new model's. [default: as before, else the folder's]"),
     ] = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     prompt_type: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +102,7 @@ def finetune(
         model,
         split_names(data),
         out=out,
-        data_root=data_root,
+        data_root=choose_root(data_root, split_names(data), listener=Terminal()),
         prompt_type=prompt_type,
         recipe=Recipe(
             learning_rate=learning_rate,
@@ -120,6 +123,8 @@ def finetune(
         device=device,
         report=None if sys.stderr.isatty() else _line,
     )
+    for note in done.notes:
+        say(note, err=True)
     if as_json:
         say_json(dict(done.figures))
     else:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from harness.auditing.choices import model_arguments, split_names, with_choices
-from harness.auditing.samples import read_sets
+from harness.auditing.samples import choose_root, read_sets, sets_of
 from harness.commands.laws import rules_named
 from harness.commands.options import (
     AsJson,
@@ -69,7 +69,7 @@ def hunt(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for breaks to replay.")] = Path(
         "breaks"
     ),
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     split: Split = None,
     prompt_type: PromptRung = None,
     prompts: PromptSource = None,
@@ -90,7 +90,8 @@ def hunt(
     rules = _rules(kind, families)
     suite = hunting(datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed)
     ((name, file),) = model_arguments([model], checkpoint)
-    sets = read_sets(suite, data_root, limit=limit, listener=Terminal(quiet=quiet or as_json))
+    root = choose_root(data_root, sets_of(suite), listener=Terminal())
+    sets = read_sets(suite, root, limit=limit, listener=Terminal(quiet=quiet or as_json))
     loaded = load_model(
         name,
         checkpoint=file,

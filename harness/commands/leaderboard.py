@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from harness.auditing.samples import choose_root, sets_of
 from harness.commands.options import DataRoot, Quiet
 from harness.commands.output import say
 from harness.commands.progress import Terminal
@@ -12,7 +13,7 @@ from harness.commands.tracks import TrackRoot, planned, reference_of
 from harness.leaderboard.board import build_boards
 from harness.leaderboard.log import Log
 from harness.leaderboard.site import write_site
-from harness.leaderboard.tracks import load_track, measure_truth
+from harness.leaderboard.tracks import load_track, measure_truth, suite_of
 from harness.leaderboard.tracks import pin as write
 
 app = typer.Typer(
@@ -43,11 +44,12 @@ def build(
 @app.command("pin")
 def pin(
     track: Annotated[str, typer.Argument(help="A track's name.")],
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     quiet: Quiet = False,
 ) -> None:
     """Write plan and truth of a track of generated data, and print their hashes."""
     found = load_track(track)
-    plan, sets = planned(found, data_root, quiet=quiet)
+    root = choose_root(data_root, sets_of(suite_of(found)), listener=Terminal())
+    plan, sets = planned(found, root, quiet=quiet)
     pins = write(found, plan, measure_truth(s for part in sets for s in part.samples))
     say(f"plan_sha256: {pins.plan_sha256}\ntruth_sha256: {pins.truth_sha256}")

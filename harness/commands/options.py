@@ -17,12 +17,12 @@ RandomWeights = Annotated[
 ]
 SuiteName = Annotated[str, typer.Argument(help="A suite's name or the path of its file.")]
 DataRoot = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--data-root",
         envvar="VLSM_DATA_ROOT",
-        help="Folder above the datasets' own.",
-        show_default=True,
+        help="Folder above the datasets' own. [default: data; without such a folder the user's "
+        "cache, for generated ones]",
     ),
 ]
 Datasets = Annotated[

@@ -6,7 +6,6 @@ stand on the right in green; the marks ``[-x-]`` and ``{+x+}`` say the same with
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,7 +35,7 @@ Case = Mapping[str, Any]
 
 def peek(
     suite: SuiteName,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
@@ -56,16 +55,18 @@ def peek(
 ) -> None:
     """Show what a suite does to the prompts of a few samples."""
     from harness.auditing.choices import select_suite
-    from harness.auditing.samples import read_sets
+    from harness.auditing.samples import choose_root, read_sets, sets_of
+    from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
 
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
     chosen = chosen.model_copy(update={"probes": _selected(chosen.probes, probe)})
+    root = choose_root(data_root, sets_of(chosen), listener=Terminal())
     sets = [
         replace(found, samples=found.samples[:: max(1, len(found.samples) // n)][:n])
-        for found in read_sets(chosen, data_root, pictures=False)
+        for found in read_sets(chosen, root, pictures=False)
     ]
     made = build_plan(chosen, sets)
     if as_json:
@@ -118,10 +119,13 @@ def _show(
     console = terminal(110)
     for (dataset,), of_set in cases.group_by(["dataset"], maintain_order=True):
         originals = of_set.filter(pl.col("probe") == "original")
-        console.print(Text(f"{plain(str(dataset))}: {originals.height} prompts", style="bold cyan"))
-        for row in originals.iter_rows(named=True):
-            console.print(Text(f"  {plain(row['sample_id'])}: {plain(row['prompt'])}"))
-            if spans := found.get((str(dataset), row["prompt"])):
+        samples, prompts = (originals[key].n_unique() for key in ("sample_id", "prompt"))
+        counts = f"samples: {samples}, prompts: {prompts}"
+        console.print(Text(f"{plain(str(dataset))}: {counts}", style="bold cyan"))
+        for (prompt,), own in originals.group_by(["prompt"], maintain_order=True):
+            names = ", ".join(map(plain, own["sample_id"].unique(maintain_order=True)))
+            console.print(Text(f"  {names}: {plain(str(prompt))}"))
+            if spans := found.get((str(dataset), str(prompt))):
                 console.print(Text(f"    spans: lexicon: {plain(spans)}", style="dim"))
         changed = of_set.filter(pl.col("probe") != "original")
         for (probe,), rows in changed.group_by(["probe"], maintain_order=True):
@@ -143,7 +147,12 @@ def _table(rows: Sequence[Case], *, limit: int) -> "Table":
     table.add_column("original", ratio=1)
     table.add_column("variant", ratio=1)
     shown: dict[tuple[Any, ...], int] = {}
+    seen = set()
     for row in rows:
+        texts = (row["attribute"], row["original_prompt"], row["prompt"])
+        if texts in seen:  # of another sample with the same prompt
+            continue
+        seen.add(texts)
         key = (row["sample_id"], row["prompt_index"], row["attribute"])
         shown[key] = shown.get(key, 0) + 1
         if shown[key] <= limit:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def plan(
     suite: SuiteName,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,
@@ -63,7 +63,7 @@ def plan(
 ) -> None:
     """Count what a suite would evaluate, and what does not apply and why."""
     from harness.auditing.choices import select_suite
-    from harness.auditing.samples import read_sets
+    from harness.auditing.samples import choose_root, read_sets, sets_of
     from harness.commands import plan_diff
     from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
@@ -71,16 +71,17 @@ def plan(
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
-    sets = read_sets(chosen, data_root, limit=limit, listener=Terminal(quiet=quiet))
+    root = choose_root(data_root, sets_of(chosen), listener=Terminal())
+    sets = read_sets(chosen, root, limit=limit, listener=Terminal(quiet=quiet))
     made = build_plan(chosen, sets)
     # Read before anything is written: both may be the same file.
     changes = None if diff is None else plan_diff.difference(plan_diff.read_plan(diff), made.cases)
     if out is not None:
-        _write(out, made, chosen, data_root=data_root, limit=limit)
+        _write(out, made, chosen, data_root=root, limit=limit)
     if seal is not None:
         _register(seal, made, chosen, sets, limit=limit)
     if export is not None:
-        _export(export, made, chosen, data_root=data_root, limit=limit, quiet=quiet or as_json)
+        _export(export, made, chosen, data_root=root, limit=limit, quiet=quiet or as_json)
     counts = _counts(made)
     if as_json:
         content = {

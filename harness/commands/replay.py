@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.auditing.choices import model_arguments, split_names
-from harness.auditing.samples import read_sets
+from harness.auditing.samples import choose_root, read_sets
 from harness.cards import dataset_names, load_dataset_card
 from harness.commands.hunt import hunting
 from harness.commands.options import (
@@ -40,7 +40,7 @@ def replay(
     place: Annotated[Path, typer.Argument(help="A break's file, or a folder of them.")],
     model: Model,
     checkpoint: Checkpoint = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Annotated[
         list[str] | None,
         typer.Option("--datasets", help="Card files of datasets that do not ship; a,b."),
@@ -67,7 +67,9 @@ def replay(
         backend=backend,
         random_weights=random_weights,
     )
-    found = dict(_replayed(breaks, cards, loaded, data_root, quiet=quiet or as_json))
+    used = {cards[saved.dataset] for saved in breaks.values()}
+    root = choose_root(data_root, used, listener=Terminal())
+    found = dict(_replayed(breaks, cards, loaded, root, quiet=quiet or as_json))
     confirmed = sum(one.breaks for one in found.values())
     if as_json:
         rows = [_row(path, one) for path, one in found.items()]

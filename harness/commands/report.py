@@ -64,11 +64,10 @@ def _figures(run: "LoadedRun", folder: Path) -> list[Path]:
 
 
 def _markdown(run: "LoadedRun", path: Path) -> list[Path]:
-    from harness.data.readings import data_lines
     from harness.files.writing import write_text
-    from harness.report.markdown import markdown
+    from harness.report.markdown import markdown, record_lines
 
-    masks = data_lines(run.manifest)
+    masks = record_lines(run.manifest)
     write_text(path, markdown(run.assessment, title=run.title, masks=masks))
     return [path]
 

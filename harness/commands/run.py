@@ -42,7 +42,7 @@ def run(
         ),
     ],
     checkpoint: Checkpoint = None,
-    data_root: DataRoot = Path("data"),
+    data_root: DataRoot = None,
     datasets: Datasets = None,
     split: Split = None,
     prompt_type: PromptRung = None,

@@ -202,7 +202,7 @@ def _print(found: "Assessment", store: "RunStore", paths: Sequence[Path]) -> Non
     from harness.report.table import tables
     from harness.stats.verdicts import coverage_note
 
-    console = terminal(110)
+    console = terminal(130)
     for table in tables(found.summary):
         console.print(table)
     for verdict in found.language:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.auditing.choices import model_arguments
-from harness.auditing.samples import read_sets
+from harness.auditing.samples import choose_root, read_sets, sets_of
 from harness.commands.options import AsJson, DataType, Device, Quiet
 from harness.commands.output import say, say_json
 from harness.commands.progress import Terminal
@@ -105,7 +105,7 @@ def _spot_check(
 
     ((name, checkpoint),) = model_arguments([options.model], None)
     model = load_model(name, checkpoint=checkpoint, device=options.device, dtype=options.dtype)
-    root = options.data_root or Path("data")
+    root = choose_root(options.data_root, sets_of(reference.suite), listener=Terminal())
     read_sets(
         reference.suite, root, pictures=False, listener=Terminal(quiet=options.quiet)
     )  # paints generated sets

@@ -7,6 +7,7 @@ half of a surrogate pair, whole numbers fit 64 bits (`harness.files.canonical`, 
 JSON, has the same rules). Nothing that is read is executed.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,6 +29,14 @@ MAX_YAML_BYTES = 4 << 20
 _FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def cache_folder(name: str) -> Path:
+    """A folder for what can be made again: ``VLSM_HARNESS_CACHE``, else the user's caches."""
+    if named := os.environ.get("VLSM_HARNESS_CACHE"):
+        return Path(named).expanduser() / name
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "vlsm-harness" / name
 
 
 def shipped(kind: str) -> Path:
@@ -265,18 +274,40 @@ def _explain(problem: Any, document: Document, schema: type[pydantic.BaseModel])
         field = schema.model_fields.get(str(place[0])) if len(place) == 1 else None
         example = f", such as `{field.examples[0]}`" if field and field.examples else ""
         return f"{where}: the key is missing. Add it{example}."
+    if problem["type"] == "model_type" and isinstance(problem["input"], str):
+        return _needs_mapping(problem["input"], where, _keys_needed(schema, place))
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     return f"{where}: found {cut(repr(problem['input']))}. {message}. Correct the value."
 
 
+def _needs_mapping(given: str, where: str, keys: Sequence[str]) -> str:
+    """Of a text where a mapping is wanted: the form, with the text where it is most likely due."""
+    own = next((key for key in ("file", "name") if key in keys), keys[0])
+    content = {key: cut(given) if key == own else "..." for key in keys}
+    form = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=1000).strip()
+    return f"{where}: found {cut(repr(given))}. A mapping is needed. Write `{form}`."
+
+
+def _keys_needed(schema: type[pydantic.BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Keys without a default at `place`, and that of a file; else all."""
+    known = _nodes(schema, place)
+    every = [key for node in known for key in node.get("properties", {})]
+    needed = [key for node in known for key in node.get("required", [])]
+    needed += [key for key in ("file",) if key in every and key not in needed]
+    return needed or every or ["name"]
+
+
 def _known_keys(schema: type[pydantic.BaseModel], place: Sequence[str | int]) -> list[str]:
     """Keys allowed at `place`, read off the JSON Schema, which resolves every nesting."""
+    return sorted({key for node in _nodes(schema, place) for key in node.get("properties", {})})
+
+
+def _nodes(schema: type[pydantic.BaseModel], place: Sequence[str | int]) -> list[dict[str, Any]]:
     whole = schema.model_json_schema()
     nodes = [whole]
     for step in place:
         nodes = [child for node in nodes for child in _children(node, step, whole)]
-    resolved = [r for node in nodes for r in _alternatives(node, whole)]
-    return sorted({key for node in resolved for key in node.get("properties", {})})
+    return [resolved for node in nodes for resolved in _alternatives(node, whole)]
 
 
 def _alternatives(node: dict[str, Any], whole: dict[str, Any]) -> Iterable[dict[str, Any]]:

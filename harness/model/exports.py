@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from harness._version import __version__
 from harness.errors import ModelError, RunError
+from harness.files import cache_folder as user_cache
 from harness.files.writing import make_folder, temporary_folder, write_json
 from harness.model.stage_trial import fate_of
 
@@ -270,11 +271,8 @@ def versions() -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Where exports are kept: ``VLSM_HARNESS_CACHE``, else the user's folder of caches."""
-    if named := os.environ.get("VLSM_HARNESS_CACHE"):
-        return Path(named).expanduser() / "openvino"
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "vlsm-harness" / "openvino"
+    """Where exports are kept."""
+    return user_cache("openvino")
 
 
 def _place(stage: Stage, model_id: str) -> Path | None:

@@ -105,7 +105,8 @@ def differences(held: Registration, plan: Plan, suite: Suite, *, limit: int | No
     keys = [k for k in dict.fromkeys([*held.suite, *now]) if held.suite.get(k) != now.get(k)]
     found = [f"suite: {', '.join(keys)}"] if keys else []
     if held.limit != limit:
-        found.append(f"limit: {held.limit} was registered, {limit} was run")
+        before, after = ("no limit" if n is None else n for n in (held.limit, limit))
+        found.append(f"limit: {before} was registered, {after} was run")
     if held.plan_sha256 != plan.sha256:
         sizes = f"{held.n_cases:,} cases were registered, {plan.cases.height:,} were planned"
         found.append(f"plan: {sizes}" + ("" if found else "; the data or the code are others"))

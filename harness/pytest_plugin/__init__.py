@@ -41,9 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--vlsm-data-root",
-        default=os.environ.get("VLSM_DATA_ROOT", "data"),
+        default=os.environ.get("VLSM_DATA_ROOT"),
         metavar="DIR",
-        help="Folder above the datasets' own. [default: VLSM_DATA_ROOT, else data]",
+        help="Folder above the datasets' own. [default: VLSM_DATA_ROOT, else data; without such a "
+        "folder the user's cache, for generated ones]",
     )
     group.addoption(
         "--vlsm-limit", type=_count, metavar="N", help="At most so many images per dataset."

@@ -6,12 +6,14 @@ and reason is escaped. What all models of a set share is said once; all of it st
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from harness.data.readings import data_lines
+from harness.plan.registration import sentence
 from harness.report.escape import code, escaped
 from harness.report.headline import most_telling
 from harness.report.sheet import WIDTH, Sheet, bullets, markdown_lines, table_lines
@@ -36,7 +38,7 @@ _READING = (
     "the same samples, against each sample's own mask. Points: 100 times the difference of Dice.",
     "Brackets: 95 % limits of a studentised bootstrap that resamples clusters (and words, where "
     "10 or more were drawn). They are not adjusted for the number of rows.",
-    "Holds?: what the probe's first expectation asks, and if it holds, corrected for the number "
+    "Answer: what the probe's first expectation asks, and if it holds, corrected for the number "
     "of tests of its kind on the model and dataset. Where a suite states none, prompts for what is "
     "not there are to be refused; of all others it is asked whether Dice stays unmoved, within "
     "the margin of the signature. After a change that does not keep the meaning that is no grade "
@@ -63,6 +65,26 @@ _AWAY = (
 )
 
 
+def record_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on what was run: a part of the data, something registered, how masks were read."""
+    limited = limit_note(manifest)
+    yield from () if limited is None else (limited,)
+    if "registration" in manifest:
+        text = sentence(manifest["registration"])
+        yield f"{text[:1].upper()}{text[1:]}."
+    yield from data_lines(manifest)
+
+
+def limit_note(manifest: Mapping[str, Any]) -> str | None:
+    """A sentence where the run was made with ``--limit``: its figures are of a part of the data."""
+    if (limit := manifest.get("limit")) is None:
+        return None
+    return (
+        f"The run was limited (--limit {limit}): it knows {limit} pictures of each data set at "
+        "most, not the whole sets."
+    )
+
+
 def markdown(
     found: Assessment,
     *,
@@ -75,7 +97,7 @@ def markdown(
     Args:
         found: What is said of a run.
         title: Of the suite; any text.
-        masks: Sentences on how true masks and free text were read; any text.
+        masks: Sentences on what was run and how true masks were read; any text.
         curve: Of `harness.auditing.curve.threshold_curve`, if there is one.
     """
     summary = found.summary

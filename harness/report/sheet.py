@@ -16,7 +16,8 @@ import polars as pl
 from harness.report.escape import escaped, plain
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
+    from rich.table import Table
 
 WIDTH = 100
 """Columns of Markdown, so that it reads as plain text."""
@@ -163,20 +164,69 @@ def _one_line(text: str) -> str:
 def renderable(sheet: Sheet) -> "Group":
     """Title, lead and table of a sheet, without markup."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, name in enumerate(sheet.header):
-        is_text = place < sheet.n_text
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
-    for row in sheet.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    parts = [Text(plain(sheet.title), style="bold cyan"), Text(plain(sheet.lead))]
+    parts = [Text(plain(text)) for text in (sheet.title, sheet.lead) if text]
+    parts[0].stylize("bold cyan")
+    if not sheet.rows:
+        return Group(*parts, *(Text(f"  {plain(note)}") for note in sheet.notes), Text(""))
     count = len(sheet.notes)
-    told = f"  {count} notes on this table, and why a figure is missing: summary.md"
+    noun = "note" if count == 1 else "notes"
+    told = f"  {count} {noun} on this table, and why a figure is missing: summary.md"
     notes = [Text(told, style="dim")] if count else []
-    return Group(*parts, table, *notes, Text(""))
+    return Group(*parts, _Fitting(sheet), *notes, Text(""))
+
+
+class _Fitting:
+    """The table of a sheet; too wide, figures stand above their limits, then in several tables."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[RenderableType]":
+        def fits(table: "Table") -> bool:
+            return table.__rich_measure__(console, options).maximum <= options.max_width
+
+        left = range(self.sheet.n_text, len(self.sheet.header))
+        whole = self._drawn(left, in_two=False)
+        if fits(whole):
+            yield whole
+            return
+        while left:
+            size = len(left)
+            while size > 1 and not fits(self._drawn(left[:size], in_two=True)):
+                size -= 1
+            yield self._drawn(left[:size], in_two=True)
+            left = left[size:]
+
+    def _drawn(self, figures: Sequence[int], *, in_two: bool) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
+
+        sheet = self.sheet
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for name in sheet.header[: sheet.n_text]:
+            table.add_column(name, overflow="fold")
+        for place in figures:
+            title = sheet.header[place]
+            if in_two:
+                title = _two_lines(title) if " [" in title else "\n".join(title.rsplit(" ", 1))
+            table.add_column(title, justify="right", no_wrap=True)
+        for row in sheet.rows:
+            words, cells = row[: sheet.n_text], [plain(row[place]) for place in figures]
+            shown = map(_two_lines, cells) if in_two else cells
+            table.add_row(*map(Text, (*map(plain, words), *shown)))
+        return table
+
+
+_BREAK = re.compile(r" (?=\[)|(?<=:) ")
+
+
+def _two_lines(text: str) -> str:
+    """A figure above its limits; a question above its answer."""
+    return _BREAK.sub("\n", text, count=1)
 
 
 def markdown_lines(sheet: Sheet, level: int = 2) -> Iterator[str]:

@@ -5,7 +5,7 @@ points have one decimal, Dice and agreement three; brackets are 95 % limits, una
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -26,7 +26,7 @@ from harness.report.table import (
 from harness.runs.store import NO_ANSWER
 from harness.stats.assessment import Assessment
 from harness.stats.flips import Flip
-from harness.stats.language import WHOLE, LanguageVerdict, name_of
+from harness.stats.language import WHOLE, Evidence, LanguageVerdict, name_of
 from harness.stats.refusal import FIGURES
 from harness.stats.verdicts import (
     FEW,
@@ -61,31 +61,33 @@ def overview_sheet(found: Assessment) -> Sheet:
     spoken = [v for v in most_telling(found.language) if v.is_asked]
     names = sorted({name_of(e) for v in spoken for e in v.evidence}, key=_whole_last)
     one_set = len({v.dataset for v in spoken}) == 1
+    opposites = _opposites(found.summary)
     header = ("model", *([] if one_set else ["data set"]), *names, "not there", "same meaning",
               "Dice", "clusters")  # fmt: skip
     rows = (
         (
             *text_cells((v.model, *([] if one_set else [v.dataset]))),
-            *(_heard(v, name) for name in names),
+            *(_heard(v, name, opposites) for name in names),
             _refused(v), _steady(v, found.verdicts),
             _dice_on(v, found.summary), _few(v),
         )
         for v in spoken
     )  # fmt: skip
     on = f" on {spoken[0].dataset}" if one_set else ""
-    title = f"What each model hears{on}: the change of Dice in % that shows it best"
+    title = f"What each model hears{on}: the change of Dice in %"
     return _sheet("overview", title, header, rows, len(header), pl.DataFrame())
 
 
 OVERVIEW_NOTE = (
     "Heard, unheard (moved, unmoved where no other target is known): by the verdict, with the "
-    "change that shows it best. “?”: cannot tell, with what would: ≈ N clusters, were the figures "
-    "to stay as they are; “moves elsewhere”: the mask moves, and not where the word points; “names "
-    "no target”: the changed prompt describes nothing in its picture. Not there: the share of "
-    "prompts for absent things that is answered with an empty mask. Dice: of the original prompts, "
-    "with its interval, or from the lowest split to the highest. Clusters: independent pictures "
-    "behind a change, and up to 50 the percentage of simulated studies in which 95 % intervals "
-    "over so few held the truth (reports/statistics.md)."
+    "change when the word becomes its opposite, or of what else shows it the largest. “?”: cannot "
+    "tell, with what would: ≈ N clusters, were the figures to stay as they are; “moves elsewhere”: "
+    "the mask moves, and not where the word points; “names no target”: the changed prompt "
+    "describes nothing in its picture. Not there: the share of prompts for absent things that is "
+    "answered with an empty mask. Dice: of the original prompts, with its interval, or from the "
+    "lowest split to the highest. Clusters: independent pictures behind a change, and up to 50 the "
+    "percentage of simulated studies in which 95 % intervals over so few held the truth "
+    "(reports/statistics.md)."
 )
 
 
@@ -166,14 +168,26 @@ def _dice_on(verdict: LanguageVerdict, summary: pl.DataFrame) -> str:
     return f"{least} to {most}"
 
 
-def _heard(verdict: LanguageVerdict, name: str) -> str:
-    """The state of an attribute, and the largest change that its probes show."""
+def _opposites(summary: pl.DataFrame) -> set[tuple[str, ...]]:
+    """Data set, split and probe where a word becomes its opposite."""
+    rows = summary.filter(pl.col("perturbation") == "antonym")
+    return set(rows.select("dataset", "split", "probe").iter_rows())
+
+
+def _heard(verdict: LanguageVerdict, name: str, opposites: Collection[tuple[str, ...]]) -> str:
+    """The state of an attribute, with a change that shows it: under its opposite, if that does."""
     yes, no = ("heard", "unheard") if verdict.named_targets else ("moved", "unmoved")
     states = {yes: verdict.heard, no: verdict.unheard, "?": verdict.unclear}
     word = next((word for word, names in states.items() if name in names), "-")
-    own = (e for e in verdict.evidence if name_of(e) == name)
-    known = [e.change[0] for e in own if math.isfinite(e.change[0])]
-    text = f"{word} {number(max(known, key=abs), 0)}" if known else word
+    own = [e for e in verdict.evidence if name_of(e) == name and math.isfinite(e.change[0])]
+    state = {yes: "heard", no: "unheard"}.get(word, "unclear")
+
+    def shows(evidence: Evidence) -> tuple[bool, bool, bool, float]:
+        is_opposite = (verdict.dataset, evidence.split, evidence.probe) in opposites
+        is_alone = is_opposite and evidence.split == name
+        return evidence.state == state, is_alone, is_opposite, abs(evidence.change[0])
+
+    text = f"{word} {number(max(own, key=shows).change[0], 0)}" if own else word
     return f"{text}; {would_tell(verdict, name)}" if word == "?" else text
 
 
@@ -196,7 +210,7 @@ def originals_sheet(summary: pl.DataFrame) -> Sheet:
 def probes_sheet(summary: pl.DataFrame) -> Sheet:
     """Every probe on every set."""
     rows = summary.filter(~pl.col("probe").is_in([ORIGINAL, AWAY]), pl.col("n_cases") > 0)
-    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "holds?",
+    header = ("model", "data set", "split", "type", "probe", "attribute", "meaning", "answer",
               "change % [95 %]", "points", "Dice after", "agreement", "smallest visible %",
               "samples", "clusters", "not applicable", "prompts cut")  # fmt: skip
     keys = ("model", "dataset", "split", "prompt_type", "probe", "attribute", "meaning")

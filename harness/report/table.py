@@ -22,7 +22,7 @@ ORIGINAL = "original"
 
 PROBE_HEADER = (
     *("probe", "attribute"),
-    *("change % [95 %]", "points", "agree", "holds?", "n (clusters)", "n/a"),
+    *("change % [95 %]", "points", "agree", "answer", "n (clusters)", "n/a"),
 )
 REFUSAL_HEADER = (
     *("probe", "kind"),

@@ -318,6 +318,16 @@ class RelativeChange(NamedTuple):
     n_clusters: int
 
 
+def _numbers(values: ArrayLike, name: str) -> Floats:
+    try:
+        return np.asarray(values, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as problem:
+        raise UsageError(
+            f"relative_change: {name}: {problem}. The Dice of each sample is needed, such as "
+            "[0.8, 0.6]. Give a list or an array of numbers."
+        ) from None
+
+
 def relative_change(
     before: ArrayLike,
     after: ArrayLike,
@@ -341,18 +351,19 @@ def relative_change(
         is 0 or no sample is left.
 
     Raises:
-        UsageError: The lengths differ.
+        UsageError: The lengths differ, or a value is no number.
 
     Example:
         >>> relative_change([0.8, 0.6, 0.7, 0.9], [0.8, 0.3, 0.7, 0.9]).percent
         -10.0
     """
-    old, new = (np.asarray(values, dtype=np.float64).ravel() for values in (before, after))
+    old, new = _numbers(before, "before"), _numbers(after, "after")
     names = list(range(len(old))) if clusters is None else list(clusters)
     if not len(old) == len(new) == len(names):
+        of = "" if clusters is None else f", {len(names)} clusters"
         raise UsageError(
-            f"relative_change: {len(old)} values before, {len(new)} after, {len(names)} clusters. "
-            "One of each a sample is needed. Give arrays of one length."
+            f"relative_change: {len(old)} values before, {len(new)} after{of}. One of each a "
+            "sample is needed. Give arrays of one length."
         )
     is_known = np.isfinite(old) & np.isfinite(new)
     kept = [name for name, known in zip(names, is_known, strict=True) if known]

@@ -1,5 +1,7 @@
 """A run in the forms of other places: cases for a spreadsheet, a hub's model card, Croissant.
 
+What goes to Every Eval Ever stands in `harness.trackers.every_eval_ever`.
+
 Conventions: text of strangers is data in every form: YAML and JSON are written by their
 libraries, Markdown is escaped, no cell of a CSV file is a formula. Undefined figures are left
 out. Dice is in [0, 1], changes are in percent.
@@ -13,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -21,11 +23,13 @@ from harness.errors import RunError, UsageError
 from harness.files.writing import parquet_bytes, replace_together
 from harness.report.escape import escaped
 from harness.report.loaded import LoadedRun
+from harness.report.markdown import limit_note
 from harness.report.sheet import csv_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
+    from harness.cards import DatasetCard
     from harness.plan.build import PlannedSet
 
 METRICS = {
@@ -40,6 +44,33 @@ may mean that the model ignores the prompt.
 """
 _UNITS = {"relative_change": "_percent"}
 _CELL = ("split", "prompts", "prompt_type", "probe", "attribute")
+
+
+class DefinedFigure(NamedTuple):
+    """A figure of the summary that has a value.
+
+    Attributes:
+        row: Its row of the summary.
+        metric: A key of `METRICS`.
+        value: Rounded to four digits; so are the limits.
+        limits: ``low`` and ``high``, as far as they are defined.
+        n_samples: Samples that it is of.
+        n_clusters: Clusters that these are in.
+    """
+
+    row: Mapping[str, Any]
+    metric: str
+    value: float
+    limits: Mapping[str, float]
+    n_samples: int
+    n_clusters: int
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What was asked, its limits and its counts, but for the split."""
+        asked = {key: self.row[key] for key in _CELL[1:] if self.row[key] is not None}
+        counts = {"n_samples": self.n_samples, "n_clusters": self.n_clusters}
+        return asked | dict(self.limits) | counts | {"signature": self.row["signature"]}
 
 
 def export_cases(run: LoadedRun, out: Path) -> list[Path]:
@@ -61,20 +92,10 @@ def export_cards(
         RunError: The run is incomplete, or a model's weights are random.
         UsageError: No model has that name, or `benchmark` is no id of a hub.
     """
-    if run.manifest.get("status") != "complete":
-        raise RunError(
-            f"{run.folder}: the run is {run.manifest.get('status', 'unfinished')}. Figures that "
-            "are published need every case. Give the command of the run again: it goes on."
-        )
     _check_id(benchmark)
     written: dict[Path, bytes] = {}
-    for entry in _chosen(run, model):
-        if entry.get("random_weights"):
-            raise RunError(
-                f"{entry['name']}: its weights are random. Figures of a model that was trained are "
-                "needed. Run it with weights, or name the others by --model."
-            )
-        own = folder / _folder_name(run.names[entry["model_id"]])
+    for entry in publishable_models(run, model):
+        own = folder / folder_name(model_name(run, entry))
         written[own / "README.md"] = _model_card(run, entry).encode()
         if benchmark is not None:
             written[own / ".eval_results" / "vlsm-harness.yaml"] = _entries(run, entry, benchmark)
@@ -96,35 +117,87 @@ def _check_id(benchmark: str | None) -> None:
         ) from None
 
 
-def _chosen(run: LoadedRun, model: str | None) -> list[Mapping[str, Any]]:
+def publishable_models(run: LoadedRun, model: str | None) -> list[Mapping[str, Any]]:
+    """Entries of a run's models, of that name alone where one is given.
+
+    Raises:
+        RunError: The run is incomplete, or a model's weights are random.
+        UsageError: No model has that name.
+    """
+    if run.manifest.get("status") != "complete":
+        raise RunError(
+            f"{run.folder}: the run is {run.manifest.get('status', 'unfinished')}. Figures that "
+            "are published need every case. Give the command of the run again: it goes on."
+        )
     chosen = [m for m in run.models if model in {None, m["name"], m["model_id"]}]
     if not chosen:
         known = ", ".join(sorted(m["name"] for m in run.models))
         raise UsageError(
             f"--model {model}: the run has no such model. It has: {known}. Name one of them."
         )
+    for entry in chosen:
+        if entry.get("random_weights"):
+            raise RunError(
+                f"{entry['name']}: its weights are random. Figures of a model that was trained are "
+                "needed. Run it with weights, or name the others by --model."
+            )
     return chosen
 
 
-def _folder_name(name: str) -> str:
+def model_name(run: LoadedRun, entry: Mapping[str, Any]) -> str:
+    """What a model is called elsewhere: its name, or its id where two share a name."""
+    names = [model["name"] for model in run.models]
+    return str(entry["name"] if names.count(entry["name"]) == 1 else entry["model_id"])
+
+
+def folder_name(name: str) -> str:
     """A name that is one folder and stays in its parent."""
     kept = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)
     return kept.lstrip(".") or "model"
 
 
-def _figures(run: LoadedRun, model_id: str) -> Iterator[tuple[str, dict[str, Any], str, float]]:
-    """Data set, what was asked, figure and value of all that is defined, in the summary's order."""
+def defined_figures(run: LoadedRun, model_id: str) -> Iterator[DefinedFigure]:
+    """The figures of `METRICS` that have a value, in the summary's order."""
     own = run.summary.filter(pl.col("model_id") == model_id)
     for row in own.iter_rows(named=True):
-        asked = {key: row[key] for key in _CELL if row[key] is not None}
         for metric in _asked_of(row):
             unit = _UNITS.get(metric, "")
-            limits = {end: row[f"{metric}_{end}{unit}"] for end in ("low", "high")}
+            ends = {end: row[f"{metric}_{end}{unit}"] for end in ("low", "high")}
             value = row[metric + unit]
-            if value is not None and math.isfinite(value):
-                known = {k: _rounded(v) for k, v in limits.items() if v is not None}
-                counts = {"n_clusters": row["n_clusters"], "signature": row["signature"]}
-                yield row["dataset"], asked | known | counts, metric, _rounded(value)
+            of = "_refusal" if metric == "refusal_rate" else ""
+            if is_defined(value):
+                yield DefinedFigure(
+                    row,
+                    metric,
+                    _rounded(value),
+                    {end: _rounded(limit) for end, limit in ends.items() if is_defined(limit)},
+                    row[f"n_samples{of}"],
+                    row[f"n_clusters{of}"],
+                )
+
+
+def task_names(figures: Sequence[DefinedFigure]) -> list[str]:
+    """What each figure answers, as ``DATASET.SPLIT.PROBE[.ATTRIBUTE].FIGURE``, no two alike.
+
+    Where these are alike, source and type of the prompts follow the split.
+    """
+    long = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
+    short = ("dataset", "split", "probe", "attribute")
+    names = [_dotted(figure, short) for figure in figures]
+    return [
+        name if names.count(name) == 1 else _dotted(figure, long)
+        for name, figure in zip(names, figures, strict=True)
+    ]
+
+
+def _dotted(figure: DefinedFigure, columns: Sequence[str]) -> str:
+    parts = [figure.row[column] for column in columns if figure.row[column] is not None]
+    return ".".join([*parts, figure.metric])
+
+
+def is_defined(value: float | None) -> bool:
+    """Whether a cell of the summary holds a number."""
+    return value is not None and math.isfinite(value)
 
 
 def _asked_of(row: Mapping[str, Any]) -> Sequence[str]:
@@ -157,6 +230,7 @@ def _model_card(run: LoadedRun, entry: Mapping[str, Any]) -> str:
         "",
         f"Audited by vlsm-harness {escaped(harness)}, suite {escaped(run.suite.name)}, model id "
         f"`{entry['model_id']}`. Figures, limits and counts are in the head of this file.",
+        *([] if (limited := limit_note(run.manifest)) is None else ["", limited]),
         "",
         "## What it listens to",
         "",
@@ -169,18 +243,19 @@ def _model_card(run: LoadedRun, entry: Mapping[str, Any]) -> str:
 def _results(run: LoadedRun, model_id: str) -> "Iterator[EvalResult]":
     from huggingface_hub import EvalResult
 
-    for dataset, asked, metric, value in _figures(run, model_id):
-        probe = "/".join(str(asked[key]) for key in ("probe", "attribute") if key in asked)
+    for figure in defined_figures(run, model_id):
+        row = figure.row
+        probe = "/".join(row[key] for key in ("probe", "attribute") if row[key] is not None)
         yield EvalResult(
             task_type="image-segmentation",
             task_name="Segmentation by a prompt",
-            dataset_type=dataset,
-            dataset_name=dataset,
-            dataset_split=asked["split"],
-            metric_type=metric,
-            metric_name=f"{METRICS[metric]}, {probe}",
-            metric_value=value,
-            metric_args={k: v for k, v in asked.items() if k != "split"},
+            dataset_type=row["dataset"],
+            dataset_name=row["dataset"],
+            dataset_split=row["split"],
+            metric_type=figure.metric,
+            metric_name=f"{METRICS[figure.metric]}, {probe}",
+            metric_value=figure.value,
+            metric_args=figure.conditions,
         )
 
 
@@ -189,14 +264,15 @@ def _entries(run: LoadedRun, entry: Mapping[str, Any], benchmark: str) -> bytes:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     found = []
-    for dataset, asked, metric, value in _figures(run, entry["model_id"]):
-        names = [asked[key] for key in ("split", "probe", "attribute") if key in asked]
-        notes = {k: v for k, v in asked.items() if k not in ("split", "probe", "attribute")}
+    figures = list(defined_figures(run, entry["model_id"]))
+    for name, figure in zip(task_names(figures), figures, strict=True):
+        notes = {k: v for k, v in figure.conditions.items() if k not in ("probe", "attribute")}
+        notes |= {"limit": run.manifest["limit"]} if limit_note(run.manifest) else {}
         found.append(
             EvalResultEntry(
                 dataset_id=benchmark,
-                task_id=".".join([dataset, *names, metric]),
-                value=value,
+                task_id=name,
+                value=figure.value,
                 notes=", ".join(f"{k}: {v}" for k, v in notes.items()),
             )
         )
@@ -232,12 +308,19 @@ def export_croissant(
         written[folder / name / "croissant.json"] = _croissant(own[0], table).encode()
     replace_together(written)
     remarks = [
-        f"{name}: its card calls it private ({own[0].card.licence}). The files hold its prompts "
-        "and the names of its pictures. Do not publish them."
+        f"{name}: {_privacy(own[0].card)}. The files hold its prompts and the names of its "
+        "pictures. Do not publish them."
         for name, own in by_name.items()
         if name in run.private_sets
     ]
     return list(written), remarks
+
+
+def _privacy(card: "DatasetCard") -> str:
+    is_said = "private" in card.model_fields_set
+    why = "its card calls it private" if is_said else "private, as its card says nothing else"
+    is_licensed = "licence" in card.model_fields_set
+    return f"{why} ({f'licence: {card.licence}' if is_licensed else 'it states no licence'})"
 
 
 def _samples(sets: "Sequence[PlannedSet]") -> pl.DataFrame:

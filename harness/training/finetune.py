@@ -26,6 +26,7 @@ from harness.cards import PROMPT_TYPES, DatasetCard, load_dataset_card, load_mod
 from harness.data import load_samples
 from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
+from harness.files import read_yaml
 from harness.files.canonical import read_object
 from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
 from harness.model.loading import LoadedModel, load_model
@@ -46,10 +47,11 @@ _NO_MATTER = (*_LIMITS, "model_name")
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The outcome: the new card, and the figures of ``figures.json``."""
+    """The outcome: the new card, the figures of ``figures.json``, what became of earlier ones."""
 
     card: Path
     figures: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,17 @@ def finetune(
     _refuse_makeshifts(loaded)
     _refuse_sampling(loaded)
     _refuse_bare(loaded)
+    notes = _earlier(out, own_name)
     finished = _begin(out, identity=_identity(loaded, data, recipe), recipe=recipe)
     if finished is not None:
-        if recipe.model_name is not None:
-            _rename(out / "card.yaml", recipe.model_name)
-        return Finetuned(out / "card.yaml", finished)
+        _rename(out / "card.yaml", own_name)
+        return Finetuned(out / "card.yaml", finished, (_ENDED.format(out=out), *notes[1:]))
     trainee = _train(loaded, data, recipe, out=out, report=report)
     weights_sha256 = _write_weights(loaded, out)
     _write_card(model, loaded, data, recipe, out=out, name=own_name, sha256=weights_sha256)
     figures = _figures(trainee, loaded, data, recipe) | {"weights_sha256": weights_sha256}
     write_json(out / "figures.json", figures)
-    return Finetuned(out / "card.yaml", figures)
+    return Finetuned(out / "card.yaml", figures, notes)
 
 
 def _require_lightning() -> None:
@@ -184,7 +186,29 @@ def _check_recipe(recipe: Recipe) -> None:
         )
 
 
+_ENDED = "{out}: the training had ended; nothing was trained again."
+
+
+def _earlier(out: Path, name: str) -> tuple[str, ...]:
+    """What becomes of an earlier training in the folder; first that it goes on."""
+    if not (out / "checkpoints" / "last.ckpt").is_file():
+        return ()
+    ended = (out / "figures.json").is_file()
+    anew = "; the card and the weights that it had ended with were written anew" if ended else ""
+    before = _name_in(out / "card.yaml")
+    renamed = f"{out}: the model was called {before!r} and is now called {name!r}."
+    notes = (f"{out}: the training that was begun here went on{anew}.",)
+    return (*notes, renamed) if before not in (None, name) else notes
+
+
+def _name_in(card: Path) -> str | None:
+    name = read_yaml(card).data.get("name") if card.is_file() else None
+    return name if isinstance(name, str) else None
+
+
 def _checked_name(asked: str | None, out: Path) -> str:
+    """The name that is asked for, else that of the card that is there, else the folder's."""
+    asked = _name_in(out / "card.yaml") if asked is None else asked
     name = out.resolve().name if asked is None else asked
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         found = f"the folder's name {name!r} becomes" if asked is None else f"{name!r} cannot be"
@@ -213,7 +237,8 @@ def _read(datasets: Sequence[str | Path], root: Path, prompt_type: str | None) -
                 raise DataError(
                     f"{card.name}: there is no {split!r} split, only "
                     f"{', '.join(map(repr, card.splits))}. Training needs 'train' and 'val'. "
-                    "Train on another dataset."
+                    "Give its table a column 'split' that says which row is which and read it "
+                    "anew (`vlsm-harness data init FOLDER --overwrite`), or take another data set."
                 )
 
     def pooled(split: str) -> list[Sample]:

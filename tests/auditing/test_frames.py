@@ -45,7 +45,7 @@ def test_what_is_no_number_is_left_out_and_nothing_is_nan():
 
 
 def test_lengths_that_differ_are_told():
-    text = "relative_change: 2 values before, 1 after, 2 clusters. One of each a sample is needed."
+    text = "relative_change: 2 values before, 1 after. One of each a sample is needed."
     with pytest.raises(UsageError, match="^" + re.escape(text)):
         harness.relative_change([0.5, 0.5], [0.5])
 
@@ -119,3 +119,14 @@ def test_data_sets_may_be_one_text_as_on_the_command_line(tmp_path):
         harness.audit(
             model="phantom-cris-solo", suite="empty_prompt", datasets="busi", data_root=tmp_path
         )
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(UsageError) as refused:
+        harness.relative_change(["a"], [0.5])
+    assert str(refused.value) == (
+        "relative_change: before: could not convert string to float: 'a'. The Dice of each sample "
+        "is needed, such as [0.8, 0.6]. Give a list or an array of numbers."
+    )
+    with pytest.raises(UsageError, match="2 values before, 2 after, 1 clusters. One of each a"):
+        harness.relative_change([0.5, 0.4], [0.5, 0.3], clusters=["a"])

@@ -105,3 +105,12 @@ def test_what_bfloat16_gains_on_this_cpu_is_told(told, monkeypatch, gain, what):
     monkeypatch.setattr("harness.model.precision.bfloat16_gain", lambda: gain)
     _, found = told(bfloat16=doctor.LOOKS["bfloat16"])
     assert found["bfloat16"]["found"] == f"matrices multiply at {what}"
+
+
+def test_every_extra_of_the_package_is_looked_at():
+    import tomllib
+    from pathlib import Path
+
+    place = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    extras = tomllib.loads(place.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert doctor.EXTRAS.keys() == extras.keys() - {"dev"}

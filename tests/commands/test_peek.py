@@ -29,7 +29,7 @@ def texts_alone(photo_root):
 def test_words_that_change_stand_side_by_side(call):
     code, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "--limit", "1")
     assert code == 0
-    assert "kvasir_polyp: 1 prompts" in out
+    assert "kvasir_polyp: samples: 1, prompts: 1" in out
     assert "test_0.png: one small pink round polyp, located in top left of the image" in out
     assert "antonym (antonym; meaning changed)" in out
     lines = [squeezed(line) for line in out.splitlines()]
@@ -140,3 +140,16 @@ def test_no_torch_is_loaded(photo_root):
         env=__import__("os").environ | {"VLSM_DATA_ROOT": str(photo_root)},
     )
     assert found.stdout.splitlines()[-1] == "False"
+
+
+def test_a_prompt_of_several_samples_stands_once(call, photo_root):
+    place = photo_root / "kvasir_polyp" / "anns" / "test.json"
+    rows = json.loads(place.read_text(encoding="utf-8"))
+    for row in rows:
+        row["prompts"] = rows[0]["prompts"]
+    place.write_text(json.dumps(rows), encoding="utf-8")
+    _, out, _ = call("peek", "antonym_swap", "--datasets", "kvasir_polyp", "-n", "3")
+
+    assert "kvasir_polyp: samples: 3, prompts: 1" in out
+    assert "  test_0.png, test_2.png, test_4.png: one small pink round polyp, located in" in out
+    assert sum("[-small-]" in line for line in out.splitlines()) == 1

@@ -285,3 +285,24 @@ def test_settings_that_are_no_mapping_are_refused(tmp_path, settings, of):
         (tmp_path / name).write_text(text + rest)
     with pytest.raises(CardError, match=r"settings: found .* should be a valid dictionary"):
         load_model_card(tmp_path / "card.yaml")
+
+
+def test_a_text_in_place_of_a_mapping_is_answered_with_the_form(tmp_path):
+    from harness.errors import SuiteError
+    from harness.suite.schema import load_suite
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\ntitle: M\ndatasets: [polyps/card.yaml]\nprobes: [empty]\ntables: [x.csv]\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SuiteError) as refused:
+        load_suite(path)
+    assert str(refused.value).splitlines() == [
+        f"{path}:3: datasets[0]: found 'polyps/card.yaml'. A mapping is needed. Write "
+        "`{name: polyps/card.yaml}`.",
+        f"{path}:4: probes[0]: found 'empty'. A mapping is needed. Write "
+        "`{name: empty, perturbation: '...'}`.",
+        f"{path}:5: tables[0]: found 'x.csv'. A mapping is needed. Write "
+        "`{dataset: '...', file: x.csv}`.",
+    ]

@@ -136,7 +136,7 @@ def test_a_submission_says_whether_it_was_run_as_registered(small, tmp_path):
     register(other, reference.plan, suite, limit=3)
     differs = _registered(held, other, reference)["differs"]
     assert differs[:2] == [
-        "limit: 3 was registered, None was run",
+        "limit: 3 was registered, no limit was run",
         f"time: the run named another, of the seal {named['seal_sha256'][:12]} when it began",
     ]
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -73,6 +74,7 @@ def test_a_model_card_is_read_back_by_the_hub_s_own_library(run, tmp_path):
     assert dice.metric_value == pytest.approx(originals["dice"][0], rel=1e-3)
     assert dice.metric_args["low"] == pytest.approx(originals["dice_low"][0], rel=1e-3)
     assert dice.metric_args["n_clusters"] == originals["n_clusters"][0]
+    assert dice.metric_args["n_samples"] == originals["n_samples"][0]
     assert sorted(r.metric_value for r in results if r.metric_type == "relative_change") == (
         pytest.approx(sorted(changes), rel=1e-3)
     )
@@ -203,8 +205,22 @@ def test_a_private_set_is_called_so(run, planned, tmp_path):
     run.store.update(private_sets=["mine"])
     _, remarks = export_croissant(load_run(run.folder), [planned(private="true")], tmp_path)
     assert remarks == [
-        "mine: its card calls it private (CC-BY-4.0). The files hold its prompts and the names of "
-        "its pictures. Do not publish them."
+        "mine: its card calls it private (licence: CC-BY-4.0). The files hold its prompts and the "
+        "names of its pictures. Do not publish them."
+    ]
+
+
+def test_a_set_whose_card_says_nothing_is_called_so(run, planned, tmp_path):
+    """A card's defaults are no words of its author."""
+    pytest.importorskip("mlcroissant")
+    run.store.update(private_sets=["mine"])
+    one = planned(private="true")
+    said = one.card.model_fields_set - {"private", "licence"}
+    bare = type(one.card)(**{key: getattr(one.card, key) for key in said})
+    _, remarks = export_croissant(load_run(run.folder), [replace(one, card=bare)], tmp_path)
+    assert remarks == [
+        "mine: private, as its card says nothing else (it states no licence). The files hold its "
+        "prompts and the names of its pictures. Do not publish them."
     ]
 
 
@@ -218,6 +234,35 @@ def test_a_missing_library_is_named_with_its_extra(run, tmp_path, monkeypatch):
     )
 
 
+def test_tasks_of_one_name_are_told_apart(run, tmp_path):
+    """Two sources of prompts, asked by one probe, are two tasks."""
+    from huggingface_hub import parse_eval_result_entries
+
+    named = run.summary.with_columns(prompts=pl.lit("mine.csv"))
+    run.assessment = replace(run.assessment, summary=pl.concat([run.summary, named]))
+    path = export_cards(run, tmp_path / "hub", model="m", benchmark="me/robust")[1]
+    entries = parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8")))
+    tasks = [entry.task_id for entry in entries]
+
+    assert len(set(tasks)) == len(tasks)
+    assert {"inße|de.test.released.p6.original.dice", "inße|de.test.mine.csv.p6.original.dice"} <= {
+        *tasks
+    }
+
+
+def test_a_limited_run_says_so_in_every_form(run, call):
+    note = "The run was limited (--limit 7): it knows 7 pictures of each data set at most, not the"
+    for form in ("csv", "hub", "every-eval-ever"):
+        assert "limited" not in call("export", run.folder, "--to", form)[2]
+    run.store.update(limit=7)
+    for form in ("csv", "hub", "every-eval-ever"):
+        _, out, err = call("export", run.folder, "--to", form)
+        assert f"note: {note} whole sets." in err
+        assert note not in out
+    card = (run.folder / "hub" / "m" / "README.md").read_text(encoding="utf-8")
+    assert note in card
+
+
 def test_the_command_writes_below_the_run(run, call):
     code, out, _ = call("export", run.folder, "--to", "csv")
     assert code == 0
@@ -227,4 +272,10 @@ def test_the_command_writes_below_the_run(run, call):
     code, _, err = call("export", run.folder, "--to", "hugging")
     assert code == 2
     assert "--to: unknown form 'hugging'." in err
-    assert "Known forms: 'croissant', 'csv', 'hub'." in err
+    assert "Known forms: 'croissant', 'csv', 'every-eval-ever', 'hub'." in err
+    code, _, err = call("export", run.folder, "--to", "csv", "--model", "m")
+    assert code == 2
+    assert (
+        "--model: --to csv has no use for it. It is an option of hub and every-eval-ever. Leave it "
+        "out." in err
+    )

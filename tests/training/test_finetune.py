@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from harness.cards import load_model_card
 from harness.data import load_samples
 from harness.errors import CardError, DataError, ModelError, RunError, UsageError
 from harness.model.loading import load_model
@@ -708,3 +709,35 @@ def test_a_black_box_has_no_stage_to_freeze(card, root, tmp_path):
     message = r"the adapter offers 'predict' alone, which has no image stage to freeze. A staged"
     with pytest.raises(CardError, match=message):
         train(card, root, tmp_path / "m", freeze="image")
+
+
+def test_what_becomes_of_an_earlier_training_is_said(card, root, tmp_path):
+    out = tmp_path / "out"
+    first = train(card, root, out, max_epochs=1, model_name="mine")
+    again = train(card, root, out, max_epochs=1)
+    longer = train(card, root, out, max_epochs=2)
+    renamed = train(card, root, out, max_epochs=2, model_name="yours")
+
+    assert first.notes == ()
+    assert again.notes == (f"{out}: the training had ended; nothing was trained again.",)
+    assert longer.notes == (
+        f"{out}: the training that was begun here went on; the card and the weights that it had "
+        "ended with were written anew.",
+    )
+    assert load_model_card(longer.card).card.name == "yours"
+    assert renamed.notes == (
+        f"{out}: the training had ended; nothing was trained again.",
+        f"{out}: the model was called 'mine' and is now called 'yours'.",
+    )
+
+
+def test_a_set_without_the_splits_is_told_how_to_get_them(card, root, tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("name: mine\nsplits: [test]\nprompt_type: p1\n", encoding="utf-8")
+    message = (
+        "mine: there is no 'train' split, only 'test'. Training needs 'train' and 'val'. Give its "
+        "table a column 'split' that says which row is which and read it anew (`vlsm-harness data "
+        "init FOLDER --overwrite`), or take another data set."
+    )
+    with pytest.raises(DataError, match="^" + re.escape(message) + "$"):
+        finetune(card, [own], out=tmp_path / "out", data_root=root)

@@ -7,7 +7,8 @@ the folder are named where they lie.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,11 @@ def initialise(
         **grammar,
         "defects": list(found.gaps),
     }
-    _write(target, banner, {} if is_kept else listed, content)
-    card = load_dataset_card(target / CARD)
-    samples = {split: load_samples(card, target.parent, split, tick=tick) for split in card.splits}
+    with _written(target, banner, {} if is_kept else listed, content):
+        card = load_dataset_card(target / CARD)
+        samples = {
+            split: load_samples(card, target.parent, split, tick=tick) for split in card.splits
+        }
     return Made(target, card, found, look, samples, tuple(_said(card, look, samples, found)))
 
 
@@ -282,14 +285,27 @@ def _plain_name(name: str) -> str:
     return plain[:100] or "mine"
 
 
-def _write(
+@contextmanager
+def _written(
     target: Path, banner: str, listed: Mapping[str, Any], content: Mapping[str, Any]
-) -> None:
+) -> Iterator[None]:
+    """Write card and annotations; if they then cannot be read, what was there before stands."""
     files = {
         target / ANNOTATIONS / f"{split}.json": json_bytes(rows) for split, rows in listed.items()
     }
     text = banner + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    replace_together(files | {target / CARD: text.encode()})
+    files[target / CARD] = text.encode()
+    earlier = {path: path.read_bytes() for path in files if path.is_file()}
+    replace_together(files)
+    try:
+        yield
+    except BaseException:
+        for path in files.keys() - earlier.keys():
+            path.unlink(missing_ok=True)
+        replace_together(earlier)
+        with suppress(OSError):  # it holds earlier ones
+            (target / ANNOTATIONS).rmdir()
+        raise
 
 
 def _said(

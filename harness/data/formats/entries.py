@@ -114,6 +114,31 @@ def png(values: NDArray[np.bool_] | NDArray[np.uint8]) -> bytes:
     return held.getvalue()
 
 
+def said_of_all(text: str) -> dict[str, tuple[str, ...]]:
+    """A text that stands for every target: the name of their class, or a sentence.
+
+    Example:
+        >>> said_of_all("optic disc")
+        {'p1': ('optic disc',)}
+        >>> said_of_all("a small pink polyp in the middle")
+        {'p9': ('a small pink polyp in the middle',)}
+    """
+    return {SENTENCE if _is_sentence(text) else CLASS_ONLY: (text,)}
+
+
+def _is_sentence(text: str) -> bool:
+    """Whether a text says more than what a thing is called."""
+    from harness.prompts.freetext.finding import SpanFinder
+    from harness.prompts.freetext.terms import vocabulary
+
+    spans = SpanFinder(vocabulary({})).find(text).spans
+    says_more = any(span.attribute != "class" for span in spans)
+    return says_more or len(text.split()) > _LONGEST_CLASS
+
+
+_LONGEST_CLASS = 4
+
+
 def words_of(name: str) -> str:
     """A name as words.
 

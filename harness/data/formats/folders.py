@@ -22,6 +22,7 @@ from harness.data.formats.entries import (
     Found,
     Made,
     png,
+    said_of_all,
     words_of,
 )
 from harness.data.formats.files import Files, is_mask, key_of, scope_of, split_of
@@ -148,7 +149,8 @@ def read_folders(files: Files, choices: Choices) -> Found | None:
                 f"No table or JSON holds sentences{_of(unused)}: which one fits all?", default
             )
         )
-        entries = [entry for pair in pairs for entry in _of_masks(files, *pair, prompt)]
+        said = {CLASS_ONLY: (prompt,)} if prompt == default else said_of_all(prompt)
+        entries = [entry for pair in pairs for entry in _of_masks(files, *pair, said)]
     return Found("folders", "its pictures and masks", tuple(entries), tuple(notes), tuple(gaps))
 
 
@@ -175,7 +177,10 @@ def _class_of(image: PurePosixPath, mask: PurePosixPath) -> str:
 
 
 def _of_masks(
-    files: Files, image: PurePosixPath, masks: Sequence[PurePosixPath], prompt: str
+    files: Files,
+    image: PurePosixPath,
+    masks: Sequence[PurePosixPath],
+    said: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Entry]:
     groups: dict[str, list[PurePosixPath]] = {}
     for mask in masks:
@@ -187,7 +192,7 @@ def _of_masks(
             str(image),
             files.path(image),
             paths[0] if len(paths) == 1 else made,
-            {CLASS_ONLY: (name or prompt,)},
+            {CLASS_ONLY: (name,)} if name else said,
             split_of("/".join(image.parent.parts)),
         )
 

@@ -25,6 +25,7 @@ from harness.data.formats.entries import (
     Found,
     Made,
     png,
+    said_of_all,
     words_of,
 )
 from harness.data.formats.files import Files, is_mask, key_of, split_of
@@ -79,7 +80,7 @@ def read_volumes(files: Files, choices: Choices) -> Found | None:
                 str(image),
                 files.path(image),
                 files.path(label),
-                {CLASS_ONLY: (name,)},
+                said_of_all(name) if name == choices.prompt else {CLASS_ONLY: (name,)},
                 split_of("/".join(image.parent.parts)),
             ),
             choices,

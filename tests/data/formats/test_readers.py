@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.data import load_samples
-from harness.data.formats import FORMATS
+from harness.data.formats import FORMATS, Choices, initialise
 from harness.data.formats.coco import segmentation_mask
 from harness.data.formats.files import list_files
 from harness.data.formats.looking import look_at
@@ -828,3 +828,49 @@ def test_volumes_and_segmentations_are_matched_by_number(make, tmp_path):
     made = make(tmp_path)
     assert len(made.samples["test"]) == 20
     assert made.card.defects[1:] == ["1 pictures beside the volumes: not used."]
+
+
+@pytest.mark.parametrize(
+    ("said", "rung", "classes"),
+    [
+        ("polyp", "p1", ["polyp"]),
+        ("optic disc", "p1", ["optic disc"]),
+        ("a small pink polyp in the middle", "p9", []),
+        ("what a surgeon would cut away first", "p9", []),
+    ],
+)
+def test_a_sentence_for_all_is_no_class(make, tmp_path, said, rung, classes):
+    """Edits are of its words; a class would be replaced as a whole."""
+    disc(tmp_path / "images/0.png", 90)
+    disc(tmp_path / "masks/0.png")
+    made = make(tmp_path, prompt=said)
+    assert made.card.prompt_type == rung
+    assert made.card.classes == classes
+    assert [p.text for p in made.samples["test"][0].prompts[rung]] == [said]
+
+
+def test_the_name_of_a_folder_stays_a_class(make, tmp_path):
+    folder = tmp_path / "small_left_polyps"
+    disc(folder / "images/0.png", 90)
+    disc(folder / "masks/0.png")
+    assert make(folder).card.classes == ["small left polyps"]
+
+
+def test_what_cannot_be_read_leaves_no_half_of_a_set(make, tmp_path):
+    disc(tmp_path / "images/0.png", 90)
+    disc(tmp_path / "masks/0.png", size=(4, 4))
+    with pytest.raises(DataError, match="4 x 4 pixels"):
+        make(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "masks"]
+
+
+def test_an_earlier_set_stands_where_the_next_cannot_be_read(make, tmp_path):
+    disc(tmp_path / "images/0.png", 90)
+    disc(tmp_path / "masks/0.png")
+    make(tmp_path)
+    before = {p: p.read_bytes() for p in (tmp_path / "card.yaml", tmp_path / "anns" / "test.json")}
+    disc(tmp_path / "masks/0.png", size=(4, 4))
+    with pytest.raises(DataError, match="4 x 4 pixels"):
+        initialise(tmp_path, Choices(prompt="other", split="val"), overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
+    assert [path.name for path in (tmp_path / "anns").iterdir()] == ["test.json"]
