@@ -163,7 +163,12 @@ def describe_misfit(
     parts = [f"{len(found)} {kind}, first {found[0]}" for kind, found in kinds.items() if found]
     if not parts:
         return _part_of_another(match, states) if unused else ""
-    seen, repair = _advice(match, states, n_wanted=len(wanted), is_whole=not missing, more=surplus)
+    if missing and surplus and 2 * len(shapes) > len(given):
+        seen = "It is a model of another size, of this family or one like it."
+        repair = _TRAINED_WITH
+    else:
+        whole = not missing
+        seen, repair = _advice(match, states, n_wanted=len(wanted), is_whole=whole, more=surplus)
     return (
         f"{'; '.join(parts)}. {seen} All {len(wanted)} keys must be there in the model's shapes. "
         f"{repair}"

@@ -98,6 +98,22 @@ def test_a_misfit_names_the_model(keys):
         fit(torch.nn.Linear(2, 2, bias=False), state, where="a.ckpt")
 
 
+def test_another_size_is_not_taken_for_another_model(monkeypatch):
+    """A shallower, narrower one with a layer that this one lacks: no card would take it."""
+    known = {"other": ("0.weight", "0.bias", "1.weight", "9.weight")}
+    monkeypatch.setattr("harness.weights.fitting.fingerprints", lambda: known)
+    small = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    large = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))
+    state = {f"net.{k}": v for k, v in small.state_dict().items()} | {"net.9.weight": torch.ones(1)}
+    text = (
+        "first '0.weight' (2, 2) instead of (4, 4). It is a model of another size, of this family "
+        "or one like it. All 6 keys must be there in the model's shapes. Give the card whose "
+        "settings the checkpoint was trained with."
+    )
+    with pytest.raises(CheckpointError, match=re.escape(text)):
+        fit(large, state, where="a.ckpt")
+
+
 def test_a_part_of_a_larger_model_is_refused_with_its_name(monkeypatch):
     known = {"small": ("weight", "bias"), "family: big": ("inner.weight", "inner.bias", "more.w")}
     monkeypatch.setattr("harness.weights.fitting.fingerprints", lambda: known)
