@@ -291,7 +291,7 @@ def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats]
         # Some events exclude no share that none would not: a few clusters tell too little of how
         # alike their samples are to make limits narrower than those without any.
         above, below = np.maximum(wilson, least(levels)), np.minimum(wilson, 1 - least(1 - levels))
-        return np.where(levels < 0.5, above, below)
+        return np.asarray(np.where(levels < 0.5, above, below))
 
     return share, limit
 
