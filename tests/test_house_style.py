@@ -80,10 +80,7 @@ def test_no_circle_of_imports():
     """Imports inside functions and for type checkers count too: readers follow those as well."""
     names = {own_name(path): path for path in SOURCES}
     graph = {
-        own: {
-            module if module in names else module.rpartition(".")[0]
-            for module in imports(path)
-        }
+        own: {module if module in names else module.rpartition(".")[0] for module in imports(path)}
         & names.keys()
         for own, path in names.items()
     }
