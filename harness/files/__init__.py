@@ -8,7 +8,7 @@ JSON, has the same rules). Nothing that is read is executed.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -159,7 +159,7 @@ def _parsed(content: bytes, path: Path, error: type[HarnessError]) -> Document:
 
 
 _SMALL = 1 << 16
-_remembered = lru_cache(maxsize=256)(_parsed)
+_remembered: Callable[[bytes, Path, type[HarnessError]], Document] = lru_cache(256)(_parsed)
 
 
 def _composed(text: str, path: Path, error: type[HarnessError], loader: Any) -> Any:
