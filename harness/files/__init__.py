@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pydantic
 import yaml
@@ -159,7 +159,7 @@ def _parsed(content: bytes, path: Path, error: type[HarnessError]) -> Document:
 
 
 _SMALL = 1 << 16
-_remembered: Callable[[bytes, Path, type[HarnessError]], Document] = lru_cache(256)(_parsed)
+_remembered = cast("Callable[..., Document]", lru_cache(maxsize=256)(_parsed))
 
 
 def _composed(text: str, path: Path, error: type[HarnessError], loader: Any) -> Any:
