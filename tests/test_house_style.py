@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import functools
 import graphlib
 import inspect
 import subprocess
@@ -50,8 +51,14 @@ def layer(module):
     return LAYERS.index(name) if head == "harness" and name in LAYERS else -1
 
 
-def imports(tree):
-    for node in ast.walk(tree):
+@functools.cache
+def nodes(path):
+    """Every node of a file's tree, parsed once for all rules; the tree itself comes first."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def imports(path):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -65,7 +72,7 @@ def own_name(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_to_lower_layers(path):
     own = own_name(path)
-    upward = [m for m in imports(ast.parse(path.read_text())) if -1 < layer(own) < layer(m)]
+    upward = [m for m in imports(path) if -1 < layer(own) < layer(m)]
     assert not upward, f"{own} may not import {upward}"
 
 
@@ -73,10 +80,7 @@ def test_no_circle_of_imports():
     """Imports inside functions and for type checkers count too: readers follow those as well."""
     names = {own_name(path): path for path in SOURCES}
     graph = {
-        own: {
-            module if module in names else module.rpartition(".")[0]
-            for module in imports(ast.parse(path.read_text()))
-        }
+        own: {module if module in names else module.rpartition(".")[0] for module in imports(path)}
         & names.keys()
         for own, path in names.items()
     }
@@ -96,14 +100,14 @@ def test_every_room_has_a_place_among_the_layers():
 )
 def test_errors_are_raised_with_one_message(path):
     """``raise ValueError("a", "b")`` prints a tuple: a stray comma between two halves."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             assert len(node.exc.args) <= 1, f"{path.name}:{node.lineno}: two messages"
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_test_can_fail(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             body = " ".join(ast.unparse(statement) for statement in node.body)
             assert any(word in body for word in CHECKING), f"{node.name} checks nothing"
@@ -120,7 +124,7 @@ def test_every_metric_keeps_the_contract(name):
 def test_the_engine_knows_no_model_by_name(path):
     """A model's quirks live in its folder; the harness meets models through cards alone."""
     names = {"clipseg", "cris", "biomedclipseg", "image-only", "image_only"}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Compare):
             values = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
             assert not values & names, f"{path.name}:{node.lineno}: compares with a model's name"
@@ -134,11 +138,10 @@ OLD_VERB = {("cli.py", "phantom")}
 def test_the_engine_knows_no_dataset_by_name(path):
     """Datasets enter through their cards, those that are generated with a program beside it."""
     names = {card.stem for card in DATASETS} | {generator.parent.name for generator in GENERATORS}
-    tree = ast.parse(path.read_text())
     # Examples in docstrings may name one.
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    told = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, kinds) and _has_doc(n)}
-    for node in ast.walk(tree):
+    told = {id(n.body[0].value) for n in nodes(path) if isinstance(n, kinds) and _has_doc(n)}
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
             found = {name for name in names if name in node.value}
             allowed = {name for file, name in OLD_VERB if file == path.name}
@@ -153,20 +156,20 @@ def test_a_generator_imports_the_ground_and_its_own_folder_alone():
     """What a stranger's generator may lean on too."""
     ground = LAYERS.index("data")
     for path in GENERATORS:
-        upward = [m for m in imports(ast.parse(path.read_text())) if layer(m) >= ground]
+        upward = [m for m in imports(path) if layer(m) >= ground]
         assert not upward, f"{path.name} may not import {upward}"
 
 
 def test_models_do_not_import_each_other():
     folders = {path.parent.name for path in ADAPTERS}
     for path in ADAPTERS:
-        heads = {m.partition(".")[0] for m in imports(ast.parse(path.read_text()))}
+        heads = {m.partition(".")[0] for m in imports(path)}
         assert not heads & ({"models"} | folders), f"{path} imports another model"
 
 
 def test_functions_are_short():
     for path in SOURCES + ADAPTERS + GENERATORS:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef):
                 statements = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
@@ -224,7 +227,7 @@ def test_one_room_alone_writes_files(path):
     own = path.relative_to(ROOT).as_posix()
     if own == "harness/files/writing.py":
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and writes_a_file(node):
             text = ast.unparse(node)
             assert text in ALLOWED.get(own, ()), f"{own}:{node.lineno}: {text}"

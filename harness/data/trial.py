@@ -2,7 +2,8 @@
 
 What a file says of itself can be a lie, and decoders trust it: a page may claim gigabytes, a
 dictionary may repeat one long text a million times. So the first decoding happens where failing
-harms nobody, with little memory: ``python -m`` this module.
+harms nobody, with little memory. This file is run by its path, so that the child imports the
+library of tables and nothing of the harness.
 
 Conventions: standard input holds a JSON object (``sizes`` of the files, ``columns`` or null,
 ``most_bytes``, ``form``), a line feed, then the files one after the other. Exit 0 when all could
@@ -41,7 +42,7 @@ def survives(
     said["form"] = form
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "harness.data.trial"],
+            [sys.executable, "-P", __file__],
             input=json.dumps(said).encode() + b"\n" + b"".join(files),
             capture_output=True,
             timeout=SECONDS,

@@ -7,12 +7,14 @@ half of a surrogate pair, whole numbers fit 64 bits (`harness.files.canonical`, 
 JSON, has the same rules). Nothing that is read is executed.
 """
 
+import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pydantic
 import yaml
@@ -136,6 +138,12 @@ def read_yaml(path: Path, *, error: type[HarnessError] = CardError) -> Document:
 
 def parse_yaml(content: bytes, path: Path, *, error: type[HarnessError] = CardError) -> Document:
     """Parse the bytes of one YAML mapping as `read_yaml` does; `path` is where they came from."""
+    # A command reads the same few cards again and again.
+    found = (_remembered if len(content) <= _SMALL else _parsed)(content, path, error)
+    return Document(path, copy.deepcopy(found.data), found.lines)
+
+
+def _parsed(content: bytes, path: Path, error: type[HarnessError]) -> Document:
     text = decoded(content, path, error=error)
     lines: dict[Place, int] = {}
     try:
@@ -157,6 +165,10 @@ def parse_yaml(content: bytes, path: Path, *, error: type[HarnessError] = CardEr
     if not isinstance(data, dict):
         raise error(f"{path}:1: found {type(data).__name__}. The file must hold keys and values.")
     return Document(path, data, lines)
+
+
+_SMALL = 1 << 16
+_remembered = cast("Callable[..., Document]", lru_cache(maxsize=256)(_parsed))
 
 
 def _composed(text: str, path: Path, error: type[HarnessError], loader: Any) -> Any:

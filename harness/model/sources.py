@@ -272,11 +272,16 @@ def is_own(name: str, file: str) -> bool:
     if name.startswith(PRIVATE):
         return True
     path = Path(file).resolve()
-    interpreter = (Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
-    inside = any(path.is_relative_to(folder) for folder in (*interpreter, _PACKAGE))
+    inside = any(path.is_relative_to(folder) for folder in (*_interpreter(), _PACKAGE))
     return not inside and not _is_of_site(file) and not file.startswith("<")
 
 
+@cache
+def _interpreter() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
+
+
+@cache
 def _is_of_site(file: str) -> bool:
     return bool(_SITE & {*Path(file).parts, *Path(file).resolve().parts})
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 from harness.errors import LexiconError, choose
@@ -177,8 +177,7 @@ class Lexicon:
 
     def singular(self, noun: str) -> str | None:
         """The singular of a plural, or None where it is not known."""
-        known = (one for one, many in self.forms.plurals.items() if many == noun.lower())
-        found = next(known, None)
+        found = self._singulars.get(noun.lower())
         return None if found is None else like(found, noun)
 
     def words(self) -> frozenset[str]:
@@ -192,6 +191,11 @@ class Lexicon:
             for said in entries.said.values():
                 texts |= {*said.any, *said.noun, *said.adjective}
         return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text))
+
+    @cached_property
+    def _singulars(self) -> Mapping[str, str]:
+        """Of several words with the same plural the first."""
+        return {many: one for one, many in reversed(self.forms.plurals.items())}
 
     def _mean(self, attribute: str, value: str) -> frozenset[str]:
         entries = self.entries.get(attribute, NOTHING)

@@ -44,6 +44,7 @@ class Reader:
     _originals: dict[tuple[str, str], str | None] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _slots: dict[Slot, str] = field(default_factory=dict, compare=False, repr=False)
 
     def meaning(self, prompt: Prompt) -> Reading:
         """What an original says."""
@@ -141,6 +142,11 @@ class Reader:
         return "".join(parts) + _END
 
     def _value(self, slot: Slot) -> str:
+        if slot not in self._slots:  # the templates of a rung share their slots
+            self._slots[slot] = self._source_of(slot)
+        return self._slots[slot]
+
+    def _source_of(self, slot: Slot) -> str:
         if not slot.values:
             return r"\S(?:.*?\S)?"
         words: dict[str, None] = {}

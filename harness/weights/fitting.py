@@ -13,7 +13,9 @@ file has, in [0, 1].
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -263,10 +265,11 @@ def _quoted(names: Iterable[str]) -> str:
     return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def fingerprints() -> dict[str, tuple[str, ...]]:
+@cache
+def fingerprints() -> Mapping[str, tuple[str, ...]]:
     """The characteristic keys of every model that ships with the harness and lists them.
 
-    A family has an entry a kind, such as ``vlsm-adapter: shallow VLC``.
+    A family has an entry a kind, such as ``vlsm-adapter: shallow VLC``. The cards are read once.
     """
     known: dict[str, tuple[str, ...]] = {}
     for name, path in model_names().items():
@@ -275,7 +278,7 @@ def fingerprints() -> dict[str, tuple[str, ...]]:
         known |= {f"{name}: {kind}": tuple(keys) for kind, keys in kinds}
         if card.recognised_by:
             known[name] = tuple(card.recognised_by)
-    return known
+    return MappingProxyType(known)
 
 
 def shares(keys: Iterable[str], known: Mapping[str, Sequence[str]]) -> dict[str, float]:

@@ -6,8 +6,6 @@ out: they are drawn from the frames that the rest of the page is made of.
 """
 
 import contextlib
-import copy
-import functools
 import io
 import json
 import random
@@ -55,17 +53,16 @@ def quick():
     """Without charts, in small shards, and with a clock that stands still."""
     import typer
 
-    from harness import cli, files
+    from harness import cli
     from harness.auditing import record
     from harness.report import page
 
     # What is read of the program itself, and not of the run, is read once.
-    parse, sources = functools.cache(files.parse_yaml), page.code_sha256()
+    sources = page.code_sha256()
     names = ("map", "attributes", "ladder", "away", "agreement", "words", "refusal", "thresholds")
     still = record.environment()
     with (
         mock.patch.object(cli, "app", typer.main.get_command(cli.app)),
-        mock.patch.object(files, "parse_yaml", lambda *a, **k: copy.deepcopy(parse(*a, **k))),
         mock.patch.object(page, "code_sha256", return_value=sources),
         mock.patch("harness.report.headline._panel", return_value=None),
         mock.patch("harness.report.html._figures", return_value=dict.fromkeys(names).items()),

@@ -1,7 +1,8 @@
 """The plain loop: the whole model for every (image, prompt) pair, one at a time.
 
 It shares nothing with the engine but the model's `predict`, the metric's definitions
-and the reading of files, and exists to check the engine.
+and the reading of files, and exists to check the engine. Cases follow each other by
+sample: the original that they share is computed, and its files read, once.
 
 Conventions: counts are pixels; `n_near` is the number of pixels whose logit lies
 within the model's noise floor of the threshold, in any mask a count is made of: by
@@ -9,6 +10,7 @@ so much the engine may differ.
 """
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -40,11 +42,10 @@ def plain_scores(
     """Counts of every case, ``case_id``, `COUNTS` and ``n_near``, in the order of `cases`."""
     key = ("dataset", "split", "sample_id")
     masks = {tuple(row[k] for k in key): row["mask"] for row in cases.iter_rows(named=True)}
-    rows = []
+    rows, plain = [], _Plain(model, root, metric)
     for row in cases.iter_rows(named=True):
         named = masks.get((row["dataset"], row["split"], row["named_sample_id"]))
-        reading = readings.get(row["dataset"], BY_CONTENT)
-        rows.append(_case(row, named, model, root=root, metric=metric, reading=reading))
+        rows.append(_case(row, named, plain, readings.get(row["dataset"], BY_CONTENT)))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -61,31 +62,46 @@ def predict(
         return adapter.decode(images, adapter.encode_texts([text]))[0].float()
 
 
-def _case(
-    row: dict[str, object],
-    named: str | None,
-    model: LoadedModel,
-    *,
-    root: Path,
-    metric: Metric,
-    reading: Reading,
-) -> dict[str, object]:
-    image = read_image(root / str(row["image"]), reading)
-    masks, near = [], 0
-    for text in (row["prompt"], row["original_prompt"]):
-        logits = predict(model, image, str(text), image_id=str(row["image_id"]))
-        if metric.resolution == "native":
+class _Plain:
+    """Masks of one model, of prompts and of files; what was asked for lately is remembered."""
+
+    def __init__(self, model: LoadedModel, root: Path, metric: Metric) -> None:
+        self.model, self.root, self.metric = model, root, metric
+        self.image = lru_cache(maxsize=2)(self._image)
+        self.truth = lru_cache(maxsize=4)(self._truth)
+        self.answer = lru_cache(maxsize=16)(self._answer)
+
+    def _image(self, image: str, reading: Reading) -> NDArray[np.uint8]:
+        return read_image(self.root / image, reading)
+
+    def _truth(self, mask: str, reading: Reading, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        return resize_mask(read_mask(self.root / mask, reading), *shape)
+
+    def _answer(
+        self, image: str, reading: Reading, text: str, image_id: str
+    ) -> tuple[NDArray[np.bool_], int]:
+        """The mask of a prompt, and how many of its pixels are near the threshold."""
+        pixels, card = self.image(image, reading), self.model.card
+        logits = predict(self.model, pixels, text, image_id=image_id)
+        if self.metric.resolution == "native":
             logits = torch.nn.functional.interpolate(
-                logits[None, None], size=image.shape[:2], mode="bilinear", align_corners=False
+                logits[None, None], size=pixels.shape[:2], mode="bilinear", align_corners=False
             )[0, 0]
-        cut = math.log(model.card.threshold / (1 - model.card.threshold))
-        near += int(((logits - cut).abs() < model.card.noise_floor).sum())
-        masks.append((logits > cut).cpu().numpy())
-    variant, original = masks
-    truth = resize_mask(read_mask(root / str(row["mask"]), reading), *variant.shape)
-    target = (
-        None if named is None else resize_mask(read_mask(root / named, reading), *variant.shape)
+        cut = math.log(card.threshold / (1 - card.threshold))
+        near = int(((logits - cut).abs() < card.noise_floor).sum())
+        return (logits > cut).cpu().numpy(), near
+
+
+def _case(
+    row: dict[str, object], named: str | None, plain: _Plain, reading: Reading
+) -> dict[str, object]:
+    shown = str(row["image"]), reading
+    (variant, near), (original, near_original) = (
+        plain.answer(*shown, str(row[key]), str(row["image_id"]))
+        for key in ("prompt", "original_prompt")
     )
+    truth = plain.truth(str(row["mask"]), reading, variant.shape)
+    target = None if named is None else plain.truth(named, reading, variant.shape)
     return {
         "case_id": row["case_id"],
         "tp": int((variant & truth).sum()),
@@ -95,5 +111,5 @@ def _case(
         "n_pred_original": int(original.sum()),
         "tp_named": None if target is None else int((variant & target).sum()),
         "n_named": None if target is None else int(target.sum()),
-        "n_near": near,
+        "n_near": near + near_original,
     }

@@ -173,21 +173,19 @@ def test_a_damaged_part_is_set_aside_and_run_again(short, call, arguments, tmp_p
     check_nothing_lost(folder, peaceful)
 
 
-@pytest.mark.parametrize(
-    "name", ["plan.parquet", "not_applicable.parquet", "data.parquet", "texts"]
-)
-def test_a_damaged_table_is_written_anew(short, call, arguments, tmp_path, name):
-    peaceful, folder = short(), tmp_path / "damaged"
-    shutil.copytree(peaceful, folder)
-    file = folder / name
-    file = next(file.iterdir()) if file.is_dir() else file
-    whole = pl.read_parquet(file)
-    file.write_bytes(file.read_bytes()[:100])
+def test_a_damaged_table_is_written_anew(short, call, arguments, tmp_path):
+    peaceful = short()
+    for name in ("plan.parquet", "not_applicable.parquet", "data.parquet", "texts"):
+        folder = shutil.copytree(peaceful, tmp_path / f"damaged {name}")
+        file = folder / name
+        file = next(file.iterdir()) if file.is_dir() else file
+        whole = pl.read_parquet(file)
+        file.write_bytes(file.read_bytes()[:100])
 
-    assert call(*arguments(folder))[0] == 0
+        assert call(*arguments(folder))[0] == 0, name
 
-    assert pl.read_parquet(file).equals(whole)
-    check_nothing_lost(folder, peaceful)
+        assert pl.read_parquet(file).equals(whole), name
+        check_nothing_lost(folder, peaceful)
 
 
 def test_a_full_disk_says_so_and_the_run_continues(short, call, arguments, tmp_path):

@@ -1,5 +1,6 @@
 """Runs for the gate, made of numbers: every Dice of every case is known, no model is there."""
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 
@@ -75,14 +76,19 @@ def _plan(dataset, n_clusters, seed, lexicon, n_words, absent):
     return rows
 
 
+@functools.cache
+def _ease(dataset, cluster_id):
+    return np.random.default_rng(_id(dataset, cluster_id) % 2**32).uniform(0.85, 1.1)
+
+
 def _scores(plan, model_id, how):
     rng = np.random.default_rng(how.model_seed)
     hard = {}
     rows = []
     for row in plan:
         # What is hard in a cluster is hard for every model.
-        own = np.random.default_rng(_id(row["dataset"], row["cluster_id"]) % 2**32)
-        base = hard.setdefault(row["sample_id"], how.quality * own.uniform(0.85, 1.1))
+        ease = _ease(row["dataset"], row["cluster_id"])
+        base = hard.setdefault(row["sample_id"], how.quality * ease)
         share = how.left.get(row["probe"], 1.0)
         dice = np.clip(base * share + rng.normal(0, how.noise), 0, 1)
         moved = 1.0 if row["probe"] == "original" else min(share, 1.0)

@@ -70,13 +70,17 @@ def packed(small, tmp_path):
     return tmp_path / MODEL, reference, missing
 
 
-@pytest.fixture
-def accepted(packed, monkeypatch):
+@pytest.fixture(scope="module")
+def accepted(small, tmp_path_factory):
     """The submission, verified; its track is known here alone."""
-    folder, reference, _ = packed
-    monkeypatch.setattr("harness.leaderboard.verification.track_names", lambda: ["small-v1"])
-    monkeypatch.setattr("harness.leaderboard.verification.load_track", lambda _: reference.track)
-    found = verify(open_submission(folder), reference)
+    _, reference, store = small
+    folder = tmp_path_factory.mktemp("packed") / MODEL
+    pack(store, model_entry(store, None), reference, TOLD, out=folder)
+    here = "harness.leaderboard.verification"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{here}.track_names", lambda: ["small-v1"])
+        patch.setattr(f"{here}.load_track", lambda _: reference.track)
+        found = verify(open_submission(folder), reference)
     assert found.reasons == ()
     return found.accepted
 

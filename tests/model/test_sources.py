@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from harness.errors import ModelError
 from harness.model.loading import load_model
 
+ROOT = Path(__file__).resolve().parents[2]
 ADAPTER = """
 {imports}
 import torch
@@ -51,7 +53,9 @@ def interpreter():
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if not name.partition(".")[0].startswith(("torch", "harness", "transformers", "numpy")):
+        # Libraries stay: others hold parts of them, which are not those of a second import.
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if not file.startswith((sys.prefix, sys.base_prefix, str(ROOT / "harness"))):
             del sys.modules[name]
 
 

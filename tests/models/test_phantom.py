@@ -76,6 +76,12 @@ def test_a_model_that_ignores_its_prompt_cannot_win_on_pairs_and_crowds(measured
     assert all(row["change_percent"] == 0 for row in figures["pairs"].values())
 
 
+@pytest.fixture(scope="module")
+def crowds(tmp_path_factory):
+    """A data root, filled by the first who asks for its scenes."""
+    return tmp_path_factory.mktemp("crowds")
+
+
 TAUGHT = [f"absent_{kind}" for kind in ("far", "modality", "nonsense")]
 
 
@@ -89,7 +95,9 @@ TAUGHT = [f"absent_{kind}" for kind in ("far", "modality", "nonsense")]
         pytest.param("phantom-clipseg-crowd", TAUGHT, "hallucinates", marks=pytest.mark.slow),
     ],
 )
-def test_the_verdict_on_refusal_is_what_the_model_was_taught(name, probes, verdict, tmp_path):
+def test_the_verdict_on_refusal_is_what_the_model_was_taught(
+    name, probes, verdict, tmp_path, crowds
+):
     """Kinds as on the card; a finding of another organ is refused without a lesson on any."""
     suite = {
         "name": "absent",
@@ -102,7 +110,7 @@ def test_the_verdict_on_refusal_is_what_the_model_was_taught(name, probes, verdi
         model=name,
         suite=tmp_path / "absent.yaml",
         limit=30,
-        data_root=tmp_path / "data",
+        data_root=crowds,
         out=tmp_path / "run",
     )
     (found,) = run.assessment.language

@@ -1,6 +1,7 @@
 """A small run as the command line leaves it."""
 
 import importlib.util
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,20 @@ def runs():
     return found
 
 
-@pytest.fixture
-def store(runs, tmp_path):
+@pytest.fixture(scope="session")
+def summarised(runs, tmp_path_factory):
     """Two models on 30 clusters, summarised; the last command asked for the first."""
     made = runs.make_run({"inside": 60}, n_words=3)
     plan = made.plan.with_columns(dataset=made.plan["dataset"].replace("inside", "inße|de"))
-    found = RunStore(runs.write_run(tmp_path / "run", replace(made, plan=plan)))
+    found = RunStore(
+        runs.write_run(tmp_path_factory.mktemp("tracked") / "run", replace(made, plan=plan))
+    )
     summarise(found)
     found.update(evaluated=["m@1"], environment={"harness": "0.1.0"})
-    return found
+    return found.folder
+
+
+@pytest.fixture
+def store(summarised, tmp_path):
+    """A copy of that run, of one's own."""
+    return RunStore(shutil.copytree(summarised, tmp_path / "run"))
