@@ -132,6 +132,27 @@ def test_the_theme_follows_the_system_until_it_is_chosen(visit, written, system)
     assert page.evaluate(background) == light
 
 
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_pictures_of_a_theme_are_the_same_however_it_was_chosen(visit, written, width):
+    """Pixels of one machine: fonts differ between them, so that no picture is kept.
+
+    On a narrow page the edges of letters that stay while a table scrolls are drawn anew otherwise.
+    """
+    taken = {}
+    for system in ("light", "dark"):
+        window = {"width": width, "height": 900}
+        page = visit(written, color_scheme=system, viewport=window).page
+        taken[system] = page.screenshot()
+        page.locator("button.theme").click()
+        page.mouse.move(0, 890)
+        page.evaluate("document.activeElement.blur()")
+        taken[system, "other"] = page.screenshot()
+        page.emulate_media(media="print")
+        taken[system, "print"] = page.screenshot()
+    assert taken["light", "other"] == taken["dark"] != taken["light"] == taken["dark", "other"]
+    assert taken["light", "print"] == taken["dark", "print"] not in (taken["light"], taken["dark"])
+
+
 def test_a_case_opens_large_and_closes_by_keyboard(visit, written):
     page = visit(written).page
     page.locator("button.enlarge").first.focus()
