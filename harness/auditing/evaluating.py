@@ -1,17 +1,20 @@
 """Evaluates a plan with one model, here or elsewhere, and keeps account of what it did."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.auditing.choices import Models
 from harness.auditing.faster import FasterWay
 from harness.auditing.listener import Listener
 from harness.engine.cluster import ClusterOptions
 
 if TYPE_CHECKING:
     from harness.engine.executors import Executor, ModelSource
+    from harness.engine.pool import Pool
     from harness.engine.shard_worker import Job
     from harness.engine.two_speed import TwoSpeeds
     from harness.model.loading import LoadedModel
@@ -28,7 +31,6 @@ class Conditions:
     A batch size of None is the model's usual one; without a cluster this process runs them.
     `fresh` moves an existing run aside first.
     `thresholds` counts every case at further thresholds.
-    `loaded` is the next model to be evaluated, where it was loaded before.
     `workers` are processes of this machine that evaluate; None chooses by the model's size.
     `recipes` holds the places of models that are checkpoints of one recipe.
     `registration` is a file of `harness.plan.registration` that the run is held against.
@@ -44,7 +46,6 @@ class Conditions:
     fresh: bool = False
     cluster: ClusterOptions | None = None
     workers: int | None = 1
-    loaded: "LoadedModel | None" = None
     recipes: tuple[tuple[int, ...], ...] = ()
     registration: Path | None = None
 
@@ -59,52 +60,130 @@ class Conditions:
 USUAL = Conditions()
 
 
-def evaluate_model(
+class Begun(NamedTuple):
+    """A model of a run, loaded and recorded; `batch_size` is what memory has left of it."""
+
+    executor: "Executor"
+    entry: dict[str, Any]
+    batch_size: int
+
+
+def evaluate_models(
     store: "RunStore",
-    name_and_file: "tuple[str | WrappedFunction, Path | None]",
+    models: Models,
     plan: "Plan",
     suite: "Suite",
     *,
     root: Path,
     how: Conditions,
+    looked: "dict[int, LoadedModel]",
     listener: Listener,
-) -> str:
-    """Run one model; returns its id."""
-    from harness.auditing.record import model_entry, spoken_notes, write_texts
+) -> list[str]:
+    """Run models, one after the other; returns their ids.
+
+    Where processes of this machine evaluate, those that are done with one begin the next. `looked`
+    are models that were loaded before, by their places among `models`; each is taken out of it.
+    """
+    from harness.engine.pool import ended_by_errors
+
+    opened: dict[int, tuple[ExitStack, Begun]] = {}
+
+    def begun(place: int) -> tuple[ExitStack, Begun]:
+        if place not in opened:
+            stack = ExitStack()
+            executor = _executor(
+                models[place],
+                plan,
+                suite,
+                root=root,
+                conditions=how,
+                loaded=looked.pop(place, None),
+                behind=partial(behind, place),
+            )
+            opened[place] = stack, _recorded(store, stack.enter_context(executor), how)
+        return opened[place]
+
+    def behind(place: int) -> "Pool | None":
+        """The model that follows, at work; a model that is given twice waits for itself."""
+        if place + 1 == len(models):
+            return None
+        this, following = opened[place][1], begun(place + 1)[1]
+        is_other = following.entry["model_id"] != this.entry["model_id"]
+        return _at_work(store, following) if is_other else None
+
+    def evaluated(place: int) -> str:
+        stack, model = begun(place)
+        with stack:
+            _evaluate(store, model, plan, suite, how=how, listener=listener)
+        del opened[place]  # one at a time fits in memory
+        return str(model.entry["model_id"])
+
+    with ended_by_errors():
+        return [evaluated(place) for place in range(len(models))]
+
+
+def _recorded(store: "RunStore", executor: "Executor", how: Conditions) -> Begun:
+    """A model, in the run's record."""
+    from harness.auditing.record import model_entry
+
+    entry = executor.ask(model_entry)
+    entry["batch_size"], halved = _chosen_size(store, executor, entry["model_id"], how.batch_size)
+    if how.thresholds:
+        entry["thresholds"] = "kept"
+    store.add_model(entry)
+    return Begun(executor, entry, halved)
+
+
+def _at_work(store: "RunStore", model: Begun) -> "Pool | None":
+    """The processes that evaluate a model, with their first shards; None where this one does."""
+    from harness.engine.pool import Pool
+
+    if not isinstance(model.executor, Pool):
+        return None
+    model.executor.begin(store, model.batch_size)
+    return model.executor
+
+
+def _evaluate(
+    store: "RunStore",
+    model: Begun,
+    plan: "Plan",
+    suite: "Suite",
+    *,
+    how: Conditions,
+    listener: Listener,
+) -> None:
+    """Run one model."""
+    from harness.auditing.record import spoken_notes, write_texts
     from harness.auditing.summarising import note_answers
 
-    with _executor(name_and_file, plan, suite, root=root, conditions=how) as executor:
-        entry = executor.ask(model_entry)
-        model_id = entry["model_id"]
-        for note in entry["notes"]:
-            listener.note(f"note: {model_id}: {note}")
-        entry["batch_size"], halved = _chosen_size(store, executor, model_id, how.batch_size)
-        if how.thresholds:
-            entry["thresholds"] = "kept"
+    executor, entry, batch_size = model
+    model_id = entry["model_id"]
+    for note in entry["notes"]:
+        listener.note(f"note: {model_id}: {note}")
+    _at_work(store, model)
+    write_texts(store, executor, model_id, plan.cases, listener=listener)
+    done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
+    if done:
+        listener.remark(f"{model_id}: continues, {done} of {total} cases are there.")
+    if "repeat_noise" not in entry and entry["card"].get("kind") == "callable":
+        entry["repeat_noise"] = _repeat_noise(store, executor, model_id, plan, listener)
         store.add_model(entry)
-        write_texts(store, executor, model_id, plan.cases, listener=listener)
-        done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
-        if done:
-            listener.remark(f"{model_id}: continues, {done} of {total} cases are there.")
-        if "repeat_noise" not in entry and entry["card"].get("kind") == "callable":
-            entry["repeat_noise"] = _repeat_noise(store, executor, model_id, plan, listener)
-            store.add_model(entry)
-        with listener.progress(model_id, total, unit="cases", done=done) as go:
-            executor.execute(
-                store,
-                batch_size=halved,
-                advance=FasterWay(entry, total - done, listener, go),
-                halved=lambda n: _keep_halved(store, model_id, n, listener),
-            )
-        entry["hardware"]["workers"] = executor.machines()
-        # What a function returns is known once it was called.
-        entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
-        _add_sampling_noise(store, entry, plan, suite, listener=listener)
-        _add_speeds(store, entry, how.dtype, listener=listener)
-        if sentence := note_answers(store, entry):
-            listener.note(f"note: {model_id}: {sentence}")
-        store.add_model(entry)
-    return str(model_id)
+    with listener.progress(model_id, total, unit="cases", done=done) as go:
+        executor.execute(
+            store,
+            batch_size=batch_size,
+            advance=FasterWay(entry, total - done, listener, go),
+            halved=lambda n: _keep_halved(store, model_id, n, listener),
+        )
+    entry["hardware"]["workers"] = executor.machines()
+    # What a function returns is known once it was called.
+    entry["notes"] = list(dict.fromkeys([*entry["notes"], *executor.ask(spoken_notes)]))
+    _add_sampling_noise(store, entry, plan, suite, listener=listener)
+    _add_speeds(store, entry, how.dtype, listener=listener)
+    if sentence := note_answers(store, entry):
+        listener.note(f"note: {model_id}: {sentence}")
+    store.add_model(entry)
 
 
 def _add_sampling_noise(
@@ -183,9 +262,11 @@ def _executor(
     *,
     root: Path,
     conditions: Conditions,
+    loaded: "LoadedModel | None",
+    behind: "Callable[[], Pool | None]",
 ) -> "Iterator[Executor]":
     from harness.engine.executors import Local
-    from harness.engine.pool import Pool, usual_workers
+    from harness.engine.pool import Pool, is_small, nobody, usual_workers
 
     source = conditions.source(*name_and_file)
     if conditions.cluster is not None:
@@ -194,7 +275,7 @@ def _executor(
         with connect(conditions.cluster, _job(source, plan, suite, root, conditions)) as executor:
             yield executor
         return
-    model = conditions.loaded or source.load()
+    model = loaded or source.load()
     one = Local(model, root, suite.metric, conditions.kept_masks)
     workers = conditions.workers
     if workers is None:
@@ -204,7 +285,8 @@ def _executor(
         yield one
         return
     job = _job(source, plan, suite, root, conditions)
-    yield Pool(**vars(one), job=job, workers=workers)
+    # Two models at once fit in memory where the first is small.
+    yield Pool(**vars(one), job=job, workers=workers, behind=behind if is_small(model) else nobody)
 
 
 def _job(

@@ -1,13 +1,12 @@
 """Plans a suite and evaluates it with models: what `run`, the demo and the pytest plugin share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.auditing.choices import Models
-from harness.auditing.evaluating import USUAL, Conditions, evaluate_model, refuse_speeds
+from harness.auditing.evaluating import USUAL, Conditions, evaluate_models, refuse_speeds
 from harness.auditing.listener import SILENT, Listener
 from harness.auditing.overlap import note_overlaps
 
@@ -56,7 +55,8 @@ def run_models(
     # Before the data: reading and planning may take minutes, and a misfit file is known at once.
     held = read_registration(conditions.registration) if conditions.registration else None
     refuse_speeds(suite, conditions)
-    first = _look_at(models, conditions)
+    looked = _look_at(models, conditions)
+    _prepare_processes(looked, suite, conditions, limit)
     root = choose_root(root, sets_of(suite), listener=listener)
     sets = read_sets(suite, root, limit=limit, listener=listener)
     suite = with_tolerances(suite, [planned.card for planned in sets])
@@ -75,12 +75,16 @@ def run_models(
             )
         _warn_of_rungs(models, suite, sets, listener)
         try:
-            done = []
-            for model in models:
-                how, first = replace(conditions, loaded=first), None
-                done.append(
-                    evaluate_model(store, model, plan, suite, root=root, how=how, listener=listener)
-                )
+            done = evaluate_models(
+                store,
+                models,
+                plan,
+                suite,
+                root=root,
+                how=conditions,
+                looked=looked,
+                listener=listener,
+            )
             note_overlaps(store, done, sets, root, listener)
             store.update(evaluated=done, recipes=_recipes(store, done, conditions.recipes))
         except KeyboardInterrupt:
@@ -132,25 +136,56 @@ def _recipes(
     return list(found.values())
 
 
-def _look_at(models: Models, conditions: Conditions) -> "LoadedModel | None":
-    """Load every model once, to see that it can be; the first stays for its evaluation.
+KEPT_BYTES = 1 << 28
+"""Of weights of small models that are held from the first look at them until their evaluation."""
 
-    For a cluster, whose devices this process may lack, files are looked for and no more.
+
+def _look_at(models: Models, conditions: Conditions) -> "dict[int, LoadedModel]":
+    """Load every model once, to see that it can be; some stay for their evaluation, by place.
+
+    The first does, and small ones that ship: where programs of strangers are loaded between, those
+    of another might find modules that are not their own. For a cluster, whose devices this process
+    may lack, files are looked for and no more.
     """
-    from harness.cards import load_model_card
+    from harness.cards import load_model_card, model_names
     from harness.engine.executors import ModelSource
+    from harness.engine.pool import is_small
     from harness.model.adapters import find_files
 
-    loaded = None
-    for name, file in reversed(models):
-        loaded = None  # one at a time fits in memory
-        if conditions.cluster is None:
-            loaded = conditions.source(name, file).load()
-        else:
+    kept: dict[int, LoadedModel] = {}
+    room, shipped = KEPT_BYTES, model_names()
+    for place, (name, file) in reversed(list(enumerate(models))):
+        if conditions.cluster is not None:
             source = ModelSource(name, file).anywhere()  # a function is refused
             card = load_model_card(str(source.name))
             find_files(card, file, random_weights=conditions.random_weights)
-    return loaded
+            continue
+        loaded = conditions.source(name, file).load()
+        is_kept = name in shipped and is_small(loaded) and _size(loaded) < room
+        if is_kept or place == 0:
+            kept[place], room = loaded, room - _size(loaded) if is_kept else room
+        del loaded  # one at a time fits in memory
+    return kept
+
+
+def _size(model: "LoadedModel") -> int:
+    return sum(p.numel() * p.element_size() for p in model.adapter.module.parameters())
+
+
+def _prepare_processes(
+    looked: "Mapping[int, LoadedModel]", suite: "Suite", conditions: Conditions, limit: int | None
+) -> None:
+    """Start what other processes are forked off while this one reads and plans, if they come."""
+    from harness.engine.pool import PAIRS_PER_SHARD, WORTH_IT, prepare, usual_workers
+
+    n_cases = WORTH_IT
+    if limit is not None and limit * len(suite.datasets) * len(suite.probes) < PAIRS_PER_SHARD:
+        n_cases = 0
+    workers = conditions.workers
+    if workers is None and looked:
+        workers = usual_workers(looked[0], n_cases)
+    if workers is not None and workers > 1 and conditions.cluster is None:
+        prepare()
 
 
 @contextmanager

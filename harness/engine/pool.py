@@ -9,19 +9,21 @@ next one finds its libraries imported.
 import os
 import signal
 import socket
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.context import BaseContext
 from threading import Thread
+from typing import Any
 from uuid import uuid4
 
 import torch
 
-from harness.engine.executors import Advance, Local, silent
+from harness.engine.executors import Advance, Answer, Local, silent
 from harness.engine.local import EvaluatedShard, Recorder
 from harness.engine.shard_worker import Job, ShardWorker
 from harness.engine.shards import PAIRS_PER_SHARD, Shard
@@ -36,14 +38,23 @@ models that ship (1 million), where two threads gain nothing, and CLIPSeg (150),
 WORTH_IT = 4 * PAIRS_PER_SHARD
 """Cases from which on a pool's start, a second or two, is soon won back."""
 
+_LIBRARIES = ("open_clip", "segmentation_models_pytorch", "timm", "torchvision", "transformers")
+"""What takes each process seconds to import, where models use it."""
+
 _workers: dict[str, ShardWorker] = {}
+
+
+def is_small(model: LoadedModel) -> bool:
+    """Whether a model leaves cores idle."""
+    module = getattr(model.adapter, "module", None)
+    if model.device.type != "cpu" or module is None:
+        return False
+    return sum(p.numel() for p in module.parameters()) <= SMALL
 
 
 def usual_workers(model: LoadedModel, n_cases: int) -> int:
     """How many processes a model runs fastest in, on this machine."""
-    parameters = getattr(model.adapter, "module", None)
-    size = sum(p.numel() for p in parameters.parameters()) if parameters is not None else SMALL + 1
-    if model.device.type != "cpu" or size > SMALL or n_cases < WORTH_IT:
+    if not is_small(model) or n_cases < WORTH_IT:
         return 1
     return min(usable_cores(), n_cases // PAIRS_PER_SHARD)
 
@@ -54,16 +65,66 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
+def nobody() -> None:
+    """No model follows."""
+
+
+@dataclass
+class _Line:
+    """A model's open shards on their way through the processes, and what takes their scores."""
+
+    processes: ProcessPoolExecutor
+    job: Job
+    batch_size: int
+    shards: Iterator[Shard]
+    key: str = field(default_factory=lambda: uuid4().hex)
+    under_way: dict[Future[EvaluatedShard], Shard] = field(default_factory=dict)
+
+    def fill(self, places: int) -> int:
+        """Send shards until so many are under way; returns how many places are left."""
+        while len(self.under_way) < places and (shard := next(self.shards, None)) is not None:
+            task = self.processes.submit(_evaluate, self.key, self.job, shard, self.batch_size)
+            self.under_way[task] = shard
+        return places - len(self.under_way)
+
+
 @dataclass(frozen=True)
 class Pool(Local):
-    """One model in this process for questions, and in `workers` others for shards."""
+    """One model in this process for questions, and in `workers` others for shards.
+
+    `behind` begins the next model of the run, whose first shards are evaluated beside the last
+    ones of this; None where there is none.
+    """
 
     job: Job | None = None
     workers: int = 2
+    behind: "Callable[[], Pool | None]" = nobody
+    _lines: list[_Line] = field(default_factory=list)
 
     def machines(self) -> dict[str, int]:
         """This one."""
         return {socket.gethostname(): self.workers}
+
+    def ask(
+        self, question: Callable[..., Answer], *arguments: Any, advance: Advance | None = None
+    ) -> Answer:
+        """Answered at once, with one process's threads: the others are at work meanwhile."""
+        usual = torch.get_num_threads()
+        torch.set_num_threads(_threads(self.workers))
+        try:
+            return super().ask(question, *arguments, advance=advance)
+        finally:
+            torch.set_num_threads(usual)
+
+    def begin(self, store: RunStore, batch_size: int) -> _Line:
+        """Send the first shards, before `execute` takes what comes of them."""
+        assert self.job is not None
+        if not self._lines:
+            todo = Recorder(store, self.model.model_id, 0, batch_size, silent, silent)
+            shards = todo.open_shards(self.job.texts)
+            self._lines.append(_Line(_processes(self.workers), self.job, batch_size, shards))
+            self._lines[0].fill(self.workers + 1)
+        return self._lines[0]
 
     def execute(
         self,
@@ -75,21 +136,44 @@ class Pool(Local):
     ) -> None:
         """Evaluate every case of the stored plan that has no score yet."""
         assert self.job is not None
-        model_id, kept_masks = self.model.model_id, self.job.kept_masks
-        recorder = Recorder(store, model_id, kept_masks, batch_size, advance, halved)
-        todo = recorder.open_shards(self.job.texts)
-        with closing(_answers(self.job, model_id, todo, self.workers, batch_size)) as answers:
-            for shard, done in answers:
-                recorder.take(shard, done)
+        line = self.begin(store, batch_size)
+        recorder = Recorder(
+            store, self.model.model_id, self.job.kept_masks, batch_size, advance, halved
+        )
+        for shard, done in _answers(line, self.workers, self._fill_behind):
+            recorder.take(shard, done)
+
+    def _fill_behind(self, places: int) -> None:
+        if (following := self.behind()) is not None:
+            for line in following._lines:
+                line.fill(places)
 
 
-@cache
+_pools: dict[int, ProcessPoolExecutor] = {}
+
+
 def _processes(workers: int) -> ProcessPoolExecutor:
-    # Forked off a process that holds the libraries and has started no thread.
+    if workers not in _pools:
+        how = {"mp_context": prepare(), "initializer": _start, "initargs": (_threads(workers),)}
+        _pools[workers] = ProcessPoolExecutor(workers, **how)
+    return _pools[workers]
+
+
+def _threads(workers: int) -> int:
+    """Of arithmetic, in each process."""
+    return max(1, usable_cores() // workers)
+
+
+def prepare() -> BaseContext:
+    """Let the process off which others are forked import, meanwhile, what this one has imported.
+
+    It has computed nothing, so that no thread of it waits for another when it is forked.
+    """
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    threads = max(1, usable_cores() // workers)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(threads,))
+    ours = [name for name in list(sys.modules) if name.partition(".")[0] in _LIBRARIES]
+    context.set_forkserver_preload([__name__, *ours])
+    forkserver.ensure_running()
+    return context
 
 
 def _start(threads: int) -> None:
@@ -108,40 +192,44 @@ def _end_with_the_driver() -> None:
 
 
 def _answers(
-    job: Job, model_id: str, shards: Iterator[Shard], workers: int, batch_size: int
-) -> Generator[tuple[Shard, EvaluatedShard], None, None]:
+    line: _Line, workers: int, fill_behind: Callable[[int], None]
+) -> Iterator[tuple[Shard, EvaluatedShard]]:
     """Each shard with its scores, as they come; one more than there are processes is under way."""
-    processes, key = _processes(workers), f"{model_id} {uuid4()}"
-    under_way: dict[Future[EvaluatedShard], Shard] = {}
+    while True:
+        if (places := line.fill(workers + 1)) > 0:
+            fill_behind(places)
+        if not line.under_way:
+            return
+        done, _ = wait(line.under_way, return_when=FIRST_COMPLETED)
+        for future in done:
+            answer = future.result()
+            line.batch_size = min(line.batch_size, answer.batch_size)
+            yield line.under_way.pop(future), answer
+
+
+@contextmanager
+def ended_by_errors() -> Iterator[None]:
+    """An error ends the processes at once: whatever they are at is evaluated again."""
     try:
-        while True:
-            while len(under_way) <= workers and (shard := next(shards, None)) is not None:
-                under_way[processes.submit(_evaluate, key, job, shard, batch_size)] = shard
-            if not under_way:
-                return
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                answer = future.result()
-                batch_size = min(batch_size, answer.batch_size)
-                yield under_way.pop(future), answer
+        yield
     except BrokenProcessPool:
-        _stop(processes)
+        _stop()
         raise RunError(
             "--workers: one of the processes died, most likely for want of memory: each holds the "
             "model and its pictures. What is evaluated is kept. Give --workers 1; the same "
             "command then continues."
         ) from None
     except BaseException:
-        _stop(processes)
+        _stop()
         raise
 
 
-def _stop(processes: ProcessPoolExecutor) -> None:
-    """At once: whatever they are at is evaluated again."""
-    _processes.cache_clear()
-    for process in list((processes._processes or {}).values()):
-        process.terminate()
-    processes.shutdown(wait=False, cancel_futures=True)
+def _stop() -> None:
+    while _pools:
+        _, processes = _pools.popitem()
+        for process in list((processes._processes or {}).values()):
+            process.terminate()
+        processes.shutdown(wait=False, cancel_futures=True)
 
 
 def _evaluate(key: str, job: Job, shard: Shard, batch_size: int) -> EvaluatedShard:

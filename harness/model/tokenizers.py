@@ -18,12 +18,20 @@ from harness.model.contract import TokenCounts
 
 CLIP_VOCABULARY = 49408  # byte pairs; the last two are start and end of text
 
+# Texts are counted, compared and encoded, by each model of a run anew; 16,384 take some 10 MB.
+_REMEMBERED = 1 << 14
+
 
 @lru_cache(maxsize=1)
 def _byte_pairs() -> Any:
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _encoded(text: str) -> tuple[int, ...]:
+    return tuple(_byte_pairs().encode(text))
 
 
 class ClipTokenizer:
@@ -43,7 +51,7 @@ class ClipTokenizer:
 
     def count(self, texts: Sequence[str]) -> TokenCounts:
         """Tokens with start and end; more than `context_length` are cut."""
-        counts = tuple(len(_byte_pairs().encode(text)) + 2 for text in texts)
+        counts = tuple(len(_encoded(text)) + 2 for text in texts)
         return TokenCounts(counts, tuple(n > self.context_length for n in counts))
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -51,7 +59,7 @@ class ClipTokenizer:
         ids = torch.full((len(texts), self.context_length), self.end)
         mask = torch.zeros((len(texts), self.context_length), dtype=torch.int64)
         for row, text in enumerate(texts):
-            body = _byte_pairs().encode(text)[: self.context_length - 2]
+            body = _encoded(text)[: self.context_length - 2]
             ids[row, 0] = self.start
             ids[row, 1 : len(body) + 1] = torch.tensor(body, dtype=torch.int64) % self.start
             mask[row, : len(body) + 2] = 1

@@ -109,3 +109,46 @@ def test_small_models_take_the_cores_where_it_is_worth_it():
     nothing = Model(1000)
     nothing.adapter = object()
     assert usual_workers(nothing, 100 * PAIRS_PER_SHARD) == 1
+
+
+def test_processes_that_are_done_with_a_model_begin_the_next(audited, toy_card, monkeypatch):
+    """One that is given twice is evaluated once; the scores are those of one process."""
+    first = toy_card(limit=12)
+    second = toy_card(limit=11).rename(first.with_name("second.yaml"))
+    toy_card(limit=12)
+    models = [(str(path), None) for path in (first, second, second)]
+    waiting, begin = [], pool.Pool.begin
+
+    def beginning(one, store, batch_size):
+        settled = [len(store.settled_shards(m["model_id"])) for m in store.manifest["models"]]
+        waiting.append((one.model.model_id, *settled))
+        return begin(one, store, batch_size)
+
+    monkeypatch.setattr(pool.Pool, "begin", beginning)
+    one, two = audited("one", 1, models), audited("two", 2, models)
+    ids = two.manifest["evaluated"]
+    assert ids == one.manifest["evaluated"]
+    assert ids[0] != ids[1] == ids[2]
+    n_shards = len(one.settled_shards(ids[0]))
+    early = [seen for model_id, *seen in waiting if model_id == ids[1] and seen[0] < n_shards]
+    assert early, "the second model has begun before the last score of the first was there"
+    assert [model["model_id"] for model in two.manifest["models"]] == ids[:2]
+    assert two.scores().equals(one.scores())
+    assert two.texts().equals(one.texts())
+
+
+def test_an_error_elsewhere_ends_the_processes_too(audited, monkeypatch):
+    """Shards are under way while this process counts tokens."""
+    held = []
+
+    def failing(*given, **extra):
+        held.extend(pool._processes(2)._processes.values())
+        raise RunError("texts: a disk that is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.auditing.record.write_texts", failing)
+        with pytest.raises(RunError, match="^texts: a disk"):
+            audited("cut", 2)
+    for process in held:
+        process.join(20)
+    assert [process.is_alive() for process in held] == [False] * len(held) != []
