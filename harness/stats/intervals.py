@@ -51,6 +51,7 @@ MINIMUM_WORDS = 10
 
 _COUNTS = {"agreement": "n_agreement", "named_gain": "n_named", "decisive": "n_named"}
 _ABSENT = {"false_positive": "n_refused", "aligned": "painted", "present_dice": "n_present_dice"}
+_COUNTED = _COUNTS | _ABSENT
 _OF_ORIGINALS = ("dice", "false_positive", "present_dice")
 _WORD_COLUMNS = {"dice": "dice", "relative": "dice", "points": "dice", "agreement": "agreement"}
 _SHARE = tuple(f"catastrophic_share{end}" for end in ("", "_low", "_high"))
@@ -116,11 +117,14 @@ def _problems(
     words = {cell: rows for (cell,), rows in deviations.group_by("cell", maintain_order=True)}
     for (cell,), rows in sums.group_by("cell", maintain_order=True):
         asked = rows["n_refused"].sum() > 0
+        seen: dict[str, pl.DataFrame] = {}
         for quantity in _OF_ORIGINALS if cell in original else QUANTITIES:
             if quantity in _ABSENT and not asked:
                 continue
-            kept = rows.filter(pl.col((_COUNTS | _ABSENT).get(quantity, "n")) > 0)
-            if kept.height:
+            counted = _COUNTED.get(quantity, "n")
+            if counted not in seen:
+                seen[counted] = rows.filter(pl.col(counted) > 0)
+            if (kept := seen[counted]).height:
                 own = words.get(cell) if quantity in _WORD_COLUMNS else None
                 yield kept["unit"].to_numpy(), _problem(cell, quantity, kept, own, names)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.prompts.tokens import chunk_places, word_places
 
 
-@given(st.text(alphabet=st.sampled_from(" \t\nab-,.1é"), max_size=20))
+@given(st.text(alphabet=st.sampled_from(" \t\n\x1c\x85\u2003\u200bab-,.1é"), max_size=20))
 def test_chunks_are_what_stands_between_blanks(text):
     assert [text[a:b] for a, b in chunk_places(text)] == text.split()
 
