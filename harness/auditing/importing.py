@@ -72,10 +72,12 @@ def import_predictions(
     """
     from harness.auditing.running import open_run, removed_if_empty
     from harness.data.answers import opened
+    from harness.files.writing import refuse_unwritable
     from harness.plan.repeats import with_answers
     from harness.runs.store import RunStore
 
     origin, out = _origin(plan, out)
+    refuse_unwritable(out or runs, is_folder=True)
     root = root or origin.data_root
     with opened(predictions.folder, predictions.reading) as answers:
         suite, sets, made = _rebuilt(origin, root, plan, listener)

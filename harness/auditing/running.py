@@ -47,16 +47,15 @@ def run_models(
         The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.auditing.samples import choose_root, read_sets, sets_of
+    from harness.files.writing import refuse_unwritable
     from harness.plan.build import build_plan
     from harness.plan.registration import differences, read_registration, record
     from harness.runs.store import RunStore
     from harness.suite.schema import with_tolerances
 
-    # Before the data: reading and planning may take minutes, and a misfit file is known at once.
+    refuse_unwritable(out or runs, is_folder=True)
     held = read_registration(conditions.registration) if conditions.registration else None
-    refuse_speeds(suite, conditions)
-    looked = _look_at(models, conditions)
-    _prepare_processes(looked, suite, conditions, limit)
+    looked = _before_the_data(models, suite, conditions, limit)
     root = choose_root(root, sets_of(suite), listener=listener)
     sets = read_sets(suite, root, limit=limit, listener=listener)
     suite = with_tolerances(suite, [planned.card for planned in sets])
@@ -134,6 +133,16 @@ def _recipes(
         key = f"{names[seeds[0]]}-seeds@{digest}"
         found[key] = {"model_id": key, "name": name, "seeds": seeds}
     return list(found.values())
+
+
+def _before_the_data(
+    models: Models, suite: "Suite", conditions: Conditions, limit: int | None
+) -> "dict[int, LoadedModel]":
+    """What is known at once: reading and planning may take minutes. Models as of `_look_at`."""
+    refuse_speeds(suite, conditions)
+    looked = _look_at(models, conditions)
+    _prepare_processes(looked, suite, conditions, limit)
+    return looked
 
 
 KEPT_BYTES = 1 << 28

@@ -15,6 +15,7 @@ from harness.auditing.subjects import subjects_of
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say_json, terminal
 from harness.errors import UsageError
+from harness.files.writing import refuse_unwritable
 from harness.report.comparison import (
     comparison_json,
     coverage_lines,
@@ -73,6 +74,7 @@ def compare(
         "statistics": {"correction": correction, "draws": draws},
         "metric": {"empty": empty},
     }
+    refuse_unwritable(out, is_folder=True)
     subjects = subjects_of(runs, split_names(model), rules=rules)
     if language:
         _compare_language(subjects, out, as_json=as_json, quiet=quiet)

@@ -13,6 +13,7 @@ from harness.commands.output import say, say_json
 from harness.commands.progress import Terminal
 from harness.data.formats import CARD, Choices, Made, initialise
 from harness.errors import UsageError
+from harness.files.writing import refuse_unwritable
 
 app = typer.Typer(
     help="Make a data set of your own files.", no_args_is_help=True, rich_markup_mode=None
@@ -85,6 +86,7 @@ def init(
         window=_window(window),
         format=form,
     )
+    refuse_unwritable(out, is_folder=True)
     with Terminal(quiet=quiet or as_json).counting(f"reading {folder}") as tick:
         made = initialise(folder, choices, out=out, name=name, overwrite=overwrite, tick=tick)
     if as_json:

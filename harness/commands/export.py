@@ -83,6 +83,7 @@ def export(
 ) -> None:
     """Write a run's cases, or what a hub takes of it, or its data sets' description."""
     from harness.errors import UsageError, choose
+    from harness.files.writing import refuse_unwritable
     from harness.report.loaded import load_run
     from harness.report.markdown import limit_note
     from harness.trackers import every_eval_ever as eee
@@ -97,6 +98,7 @@ def export(
                 f"{option}: --to {to} has no use for it. It is an option of {forms}. Leave it out."
             )
     loaded, place = load_run(run), out or run / FORMS[to]
+    refuse_unwritable(place, is_folder=to != "csv")
     remarks: list[str] = []
     if to == "csv":
         written = export_cases(loaded, place)

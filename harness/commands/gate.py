@@ -15,7 +15,7 @@ import typer
 from harness.commands.options import AsJson, Quiet
 from harness.commands.output import say, terminal
 from harness.errors import HarnessError
-from harness.files.writing import append_text, write_text
+from harness.files.writing import append_text, refuse_unwritable, write_text
 from harness.gate.audited import Audited, read_run
 from harness.gate.baseline import text_of
 from harness.gate.checks import Severity
@@ -70,6 +70,8 @@ def gate(
     """Decide whether a run is good enough: exit 0 good, 1 failed, 3 incomplete."""
     report = junit or run / "junit.xml"
     try:
+        for file in (junit, update):
+            refuse_unwritable(file)
         found = read_run(run, model=model)
         old = None if baseline is None else baseline_at(baseline, run=found)
         severity = Severity(strict, lenient, known_fails=found.suite.gate.known == "fail")

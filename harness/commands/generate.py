@@ -30,7 +30,9 @@ def generate(
     from harness.commands.progress import Terminal
     from harness.data import generators
     from harness.data.contact_sheet import contact_sheet
+    from harness.files.writing import refuse_unwritable
 
+    refuse_unwritable(sheets, is_folder=True)
     cards = {name: load_dataset_card(name) for name in datasets or dataset_names()}
     if not datasets:
         cards = {name: card for name, card in cards.items() if card.generator is not None}

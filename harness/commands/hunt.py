@@ -31,7 +31,7 @@ from harness.commands.output import say, say_json, terminal
 from harness.commands.peek import sides
 from harness.commands.progress import Terminal
 from harness.errors import NothingSelectedError, UsageError, choose
-from harness.files.writing import make_folder
+from harness.files.writing import make_folder, refuse_unwritable
 from harness.prompts.lexicon import load_lexicon
 from harness.prompts.perturbations import PERTURBATIONS, Perturbation
 from harness.suite.schema import Suite
@@ -90,6 +90,7 @@ def hunt(
     rules = _rules(kind, families)
     suite = hunting(datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed)
     ((name, file),) = model_arguments([model], checkpoint)
+    refuse_unwritable(out, is_folder=True)
     root = choose_root(data_root, sets_of(suite), listener=Terminal())
     sets = read_sets(suite, root, limit=limit, listener=Terminal(quiet=quiet or as_json))
     loaded = load_model(

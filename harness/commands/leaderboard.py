@@ -10,6 +10,7 @@ from harness.commands.options import DataRoot, Quiet
 from harness.commands.output import say
 from harness.commands.progress import Terminal
 from harness.commands.tracks import TrackRoot, planned, reference_of
+from harness.files.writing import refuse_unwritable
 from harness.leaderboard.board import build_boards
 from harness.leaderboard.log import Log
 from harness.leaderboard.site import write_site
@@ -32,6 +33,7 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Verify every submission anew, write the pages, log what changed; a refused one stops it."""
+    refuse_unwritable(folder, is_folder=True)
     Log.of_board(folder)  # before minutes of work: what was changed there stops it
     with Terminal(quiet=quiet).counting("verifying submissions") as tick:
         found = build_boards(folder, lambda t: reference_of(t, data_root, quiet=quiet), tick=tick)

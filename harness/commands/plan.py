@@ -68,6 +68,7 @@ def plan(
     from harness.commands.progress import Terminal
     from harness.plan.build import build_plan
 
+    _refuse_unwritable(out, seal, export)
     chosen = select_suite(
         suite, datasets=datasets, split=split, prompt_type=prompt_type, prompts=prompts, seed=seed
     )
@@ -99,6 +100,14 @@ def plan(
         else:
             _print(made, counts)
         say(f"plan {made.sha256}")
+
+
+def _refuse_unwritable(out: Path | None, seal: Path | None, export: Path | None) -> None:
+    from harness.files.writing import refuse_unwritable
+
+    refuse_unwritable(out, is_folder=out is not None and out.suffix != ".parquet")
+    refuse_unwritable(seal)
+    refuse_unwritable(export, is_folder=True)
 
 
 def _counts(made: "Plan") -> "pl.DataFrame":

@@ -41,13 +41,18 @@ def report(
 ) -> None:
     """Write a run's report: one HTML file; on request figures and tables of a paper."""
     from harness.errors import UsageError, choose
+    from harness.files.writing import refuse_unwritable
     from harness.report.gallery import IMAGES
     from harness.report.loaded import load_run
 
     if images is not None:
         choose(images, IMAGES, kind="choice", where="--images", error=UsageError)
-    loaded = load_run(run)
-    written = [loaded.write_report(out or run / "report.html", images=images)]
+    loaded, page = load_run(run), out or run / "report.html"
+    for file in (page, markdown):
+        refuse_unwritable(file)
+    for folder in (figures, csv, latex):
+        refuse_unwritable(folder, is_folder=True)
+    written = [loaded.write_report(page, images=images)]
     written += _figures(loaded, figures) if figures else []
     written += _markdown(loaded, markdown) if markdown else []
     written += _tables(loaded, csv, "csv") if csv else []

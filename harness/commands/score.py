@@ -80,6 +80,7 @@ def score(
 ) -> None:
     """Statistics of a run without a model, or of masks made elsewhere; incomplete: exit 3."""
     from harness.auditing.choices import with_rules
+    from harness.files.writing import refuse_unwritable
 
     rules = {"statistics": {"dice_floor": floor, "correction": correction, "draws": draws}}
     rules |= {"metric": {"empty": empty}}
@@ -91,6 +92,7 @@ def score(
     else:
         store = _opened(run)
     suite = with_rules(store.suite(), rules)
+    refuse_unwritable(out, is_folder=True)
     with store.locked():
         is_whole = finish(store, suite=suite, out=out, as_json=as_json, quiet=quiet)
     if not is_whole:

@@ -9,6 +9,7 @@ from harness.commands.options import Quiet
 from harness.commands.output import say
 from harness.commands.tracks import TrackRoot, reference_of
 from harness.errors import UsageError
+from harness.files.writing import refuse_unwritable
 from harness.leaderboard.archive import write_archive
 from harness.leaderboard.pack import AuthorFacts, model_entry, pack
 from harness.leaderboard.tracks import Reference, Track, load_track, track_names
@@ -70,6 +71,8 @@ def submit(
         notes=notes,
     )
     folder = out or Path("submissions") / track.name / entry["name"]
+    refuse_unwritable(folder, is_folder=True)
+    refuse_unwritable(archive)
     reference = reference_of(track, data_root, quiet=quiet)
     held = _registered(store, registration, reference)
     missing = pack(store, entry, reference, given, out=folder, registration=held)

@@ -13,6 +13,7 @@ from harness.commands.output import say, say_json
 from harness.commands.progress import Terminal
 from harness.commands.tracks import TrackRoot, reference_of
 from harness.errors import UsageError
+from harness.files.writing import refuse_unwritable
 from harness.leaderboard.flags import Flag, make_flag, record_flag
 from harness.leaderboard.log import Log
 from harness.leaderboard.spot_check import SpotCheck, draw_sample, rerun
@@ -49,6 +50,7 @@ def verify(
 ) -> None:
     """Verify a submission: exit 0 accepted, 1 refused (every reason is told), 2 cannot be tried."""
     share = _share(spot_check)
+    refuse_unwritable(record)
     opened = open_submission(submission)
     verification, checked = Verification(opened, opened.reasons), None
     if opened.track is not None:

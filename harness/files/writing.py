@@ -5,6 +5,7 @@ disk, and is then renamed. What a killed process leaves behind is a file whose n
 in `TEMPORARY`; whoever holds the folder may remove it. Nothing else in the harness writes files.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -46,6 +47,29 @@ def make_folder(path: Path) -> Path:
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def refuse_unwritable(place: Path | None, *, is_folder: bool = False) -> None:
+    """Before long work: raise what writing a file here, or files into a folder, would raise then.
+
+    Nothing is left of the trial. None is no place, and fine.
+    """
+    if place is None:
+        return
+    folder = place if is_folder else place.parent
+    with writing(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        make_folder(folder)
+        with writing(place):
+            if place.is_dir() and not is_folder:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if is_folder or place.is_file() or not place.exists():
+                tempfile.TemporaryFile(dir=folder).close()
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 @contextmanager

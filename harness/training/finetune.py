@@ -28,7 +28,14 @@ from harness.data.layout import fingerprint
 from harness.errors import DataError, RunError, UsageError
 from harness.files import read_yaml
 from harness.files.canonical import read_object
-from harness.files.writing import make_folder, write_bytes, write_json, write_text, writing
+from harness.files.writing import (
+    make_folder,
+    refuse_unwritable,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
 from harness.model.loading import LoadedModel, load_model
 from harness.model.sampling import Sampled
 from harness.records import Sample
@@ -104,6 +111,7 @@ def finetune(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         report: Called after each epoch with its figures; None shows Lightning's progress bar.
     """
+    refuse_unwritable(out, is_folder=True)
     _require_lightning()
     recipe = recipe or Recipe()
     _check_recipe(recipe)

@@ -45,9 +45,28 @@ def run(tmp_path_factory, synthetic_runs):
     return folder
 
 
+WORK = (
+    "harness.auditing.running._look_at",
+    "harness.commands.compare.compared",
+    "harness.commands.gate.check_run",
+    "harness.model.loading.load_model",
+    "harness.plan.build.build_plan",
+    "harness.report.html.report_html",
+    "harness.stats.assessment.assess",
+    "harness.trackers.exports.csv_text",
+)
+"""What takes long; a place is looked at before."""
+
+
 @pytest.fixture
-def refused(call, tmp_path):
+def refused(call, tmp_path, monkeypatch):
     """A function: the verb with a place that takes no file; `PLACE` stands for it."""
+
+    def working(*_, **__):
+        raise AssertionError("work before the place was looked at")
+
+    for name in WORK:
+        monkeypatch.setattr(name, working)
 
     def check(arguments, place, **known):
         known |= {"PLACE": place, "OK": tmp_path / "fine"}

@@ -19,6 +19,7 @@ from harness.files.writing import (
     Ledger,
     append_text,
     make_folder,
+    refuse_unwritable,
     remove_leftovers,
     sealed,
     temporary_folder,
@@ -109,6 +110,39 @@ def test_a_temporary_folder_is_gone_afterwards(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     with pytest.raises(RunError, match="nowhere: cannot be written"), temporary_folder():
         pass
+
+
+def test_a_place_is_refused_before_the_work_as_writing_would_refuse_it(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("somebody's own")
+    below = file / "a" / "b"
+    with pytest.raises(RunError) as later:
+        write_text(below, "")
+    with pytest.raises(RunError) as earlier:
+        refuse_unwritable(below)
+    assert str(earlier.value) == str(later.value)
+    refused(tmp_path, "Is a directory", refuse_unwritable, tmp_path)
+    with pytest.raises(RunError, match=f"^{file}: cannot be written"):
+        refuse_unwritable(file, is_folder=True)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_trial_of_a_place_leaves_nothing(tmp_path, monkeypatch):
+    held = tmp_path / "held"
+    held.mkdir()
+    for place in (None, tmp_path / "new" / "er" / "a.txt", held / "a.txt", Path(os.devnull)):
+        refuse_unwritable(place)
+    for folder in (None, held, tmp_path / "new" / "er"):
+        refuse_unwritable(folder, is_folder=True)
+    assert list(tmp_path.rglob("*")) == [held]
+
+    def full(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    refused(held / "b", "Read-only file system", refuse_unwritable, held / "b")
+    (held / "b").write_text("an earlier one")
+    refused(held / "b", "Read-only file system", refuse_unwritable, held / "b")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
