@@ -53,11 +53,13 @@ def run_models(
     from harness.runs.store import RunStore
     from harness.suite.schema import with_tolerances
 
+    # Before the data: reading and planning may take minutes, and these are known at once.
     refuse_unwritable(out or runs, is_folder=True)
     held = read_registration(conditions.registration) if conditions.registration else None
-    looked = _before_the_data(models, suite, conditions, limit)
+    looked = _look_at(models, suite, conditions)
     root = choose_root(root, sets_of(suite), listener=listener)
     sets = read_sets(suite, root, limit=limit, listener=listener)
+    _prepare_processes(looked, suite, sets, conditions)
     suite = with_tolerances(suite, [planned.card for planned in sets])
     plan = build_plan(suite, sets)
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
@@ -135,21 +137,11 @@ def _recipes(
     return list(found.values())
 
 
-def _before_the_data(
-    models: Models, suite: "Suite", conditions: Conditions, limit: int | None
-) -> "dict[int, LoadedModel]":
-    """What is known at once: reading and planning may take minutes. Models as of `_look_at`."""
-    refuse_speeds(suite, conditions)
-    looked = _look_at(models, conditions)
-    _prepare_processes(looked, suite, conditions, limit)
-    return looked
-
-
 KEPT_BYTES = 1 << 28
 """Of weights of small models that are held from the first look at them until their evaluation."""
 
 
-def _look_at(models: Models, conditions: Conditions) -> "dict[int, LoadedModel]":
+def _look_at(models: Models, suite: "Suite", conditions: Conditions) -> "dict[int, LoadedModel]":
     """Load every model once, to see that it can be; some stay for their evaluation, by place.
 
     The first does, and small ones that ship: where programs of strangers are loaded between, those
@@ -161,6 +153,7 @@ def _look_at(models: Models, conditions: Conditions) -> "dict[int, LoadedModel]"
     from harness.engine.pool import is_small
     from harness.model.adapters import find_files
 
+    refuse_speeds(suite, conditions)
     kept: dict[int, LoadedModel] = {}
     room, shipped = KEPT_BYTES, model_names()
     for place, (name, file) in reversed(list(enumerate(models))):
@@ -182,16 +175,18 @@ def _size(model: "LoadedModel") -> int:
 
 
 def _prepare_processes(
-    looked: "Mapping[int, LoadedModel]", suite: "Suite", conditions: Conditions, limit: int | None
+    looked: "Mapping[int, LoadedModel]",
+    suite: "Suite",
+    sets: "list[PlannedSet]",
+    conditions: Conditions,
 ) -> None:
-    """Start what other processes are forked off while this one reads and plans, if they come."""
-    from harness.engine.pool import PAIRS_PER_SHARD, WORTH_IT, prepare, usual_workers
+    """Start what other processes are forked off while this one plans, if they are to come."""
+    from harness.engine.pool import prepare, usual_workers
 
-    n_cases = WORTH_IT
-    if limit is not None and limit * len(suite.datasets) * len(suite.probes) < PAIRS_PER_SHARD:
-        n_cases = 0
     workers = conditions.workers
     if workers is None and looked:
+        # Some probes give a sample one variant, others one an attribute or word.
+        n_cases = 2 * sum(len(planned.samples) for planned in sets) * len(suite.probes)
         workers = usual_workers(looked[0], n_cases)
     if workers is not None and workers > 1 and conditions.cluster is None:
         prepare()

@@ -294,8 +294,11 @@ def test_a_second_process_is_refused_and_changes_nothing(short, call, arguments,
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
-def test_a_killed_process_loses_nothing(run, short):
-    """SIGKILL once some parts are there; the slow form kills at 20 random moments."""
+def test_a_killed_process_loses_nothing(run, short, call):
+    """SIGKILL once some parts are there; the slow form kills at 20 random moments.
+
+    The process has others of its own, and the run is finished by one without.
+    """
     peaceful, killed = short(delay_s=0.02), run("killed", delay_s=0.02)
     process = killed.start()
     killed.wait_for_parts(2)
@@ -304,7 +307,7 @@ def test_a_killed_process_loses_nothing(run, short):
     assert killed.n_parts() >= 2
     (killed.folder / "scores" / ".part-x.parquet.1.tmp").write_bytes(b"PAR1 half")
 
-    assert killed.finish()[0] == 0
+    assert call(*killed.arguments)[0] == 0
     check_nothing_lost(killed.folder, peaceful)
 
 
