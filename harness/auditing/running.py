@@ -9,6 +9,7 @@ from harness.auditing.choices import Models
 from harness.auditing.evaluating import USUAL, Conditions, evaluate_models, refuse_speeds
 from harness.auditing.listener import SILENT, Listener
 from harness.auditing.overlap import note_overlaps
+from harness.files.writing import refuse_unwritable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +48,6 @@ def run_models(
         The run; it is not summarised yet. Its manifest's ``evaluated`` names these models.
     """
     from harness.auditing.samples import choose_root, read_sets, sets_of
-    from harness.files.writing import refuse_unwritable
     from harness.plan.build import build_plan
     from harness.plan.registration import differences, read_registration, record
     from harness.runs.store import RunStore
@@ -59,8 +59,8 @@ def run_models(
     looked = _look_at(models, suite, conditions)
     root = choose_root(root, sets_of(suite), listener=listener)
     sets = read_sets(suite, root, limit=limit, listener=listener)
-    _prepare_processes(looked, suite, sets, conditions)
     suite = with_tolerances(suite, [planned.card for planned in sets])
+    _prepare_processes(looked, suite, sets, conditions)
     plan = build_plan(suite, sets)
     store = RunStore(out or runs / f"{suite.name}-{plan.sha256[:8]}")
     if conditions.fresh and (aside := store.set_aside()):
@@ -68,12 +68,8 @@ def run_models(
     with removed_if_empty(store), store.locked():
         open_run(store, plan, suite, sets, root=root, limit=limit, listener=listener)
         if held is not None:
-            _keep_registration(
-                store,
-                record(held, differences(held, plan, suite, limit=limit)),
-                began=bool(store.part_names()),
-                listener=listener,
-            )
+            found = record(held, differences(held, plan, suite, limit=limit))
+            _keep_registration(store, found, began=bool(store.part_names()), listener=listener)
         _warn_of_rungs(models, suite, sets, listener)
         try:
             done = evaluate_models(

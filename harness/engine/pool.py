@@ -2,8 +2,8 @@
 
 A small model leaves cores idle: what its operations compute is over before a second thread has
 begun. The driver alone writes into the run directory, as on a cluster, and shards are cut from the
-plan alone, so that parts and counts are those of one process. The processes outlive a model: the
-next one finds its libraries imported.
+plan alone, so that parts and counts are those of one process. The processes outlive a model: those
+that are done with its shards begin the next.
 """
 
 import os
@@ -49,7 +49,8 @@ def is_small(model: LoadedModel) -> bool:
     module = getattr(model.adapter, "module", None)
     if model.device.type != "cpu" or module is None:
         return False
-    return sum(p.numel() for p in module.parameters()) <= SMALL
+    size: int = sum(p.numel() for p in module.parameters())
+    return size <= SMALL
 
 
 def usual_workers(model: LoadedModel, n_cases: int) -> int:
@@ -154,8 +155,9 @@ _pools: dict[int, ProcessPoolExecutor] = {}
 
 def _processes(workers: int) -> ProcessPoolExecutor:
     if workers not in _pools:
-        how = {"mp_context": prepare(), "initializer": _start, "initargs": (_threads(workers),)}
-        _pools[workers] = ProcessPoolExecutor(workers, **how)
+        _pools[workers] = ProcessPoolExecutor(
+            workers, prepare(), initializer=_start, initargs=(_threads(workers),)
+        )
     return _pools[workers]
 
 

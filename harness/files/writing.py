@@ -5,7 +5,6 @@ disk, and is then renamed. What a killed process leaves behind is a file whose n
 in `TEMPORARY`; whoever holds the folder may remove it. Nothing else in the harness writes files.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -63,7 +62,7 @@ def refuse_unwritable(place: Path | None, *, is_folder: bool = False) -> None:
         make_folder(folder)
         with writing(place):
             if place.is_dir() and not is_folder:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                place.open("ab").close()  # which the system refuses in its own words
             if is_folder or place.is_file() or not place.exists():
                 tempfile.TemporaryFile(dir=folder).close()
     finally:

@@ -21,7 +21,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import machinery, metadata
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -205,24 +205,30 @@ def _origin(name: str) -> str | None:
     return spec.origin if spec and spec.has_location else None
 
 
-def _imported(node: _Node) -> Iterator[str]:
+def _imported(node: _Node) -> tuple[str, ...]:
     """Absolute names of the modules that a file's text imports, in its functions too."""
     if node.file.suffix != ".py":
-        return
+        return ()
     is_package = node.file.name == "__init__.py"
     package = node.name if is_package else node.name.rpartition(".")[0]
+    return _names_in(node.file.read_bytes(), package)
+
+
+@lru_cache(maxsize=256)  # texts, of which each model of a family has the same
+def _names_in(text: bytes, package: str) -> tuple[str, ...]:
     try:
-        tree = ast.parse(node.file.read_bytes())
+        tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
-        return
+        return ()
+    names: list[str] = []
     for statement in ast.walk(tree):
         if isinstance(statement, ast.Import):
-            yield from (alias.name for alias in statement.names)
+            names += (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
             base = _absolute(statement.module or "", statement.level, package)
             if base is not None:
-                yield base
-                yield from (f"{base}.{alias.name}" for alias in statement.names)
+                names += (base, *(f"{base}.{alias.name}" for alias in statement.names))
+    return tuple(names)
 
 
 def _absolute(module: str, level: int, package: str) -> str | None:
