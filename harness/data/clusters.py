@@ -93,9 +93,6 @@ def near_duplicates(paths: Sequence[Path], reading: Reading = BY_CONTENT) -> lis
     Frames of the released video sets are numbered in the order of their videos, so
     only neighbours are compared: a sequence ends where the colours of two
     neighbouring frames differ (Bhattacharyya coefficient below `SAME_SEQUENCE`).
-
-    Returns:
-        The group of each path, in the order given.
     """
     order = sorted(range(len(paths)), key=lambda i: (_frame(paths[i]), paths[i].name))
     groups = [0] * len(paths)

@@ -37,19 +37,13 @@ _BLOCK = 1 << 24
 
 
 class Prints(NamedTuple):
-    """Fingerprints of N pictures.
-
-    Attributes:
-        paths: Files.
-        hashes: ``(N,)`` uint64.
-        thumbnails: ``(N, 256)`` float32, grey, mean 0 and norm 1; zeros for an even picture.
-        unread: Files that could not be read, with the reason.
-    """
+    """Fingerprints of N pictures."""
 
     paths: tuple[Path, ...]
-    hashes: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]  # ``(N,)`` uint64
+    # ``(N, 256)`` float32, grey, mean 0 and norm 1; zeros for an even picture.
     thumbnails: NDArray[np.float32]
-    unread: Mapping[Path, str]
+    unread: Mapping[Path, str]  # files that could not be read, with the reason
 
 
 class Copy(NamedTuple):

@@ -32,10 +32,7 @@ def correct(
     it; one that names a target in an empty mask denies it. Where the grammar has no template
     for what is known, the sample loses its prompts of that type: the plan counts it.
 
-    Args:
-        card: The dataset's card; one without ``from_mask`` leaves everything as it is.
-        samples: With their masks on disk.
-        tick: Called once per mask, for a progress bar.
+    A card without ``from_mask`` leaves everything as it is.
 
     Raises:
         DataError: A mask is missing or unreadable.

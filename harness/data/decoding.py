@@ -48,12 +48,9 @@ def with_picture(
 ) -> Result:
     """What `use` makes of a decoded file; the picture must not outlive the call.
 
-    Args:
-        path: The file.
-        kind: ``image`` or ``mask``, for messages.
-        reading: How the dataset's files are read; its orientation applies here.
-        use: Takes the loaded picture, with the attributes its file gave it, and the bits of a
-            channel in the file, which Pillow may have cut to 8.
+    `use` takes the loaded picture, oriented as `reading` says, with the attributes its file gave
+    it, and the bits of a channel in the file, which Pillow may have cut to 8. `kind` is ``image``
+    or ``mask``.
 
     Raises:
         DataError: The file is missing, no picture, cut short, damaged, of several frames, or

@@ -64,10 +64,7 @@ class _Grey(NamedTuple):
 def foreground(picture: Image.Image, reading: Reading, *, depth: int = 8) -> Foreground:
     """The foreground of a loaded mask.
 
-    Args:
-        picture: The mask, with the format its file had.
-        reading: The card's rule; without one what the file holds decides.
-        depth: Bits of a channel in the file.
+    Without a rule of the card what the file holds decides; `depth` is the bits of a channel in it.
 
     Raises:
         EncodingError: The file does not say which of its values are foreground, or does not

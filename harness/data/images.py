@@ -85,8 +85,7 @@ def look_at_mask(path: Path, reading: Reading = BY_CONTENT) -> Foreground:
 def content_id(image: Deep) -> str:
     """Hash of pixels: the same picture under any name or container.
 
-    Returns:
-        The first 16 hexadecimal digits of SHA-256 over shape and pixels.
+    The first 16 hexadecimal digits of SHA-256 over shape and pixels.
     """
     digest = hashlib.sha256(repr(image.shape).encode())
     if image.dtype != np.uint8:

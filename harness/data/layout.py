@@ -227,15 +227,9 @@ def load_samples(
     once: to recognise it by content, and to learn what of it is foreground. A mask that is
     damaged stays in, for a run to count; one that could mean two things is refused.
 
-    Args:
-        card: The dataset's card.
-        root: The data root, the folder above the dataset's own.
-        split: Name of the annotation file without its ending.
-        pictures: False reads the texts alone; images then count as distinct and
-            independent by their names.
-        prompts: ``released``, or ``corrected``: see `harness.data.corrected`, which reads masks.
-        tick: Called once per distinct picture and mask (and mask to correct by), for a
-            progress bar.
+    Without `pictures` the texts alone are read: images then count as distinct and independent by
+    their names. `prompts` is ``released``, or ``corrected``: see `harness.data.corrected`, which
+    reads masks. `tick` is called once per distinct picture and mask (and mask to correct by).
 
     Raises:
         DataError: A picture is missing or unreadable, a mask missing or of unequal size, or

@@ -68,9 +68,6 @@ def describe(mask: NDArray[np.bool_]) -> MaskWords | None:
     Sizes are the set of the components' sizes, smallest first; locations are listed per
     component. Of a mask that holds specks alone the largest is described.
 
-    Args:
-        mask: ``(H, W)`` bool.
-
     Example:
         >>> mask = np.zeros((30, 60), dtype=bool)
         >>> mask[2:8, 4:16] = mask[22:28, 44:56] = True

@@ -22,10 +22,6 @@ _MOST_GROUPS = 12
 def decode_rle(mask: Any, *, where: str) -> NDArray[np.bool_]:
     """The mask of a run-length encoding, ``(H, W)`` bool.
 
-    Args:
-        mask: The value as JSON gave it.
-        where: Its place, for messages.
-
     Raises:
         DataError: It is no run-length mask, or its runs do not fill the picture.
 

@@ -19,14 +19,11 @@ from harness.records import NotApplicable, Prompt, Sample, Variant
 
 @dataclass(frozen=True)
 class TableTexts:
-    """The texts of a dataset's tables, by what they belong to.
+    """The texts of a dataset's tables, by what they belong to."""
 
-    Attributes:
-        texts: (perturbation, sample id) -> texts, in the order of the rows.
-        sources: Of each table its path, hash, number of rows and how many fit no image.
-    """
-
+    # (perturbation, sample id) -> texts, in the order of the rows.
     texts: Mapping[tuple[str, str], tuple[str, ...]]
+    # Of each table its path, hash, number of rows and how many fit no image.
     sources: tuple[Mapping[str, Any], ...]
 
     @property
@@ -45,15 +42,7 @@ def gather(
 ) -> TableTexts | None:
     """Read the tables of one dataset and find the sample of each row.
 
-    Args:
-        entries: Those of the suite for this dataset and split.
-        samples: The whole split.
-        data_root: Where paths ``under: data`` begin.
-        suite_folder: Where paths ``under: suite`` begin.
-        where: Name of the suite, for messages.
-
-    Returns:
-        The texts; None where there is no table.
+    `samples` are the whole split; None where there is no table.
 
     Raises:
         DataError: As of `read_tables`; or a row's image has several targets and nothing
@@ -123,14 +112,7 @@ def refuse_unknown(
 def table_variants(
     tables: TableTexts | None, name: str, sample_id: str, prompt: Prompt
 ) -> Iterator[Variant | NotApplicable]:
-    """The variants that somebody else made of a sample, or why there is none.
-
-    Args:
-        tables: Of the sample's dataset.
-        name: Of the perturbation.
-        sample_id: The sample.
-        prompt: Its original, which the edits start from.
-    """
+    """The variants that somebody else made of a sample, or why there is none."""
     if tables is None:
         yield NotApplicable("no table of the suite is for this dataset")
         return

@@ -81,11 +81,6 @@ class Table:
 def read_tables(entry: TableEntry, folder: Path, *, where: str) -> list[Table]:
     """Read the tables of one entry of a suite.
 
-    Args:
-        entry: The entry.
-        folder: Where its paths begin.
-        where: Place of the entry, for messages.
-
     Raises:
         DataError: A path leaves `folder`, or a table is missing, too large, of an unknown
             kind, or a cell is not what its column wants.

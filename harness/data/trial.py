@@ -31,12 +31,10 @@ def survives(
 ) -> bool:
     """Whether Parquet files can be decoded in bounded memory and time.
 
-    Args:
-        files: Their contents.
-        most_bytes: What the cells of one may take, every repeated text counted.
-        columns: Those that are decoded; all where None. An empty list asks for a file's account
-            of itself alone, its columns and its length, which a damaged one cannot give either.
-        form: ``parquet``, ``arrow`` for streams of Arrow's record batches, ``ipc`` for files.
+    `most_bytes` bounds what the cells of a file may take, every repeated text counted. An empty
+    list of columns asks for a file's account of itself alone, its columns and its length, which a
+    damaged one cannot give either. `form` is ``parquet``, ``arrow`` for streams of Arrow's record
+    batches, or ``ipc`` for files.
     """
     said = {"sizes": list(map(len, files)), "columns": columns, "most_bytes": most_bytes}
     said["form"] = form

@@ -168,8 +168,7 @@ class Log:
     def follow(self, now: Mapping[str, str]) -> None:
         """Add what changed on the board: rows that came, changed, or are gone.
 
-        Args:
-            now: Submissions on the board, ``track/name``, with their hashes.
+        `now` are the submissions on the board, ``track/name``, with their hashes.
         """
         before = self.listed()
         for name in sorted(before.keys() - now.keys()):

@@ -53,9 +53,8 @@ def build_traced(
     of the same name hides, are imported anew. Settings of torch that the adapter changes are
     restored, and added to `changed`.
 
-    Returns:
-        The adapter, and SHA-256 over the names and bytes of its Python files and the
-        versions of its libraries: an edited layer is another model.
+    The hash is SHA-256 over the names and bytes of its Python files and the versions of its
+    libraries: an edited layer is another model.
 
     Raises:
         ModelError: The adapter cannot be imported or built.

@@ -70,11 +70,6 @@ class FunctionAdapter:
     def __init__(self, function: Callable[..., Any], settings: Settings, *, where: str) -> None:
         """Wrap a function.
 
-        Args:
-            function: Takes a picture and a prompt, or lists of both.
-            settings: How it is called.
-            where: What messages call it.
-
         Raises:
             ModelError: It cannot be called with a picture and a prompt.
         """

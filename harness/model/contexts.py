@@ -45,13 +45,8 @@ class Widths(NamedTuple):
 def planned(method: Method, *, depth: int, tokens: int, inside: int, widths: Widths) -> Shapes:
     """Shapes of a learner without a checkpoint, in the form that is usual for the method.
 
-    Args:
-        method: Which.
-        depth: D.
-        tokens: M.
-        inside: Width inside a projection; of the vectors for ``shared-separate``; of the
-            feed-forward part for ``shared-attention``.
-        widths: Of the model.
+    `inside` is the width inside a projection; of the vectors for ``shared-separate``; of the
+    feed-forward part for ``shared-attention``.
     """
     text, vision, picture = widths
     both = text + vision

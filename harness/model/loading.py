@@ -253,13 +253,7 @@ def _load_function(card: ResolvedCard, checkpoint: str | Path | None) -> LoadedM
 
 
 def load_function(card: ResolvedCard, raw: FunctionAdapter, sources: str) -> LoadedModel:
-    """A function as a loaded model; its masks lie in this process's memory.
-
-    Args:
-        card: What is said of it.
-        raw: The function, wrapped.
-        sources: Hash of the programs it is made of.
-    """
+    """A function as a loaded model; its masks lie in this process's memory."""
     digest = _digest(card.card, Files({}), sources, [raw.state], None)
     return LoadedModel(
         card=card.card,

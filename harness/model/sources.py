@@ -98,10 +98,7 @@ def watched_imports() -> Iterator[list[ModuleType]]:
 def trace(adapter: ModuleType, built: Any, watched: Iterable[ModuleType]) -> Traced:
     """Follow an adapter's imports.
 
-    Args:
-        adapter: The module of the adapter's class.
-        built: The adapter, built.
-        watched: What was imported by computed names meanwhile.
+    `watched` is what was imported by computed names meanwhile.
     """
     remembered = _WATCHED.setdefault(adapter.__name__, {})
     for module in watched:

@@ -23,13 +23,7 @@ SECONDS = 600
 
 
 def fate_of(export: Path, settings: Mapping[str, Any], calls: Sequence[Sequence[Any]]) -> str:
-    """How a process that runs an export ends; empty where it ends well or raises.
-
-    Args:
-        export: OpenVINO's file.
-        settings: With which it is compiled.
-        calls: Arrays of each call.
-    """
+    """How a process that runs an export ends; empty where it ends well or raises."""
     archive = io.BytesIO()
     np.savez(archive, *(array for call in calls for array in call))
     given = [sys.executable, "-m", __name__, str(export), json.dumps(settings), str(len(calls[0]))]

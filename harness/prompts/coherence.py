@@ -143,8 +143,7 @@ def follow(
     on the other side, what becomes unilateral keeps its first place; the number of areas
     goes with them.
 
-    Returns:
-        All values; None where nothing but the one value changes.
+    None where nothing but the one value changes.
     """
     if "side" not in values or attribute not in {"number", *FOLLOWERS}:
         return None

@@ -245,13 +245,8 @@ def check_perturbation(
 ) -> list[Breach]:
     """Look for prompts on which a perturbation breaks a law, and make them small.
 
-    Args:
-        rule: The perturbation, built in or from outside.
-        datasets: Whose grammars; all that ship when None.
-        examples: How many prompts are invented per dataset and law.
-
-    Returns:
-        At most one breach per law: the smallest prompt that breaks it.
+    At most one breach per law: the smallest prompt that breaks it. `examples` prompts are invented
+    per dataset (all that ship when None) and law.
     """
     names = sorted(dataset_names() if datasets is None else datasets)
     found: dict[str, Breach] = {}

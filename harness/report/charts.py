@@ -90,9 +90,7 @@ def _strongest(rows: pl.DataFrame, name: str) -> dict[str, Any]:
 def listening_map(points: pl.DataFrame, *, numbers: dict[str, int] | None = None) -> Figure | None:
     """One panel a data set, all models in it; None without a point.
 
-    Args:
-        points: Of `listening_points`; the columns of the conditions may differ.
-        numbers: What stands for each model on the map, by `model_id`; in order when left out.
+    `numbers` says what stands for each model on the map, by `model_id`; in order when left out.
     """
     if points.is_empty():
         return None

@@ -270,15 +270,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_comparison(found: Comparison, folder: Path) -> list[Path]:
-    """Write ``comparison.{md,html,json}``, ``differences.parquet`` and ``ranks.parquet``.
-
-    Args:
-        found: What is said of the models.
-        folder: Where to; it is made if need be.
-
-    Returns:
-        The five paths.
-    """
+    """Write ``comparison.{md,html,json}``, ``differences.parquet`` and ``ranks.parquet``."""
     content = {
         "comparison.md": comparison_markdown(found).encode(),
         "comparison.html": comparison_html(found).encode(),

@@ -77,9 +77,7 @@ def escaped(text: str) -> str:
 def code(text: str, *, in_table: bool = False) -> str:
     r"""Text as a code span; a backtick becomes an apostrophe.
 
-    Args:
-        text: Any text.
-        in_table: Whether it stands in a table, where ``|`` must be escaped even in code.
+    In a table ``|`` must be escaped even in code.
 
     Example:
         >>> print(code("a|b"), code("a|b", in_table=True))

@@ -128,24 +128,15 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels that are read together.
+    """Panels that are read together."""
 
-    Attributes:
-        name: Of its files, letters and dashes.
-        title: Heading.
-        caption: How to read it; what its intervals are.
-        panels: The charts.
-        data: Every figure that is drawn.
-        columns: Panels side by side in a written picture.
-        svgs: What another process draws meanwhile (`ChartRenderer`).
-    """
-
-    name: str
+    name: str  # of its files, letters and dashes
     title: str
-    caption: str
+    caption: str  # how to read it; what its intervals are
     panels: tuple[Panel, ...]
-    data: pl.DataFrame
-    columns: int = 3
+    data: pl.DataFrame  # every figure that is drawn
+    columns: int = 3  # panels side by side in a written picture
+    # What another process draws meanwhile (`ChartRenderer`).
     svgs: "Future[list[str]] | None" = field(default=None, compare=False, repr=False)
 
     @property
@@ -322,11 +313,7 @@ class ChartRenderer:
 
 
 def write_figure(figure: Figure, folder: Path) -> list[Path]:
-    """Write a figure for print: SVG, PDF and PNG on white, and its data.
-
-    Returns:
-        The paths.
-    """
+    """Write a figure for print: SVG, PDF and PNG on white, and its data."""
     import vl_convert
 
     spec = figure.chart().to_dict()

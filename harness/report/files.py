@@ -34,15 +34,7 @@ def write_assessment(
 ) -> list[Path]:
     """Write ``summary.{parquet,json,md}`` and ``verdicts.json``, all or nothing.
 
-    Args:
-        found: What is said of a run.
-        folder: The run directory.
-        title: Heading of the Markdown file.
-        masks: Sentences on how true masks and free text were read, for the Markdown file.
-        curve: Of `harness.auditing.curve.threshold_curve`, where the run kept the counts for it.
-
-    Returns:
-        The paths.
+    `masks` are sentences on how true masks and free text were read, for the Markdown file.
     """
     contents = {
         "summary.parquet": parquet_bytes(found.summary),

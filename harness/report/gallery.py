@@ -62,10 +62,8 @@ def thumbnail(
 def overlay(mask: NDArray[np.bool_], size: tuple[int, int], kind: str) -> Image.Image:
     """A mask ``(H, W)`` as a picture with three colours: nothing, wash, outline.
 
-    Args:
-        mask: At any resolution, covering the whole image.
-        size: (width, height) of the image it lies on.
-        kind: Of `MASK_HUES`.
+    `size` is (width, height) of the image it lies on, `kind` one of `MASK_HUES`; the mask may have
+    any resolution.
     """
     grown = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
     inside = np.asarray(grown, dtype=bool)
@@ -116,48 +114,29 @@ FULL_PX = 1024
 
 @dataclass(frozen=True)
 class Shown:
-    """One case as the page shows it; `masks` is empty where no picture may be shown.
+    """One case as the page shows it; `masks` is empty where no picture may be shown."""
 
-    Attributes:
-        key: Of its elements on the page.
-        kept: Figures and keys.
-        title: Probe and attribute.
-        where: Data set, split and sample.
-        original_prompt: Before the change.
-        prompt: After it.
-        image: Class of the image's style, which holds the picture.
-        masks: (kind, caption, class of the mask's style, which holds its picture).
-        missing: Why there are no pictures, where there should be some.
-        ratio: Width over height of the image.
-        files: (caption, path beside the page) of the full pictures.
-    """
-
-    key: str
-    kept: Kept
-    title: str
-    where: str
+    key: str  # of its elements on the page
+    kept: Kept  # figures and keys
+    title: str  # probe and attribute
+    where: str  # data set, split and sample
     original_prompt: str
     prompt: str
-    image: str = ""
+    image: str = ""  # class of the image's style, which holds the picture
+    # (kind, caption, class of the mask's style, which holds its picture).
     masks: tuple[tuple[str, str, str], ...] = ()
-    missing: str = ""
-    ratio: float = 1.0
-    files: tuple[tuple[str, str], ...] = ()
+    missing: str = ""  # why there are no pictures, where there should be some
+    ratio: float = 1.0  # width over height of the image
+    files: tuple[tuple[str, str], ...] = ()  # (caption, path beside the page) of the full pictures
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """All cases of a page.
+    """All cases of a page."""
 
-    Attributes:
-        cases: By `model_id`.
-        images: Style class -> address of the image or mask.
-        why_none: Sentences on pictures that are not shown.
-    """
-
-    cases: Mapping[str, Sequence[Shown]]
-    images: Mapping[str, str]
-    why_none: tuple[str, ...]
+    cases: Mapping[str, Sequence[Shown]]  # by `model_id`
+    images: Mapping[str, str]  # style class -> address of the image or mask
+    why_none: tuple[str, ...]  # sentences on pictures that are not shown
 
 
 def chosen(kept: Sequence[Kept]) -> Iterator[Kept]:
@@ -184,12 +163,10 @@ def gallery(
 ) -> Gallery:
     """The gallery of a run.
 
-    Args:
-        run: The run.
-        images: Of `IMAGES`; None shows thumbnails of sets that are not private.
-        folder: Where full pictures are written.
-        picked: Cases by `model_id`, of those that the run kept; None takes what `chosen` does.
-        prefix: Before the names of elements and style classes, where a page shows two runs.
+    `images` is one of `IMAGES`; None shows thumbnails of sets that are not private. Full pictures
+    are written into `folder`. `picked` are cases by `model_id`, of those that the run kept; None
+    takes what `chosen` does. `prefix` stands before the names of elements and style classes, where
+    a page shows two runs.
     """
     if picked is None:
         picked = {m["model_id"]: list(chosen(run.kept(m["model_id"]))) for m in run.models}

@@ -45,27 +45,16 @@ TONES = {
 
 @dataclass(frozen=True)
 class Headline:
-    """What the first screen says of one model.
+    """What the first screen says of one model."""
 
-    Attributes:
-        number: On the listening map.
-        name: Of the model.
-        is_control: Whether it is an image-only control.
-        badges: (text, tone).
-        sentence: The verdict.
-        others: Verdicts on other data sets.
-        case: The case that shows it, if there are pictures.
-        panel: Without such a case, the changes it rests on.
-    """
-
-    number: int
+    number: int  # on the listening map
     name: str
     is_control: bool
-    badges: tuple[tuple[str, str], ...]
+    badges: tuple[tuple[str, str], ...]  # (text, tone)
     sentence: str
-    others: tuple[str, ...]
-    case: Shown | None
-    panel: Panel | None
+    others: tuple[str, ...]  # verdicts on other data sets
+    case: Shown | None  # the case that shows it, if there are pictures
+    panel: Panel | None  # without such a case, the changes it rests on
 
 
 def headlines(run: RunData, cases: Mapping[str, Sequence[Shown]]) -> list[Headline]:

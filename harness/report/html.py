@@ -38,10 +38,8 @@ from harness.stats.verdicts import coverage_note
 def write_report(run: RunData, out: Path, *, images: str | None = None) -> Path:
     """Write the page.
 
-    Args:
-        run: A run that was summarised.
-        out: The page; full pictures go to a folder of its name with ``_files``.
-        images: Of `harness.report.gallery.IMAGES`; None leaves out private sets.
+    Full pictures go to a folder of its name with ``_files``. `images` is one of `IMAGES`; None
+    leaves out private sets.
     """
     folder = out.with_name(f"{out.stem}_files") if images == FULL else None
     write_text(out, report_html(run, images=images, folder=folder))

@@ -94,11 +94,7 @@ def markdown(
 ) -> str:
     """The text of ``summary.md``.
 
-    Args:
-        found: What is said of a run.
-        title: Of the suite; any text.
-        masks: Sentences on what was run and how true masks were read; any text.
-        curve: Of `harness.auditing.curve.threshold_curve`, if there is one.
+    `title` and `masks`, sentences on what was run and how true masks were read, may be any text.
     """
     summary = found.summary
     lines = [f"# {escaped(title)}", "", *_overview(found), *_facts(summary)]

@@ -44,14 +44,8 @@ def dots(
 ) -> Any:
     """Dots with intervals, a row of words each, one place within it a series.
 
-    Args:
-        frame: See the conventions.
-        rows: In order from the top.
-        series: In order of hues.
-        domain: Of the values.
-        title: Of the axis of values.
-        labels: Whether the rows are named.
-        lanes: Values of the column `lane`, in order, where a row has more places than series.
+    Rows are in order from the top, series in order of hues; `lanes` are values of the column
+    `lane`, in order, where a row has more places than series.
     """
     import altair as alt
 

@@ -45,10 +45,8 @@ _KEPT = {"\u200d", "\ufe0f"}  # join and colour emoji, and can do nothing else
 def rendered(template: str, *folders: Path, **content: Any) -> str:
     """A page from a template, which may extend ``base.html.j2``.
 
-    Args:
-        template: File name of the template.
-        folders: Where to look for it before `TEMPLATES`.
-        content: What the template names; a missing name is an error.
+    Templates are looked for in `folders`, then in `TEMPLATES`; a missing name of the content is an
+    error.
     """
     return environment(*folders).get_template(template).render(**content)
 

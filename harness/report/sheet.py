@@ -75,27 +75,18 @@ def text_cells(texts: Iterable[Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table with what must be read beside it.
+    """One table with what must be read beside it."""
 
-    Attributes:
-        name: Of its files, letters and dashes.
-        title: What the table is about.
-        header: Column titles; the first `n_text` columns are words, the others figures.
-        rows: As many texts as the header has; a page sorts figures by the number they begin with.
-        n_text: How many columns are words.
-        data: What the files hold, unrounded.
-        lead: One sentence above it; may be empty.
-        notes: Sentences below it.
-    """
-
-    name: str
+    name: str  # of its files, letters and dashes
     title: str
+    # Column titles; the first `n_text` columns are words, the others figures.
     header: tuple[str, ...]
+    # As many texts as the header has; a page sorts figures by the number they begin with.
     rows: tuple[tuple[str, ...], ...]
-    n_text: int
-    data: pl.DataFrame = field(default_factory=pl.DataFrame)
-    lead: str = ""
-    notes: tuple[str, ...] = ()
+    n_text: int  # how many columns are words
+    data: pl.DataFrame = field(default_factory=pl.DataFrame)  # what the files hold, unrounded
+    lead: str = ""  # one sentence above it; may be empty
+    notes: tuple[str, ...] = ()  # sentences below it
 
     @property
     def csv(self) -> str:

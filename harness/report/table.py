@@ -55,9 +55,7 @@ Row = dict[str, Any]
 def sections(summary: pl.DataFrame, verdicts: Sequence[Verdict] = ()) -> Iterator[Sheet]:
     """A section for each model and dataset, then one a model for the other datasets.
 
-    Args:
-        summary: Of a run.
-        verdicts: Of the same run; those that bind stand in the notes.
+    Of `verdicts` those that bind stand in the notes.
     """
     ids = summary.select("model", "model_id").unique()["model"].to_list()
     for (name, model_id), rows in _grouped(summary, ["model", "model_id"]):
@@ -390,10 +388,8 @@ def deciding_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows: a model a row; a deciding attribute a column, refusal, Dice on whole sets.
 
-    Args:
-        summary: A run's summary.
-        language: A verdict a model: its refusal rate, in percent, is a column.
-        intervals: Whether the limits stand beside each change; a narrow page has no room.
+    The refusal rate of `language` is a column, in percent. A narrow page has no room for limits:
+    without `intervals` each change stands alone.
     """
     deciding = summary.filter(
         pl.col("perturbation") == "antonym",

@@ -101,17 +101,7 @@ class Pictured(NamedTuple):
 def write_tuning(
     found: Tuning, subjects: Sequence[Subject], folder: Path, *, images: str | None = None
 ) -> list[Path]:
-    """Write ``language.html`` and ``language.json``.
-
-    Args:
-        found: Of `harness.stats.comparison.tuning.compare_language`.
-        subjects: Base and tuned model.
-        folder: Where to; it is made if need be.
-        images: Of `harness.report.gallery.IMAGES`; None leaves out private sets.
-
-    Returns:
-        The two paths.
-    """
+    """Write ``language.html`` and ``language.json``."""
     page, data = folder / "language.html", folder / "language.json"
     html = tuning_html(found, subjects, images=images)
     replace_together({page: html.encode(), data: json_bytes(tuning_content(found))})

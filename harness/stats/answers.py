@@ -29,14 +29,8 @@ def widen_by_answers(
 ) -> tuple[Solved, pl.DataFrame | None]:
     """Let the spread between answers enter every interval.
 
-    Args:
-        plan: As in the run directory.
-        solved: Intervals over all answers.
-        solve: Intervals of a part of the plan, for the same cells.
-
-    Returns:
-        Intervals, and ``cell, n_answers, spread_dice, spread_relative`` of the cells; None where
-        each case has one answer.
+    `solve` gives the intervals of a part of the plan, for the same cells. Beside the intervals
+    stands ``cell, n_answers, spread_dice, spread_relative``; None where each case has one answer.
     """
     step = answer_step(plan)
     if step is None:

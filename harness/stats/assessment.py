@@ -34,19 +34,13 @@ VERDICTS = "verdicts.json"
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What is said of a run.
+    """What is said of a run."""
 
-    Attributes:
-        summary: One row a (model, dataset, split, prompts, prompt type, probe, attribute).
-        verdicts: One an expectation on a row.
-        language: One a (model, dataset, prompts, prompt type).
-        signature: What fixes the meaning of the verdicts.
-    """
-
+    # One row a (model, dataset, split, prompts, prompt type, probe, attribute).
     summary: pl.DataFrame
-    verdicts: tuple[Verdict, ...]
-    language: tuple[LanguageVerdict, ...]
-    signature: str
+    verdicts: tuple[Verdict, ...]  # one an expectation on a row
+    language: tuple[LanguageVerdict, ...]  # one a (model, dataset, prompts, prompt type)
+    signature: str  # what fixes the meaning of the verdicts
 
     @classmethod
     def read(cls, folder: Path) -> "Assessment":
@@ -103,21 +97,10 @@ def assess(
 ) -> Assessment:
     """Assess a run, finished or not, however large.
 
-    Args:
-        plan: Cases, as in the run directory.
-        scores: Scores, as in the run directory; rows of other models are ignored.
-        models: The models to summarise.
-        not_applicable: What made no variant, with reasons.
-        suite: Its metric, statistics and expectations are used.
-        cluster_kinds: What a dataset's clusters are: ``patient``, ``sequence``,
-            ``sequence (estimated)``, ``image (assumed independent)``.
-        texts: How texts reach each model, as in the run directory; cases whose edits a
-            model's token limit cuts away are counted and left out of every figure.
-
-    Returns:
-        Summary and verdicts. The summary has `SUMMARY_SCHEMA`, sorted by its keys; its probe
-        ``original`` holds Dice of the original prompts, ``out_of_distribution`` the change away
-        from the sets of training, if the suite asks for it.
+    Cases whose edits a model's token limit cuts away, as `texts` tells, are counted and left out of
+    every figure. The summary has `SUMMARY_SCHEMA`, sorted by its keys; its probe ``original`` holds
+    Dice of the original prompts, ``out_of_distribution`` the change away from the sets of training,
+    if the suite asks for it.
 
     Raises:
         RunError: A case is scored twice for one model, or counts are impossible.
@@ -185,17 +168,7 @@ def add_metadata(
     suite: Suite,
     kinds: Mapping[str, str],
 ) -> pl.DataFrame:
-    """The whole summary: with rows away from training, rows without a case, and facts.
-
-    Args:
-        rows: Of `cell_rows`.
-        pairs: Cells and units.
-        sums: Over clusters.
-        models: Those that are summarised.
-        not_applicable: What made no variant, with reasons.
-        suite: Metric, statistics, and whether rows away from training are wanted.
-        kinds: What a dataset's clusters are.
-    """
+    """The whole summary: with rows away from training, rows without a case, and facts."""
     parts = [_shaped(rows)]
     if suite.out_of_distribution:
         away = rows_away(pairs, sums.originals, models=models, settings=suite.statistics)

@@ -34,23 +34,16 @@ _BLOCK_CELLS = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Resamplings with replacement of named, independent units.
+    """Resamplings with replacement of named, independent units."""
 
-    Attributes:
-        units: Names, without repetition; their order is that of the weights' columns.
-        count: How many resampled data sets.
-        seed: Non-negative.
-    """
-
-    units: tuple[str, ...]
-    count: int
-    seed: int
+    units: tuple[str, ...]  # names, without repetition; their order is that of the weights' columns
+    count: int  # how many resampled data sets
+    seed: int  # non-negative
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Rows of the weight matrix, a block at a time, the same on every call.
 
-        Yields:
-            The rows' place among all draws, and their weights ``(rows, units)``.
+        The rows' place among all draws, and their weights ``(rows, units)``.
         """
         size = len(self.units)
         rows = max(1, _BLOCK_CELLS // max(size, 1))
@@ -69,12 +62,8 @@ def cluster_draws(
 ) -> Draws:
     """Draws of one dataset's clusters; those of another dataset are independent of them.
 
-    Args:
-        dataset: Dataset and split; equal cluster names of two datasets are two units.
-        clusters: Names, without repetition.
-        count: How many resampled data sets.
-        seed: Non-negative.
-        role: What the units are, so that words and clusters never share draws.
+    Equal cluster names of two sets (dataset and split) are two units, and so are units of two
+    roles: words and clusters never share draws.
     """
     names = tuple(f"{role}\x1f{dataset}\x1f{name}" for name in clusters)
     return Draws(names, count=count, seed=seed)
@@ -93,16 +82,12 @@ _CROSSED_COLUMNS = 64
 
 
 class Ratios(NamedTuple):
-    """P ratios over G clusters.
+    """P ratios over G clusters."""
 
-    Attributes:
-        numerator: Sum of each cluster, ``(G, P)``; with words of each cluster for each word,
-            ``(G, m, P)``: the ratio takes their mean.
-        denominator: Sum of each cluster, ``(G, P)``, not negative.
-    """
-
+    # Sum of each cluster, ``(G, P)``; with words of each cluster for each word, ``(G, m, P)``: the
+    # ratio takes their mean.
     numerator: Floats
-    denominator: Floats
+    denominator: Floats  # sum of each cluster, ``(G, P)``, not negative
 
 
 def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> Inference:
@@ -111,13 +96,7 @@ def ratio_inference(numerator: Floats, denominator: Floats, *, draws: Draws) -> 
     The standard error is the linearised one with ``G / (G - 1)``. Numerators that are
     an exact multiple of their denominators have the interval ``[x, x]``.
 
-    Args:
-        numerator: Sum of each cluster, ``(G, P)``.
-        denominator: Sum of each cluster, ``(G, P)``, not negative.
-        draws: Of the G clusters.
-
-    Returns:
-        Intervals of the P ratios.
+    Numerator and denominator are sums of each cluster, ``(G, P)``, as in `Ratios`.
 
     Raises:
         ValueError: The draws are those of another number of clusters.
@@ -143,15 +122,8 @@ def crossed_inference(
     error adds the clusters' and the words' components; what single (cluster, word)
     cells vary is in both, which errs on the safe side.
 
-    Args:
-        numerator: Sum of each cluster for each word, ``(G, m, P)``; the ratio takes
-            the mean over the m >= 2 words.
-        denominator: Sum of each cluster, ``(G, P)``, not negative.
-        clusters: Draws of the G clusters.
-        words: As many draws of the m words.
-
-    Returns:
-        Intervals of the P ratios.
+    The numerator is ``(G, m, P)``, m >= 2, the denominator ``(G, P)``, as in `Ratios`; there are as
+    many draws of the words as of the clusters.
 
     Raises:
         ValueError: The draws are those of another number of clusters.

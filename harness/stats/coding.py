@@ -38,32 +38,23 @@ _WANTS = {name: number for number, name in enumerate(WANTED)}
 
 @dataclass(frozen=True, slots=True)
 class CodedPlan:
-    """A plan in numbers, and what they stand for.
+    """A plan in numbers, and what they stand for."""
 
-    Attributes:
-        cases: One row a case, clusters together: ``case_id, original_case_id, plan_cell,
-            sample, cluster, word, prompt_index, repeat, wants`` (a place in `WANTED`).
-        cells: ``plan_cell``, `PLAN_KEYS`, ``perturbation, meaning, expected_mask, n_cases``.
-        clusters: ``cluster, dataset, split, cluster_id, unit``, in order.
-        units: Name of each unit, in order, with ``dataset`` and ``split``.
-        words: Text of each word number.
-        images: ``sample`` and ``image_id``.
-    """
-
+    # One row a case, clusters together: ``case_id, original_case_id, plan_cell, sample, cluster,
+    # word, prompt_index, repeat, wants`` (a place in `WANTED`).
     cases: pl.DataFrame
+    # ``plan_cell``, `PLAN_KEYS`, ``perturbation, meaning, expected_mask, n_cases``.
     cells: pl.DataFrame
-    clusters: pl.DataFrame
-    units: pl.DataFrame
-    words: tuple[str, ...]
-    images: pl.DataFrame
+    clusters: pl.DataFrame  # ``cluster, dataset, split, cluster_id, unit``, in order
+    units: pl.DataFrame  # name of each unit, in order, with ``dataset`` and ``split``
+    words: tuple[str, ...]  # text of each word number
+    images: pl.DataFrame  # ``sample`` and ``image_id``
 
 
 def code_plan(plan: pl.DataFrame | pl.LazyFrame, *, most_units: int = MOST_UNITS) -> CodedPlan:
     """Number everything that a plan names.
 
-    Args:
-        plan: As in the run directory; only the columns that the statistics need are read.
-        most_units: Clusters of one set above which they are pooled.
+    A set of more than `most_units` clusters has them pooled.
     """
     scan = plan.lazy().with_columns(pl.col(_TEXTS).cast(pl.Categorical))
     cells = _cells(scan)
@@ -167,12 +158,7 @@ def _with_units(clusters: pl.DataFrame, most: int) -> tuple[pl.DataFrame, pl.Dat
 def code_scores(scores: pl.DataFrame | pl.LazyFrame, model_id: str) -> pl.DataFrame:
     """One model's scores with small columns.
 
-    Args:
-        scores: As in the run directory.
-        model_id: Whose.
-
-    Returns:
-        ``case_id``, the counts (null unless the case was done), ``pixels``, ``failed``.
+    They are ``case_id``, the counts (null unless the case was done), ``pixels`` and ``failed``.
 
     Raises:
         RunError: A case has two scores.

@@ -146,14 +146,7 @@ def limit_columns(
 ) -> dict[str, Any]:
     """Estimate and 95 % limits under their column names.
 
-    Args:
-        name: Of the figure.
-        unit: Suffix.
-        found: Intervals.
-        place: Which problem, or all.
-        scale: What a fraction is multiplied with.
-        low: Smallest possible value, after scaling: a limit beyond it is cut off.
-        high: Largest possible value.
+    Values are multiplied with `scale`, and cut off below `low` and above `high`.
     """
     values = {"": found.estimate, "_low": found.low, "_high": found.high}
     return {
@@ -167,10 +160,7 @@ def relative_columns(
 ) -> dict[str, Any]:
     """A relative change in percent with all its limits; no Dice can lose more than 100 %.
 
-    Args:
-        found: Intervals of a ratio, or of a ratio minus 1.
-        place: Which problem, or all.
-        offset: What "no change" is in `found`.
+    `offset` is what "no change" is in `found`: 1 for ratios, 0 for ratios minus 1.
     """
     limits = {
         f"relative_change_{name}_percent": 100 * (getattr(found, name)[place] - offset)
@@ -187,14 +177,6 @@ def why_too_low(reference: Intervals, place: int | slice, floor: float) -> Any:
     This is the one floor of every verb. The mean Dice itself may be below it, or its lower 95 %
     limit alone: then the true Dice may be next to nothing. One cluster has no limit, and the
     mean decides; a mean of exactly 0 is always too low.
-
-    Args:
-        reference: Mean Dice of the originals.
-        place: Which problem, or all.
-        floor: Of the suite's statistics.
-
-    Returns:
-        Texts of the shape of `place`.
     """
     low, estimate = reference.low[place], reference.estimate[place]
     found = np.where(low < floor, f"{TOO_LOW}: lower limit of Dice under {floor:g}", "")
@@ -223,16 +205,7 @@ def cell_rows(
     settings: Statistics,
     n_seeds: Mapping[str, int] = MappingProxyType({}),
 ) -> pl.DataFrame:
-    """A row for each cell that the plan holds, with its number in ``cell``.
-
-    Args:
-        pairs: Cells and units.
-        sums: Over clusters.
-        solved: Intervals of all quantities.
-        low: Of `low_baselines`.
-        settings: Draws, seed and the least number of clusters.
-        n_seeds: Of each recipe, by its id.
-    """
+    """A row for each cell that the plan holds, with its number in ``cell``."""
     rows = pairs.cells
     for frame in (sums.counted, sums.figures, catastrophic_shares(sums.units)):
         rows = rows.join(frame, on="cell", how="left", maintain_order="left")

@@ -30,24 +30,16 @@ FEWEST_DRAWS = 100
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Per-cell estimates and intervals.
+    """Per-cell estimates and intervals."""
 
-    Attributes:
-        pairs: Each variant joined with its baseline.
-        sums: Over units.
-        solved: Intervals of each quantity for all cells; what is relative to a baseline too low
-            is undefined in them, so that no verb can tell it.
-        rows: A row a cell, with its number in ``cell``.
-        named: The same with names, signatures and kinds of clusters.
-        by_seed: Of `harness.stats.seeds.Pooled`.
-    """
-
-    pairs: Pairs
-    sums: ClusterSums
+    pairs: Pairs  # each variant joined with its baseline
+    sums: ClusterSums  # over units
+    # Intervals of each quantity for all cells; what is relative to a baseline too low is undefined
+    # in them, so that no verb can tell it.
     solved: Mapping[str, Inference]
-    rows: pl.DataFrame
-    named: pl.DataFrame
-    by_seed: pl.DataFrame
+    rows: pl.DataFrame  # a row a cell, with its number in ``cell``
+    named: pl.DataFrame  # the same with names, signatures and kinds of clusters
+    by_seed: pl.DataFrame  # of `harness.stats.seeds.Pooled`
 
 
 def estimate(
@@ -60,14 +52,6 @@ def estimate(
     texts: pl.DataFrame | None = None,
 ) -> Estimates:
     """Go through a run's cases once and solve for every interval.
-
-    Args:
-        plan: Cases, as in the run directory.
-        scores: Scores, as in the run directory; rows of other models are ignored.
-        models: The models to measure, each once.
-        suite: Its metric and statistics are used.
-        cluster_kinds: What a dataset's clusters are.
-        texts: How texts reach each model, as in the run directory.
 
     Raises:
         RunError: A case is scored twice for one model, or counts are impossible.
@@ -160,12 +144,7 @@ def text_shifts(
 ) -> pl.DataFrame | None:
     """``text_shift`` of each cell whose edits a model embedded.
 
-    Args:
-        plan: As in the run directory.
-        texts: How texts reach each model, as in the run directory.
-
-    Returns:
-        `CELL_KEYS` and ``text_shift``; None where nothing was embedded.
+    None where nothing was embedded.
     """
     if texts is None or "shift" not in texts.columns:
         return None
@@ -195,12 +174,7 @@ def prompts_cut(
     A case counts when its own prompt or its original's is cut: of both it may then be another
     part that reaches the model, whether or not its edit does.
 
-    Args:
-        plan: As in the run directory.
-        texts: How texts reach each model, as in the run directory.
-
-    Returns:
-        `CELL_KEYS` and ``n_truncated``; None where nothing is cut.
+    None where nothing is cut.
     """
     if texts is None or "truncated" not in texts.columns:
         return None
@@ -230,12 +204,7 @@ def surface_means(
 ) -> pl.DataFrame:
     """Means of `MEASURES` and the counts beside them, of each cell.
 
-    Args:
-        plan: As in the run directory.
-        scores: As in the run directory.
-
-    Returns:
-        `CELL_KEYS`, `MEASURES`, ``n_one_empty`` and ``n_surface``: cases with two masks.
+    ``n_one_empty`` and ``n_surface``: cases with one mask that is empty, and with two masks.
     """
     predicted, true = pl.col("n_pred") > 0, pl.col("n_gt") > 0
     measured = scores.lazy().filter(pl.col("status") == "done")

@@ -100,12 +100,7 @@ def in_disagreements(margin: float, inter_annotator_dice: float) -> float:
     Another annotator's mask in place of the reference loses ``1 - Dice`` of the Dice that the
     reference has with itself; a margin is such a relative loss as well.
 
-    Args:
-        margin: In percent of the original Dice.
-        inter_annotator_dice: Mean Dice between two annotators of the set.
-
-    Returns:
-        Infinity where annotators agree wholly.
+    Infinity where annotators agree wholly.
 
     Example:
         >>> in_disagreements(5.0, 0.9)
@@ -118,14 +113,10 @@ def in_disagreements(margin: float, inter_annotator_dice: float) -> float:
 def disagreement_lines(annotators: Mapping[str, float], margins: Iterable[float]) -> Iterator[str]:
     """A sentence for each set whose annotators were compared: its margins in their disagreement.
 
-    Args:
-        annotators: Mean Dice between two annotators, by data set.
-        margins: In percent.
-
     Example:
         >>> next(disagreement_lines({"mine": 0.917}, [2.0, 5.0]))
         "mine: a margin of 2 % is 0.24, of 5 % 0.6 of the annotators' own disagreement (1 - Dice; \
-their Dice is 0.917)."
+    r Dice is 0.917)."
     """
     ordered = sorted(set(margins))
     for name, dice in annotators.items():
@@ -178,9 +169,8 @@ def holm_levels(size: int) -> Floats:
 def holm_reach(reach: Floats) -> Floats:
     """The margins up to which Holm's procedure rejects each test of a family.
 
-    Args:
-        reach: Margins up to which each test alone is at most each of `holm_levels`,
-            ``(tests, levels)``.
+    `reach` holds those up to which each test alone is at most each of `holm_levels`, ``(tests,
+    levels)``.
 
     Example:
         >>> holm_reach(np.array([[5.0, 8.0], [1.0, 6.0]]))

@@ -63,21 +63,13 @@ class Intervals(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """Intervals with what a p-value needs besides: one and the same set of draws gives both.
+    """Intervals with what a p-value needs besides: one and the same set of draws gives both."""
 
-    Attributes:
-        intervals: Of P problems.
-        pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K, P)``.
-        n_draws: Draws in which the problem is defined, ``(P,)``.
-        word_error: The words' part of the standard error, ``(P,)``; 0 where words are fixed.
-        seed_error: The training seeds' part, ``(P,)``; 0 but for recipes.
-    """
-
-    intervals: Intervals
-    pivot: Floats
-    n_draws: Floats
-    word_error: Floats
-    seed_error: Floats
+    intervals: Intervals  # of P problems
+    pivot: Floats  # quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K, P)``
+    n_draws: Floats  # draws in which the problem is defined, ``(P,)``
+    word_error: Floats  # the words' part of the standard error, ``(P,)``; 0 where words are fixed
+    seed_error: Floats  # the training seeds' part, ``(P,)``; 0 but for recipes
 
     @classmethod
     def undefined(cls, size: int) -> "Inference":
@@ -122,13 +114,8 @@ def inference_of(
 ) -> Inference:
     """Studentised limits, with percentile and BCa limits beside them, and their pivot.
 
-    Args:
-        estimate: Estimates, ``(P,)``.
-        error: Their standard errors, ``(P,)``.
-        shifts: Estimates of the draws minus the estimates, ``(draws, P)``.
-        errors: Standard errors of the draws, ``(draws, P)``.
-        acceleration: BCa's constant, ``(P,)``.
-        word_error: The words' part of `error`.
+    Estimates are ``(P,)``, as are errors; `shifts`, draws minus estimates, and `errors` of the
+    draws are ``(draws, P)``; `acceleration` is BCa's constant.
     """
     least = np.where(error > 0, LEAST_ERROR * error, 1.0)
     # A draw that gives the estimate back does so up to rounding; BCa counts such ties.
@@ -192,31 +179,18 @@ TestName = Literal["equivalence", "difference", "superiority", "non-inferiority"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One figure of one cell with its interval and what its tests need.
-
-    Attributes:
-        value: The figure.
-        error: Its standard error.
-        word_error: The words' part of it.
-        low: Lower 95 % limit.
-        high: Upper 95 % limit.
-        low90: Lower 90 % limit.
-        high90: Upper 90 % limit.
-        pivot: Quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K,)``.
-        n_draws: Draws.
-        seed_error: The training seeds' part of `error`.
-    """
+    """One figure of one cell with its interval and what its tests need."""
 
     value: float
     error: float
-    word_error: float
+    word_error: float  # the words' part of it
     low: float
     high: float
     low90: float
     high90: float
-    pivot: Floats
+    pivot: Floats  # quantiles of the studentised draws at `PIVOT_LEVELS`, ``(K,)``
     n_draws: float
-    seed_error: float = 0.0
+    seed_error: float = 0.0  # the training seeds' part of `error`
 
     @property
     def least_p(self) -> float:
@@ -286,14 +260,8 @@ class Decision(NamedTuple):
 def deciding_test(found: Estimate, accepted: tuple[float, float], kind: Kind) -> Decision:
     """The test in whose direction the estimate points.
 
-    Args:
-        found: The figure, in the unit of the region.
-        accepted: The closed region that meets the expectation.
-        kind: Of expectation.
-
-    Returns:
-        Within the region: equivalence (both ends finite) or the one-sided test, doubled so
-        that it agrees with the 95 % interval. Outside: the test that the figure is beyond.
+    Within the accepted region: equivalence (both ends finite) or the one-sided test, doubled so
+    that it agrees with the 95 % interval. Outside: the test that the figure is beyond.
     """
     low, high = accepted
     name: TestName = "superiority" if kind == "direction" else "non-inferiority"
@@ -338,17 +306,11 @@ def adjust(p_values: Sequence[float], correction: Correction) -> list[float]:
 
 
 class Adjusted(NamedTuple):
-    """A p-value within its family.
+    """A p-value within its family."""
 
-    Attributes:
-        p_value: Adjusted; NaN where there was no test.
-        family: Unadjusted p-values of the family's tests.
-        place: Of the own one among them; None where there was no test.
-    """
-
-    p_value: float
-    family: list[float]
-    place: int | None
+    p_value: float  # adjusted; NaN where there was no test
+    family: list[float]  # unadjusted p-values of the family's tests
+    place: int | None  # of the own one among them; None where there was no test
 
     @property
     def others(self) -> list[float]:
@@ -361,9 +323,7 @@ def adjust_families(
 ) -> list[Adjusted]:
     """Adjust each p-value for the tests of its own family.
 
-    Args:
-        tests: Family and p-value; NaN where no test is allowed, which is in no family.
-        correction: Within each family.
+    A p-value of NaN, where no test is allowed, is in no family.
 
     Example:
         >>> tests = [("a", 0.01), ("b", 0.04), ("a", 0.03)]

@@ -80,17 +80,7 @@ def cell_intervals(
 ) -> dict[str, Inference]:
     """Intervals of each quantity for all cells.
 
-    Args:
-        sums: Of each (cell, unit), in order.
-        deviations: Of each (cell, unit, word) from the sums over all words.
-        cells: ``cell`` and ``probe``, numbered from 0.
-        units: ``unit, dataset, split, name``, numbered from 0.
-        words: Text of each word number.
-        count: Draws.
-        seed: Non-negative.
-
-    Returns:
-        For each quantity its arrays over the cells, NaN where a cell has none.
+    Figures are NaN where a cell has none.
     """
     found = {q: Inference.undefined(cells.height) for q in QUANTITIES}
     groups: dict[bytes, tuple[NDArray[np.uint32], list[_Problem]]] = {}
@@ -156,10 +146,8 @@ def word_draws(words: Sequence[str], *, count: int, seed: int) -> Draws:
 def word_deviations(rows: pl.DataFrame, words: pl.DataFrame, column: str) -> Floats:
     """How far each word's sums lie from those over all words, ``(G, m)``.
 
-    Args:
-        rows: ``unit`` of the G units, in order.
-        words: ``unit, word`` and the column, of one cell; the m words are numbered in order.
-        column: ``dice`` or ``agreement``.
+    `words` has ``unit, word`` and the column (``dice`` or ``agreement``) of one cell; the m words
+    are numbered in order.
     """
     numbers = sorted(words["word"].unique())
     words = words.filter(pl.col("unit").is_in(rows["unit"].implode()))
@@ -192,11 +180,7 @@ def _solve(
 
 
 def catastrophic_shares(sums: pl.DataFrame) -> pl.DataFrame:
-    """``catastrophic_share`` with its limits, a row a cell.
-
-    Args:
-        sums: Of each (cell, unit), in order, as `harness.stats.relative.ClusterSums.units`.
-    """
+    """``catastrophic_share`` with its limits, a row a cell."""
     rows = [
         (cell, *clustered_share(own["catastrophic"].to_numpy(), own["n_catastrophic"].to_numpy()))
         for (cell,), own in sums.group_by("cell", maintain_order=True)
@@ -211,12 +195,8 @@ def clustered_share(events: Floats, sizes: Floats) -> tuple[float, float, float]
     Clopper-Pearson limits for the effective number of samples; without an event, or with
     nothing else, that number is the number of clusters, the least it can be.
 
-    Args:
-        events: Of each cluster, ``(G,)``; may be fractions.
-        sizes: Samples of each cluster, ``(G,)``.
-
-    Returns:
-        The share, its lower and its upper limit; NaN without a sample.
+    `events`, which may be fractions, and `sizes` are those of each cluster, ``(G,)``. All is NaN
+    without a sample.
 
     Example:
         >>> share, low, high = clustered_share(np.zeros(20), np.ones(20))
@@ -247,13 +227,9 @@ _NO_DRAWS = 1 / float(PIVOT_LEVELS[0]) - 1
 def share_limit(events: Floats, sizes: Floats) -> tuple[float, Callable[[Floats], Floats]]:
     """A share of clustered samples, and its one-sided limits.
 
-    Args:
-        events: Of each cluster, ``(G,)``; may be fractions of a sample.
-        sizes: Samples of each cluster, ``(G,)``, positive.
-
-    Returns:
-        The share, and a function of levels in (0, 1): the share that a one-sided test at a level
-        would just not reject from above; at 0.025 the upper, at 0.975 the lower 95 % limit.
+    `events`, which may be fractions, and the positive `sizes` are those of each cluster, ``(G,)``.
+    The second value is a function of levels in (0, 1): the share that a one-sided test at a level
+    would just not reject from above; at 0.025 the upper, at 0.975 the lower 95 % limit.
 
     Example:
         >>> share, limit = share_limit(np.zeros(20), np.ones(20))
@@ -345,10 +321,8 @@ def recovered(
 ) -> tuple[float, float, float]:
     """A monotone figure of several estimates with limits recovered from theirs.
 
-    Args:
-        figure: Of the parts' values.
-        parts: Estimates with their limits.
-        signs: 1 where the figure grows with a part, -1 where it falls.
+    `parts` are estimates with their limits; a sign is 1 where the figure grows with a part, -1
+    where it falls.
     """
     centre = [part[0] for part in parts]
     value = figure(*centre)

@@ -85,10 +85,7 @@ def decide_verdicts(
 ) -> list[Verdict]:
     """A verdict for each expectation of each row that holds a case.
 
-    Args:
-        rows: Of the summary, with ``cell``; originals and rows away from training are skipped.
-        solved: Of `harness.stats.intervals.cell_intervals`.
-        suite: Its probes say what is expected.
+    Originals and rows away from training are skipped.
     """
     candidates = list(_candidates(rows, solved, suite))
     rule = suite.statistics.correction
@@ -200,10 +197,7 @@ def _bare(one: _Candidate) -> Verdict:
 def _edges(found: Estimate, expectation: Expectation, level: float) -> tuple[float, float]:
     """The margins or bounds at which an expectation begins to hold, and to fail.
 
-    Args:
-        found: The figure.
-        expectation: Whose margin or bound is moved.
-        level: p-value that is still significant beside the others of the family.
+    `level` is the p-value that is still significant beside the others of the family.
     """
     whole = np.array([level])
     half = whole / 2 if found.error > 0 else whole  # without any variance nothing is doubled

@@ -220,13 +220,7 @@ def _bare(text: str) -> str:
 
 
 def evidence_sentence(evidence: Evidence, *, named: bool, needed: int) -> str:
-    """Why an attribute is heard, unheard or neither.
-
-    Args:
-        evidence: With its state.
-        named: Whether the data set has named targets.
-        needed: Clusters that a verdict needs.
-    """
+    """Why an attribute is heard, unheard or neither."""
     if evidence.blocked:
         return evidence.blocked
     change = with_limits(*evidence.change, "relative_change")
@@ -323,13 +317,7 @@ def _or(names: Sequence[str], otherwise: str) -> str:
 def blocking_sentences(
     evidence: Sequence[Evidence], preserved: Sequence[Verdict], *, unclear: Sequence[str]
 ) -> Iterator[str]:
-    """What prevents a verdict: of language use first, then of steadiness.
-
-    Args:
-        evidence: Of one verdict.
-        preserved: Verdicts on what keeps the meaning.
-        unclear: The attributes that nothing else has decided.
-    """
+    """What prevents a verdict: of language use first, then of steadiness."""
     if not evidence:
         yield "No verdict: no probe replaces a word with another valid value."
     by_reason: dict[str, list[str]] = {}
@@ -362,11 +350,8 @@ def confound_sentences(
 ) -> Iterator[str]:
     """Random words, redundancy, and which stage ignores the word.
 
-    Args:
-        evidence: Of one verdict.
-        by_type: Probe, attribute, and its change by prompt type.
-        margin: Changes within it count as none, in percent.
-        needed: Clusters that a figure needs to be compared with another.
+    `by_type` holds probe, attribute, and its change by prompt type; changes within `margin`
+    (percent) count as none; `needed` clusters let a figure be compared with another.
     """
     yield from _random_words(evidence, margin)
     yield from _decisive(evidence, margin, needed)

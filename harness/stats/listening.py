@@ -80,13 +80,7 @@ def language_verdicts(
 ) -> list[LanguageVerdict]:
     """One verdict for each (model, dataset, prompts, prompt type), in that order.
 
-    Args:
-        rows: Of the summary, with ``cell``; rows away from training are left out.
-        solved: Of `harness.stats.intervals.cell_intervals`.
-        verdicts: Of `harness.stats.judge.decide_verdicts`; those on a preserved meaning count.
-        settings: Margins, the bound of refusal and the least number of clusters.
-        units: Of `harness.stats.relative.ClusterSums`; without them nothing is said of refusal.
-        by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
+    Rows away from training are left out; without `units` nothing is said of refusal.
     """
     by_type = _changes_by_type(rows)
     found = []

@@ -36,28 +36,21 @@ def shown_name(entry: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Metadata of one model of a run.
+    """Metadata of one model of a run."""
 
-    Attributes:
-        model_id: Key of its scores.
-        name: What tables call it.
-        trained_on: Datasets whose training split it saw; empty where its card is silent.
-        control: Whether it ignores its prompt by construction.
-        threshold: Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks
-            were made elsewhere.
-        foreground: Dataset -> rule by which its run read the true masks.
-        seeds: Ids of the checkpoints of a recipe, two or more; none for a single model.
-        backend: What computed it; empty where masks were made elsewhere.
-    """
-
-    model_id: str
-    name: str
+    model_id: str  # key of its scores
+    name: str  # what tables call it
+    # Datasets whose training split it saw; empty where its card is silent.
     trained_on: tuple[str, ...]
-    control: bool
+    control: bool  # whether it ignores its prompt by construction
+    # Probability above which a pixel belongs to the mask, in (0, 1); NaN where masks were made
+    # elsewhere.
     threshold: float
+    # Dataset -> rule by which its run read the true masks.
     foreground: Mapping[str, str] = field(default_factory=dict)
+    # Ids of the checkpoints of a recipe, two or more; none for a single model.
     seeds: tuple[str, ...] = ()
-    backend: str = "torch"
+    backend: str = "torch"  # what computed it; empty where masks were made elsewhere
 
     @property
     def known_as(self) -> tuple[str, ...]:
@@ -123,27 +116,16 @@ _ORDER = ("cell", "sample", "prompt_index", "word", "repeat", "case_id")
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A run's plan in numbers with its scores, and the rows it will be summarised in.
-
-    Attributes:
-        plan: The plan in numbers.
-        scores: As in the run directory.
-        flags: ``model_id, case_id, cut_away, same_tokens`` of the cases with either.
-        model_ids: Those to summarise, in order.
-        cells: ``cell``, `CELL_KEYS` and what the plan says of them, in order.
-        empty: Dice where both masks are empty.
-        floor: Originals with a lower Dice have no relative change of their own.
-        refusal_area: Share of the picture up to which a mask counts as empty.
-    """
+    """A run's plan in numbers with its scores, and the rows it will be summarised in."""
 
     plan: CodedPlan
-    scores: pl.DataFrame | pl.LazyFrame
-    flags: pl.DataFrame
-    model_ids: tuple[str, ...]
-    cells: pl.DataFrame
-    empty: float
-    floor: float
-    refusal_area: float = REFUSAL_AREA
+    scores: pl.DataFrame | pl.LazyFrame  # as in the run directory
+    flags: pl.DataFrame  # ``model_id, case_id, cut_away, same_tokens`` of the cases with either
+    model_ids: tuple[str, ...]  # those to summarise, in order
+    cells: pl.DataFrame  # ``cell``, `CELL_KEYS` and what the plan says of them, in order
+    empty: float  # Dice where both masks are empty
+    floor: float  # originals with a lower Dice have no relative change of their own
+    refusal_area: float = REFUSAL_AREA  # share of the picture up to which a mask counts as empty
 
     def chunks(self, *, rows: int = _CHUNK) -> Iterator[pl.DataFrame]:
         """Cases of whole clusters with their scores, about `rows` at a time, in order.
@@ -177,17 +159,7 @@ def pair(
     refusal_area: float = REFUSAL_AREA,
     texts: pl.DataFrame | None = None,
 ) -> Pairs:
-    """Number the plan, and make ready to put scores beside it.
-
-    Args:
-        plan: As in the run directory.
-        scores: As in the run directory; other models' rows are left out.
-        models: Those to summarise.
-        empty: Dice where both masks are empty.
-        floor: Originals with a lower Dice have no relative change of their own.
-        refusal_area: Share of the picture up to which a mask counts as empty.
-        texts: How texts reach each model, where that is known.
-    """
+    """Number the plan, and make ready to put scores beside it."""
     coded = code_plan(plan)
     ids = tuple(sorted({m.model_id for m in models}))
     cells = (

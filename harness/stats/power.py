@@ -35,13 +35,8 @@ def degrees_of_freedom(
 ) -> Floats:
     """Satterthwaite's degrees of freedom of a standard error with up to three parts.
 
-    Args:
-        error: The whole standard error.
-        word_error: The words' part of it, 0 where words are fixed.
-        n_clusters: Behind it.
-        n_words: Behind it; read only where `word_error` is above 0.
-        seed_error: The training seeds' part of it, 0 but for recipes.
-        n_seeds: Behind it; read only where `seed_error` is above 0.
+    `word_error` is 0 where words are fixed, `seed_error` but for recipes; `n_words` and `n_seeds`
+    are not read there.
     """
     whole, words = np.square(np.asarray(error, float)), np.square(np.asarray(word_error, float))
     seeds = np.square(np.asarray(seed_error, float))
@@ -58,11 +53,7 @@ def smallest_effect(
 ) -> Floats:
     """The true change that data with this standard error would show with this power.
 
-    Args:
-        error: Standard error of the figure.
-        freedom: Degrees of freedom.
-        alpha: Of the two-sided test.
-        power: Wanted.
+    The test is two-sided at `alpha`.
 
     Example:
         >>> round(float(smallest_effect(1.0, 1e9)), 3)
@@ -80,13 +71,8 @@ def clusters_to_decide(
 ) -> float:
     """Clusters whose interval would just end at a bound, were the figure to stay as it is.
 
-    Args:
-        found: The figure with its limits.
-        bound: What it is to be told from.
-        n_clusters: Behind it; widths fall with the root of their number.
-
-    Returns:
-        At least one more than there are; infinity where the figure lies on the bound.
+    Widths fall with the root of their number. At least one more than there are; infinity where the
+    figure lies on the bound.
 
     Example:
         >>> clusters_to_decide((3.0, 1.0, 5.0), 2.0, n_clusters=20)
@@ -112,18 +98,9 @@ def clusters_needed(
 ) -> float:
     """Clusters like these that would show a change of `effect`, all else as in the stored run.
 
-    Args:
-        effect: True change, in the unit of `error`; its sign does not matter.
-        error: Standard error of the stored run.
-        n_clusters: Of the stored run.
-        word_error: The words' part of `error`, which more clusters do not reduce.
-        n_words: Of the stored run.
-        alpha: Of the two-sided test.
-        power: Wanted.
-
-    Returns:
-        A whole number of at least 2, or infinity where the words alone vary too much, or where
-        more than `MOST_CLUSTERS` would be needed.
+    Errors and counts are the stored run's; more clusters do not reduce `word_error`. A whole number
+    of at least 2, or infinity where the words alone vary too much, or where more than
+    `MOST_CLUSTERS` would be needed.
     """
 
     def shown(now: float, freedom: float) -> bool:
@@ -144,17 +121,7 @@ def clusters_for_none(
 ) -> float:
     """Clusters like these that would show a true change of 0 to lie within a margin.
 
-    Args:
-        margin: In the unit of `error`.
-        error: Standard error of the stored run.
-        n_clusters: Of the stored run.
-        word_error: The words' part of `error`.
-        n_words: Of the stored run.
-        alpha: Of each of the two one-sided tests.
-        power: Wanted.
-
-    Returns:
-        As `clusters_needed`.
+    As `clusters_needed`; `alpha` is that of each of the two one-sided tests.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -216,23 +183,7 @@ def power_of(effect: float, error: float, freedom: float, *, alpha: float = ALPH
 
 @dataclass(frozen=True, slots=True)
 class PlanningRow:
-    """What one row of a summary could show.
-
-    Attributes:
-        model: What tables call it.
-        dataset: As in the summary, like the next five.
-        split: Annotation file.
-        prompts: Source of the prompts.
-        prompt_type: Rung of the originals.
-        probe: Name in the suite.
-        attribute: None where the whole prompt is changed.
-        n_clusters: Of the stored run.
-        error: Standard error of the relative change.
-        smallest_effect: The smallest true change it would show.
-        clusters_for_effect: Clusters that would show the effect asked for; infinite where the
-            words alone vary too much.
-        clusters_for_none: Clusters that would show a change of 0 to lie within the margin.
-    """
+    """What one row of a summary could show."""
 
     model: str
     dataset: str
@@ -240,12 +191,13 @@ class PlanningRow:
     prompts: str
     prompt_type: str
     probe: str
-    attribute: str | None
+    attribute: str | None  # None where the whole prompt is changed
     n_clusters: int
-    error: float
-    smallest_effect: float
+    error: float  # standard error of the relative change
+    smallest_effect: float  # the smallest true change it would show
+    # Clusters that would show the effect asked for; infinite where the words alone vary too much.
     clusters_for_effect: float
-    clusters_for_none: float
+    clusters_for_none: float  # clusters that would show a change of 0 to lie within the margin
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON: infinite becomes ``"never"``, undefined None."""
@@ -263,12 +215,7 @@ def planning_rows(
 ) -> list[PlanningRow]:
     """A row for each probe and attribute that has a relative change with a standard error.
 
-    Args:
-        summary: Of a run.
-        effect: True change to show, in percent.
-        margin: To show a change of 0 in, in percent.
-        power: Share of studies that are to show it.
-        least: Clusters that a verdict needs in any case.
+    `effect` and `margin` are in percent; a verdict needs `least` clusters in any case.
     """
     return list(_rows(summary, effect, margin, power, least))
 

@@ -56,12 +56,7 @@ NOTHING = (math.nan, math.nan, math.nan)
 
 
 def rates(units: pl.DataFrame, *, n_cells: int) -> dict[str, Inference]:
-    """`RATES` of all cells; the miss rate beside a refusal rate, and of the originals.
-
-    Args:
-        units: Of `harness.stats.relative.ClusterSums`.
-        n_cells: Cells, numbered from 0.
-    """
+    """`RATES` of all cells; the miss rate beside a refusal rate, and of the originals."""
     found = {name: Inference.undefined(n_cells) for name in RATES}
     for (cell,), rows in units.group_by("cell", maintain_order=True):
         for name, columns in RATES.items():
@@ -72,12 +67,7 @@ def rates(units: pl.DataFrame, *, n_cells: int) -> dict[str, Inference]:
 
 
 def refusal_columns(rows: pl.DataFrame, solved: Mapping[str, Inference]) -> pl.DataFrame:
-    """Figures of what absent prompts are answered, beside the rows of a summary.
-
-    Args:
-        rows: With ``cell``, ``perturbation``, ``n_samples_refusal`` and ``n_samples_present``.
-        solved: Of all quantities and `RATES`.
-    """
+    """Figures of what absent prompts are answered, beside the rows of a summary."""
     found = [_figures(row, solved) for row in rows.iter_rows(named=True)]
     columns = {
         f"{name}{end}": [one[name][place] for one in found]
@@ -205,13 +195,6 @@ def judge_refusal(
 
     It *hallucinates* where the rate over all probes, or over one of them, is shown to be below
     the bound (Holm-adjusted); it *refuses* where the rate over all is shown to be above it.
-
-    Args:
-        rows: Of the summary of one (model, data set, prompts, prompt type).
-        solved: With `RATES`.
-        units: Of `harness.stats.relative.ClusterSums`.
-        settings: Bound and least number of clusters.
-        by_seed: Of `harness.stats.seeds.Pooled`, where there are recipes.
     """
     own = [r for r in rows if r["n_samples_refusal"] and asks_absent(r)]
     if not own:

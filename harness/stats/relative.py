@@ -34,17 +34,13 @@ _SAMPLE = ("cell", "cluster", "sample")
 
 
 class Nested(NamedTuple):
-    """Averages of cases.
+    """Averages of cases."""
 
-    Attributes:
-        samples: One row a (cell, sample): ``cell, cluster, sample``, `VALUES`, ``worst`` (the
-            lowest Dice among a prompt's variants) and ``n_variants``.
-        words: One row a (cell, cluster, word) of the cells with words: how far
-            the cluster's sums of ``dice`` and ``agreement`` with this word lie from
-            those over all words.
-    """
-
+    # One row a (cell, sample): ``cell, cluster, sample``, `VALUES`, ``worst`` (the lowest Dice
+    # among a prompt's variants) and ``n_variants``.
     samples: pl.DataFrame
+    # One row a (cell, cluster, word) of the cells with words: how far the cluster's sums of
+    # ``dice`` and ``agreement`` with this word lie from those over all words.
     words: pl.DataFrame
 
 
@@ -53,9 +49,6 @@ def nested_means(cases: pl.DataFrame) -> Nested:
 
     A word that a prompt lacks (its case failed) deviates by nothing: the prompt's mean
     over its other words stands in.
-
-    Args:
-        cases: Sorted, as `harness.stats.pairs.Pairs.chunks` gives them.
     """
     cases = cases.with_columns(
         worst=pl.col("dice"), n_variants=pl.col("dice").is_not_null().cast(pl.Float64)
@@ -96,10 +89,9 @@ def _word_deviations(by_word: pl.DataFrame, by_index: pl.DataFrame) -> pl.DataFr
 def cluster_sums(samples: pl.DataFrame) -> pl.DataFrame:
     """Sums over the samples of each (cell, cluster), in the order of both.
 
-    Returns:
-        ``cell, cluster``; ``n`` and the sums of ``dice``, ``reference`` and ``worst``; the
-        number of samples with, and the sums of, ``agreement``, ``catastrophic``, the
-        Dice of named targets and `REFUSAL`.
+    ``cell, cluster``; ``n`` and the sums of ``dice``, ``reference`` and ``worst``; the number of
+    samples with, and the sums of, ``agreement``, ``catastrophic``, the Dice of named targets and
+    `REFUSAL`.
     """
     counted = {"dice": "n", "agreement": "n_agreement", "catastrophic": "n_catastrophic"}
     counted |= {"dice_named": "n_named"} | {c: f"n_{c}" for c in _ASKED}
@@ -117,10 +109,7 @@ _COUNTED = ("agreement", "original_empty", "dice_named", "refused", "missed")
 def cell_totals(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> pl.DataFrame:
     """Sums and counts of each cell that `cell_figures` turns into figures; they may be added up.
 
-    Args:
-        samples: As in `Nested`.
-        sums: Of `cluster_sums`.
-        floor: Samples with a lower original Dice have no ratio of their own.
+    Samples with an original Dice below `floor` have no ratio of their own.
     """
     reference, n = pl.col("reference"), pl.col("n")
     segmented = (reference >= floor) & (reference > 0)
@@ -147,15 +136,11 @@ def cell_totals(samples: pl.DataFrame, sums: pl.DataFrame, *, floor: float) -> p
 def cell_figures(totals: pl.DataFrame) -> pl.DataFrame:
     """Figures of each cell that are given without an interval.
 
-    Args:
-        totals: Of `cell_totals`.
-
-    Returns:
-        ``cell``; number of samples and clusters; mean of the samples' own relative
-        changes (descriptive: samples are chosen by their original Dice, so it regresses
-        to the mean); relative change with clusters weighted equally; share of
-        originals with an empty mask where there is a target; Dice with the named mask; samples
-        asked for what is absent and for what is present; how many variants a sample has.
+    ``cell``; number of samples and clusters; mean of the samples' own relative changes
+    (descriptive: samples are chosen by their original Dice, so it regresses to the mean); relative
+    change with clusters weighted equally; share of originals with an empty mask where there is a
+    target; Dice with the named mask; samples asked for what is absent and for what is present; how
+    many variants a sample has.
     """
     equal = pl.col("equal_dice") / pl.col("equal_reference")
     share = {c: pl.col(c) / pl.col(f"n_{c}") for c in _COUNTED}
@@ -186,21 +171,14 @@ _FLAGS = (
 
 @dataclass(frozen=True, slots=True)
 class ClusterSums:
-    """Per-cluster sums of a run's cases.
+    """Per-cluster sums of a run's cases."""
 
-    Attributes:
-        figures: Of `harness.stats.relative.cell_figures`, a row a cell.
-        counted: What became of each cell's cases, a row a cell.
-        units: Sums over the samples of each (cell, unit), in order.
-        words: How far each (cell, unit, word) lies from the sums over all words, in order.
-        originals: ``cell, cluster, unit, sample, dice`` of the original prompts.
-    """
-
-    figures: pl.DataFrame
-    counted: pl.DataFrame
-    units: pl.DataFrame
+    figures: pl.DataFrame  # of `harness.stats.relative.cell_figures`, a row a cell
+    counted: pl.DataFrame  # what became of each cell's cases, a row a cell
+    units: pl.DataFrame  # sums over the samples of each (cell, unit), in order
+    # How far each (cell, unit, word) lies from the sums over all words, in order.
     words: pl.DataFrame
-    originals: pl.DataFrame
+    originals: pl.DataFrame  # ``cell, cluster, unit, sample, dice`` of the original prompts
 
 
 def reduce(pairs: Pairs) -> ClusterSums:
@@ -272,12 +250,7 @@ _KNOWN = {"dice": ("dice", "reference"), "dice_named": _NAMED, "refused": ("refu
 
 
 def named_sums(units: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
-    """Sums of each (cell, unit) of one model, under the names of their rows and clusters.
-
-    Args:
-        units: ``cell, unit`` and `SUMS`, as `harness.stats.relative.ClusterSums` has them.
-        pairs: Of the same run and one model.
-    """
+    """Sums of each (cell, unit) of one model, under the names of their rows and clusters."""
     named = pairs.plan.units.select("unit", cluster="name")
     return (
         units.join(pairs.cells.select("cell", *SUM_KEYS), on="cell")
@@ -289,10 +262,6 @@ def named_sums(units: pl.DataFrame, pairs: Pairs) -> pl.DataFrame:
 
 def matched_sums(new: Pairs, old: Pairs) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Sums of two runs of one plan over the cases that both of them have.
-
-    Args:
-        new: One model of a run.
-        old: One model of another run, whose plan is the same.
 
     Raises:
         ValueError: The two plans hold other cases.

@@ -35,16 +35,11 @@ _SUMMED = (
 
 
 class Pooled(NamedTuple):
-    """A run's sums with recipes in place of their seeds.
+    """A run's sums with recipes in place of their seeds."""
 
-    Attributes:
-        pairs: Cells of recipes and of models that are in none.
-        sums: The same.
-        by_seed: ``cell, seed`` and sums over all units of each seed's own, for recipes' cells.
-    """
-
-    pairs: Pairs
-    sums: ClusterSums
+    pairs: Pairs  # cells of recipes and of models that are in none
+    sums: ClusterSums  # the same
+    # ``cell, seed`` and sums over all units of each seed's own, for recipes' cells.
     by_seed: pl.DataFrame
 
 
@@ -66,13 +61,7 @@ def as_recipes(
 
 
 def pool_seeds(pairs: Pairs, sums: ClusterSums, models: Sequence[ModelFacts]) -> Pooled:
-    """Put recipes in place of their seeds.
-
-    Args:
-        pairs: Of every seed.
-        sums: Of every seed.
-        models: Recipes, and models that are in none.
-    """
+    """Put recipes in place of their seeds."""
     if not any(model.seeds for model in models):
         return Pooled(pairs, sums, pl.DataFrame(schema={"cell": pl.UInt32}))
     recipe = {s: m.model_id for m in models for s in (m.seeds or (m.model_id,))}
@@ -158,26 +147,16 @@ def _samples(originals: pl.DataFrame) -> pl.DataFrame:
 
 
 class SeedSpread(NamedTuple):
-    """How a quantity differs between the seeds of each cell's recipe; NaN without a recipe.
+    """How a quantity differs between the seeds of each cell's recipe; NaN without a recipe."""
 
-    Attributes:
-        deviation: Standard deviation of the seeds' own figures, ``(P,)``.
-        share: Share of the squared standard error that is the seeds', ``(P,)``, in [0, 1].
-    """
-
-    deviation: Floats
-    share: Floats
+    deviation: Floats  # standard deviation of the seeds' own figures, ``(P,)``
+    share: Floats  # share of the squared standard error that is the seeds', ``(P,)``, in [0, 1]
 
 
 def add_seeds(
     solved: Mapping[str, Inference], by_seed: pl.DataFrame
 ) -> tuple[dict[str, Inference], dict[str, SeedSpread]]:
-    """Widen the intervals of recipes by what their seeds vary.
-
-    Args:
-        solved: Of each quantity for all cells, from clusters (and words) alone.
-        by_seed: Of `Pooled`.
-    """
+    """Widen the intervals of recipes by what their seeds vary."""
     if by_seed.is_empty():
         size = len(solved["dice"].intervals.estimate)
         nothing = SeedSpread(*np.full((2, size), np.nan))
@@ -210,9 +189,7 @@ def add_seeds(
 def seed_effects(numerator: Floats, denominator: Floats) -> Floats:
     """How far each seed's ratio lies from that of all seeds, linearised, ``(S,)``.
 
-    Args:
-        numerator: Sum of each seed, ``(S,)``.
-        denominator: The same, not negative.
+    Numerator and denominator, which is not negative, are sums of each seed, ``(S,)``.
 
     Example:
         >>> seed_effects(np.array([6.0, 8.0, 10.0]), np.array([10.0, 10.0, 10.0])).round(3)
@@ -234,14 +211,8 @@ def seed_error(numerator: Floats, denominator: Floats) -> float:
 def with_seeds(one: Inference, seed_error: Floats, n_seeds: Floats) -> Inference:
     """Intervals that speak of other seeds, too.
 
-    Args:
-        one: Of P problems, from clusters (and words) alone.
-        seed_error: The seeds' part of the standard error, ``(P,)``; 0 leaves a problem as it is.
-        n_seeds: Behind it, ``(P,)``, 2 or more; 0 leaves a problem as it is.
-
-    Returns:
-        The same estimates with wider limits; percentile and BCa limits, which know nothing of
-        seeds, are NaN there.
+    A problem whose `seed_error` and `n_seeds`, ``(P,)``, are 0 stays as it is. Percentile and BCa
+    limits, which know nothing of seeds, are NaN in the others.
     """
     from scipy.special import stdtrit
 
@@ -276,13 +247,7 @@ SEED_COLUMNS = ("seed_deviation_dice", "seed_deviation_percent", "seed_share")
 def seed_columns(
     rows: pl.DataFrame, spreads: Mapping[str, SeedSpread], models: Sequence[ModelFacts]
 ) -> pl.DataFrame:
-    """Rows with how much seeds differ, and a note where they do by more than the effect.
-
-    Args:
-        rows: A row a cell, with ``cell`` and ``notes``.
-        spreads: Of `add_seeds`.
-        models: Recipes, and models that are in none.
-    """
+    """Rows with how much seeds differ, and a note where they do by more than the effect."""
     n_seeds = {m.model_id: len(m.seeds) for m in models}
     place = rows["cell"].to_numpy()
     relative, dice = spreads["relative"], spreads["dice"]

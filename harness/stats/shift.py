@@ -24,17 +24,11 @@ _NO_ERROR = 1e-7
 
 
 class ShiftSet(NamedTuple):
-    """One set, for M models: how many samples and how much Dice each cluster holds.
+    """One set, for M models: how many samples and how much Dice each cluster holds."""
 
-    Attributes:
-        draws: Of its G clusters.
-        counts: Samples with a Dice, ``(G, M)``.
-        sums: Sum of their Dice, ``(G, M)``.
-    """
-
-    draws: Draws
-    counts: Floats
-    sums: Floats
+    draws: Draws  # of its G clusters
+    counts: Floats  # samples with a Dice, ``(G, M)``
+    sums: Floats  # sum of their Dice, ``(G, M)``
 
 
 class ShiftIntervals(NamedTuple):
@@ -58,10 +52,8 @@ def shift_intervals(
 ) -> ShiftIntervals:
     """Compare one set with the sets of training, for several models at once.
 
-    Args:
-        target: The set away from training.
-        references: Test sets of the training data; at least one.
-        controls: Which of the M models are controls.
+    References are the test sets of the training data; `controls` says which of the M models are
+    controls.
 
     Raises:
         ValueError: There is no reference.
@@ -187,15 +179,8 @@ def rows_away(
 ) -> list[Row]:
     """One row for each model and each set away from its training data.
 
-    Args:
-        pairs: The cases.
-        originals: Of `harness.stats.relative.ClusterSums`.
-        models: Those to compare; controls are compared with models of the same `trained_on`.
-        settings: Draws, seed, floor and the least number of clusters.
-
-    Returns:
-        Rows with the summary's column names; a model without a usable in-distribution
-        set has rows that give the reason.
+    Controls are compared with models of the same `trained_on`. A model without a usable
+    in-distribution set has rows that give the reason.
     """
     table = _with_names(pairs, originals)
     sets = sorted(set(pairs.cells.select(SET_KEYS).iter_rows()))

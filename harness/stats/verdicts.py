@@ -217,10 +217,6 @@ _ANSWERS = {"holds": "yes", "fails": "no", "inconclusive": "open"}
 def answer_text(expectation: str | None, verdict: str | None) -> str:
     """What was asked and the answer, such as ``unmoved: yes``; a dash where nothing was.
 
-    Args:
-        expectation: Of a summary: its first word is the kind.
-        verdict: An `Outcome`, or None.
-
     Example:
         >>> answer_text("refusal of refusal_rate at least 0.8", "fails"), answer_text(None, None)
         ('refuses: no', '-')
@@ -300,12 +296,8 @@ def simulated_coverage(n_clusters: int, of: str = "change") -> tuple[float, floa
 
     Of two simulated numbers of clusters around it the one that covers less counts.
 
-    Args:
-        n_clusters: Behind a figure.
-        of: ``change`` of Dice, or ``refusal`` rate.
-
-    Returns:
-        Percent in the worst and in the best design; None outside of what was simulated.
+    `of` is ``change`` of Dice or ``refusal`` rate. Percent in the worst and in the best design;
+    None outside of what was simulated.
 
     Example:
         >>> simulated_coverage(24), simulated_coverage(24, "refusal")
@@ -352,13 +344,7 @@ def blocked_because(
 ) -> str:
     """Why no verdict is allowed, as a sentence; empty where one is.
 
-    Args:
-        reason: Of the summary, where it has one.
-        n_clusters: Behind the figure.
-        needed: Clusters that a verdict needs.
-        empty_share: Share of originals whose mask is empty.
-        named: Whether the clusters are those with a named target.
-        defined: Whether the figure has a standard error.
+    `named`: the clusters are those with a named target; `defined`: the figure has a standard error.
     """
     if reason:
         return f"No verdict: {reason}."

@@ -47,21 +47,12 @@ _CELL = ("split", "prompts", "prompt_type", "probe", "attribute")
 
 
 class DefinedFigure(NamedTuple):
-    """A figure of the summary that has a value.
+    """A figure of the summary that has a value."""
 
-    Attributes:
-        row: Its row of the summary.
-        metric: A key of `METRICS`.
-        value: Rounded to four digits; so are the limits.
-        limits: ``low`` and ``high``, as far as they are defined.
-        n_samples: Samples that it is of.
-        n_clusters: Clusters that these are in.
-    """
-
-    row: Mapping[str, Any]
-    metric: str
-    value: float
-    limits: Mapping[str, float]
+    row: Mapping[str, Any]  # its row of the summary
+    metric: str  # a key of `METRICS`
+    value: float  # rounded to four digits; so are the limits
+    limits: Mapping[str, float]  # ``low`` and ``high``, as far as they are defined
     n_samples: int
     n_clusters: int
 

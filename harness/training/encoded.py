@@ -26,9 +26,8 @@ class EncodedOnce:
     def rows(self, keys: Sequence[Hashable], encode: Callable[[int], Features]) -> Features:
         """The features of N keys, in their order.
 
-        Args:
-            keys: Equal keys have equal features.
-            encode: Called with a place in `keys`; returns one row.
+        Equal keys have equal features; `encode` is called with a place in `keys` and returns one
+        row.
         """
         return concatenate([self._row(key, place, encode) for place, key in enumerate(keys)])
 
@@ -47,8 +46,8 @@ class EncodedOnce:
 def is_settled(encode: Callable[[Sequence[int]], Features]) -> bool:
     """Whether rows of a stage neither change from call to call nor hang on their neighbours.
 
-    Args:
-        encode: Places 0 and 1 of two inputs -> their features; called several times.
+    `encode` takes places 0 and 1 of two inputs and gives their features; it is called several
+    times.
     """
     with torch.no_grad():
         together, alone, again = encode([0, 1]), encode([0]), encode([0])

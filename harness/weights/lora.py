@@ -82,11 +82,7 @@ def lora_file(place: Path) -> Path:
 def merge(module: torch.nn.Module, file: Path, lora: Lora, translate: Translate | None) -> None:
     """Add what a file of factors holds to the weights of `module`.
 
-    Args:
-        module: The base, with its weights.
-        file: From `lora_file`.
-        lora: What the card says of it.
-        translate: Gives tensors the module's names where the file has another project's.
+    `translate` gives tensors the module's names where the file has another project's.
 
     Raises:
         CheckpointError: A factor does not find its weight, or the file is no such one.

@@ -94,13 +94,9 @@ def inspect(
 ) -> Inspection:
     """Check every annotation file of some datasets, and the pictures and masks beside it.
 
-    Args:
-        cards: The datasets.
-        root: The data root. All datasets of known cards below it are compared with.
-        splits: By dataset, the annotation files to check; all when None. The others are
-            compared with, for images that stand in two of them.
-        tokenizer: Whose limit prompts are held against; None leaves that out.
-        tick: Called once per picture or mask read, for a progress bar.
+    By dataset, `splits` names the annotation files to check, all when None; the others are compared
+    with, for images that stand in two of them, as are all datasets of known cards below `root`.
+    Prompts are held against the limit of `tokenizer`, if there is one.
 
     Raises:
         DataError: A dataset's folder is missing.

@@ -35,12 +35,7 @@ def look(
 ) -> tuple[dict[int, Shown], dict[int, str]]:
     """Read the mask of every row.
 
-    Args:
-        rows: The rows; their folder of masks is there.
-        tick: Called once per mask, for a progress bar.
-
-    Returns:
-        What each mask shows, by row, and why others could not be read.
+    What each mask shows, by row, and why others could not be read; their folder is there.
     """
 
     def one(item: tuple[int, Row]) -> Shown | str:

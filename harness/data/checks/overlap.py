@@ -69,9 +69,7 @@ def identical_files(
 ) -> Iterator[Finding]:
     """Annotation files with the same content as another one.
 
-    Args:
-        files: All annotation files that are there.
-        n_rows: Rows of each file to report on, by its name.
+    `n_rows` are the rows of each file to report on, by its name.
     """
     for first, second in combinations(files, 2):
         is_same_bytes = first.sha256 == second.sha256
@@ -100,10 +98,7 @@ def shared_images(
 ) -> Iterator[Finding]:
     """Images of one dataset that stand in two of its splits.
 
-    Args:
-        splits: Of one dataset.
-        others: Further ones, which are compared with these and not with each other.
-        tick: Called once per image file read, for a progress bar.
+    `others` are further ones, which are compared with `splits` and not with each other.
     """
     if not splits:
         return
@@ -142,12 +137,7 @@ def _images(rows: SplitRows, tick: Callable[[], None]) -> dict[str, str]:
 
 
 def shared_names(splits: Sequence[SplitRows], files: Sequence[AnnotationFile]) -> Iterator[Finding]:
-    """Image names that other datasets use too: a name alone does not tell an image.
-
-    Args:
-        splits: Of one dataset.
-        files: All annotation files that are there.
-    """
+    """Image names that other datasets use too: a name alone does not tell an image."""
     for rows in splits:
         names = {row.image_name for _, row in rows.read()}
         others: dict[str, set[str]] = {}

@@ -25,24 +25,14 @@ from harness.records import Prompt
 
 @dataclass(frozen=True)
 class SplitRows:
-    """One annotation file of a dataset.
-
-    Attributes:
-        card: The dataset's card.
-        split: Name of the file without its ending.
-        entries: The rows as they stand in the file.
-        rows: The same rows, read; None where one cannot be read.
-        refused: Why, by row.
-        images: Folder of the pictures, which need not exist.
-        masks: Folder of the masks, which need not exist.
-    """
+    """One annotation file of a dataset."""
 
     card: DatasetCard
-    split: str
-    entries: tuple[Any, ...]
-    rows: tuple[Row | None, ...]
-    refused: Mapping[int, str]
-    images: Path
+    split: str  # name of the file without its ending
+    entries: tuple[Any, ...]  # the rows as they stand in the file
+    rows: tuple[Row | None, ...]  # the same rows, read; None where one cannot be read
+    refused: Mapping[int, str]  # why, by row
+    images: Path  # folder of the pictures, which need not exist
     masks: Path
 
     def read(self) -> Iterator[tuple[int, Row]]:
@@ -70,27 +60,16 @@ class Defect:
 
 @dataclass(frozen=True)
 class Finding:
-    """How many rows of a file have one defect.
+    """How many rows of a file have one defect."""
 
-    Attributes:
-        defect: Key of the kind.
-        title: What it means, in words.
-        dataset: Name of the dataset.
-        split: The annotation file.
-        n_rows: Rows that have it.
-        n_checked: Rows that were looked at.
-        basis: What it was told by: annotations, files, masks or tokens.
-        examples: Some of the rows, as ``row 3: what``.
-    """
-
-    defect: str
-    title: str
+    defect: str  # key of the kind
+    title: str  # what it means, in words
     dataset: str
     split: str
-    n_rows: int
-    n_checked: int
-    basis: str
-    examples: tuple[str, ...] = field(default=())
+    n_rows: int  # rows that have it
+    n_checked: int  # rows that were looked at
+    basis: str  # what it was told by: annotations, files, masks or tokens
+    examples: tuple[str, ...] = field(default=())  # some of the rows, as ``row 3: what``
 
 
 @dataclass(frozen=True)

@@ -52,23 +52,14 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True)
 class Made:
-    """A data set that was made.
+    """A data set that was made."""
 
-    Attributes:
-        folder: The data set's own; the data root is the one above it.
-        card: Its card.
-        found: What was read.
-        look: What its pictures and masks are.
-        samples: By split.
-        said: What was understood, a sentence each.
-    """
-
-    folder: Path
+    folder: Path  # the data set's own; the data root is the one above it
     card: DatasetCard
-    found: Found
-    look: Look
-    samples: Mapping[str, Sequence[Sample]]
-    said: tuple[str, ...]
+    found: Found  # what was read
+    look: Look  # what its pictures and masks are
+    samples: Mapping[str, Sequence[Sample]]  # by split
+    said: tuple[str, ...]  # what was understood, a sentence each
 
 
 def initialise(

@@ -35,46 +35,29 @@ File = Path | Made
 
 @dataclass(frozen=True)
 class Entry:
-    """One target of one picture.
+    """One target of one picture."""
 
-    Attributes:
-        where: Its place in the source, for messages.
-        image: The picture.
-        mask: The target; None where nothing in the picture is meant.
-        prompts: Its sentences, by prompt type.
-        split: None where nothing says it.
-        cluster: What is independent of the others; None where nothing says it.
-    """
-
-    where: str
-    image: File
-    mask: File | None
-    prompts: Mapping[str, tuple[str, ...]]
-    split: str | None = None
-    cluster: str | None = None
+    where: str  # its place in the source, for messages
+    image: File  # the picture
+    mask: File | None  # the target; None where nothing in the picture is meant
+    prompts: Mapping[str, tuple[str, ...]]  # its sentences, by prompt type
+    split: str | None = None  # None where nothing says it
+    cluster: str | None = None  # what is independent of the others; None where nothing says it
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds.
-
-    Attributes:
-        format: Name of the format.
-        source: The files that say so, for the card.
-        entries: The rows.
-        notes: What else was understood: a sentence each.
-        gaps: What was left out or filled in: a sentence each, which the card keeps.
-        clusters: Where the clusters of the entries come from.
-        folders: Of annotations that stay as they are: by split, the folders in which their
-            names of pictures and of masks begin.
-    """
+    """What a folder holds."""
 
     format: str
-    source: str
+    source: str  # the files that say so, for the card
     entries: tuple[Entry, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what else was understood: a sentence each
+    # What was left out or filled in: a sentence each, which the card keeps.
     gaps: tuple[str, ...] = ()
-    clusters: str | None = None
+    clusters: str | None = None  # where the clusters of the entries come from
+    # Of annotations that stay as they are: by split, the folders in which their names of pictures
+    # and of masks begin.
     folders: Mapping[str, tuple[PurePosixPath, PurePosixPath]] = field(default_factory=dict)
 
 
@@ -84,27 +67,17 @@ def _default(question: str, default: str) -> str:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user says beforehand, and who answers the rest.
+    """What a user says beforehand, and who answers the rest."""
 
-    Attributes:
-        ask: Takes a question and its default, gives the answer.
-        columns: Role -> column of the table, such as ``{"image": "picture"}``.
-        labels: Value of a label map -> what it shows.
-        prompt: The sentence of sets without any.
-        split: Of rows that do not say it.
-        window: Intensities of a volume that become black and white.
-        format: Read the folder as this one.
-        table: The table, below the folder.
-    """
-
-    ask: Callable[[str, str], str] = _default
+    ask: Callable[[str, str], str] = _default  # takes a question and its default, gives the answer
+    # Role -> column of the table, such as ``{"image": "picture"}``.
     columns: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[int, str] = field(default_factory=dict)
-    prompt: str | None = None
-    split: str | None = None
-    window: tuple[float, float] | None = None
-    format: str | None = None
-    table: str | None = None
+    labels: Mapping[int, str] = field(default_factory=dict)  # value of a label map -> what it shows
+    prompt: str | None = None  # the sentence of sets without any
+    split: str | None = None  # of rows that do not say it
+    window: tuple[float, float] | None = None  # intensities of a volume that become black and white
+    format: str | None = None  # read the folder as this one
+    table: str | None = None  # the table, below the folder
 
 
 def png(values: NDArray[np.bool_] | NDArray[np.uint8]) -> bytes:

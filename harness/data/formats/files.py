@@ -200,11 +200,8 @@ class Files:
     ) -> list[PurePosixPath]:
         """The files that a cell of a table may mean, the best alone where one is best.
 
-        Args:
-            text: The cell: a path or a name, with or without its ending.
-            mask: Whether a mask is meant.
-            near: Folder of the table.
-            split: Of the row, where it is known.
+        `text` is the cell, a path or a name, with or without its ending; `near` the folder of the
+        table.
         """
         wanted = PurePosixPath(text.replace("\\", "/"))
         for exact in (near / wanted, wanted):
@@ -225,11 +222,7 @@ class Files:
         yield self._by_key.get(key_of(wanted), [])
 
     def refuse_missing(self, where: str, column: str, text: str, *, mask: bool) -> NoReturn:
-        """Say that a cell names no file.
-
-        Raises:
-            DataError: Always.
-        """
+        """Say that a cell names no file."""
         kind = "mask" if mask else "picture"
         known = [path for path in self._all if is_mask(path) == mask] or list(self._all)
         if not known:

@@ -18,13 +18,8 @@ _MOST_LOOKED_AT = 2000
 def find_grammar(prompt_type: str, counts: Mapping[str, int]) -> tuple[str | None, str | None]:
     """The shipped set whose grammar reads sentences, and a sentence that says how many.
 
-    Args:
-        prompt_type: Their rung.
-        counts: Sentence -> how many rows have it; of very many, some are looked at.
-
-    Returns:
-        The set's name, None where no grammar reads `LEAST_SHARE` of the rows; and what is to be
-        said, None where no grammar reads any.
+    The set is None where no grammar reads `LEAST_SHARE` of the rows, the sentence where none reads
+    any. `counts` says how many rows have each sentence; of very many, some are looked at.
     """
     counts = dict(list(counts.items())[:: 1 + len(counts) // _MOST_LOOKED_AT])
     fits = {g.dataset: _n_parsed(g, prompt_type, counts) for g in _open_grammars()}

@@ -28,16 +28,10 @@ _LOSSY = {"JPEG", "MPO"}
 
 @dataclass(frozen=True)
 class Look:
-    """What pictures and masks are, and the keys of the card that follow from it.
+    """What pictures and masks are, and the keys of the card that follow from it."""
 
-    Attributes:
-        sizes: Height and width of the pictures, and how many have them.
-        encodings: How the masks are read, and how many so.
-        keys: Keys of the card.
-    """
-
-    sizes: Mapping[tuple[int, int], int]
-    encodings: Mapping[str, int]
+    sizes: Mapping[tuple[int, int], int]  # height and width of the pictures, and how many have them
+    encodings: Mapping[str, int]  # how the masks are read, and how many so
     keys: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -22,19 +22,12 @@ _FEWEST, _LARGEST = 3, 0.5
 
 @dataclass(frozen=True)
 class Patients:
-    """Names that look like patients.
+    """Names that look like patients."""
 
-    Attributes:
-        pattern: The card's pattern.
-        groups: The group of each name.
-        n: How many there are.
-        example: One of them, and a name that holds it.
-    """
-
-    pattern: str
-    groups: tuple[str, ...]
+    pattern: str  # the card's pattern
+    groups: tuple[str, ...]  # the group of each name
     n: int
-    example: tuple[str, str]
+    example: tuple[str, str]  # one of them, and a name that holds it
 
 
 def find_patients(names: Sequence[str]) -> Patients | None:

@@ -44,21 +44,13 @@ _ASKED = 50
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one file.
+    """The rows of one file."""
 
-    Attributes:
-        path: Of the file, below the folder.
-        columns: The names of its columns.
-        rows: By column; what a row lacks is None.
-        first: Number of the first row, for messages.
-        split: Which split all of them belong to, where the file says so.
-    """
-
-    path: PurePosixPath
-    columns: tuple[str, ...]
-    rows: Sequence[Mapping[str, Any]]
-    first: int
-    split: str | None = None
+    path: PurePosixPath  # of the file, below the folder
+    columns: tuple[str, ...]  # the names of its columns
+    rows: Sequence[Mapping[str, Any]]  # by column; what a row lacks is None
+    first: int  # number of the first row, for messages
+    split: str | None = None  # which split all of them belong to, where the file says so
 
     def where(self, number: int) -> str:
         """The place of a row, for messages."""

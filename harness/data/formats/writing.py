@@ -39,15 +39,10 @@ class Row:
 
 @dataclass
 class Writer:
-    """Puts the files of entries where the data set has them.
+    """Puts the files of entries where the data set has them."""
 
-    Attributes:
-        source: The folder that was read.
-        out: The data set's folder.
-    """
-
-    source: Path
-    out: Path
+    source: Path  # the folder that was read
+    out: Path  # the data set's folder
     _names: set[PurePosixPath] = field(default_factory=set)
     _images: dict[Any, PurePosixPath] = field(default_factory=dict)
     _masks: dict[tuple[PurePosixPath, Any], PurePosixPath] = field(default_factory=dict)

@@ -26,9 +26,8 @@ def count_spans(
 ) -> dict[str, Any] | None:
     """What was found in which of a set's prompts; None where its grammar reads all of them.
 
-    Returns:
-        ``from``, ``n_prompts``, ``n_by_lexicon``, ``n_without`` a span, and by attribute in how
-        many prompts it was ``found`` and how many name it ``again``.
+    ``from``, ``n_prompts``, ``n_by_lexicon``, ``n_without`` a span, and by attribute in how many
+    prompts it was ``found`` and how many name it ``again``.
     """
     finder = load_grammar(card, freely=freely).finder
     if finder is None:

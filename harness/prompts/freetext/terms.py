@@ -54,19 +54,12 @@ class Terms(Strict):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which words of free text are values of which attributes.
+    """Which words of free text are values of which attributes."""
 
-    Attributes:
-        values: Per attribute its words, lower case, the longest first.
-        things: Words for a shape only before "shaped".
-        lists: Attributes whose values may be comma lists.
-        sha256: Hash of the file of further words.
-    """
-
-    values: Mapping[str, tuple[str, ...]]
-    things: frozenset[str]
-    lists: frozenset[str]
-    sha256: str
+    values: Mapping[str, tuple[str, ...]]  # per attribute its words, lower case, the longest first
+    things: frozenset[str]  # words for a shape only before "shaped"
+    lists: frozenset[str]  # attributes whose values may be comma lists
+    sha256: str  # hash of the file of further words
 
 
 @cache
@@ -93,10 +86,7 @@ def suit(lexicon: Lexicon, card: DatasetCard, *, freely: bool = False) -> Lexico
 
     Cards whose grammar keeps to the attributes of the curated files have those alone.
 
-    Args:
-        lexicon: The curated one.
-        card: The dataset's.
-        freely: Whether the prompts are others than those that the card is about.
+    `freely`: the prompts are others than those that the card is about.
     """
     if freely or needs_terms(card):
         return extend(lexicon, plurals=plurals_of(card))
@@ -230,8 +220,7 @@ def _with_opposites_of_synonyms(entries: Entries) -> Entries:
 def vocabulary(classes: Mapping[str, str]) -> Vocabulary:
     """The words that are looked for in a dataset's free text.
 
-    Args:
-        classes: What its card names as its targets, with their plurals.
+    `classes` are what its card names as its targets, with their plurals.
     """
     terms, sha256 = read_terms()
     entries, _, _ = _extended()

@@ -95,9 +95,6 @@ def load_outside() -> list[str]:
     An entry point names an object, or a class without arguments, that keeps the
     contract of `Enumerated` or `Sampled`. This imports code of those packages.
 
-    Returns:
-        The names that were added, sorted.
-
     Raises:
         SuiteError: A name is taken, or an object does not keep the contract.
     """

@@ -36,58 +36,33 @@ _UNREAD = ("image", "mask", "edits", "named_sample_id", "variant_type")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One model of one run.
+    """One model of one run."""
 
-    Attributes:
-        label: What tables call it; no two subjects share one.
-        run: The run directory, as it was given.
-        store: The same, opened.
-        suite: With the rules under which its counts are read.
-        facts: Of the model.
-    """
-
-    label: str
-    run: str
-    store: RunStore
-    suite: Suite
+    label: str  # what tables call it; no two subjects share one
+    run: str  # the run directory, as it was given
+    store: RunStore  # the same, opened
+    suite: Suite  # with the rules under which its counts are read
     facts: ModelFacts
 
 
 class Coverage(NamedTuple):
-    """How much of a subject's plan is compared.
-
-    Attributes:
-        label: Of the subject.
-        run: Its run directory.
-        model_id: Key of the model.
-        plan_sha256: Hash of its plan.
-        n_planned: Cases of its plan.
-        n_common: Those that stand in every plan.
-        n_compared: Those that every subject has a Dice for.
-        note: What its differences do not know; empty where nothing.
-    """
+    """How much of a subject's plan is compared."""
 
     label: str
     run: str
     model_id: str
     plan_sha256: str
-    n_planned: int
-    n_common: int
-    n_compared: int
-    note: str = ""
+    n_planned: int  # cases of its plan
+    n_common: int  # those that stand in every plan
+    n_compared: int  # those that every subject has a Dice for
+    note: str = ""  # what its differences do not know; empty where nothing
 
 
 class Common(NamedTuple):
-    """The common cases of all subjects.
+    """The common cases of all subjects."""
 
-    Attributes:
-        pairs: Their plan and scores; the subjects' keys are their places, ``"000"`` onwards.
-        coverage: One a subject.
-        case_ids: Of the cases.
-    """
-
-    pairs: Pairs
-    coverage: tuple[Coverage, ...]
+    pairs: Pairs  # their plan and scores; the subjects' keys are their places, ``"000"`` onwards
+    coverage: tuple[Coverage, ...]  # one a subject
     case_ids: pl.Series
 
     @property
@@ -252,40 +227,26 @@ DECISIVE = "decisive_change"
 
 
 class Figure(NamedTuple):
-    """One figure of every model over the same samples.
+    """One figure of every model over the same samples."""
 
-    Attributes:
-        name: One of `FIGURES`, or `DECISIVE`.
-        keys: Values of `PLAN_KEYS`; probe and attribute are None where a set is meant.
-        meaning: What the change does to the meaning; None for a set.
-        units: Numbers of the units, ``(G,)``, in order.
-        sides: A model each, ``(G, 1)``, or ``(G, m, 1)`` where words are resampled.
-        words: Texts of the m words; empty where words are fixed.
-        n_samples: Behind the figure.
-        references: Mean Dice of the originals as ratios, a model each.
-        empty_shares: Share of originals with an empty mask, a model each.
-        fixed_words: Whether it speaks of its few words only.
-    """
-
-    name: str
+    name: str  # one of `FIGURES`, or `DECISIVE`
+    # Values of `PLAN_KEYS`; probe and attribute are None where a set is meant.
     keys: dict[str, str | None]
-    meaning: str | None
-    units: np.ndarray
+    meaning: str | None  # what the change does to the meaning; None for a set
+    units: np.ndarray  # numbers of the units, ``(G,)``, in order
+    # A model each, ``(G, 1)``, or ``(G, m, 1)`` where words are resampled.
     sides: tuple[Ratios, ...]
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # texts of the m words; empty where words are fixed
     n_samples: int
-    references: tuple[Ratios, ...]
-    empty_shares: tuple[float, ...]
-    fixed_words: bool
+    references: tuple[Ratios, ...]  # mean Dice of the originals as ratios, a model each
+    empty_shares: tuple[float, ...]  # share of originals with an empty mask, a model each
+    fixed_words: bool  # whether it speaks of its few words only
 
 
 def figures_of(pairs: Pairs, sums: ClusterSums, *, decisive: bool = False) -> Iterator[Figure]:
     """Every figure, sets in order, within a set by figure, probe and attribute.
 
-    Args:
-        pairs: Common cases: every model has the same ones.
-        sums: Theirs over clusters.
-        decisive: Whether `DECISIVE` is wanted behind each change that has named targets.
+    `DECISIVE` stands behind each change that has named targets, if `decisive`.
     """
     tables = _Tables(pairs, sums)
     cells = pairs.plan.cells

@@ -95,34 +95,23 @@ _OFFSET = {ORIGINAL: 0.0, CHANGE: 1.0, STEADINESS: 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is said of several models on their common cases.
+    """What is said of several models on their common cases."""
 
-    Attributes:
-        differences: Of `DIFFERENCE_SCHEMA`.
-        ranks: Of `RANK_SCHEMA`.
-        coverage: How much of each plan is compared.
-        signature: What fixes the meaning of the numbers.
-        n_tests_too_many: Largest family in which, with so few draws, no p-value could be small
-            enough; 0 where draws suffice.
-        overall: Of `OVERALL_SCHEMA`; empty with one data set.
-        datasets: Of `DATASET_SCHEMA`; likewise.
-    """
-
-    differences: pl.DataFrame
-    ranks: pl.DataFrame
-    coverage: tuple[Coverage, ...]
-    signature: str
+    differences: pl.DataFrame  # of `DIFFERENCE_SCHEMA`
+    ranks: pl.DataFrame  # of `RANK_SCHEMA`
+    coverage: tuple[Coverage, ...]  # how much of each plan is compared
+    signature: str  # what fixes the meaning of the numbers
+    # Largest family in which, with so few draws, no p-value could be small enough; 0 where draws
+    # suffice.
     n_tests_too_many: int
-    overall: pl.DataFrame
-    datasets: pl.DataFrame
+    overall: pl.DataFrame  # of `OVERALL_SCHEMA`; empty with one data set
+    datasets: pl.DataFrame  # of `DATASET_SCHEMA`; likewise
 
 
 def compare(subjects: Sequence[Subject]) -> Comparison:
     """Compare models on the cases that all of them have.
 
-    Args:
-        subjects: At least two, with labels of their own; the first one's suite sets the
-            statistics.
+    They are at least two, with labels of their own; the first one's suite sets the statistics.
 
     Raises:
         RunError: Metrics or true masks differ.
@@ -341,17 +330,11 @@ HOW = (
 
 
 class Rank(NamedTuple):
-    """One model's place among the others.
+    """One model's place among the others."""
 
-    Attributes:
-        first: Best rank that the tests leave open.
-        last: Worst one.
-        tied_with: Places of the models it is not shown to differ from, in order.
-    """
-
-    first: int
-    last: int
-    tied_with: tuple[int, ...]
+    first: int  # best rank that the tests leave open
+    last: int  # worst one
+    tied_with: tuple[int, ...]  # places of the models it is not shown to differ from, in order
 
     @property
     def text(self) -> str:
@@ -362,9 +345,7 @@ class Rank(NamedTuple):
 def ranks(n_models: int, shown: Sequence[tuple[int, int]]) -> list[Rank]:
     """The rank of each model.
 
-    Args:
-        n_models: How many there are.
-        shown: Pairs ``(better, worse)`` of places that are shown to differ.
+    `shown` are pairs ``(better, worse)`` of places that are shown to differ.
 
     Example:
         >>> [r.text for r in ranks(3, [(0, 2)])]

@@ -42,15 +42,6 @@ def difference_inference(
 ) -> Inference:
     """Intervals of ``first - second`` when clusters, or clusters and words, are resampled.
 
-    Args:
-        first: P ratios.
-        second: As many, over the same clusters (and words).
-        draws: Of the G clusters.
-        words: As many draws of the m words, where numerators have them.
-
-    Returns:
-        Intervals of the P differences.
-
     Raises:
         ValueError: The two are not of one shape, or the draws are of other clusters.
 
@@ -186,17 +177,11 @@ def _crossed_block(
 
 
 class Solution(NamedTuple):
-    """What is known of one figure.
+    """What is known of one figure."""
 
-    Attributes:
-        differences: A problem for each pair.
-        own: A problem for each model.
-        references: Mean Dice of the originals, a problem for each model.
-    """
-
-    differences: Inference
-    own: Intervals
-    references: Intervals
+    differences: Inference  # a problem for each pair
+    own: Intervals  # a problem for each model
+    references: Intervals  # mean Dice of the originals, a problem for each model
 
 
 def solutions(
@@ -207,15 +192,7 @@ def solutions(
     count: int,
     seed: int,
 ) -> list[Solution]:
-    """A solution for each figure.
-
-    Args:
-        figures: Over the same models.
-        units: ``unit, dataset, split, name``, numbered from 0.
-        pairs: At least one.
-        count: Draws.
-        seed: Non-negative.
-    """
+    """A solution for each figure."""
     found: dict[int, Solution] = {}
     groups: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
     for place, figure in enumerate(figures):

@@ -121,10 +121,7 @@ class Firmness(NamedTuple):
 def firmness(figure: str, sets: Sequence[Resampled], labels: Sequence[str]) -> Firmness:
     """What becomes of a ranking over several data sets.
 
-    Args:
-        figure: Its name.
-        sets: Of the same models, those with a rank in every set.
-        labels: Of these models.
+    The sets are of the same models, `labels`, which have a rank in every set.
     """
     by_dataset: dict[str, list[Resampled]] = {}
     for one in sets:
