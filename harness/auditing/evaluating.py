@@ -59,6 +59,9 @@ class Conditions:
 
 USUAL = Conditions()
 
+_ROWS_TO_REPEAT = 100_000
+"""Rows of a plan among which a picture is looked for that can be read."""
+
 
 class Begun(NamedTuple):
     """A model of a run, loaded and recorded; `batch_size` is what memory has left of it."""
@@ -162,8 +165,8 @@ def _evaluate(
     for note in entry["notes"]:
         listener.note(f"note: {model_id}: {note}")
     _at_work(store, model)
-    write_texts(store, executor, model_id, plan.cases, listener=listener)
-    done, total = sum(store.settled_shards(model_id).values()), plan.cases.height
+    write_texts(store, executor, model_id, plan.scan(), listener=listener)
+    done, total = sum(store.settled_shards(model_id).values()), plan.n_cases
     if done:
         listener.remark(f"{model_id}: continues, {done} of {total} cases are there.")
     if "repeat_noise" not in entry and entry["card"].get("kind") == "callable":
@@ -200,7 +203,7 @@ def _add_sampling_noise(
     counts = store.table("repeats", entry["model_id"])
     if counts is None:
         return
-    noise = sampling_noise(counts, plan.cases, empty=suite.metric.empty)
+    noise = sampling_noise(counts, plan.scan(), empty=suite.metric.empty)
     entry["sampling_noise"] = noise._asdict()
     sentence = noise.sentence(entry["card"].get("samples", 1))
     entry["notes"] = [*entry["notes"], sentence]
@@ -231,7 +234,8 @@ def _repeat_noise(
     from harness.engine.repeats import repeat_noise
 
     root = Path(store.manifest["data_root"])
-    found = executor.ask(repeat_noise, plan.cases, root, readings_of(store.manifest))
+    first = plan.scan().select("image", "dataset", "prompt").head(_ROWS_TO_REPEAT).collect()
+    found = executor.ask(repeat_noise, first, root, readings_of(store.manifest))
     if found is not None and found["pixels_percent"] > 0:
         listener.note(
             f"note: {model_id}: equal calls give other masks ({found['pixels_percent']:.2g} % of "
@@ -279,7 +283,7 @@ def _executor(
     one = Local(model, root, suite.metric, conditions.kept_masks)
     workers = conditions.workers
     if workers is None:
-        n_cases = plan.cases.height
+        n_cases = plan.n_cases
         workers = usual_workers(model, n_cases) if isinstance(source.name, str) else 1
     if workers == 1:
         yield one
@@ -300,7 +304,7 @@ def _job(
         source.anywhere(),
         root.resolve(),
         suite.metric,
-        distinct_texts(plan.cases),
+        distinct_texts(plan.scan()),
         kept_masks=conditions.kept_masks,
         thresholds=conditions.thresholds,
         speeds=_speeds(plan, suite, conditions),
@@ -324,7 +328,7 @@ def _speeds(plan: "Plan", suite: "Suite", conditions: Conditions) -> "TwoSpeeds 
     tolerance = tolerance_of(conditions.dtype)
     if tolerance is None:
         return None
-    return TwoSpeeds.of(plan.cases, tolerance, suite.statistics.refusal_area)
+    return TwoSpeeds.of(plan.scan(), tolerance, suite.statistics.refusal_area)
 
 
 def _keep_halved(store: "RunStore", model_id: str, size: int, listener: Listener) -> None:

@@ -51,9 +51,10 @@ def export_plan(
         )
     cards = [load_dataset_card(entry.name) for entry in suite.datasets]
     readings = {card.name: card.reading for card in cards}
-    sizes = _write_pictures(folder, plan.cases, root, readings, listener)
+    cases = plan.cases
+    sizes = _write_pictures(folder, cases, root, readings, listener)
     make_folder(folder / ANSWERS)
-    shown = plan.cases.join(sizes, on="image", how="left", maintain_order="left").select(
+    shown = cases.join(sizes, on="image", how="left", maintain_order="left").select(
         pl.col("case_id").cast(pl.String),  # as a number other programs would round it
         image="picture",
         prompt="prompt",

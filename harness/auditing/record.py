@@ -105,7 +105,7 @@ def write_texts(
     store: "RunStore",
     executor: "Executor",
     model_id: str,
-    cases: "pl.DataFrame",
+    cases: "pl.LazyFrame",
     *,
     listener: Listener,
 ) -> None:
@@ -121,8 +121,9 @@ def write_texts(
         return  # plan and model are those of the run
     if problem and store.ledger.knows(name):
         listener.note(f"note: {name} was {problem}; it is written anew.")
-    n_texts = pl.concat([cases["prompt"], cases["original_prompt"]]).n_unique()
-    asked = cases.select(*CELL, "prompt", "original_prompt").unique(maintain_order=True)
+    edits = cases.select(*CELL, "prompt", "original_prompt")
+    asked = edits.unique(maintain_order=True).collect()
+    n_texts = pl.concat([asked["prompt"], asked["original_prompt"]]).n_unique()
     with listener.progress(f"tokens of {model_id}", n_texts, unit="texts") as advance:
         rows = executor.ask(text_rows, asked, advance=advance)
         store.ledger.write({name: parquet_bytes(rows)})

@@ -142,7 +142,7 @@ def _suite(
         }
         for planned in sets
     ]
-    counts = {"suite": chosen.name, "datasets": rows, "cases": made.cases.height}
+    counts = {"suite": chosen.name, "datasets": rows, "cases": made.n_cases}
     counts["spans"] = span_counts(sets)
     return counts | {"data": defects.content(inspected)}, sets
 

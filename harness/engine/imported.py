@@ -109,7 +109,7 @@ def execute_imported(
         kept_masks: Cases a group whose masks are kept for the report.
     """
     saved = open_saved_masks(store, imported.model_id, k=kept_masks)
-    cases = store.plan_cases()
+    cases = store.plan_scan()
     settled = store.settled_shards(imported.model_id)
     for shard in cut(cases, distinct_texts(cases), readings_of(store.manifest)):
         if shard.index in settled:

@@ -139,7 +139,7 @@ def execute(
         kept_masks: Cases a group whose masks are kept for the report.
     """
     recorder = Recorder(store, model.model_id, kept_masks, batch_size, advance, halved)
-    texts = distinct_texts(store.plan_cases())
+    texts = distinct_texts(store.plan_scan())
     thresholds = store.keeps_thresholds(model.model_id)
     worker = Worker(
         model,
@@ -161,7 +161,7 @@ def _speeds(store: RunStore, model: LoadedModel, root: Path) -> TwoSpeeds | None
     if model.tolerance is None:
         return None
     area = store.suite().statistics.refusal_area
-    speeds = TwoSpeeds.of(store.plan_cases(), model.tolerance, area)
+    speeds = TwoSpeeds.of(store.plan_scan(), model.tolerance, area)
     return measured(speeds, model, root, readings=readings_of(store.manifest))
 
 
@@ -214,7 +214,7 @@ class Recorder:
     def open_shards(self, texts: Sequence[str]) -> Iterator[Shard]:
         """Those that are not settled yet, in order."""
         settled = self._store.settled_shards(self._model_id)
-        shards = cut(self._store.plan_cases(), texts, readings_of(self._store.manifest))
+        shards = cut(self._store.plan_scan(), texts, readings_of(self._store.manifest))
         return (shard for shard in shards if shard.index not in settled)
 
     def take(self, shard: Shard, done: EvaluatedShard) -> None:

@@ -94,7 +94,7 @@ class RepeatNoise(NamedTuple):
         )
 
 
-def sampling_noise(counts: pl.DataFrame, cases: pl.DataFrame, *, empty: str) -> RepeatNoise:
+def sampling_noise(counts: pl.DataFrame, cases: pl.LazyFrame, *, empty: str) -> RepeatNoise:
     """The repeat noise of a run.
 
     Args:
@@ -111,6 +111,7 @@ def sampling_noise(counts: pl.DataFrame, cases: pl.DataFrame, *, empty: str) -> 
     pairs = (
         cases.filter(pl.col("case_id") != pl.col("original_case_id"))
         .select("case_id", "original_case_id")
+        .collect()
         .join(frame, on="case_id")
         .join(frame, left_on="original_case_id", right_on="case_id", suffix="_original")
     )

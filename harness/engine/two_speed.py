@@ -84,15 +84,17 @@ class TwoSpeeds:
     band: float = math.nan
 
     @classmethod
-    def of(cls, cases: pl.DataFrame, tolerance: float, refusal_area: float) -> "TwoSpeeds":
+    def of(cls, cases: pl.LazyFrame, tolerance: float, refusal_area: float) -> "TwoSpeeds":
         """Of a plan, whose pictures are drawn evenly."""
-        images = cases["image"].unique(maintain_order=True)
+        image = pl.col("image").unique(maintain_order=True)
+        images = cases.select(image).collect()["image"]
         chosen = images.gather_every(max(1, len(images) // N_PICTURES)).head(N_PICTURES)
         first = pl.int_range(pl.len()).over("image") < N_PROMPTS
         columns = cases.select("image", "dataset", "prompt").filter(
             pl.col("image").is_in(chosen.implode())
         )
-        return cls(columns.unique(maintain_order=True).filter(first), tolerance, refusal_area)
+        sample = columns.unique(maintain_order=True).filter(first).collect()
+        return cls(sample, tolerance, refusal_area)
 
 
 def refuse_further_counts(*, thresholds: bool, columns: Sequence[str]) -> None:

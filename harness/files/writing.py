@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 SUMS = "written.sha256"
+ROW_GROUP = 32_768
+"""Rows of a long table that are read at once."""
 
 
 @contextmanager
@@ -93,6 +95,23 @@ def parquet_bytes(frame: "pl.DataFrame", *, metadata: Mapping[str, str] | None =
     buffer = io.BytesIO()
     own = None if metadata is None else dict(metadata)
     frame.write_parquet(buffer, compression="zstd", statistics=True, metadata=own)
+    return buffer.getvalue()
+
+
+def joined_parquet(parts: Sequence[bytes], *, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Parquet files of one schema as one; no table is held."""
+    import polars as pl
+
+    return sunk_parquet(pl.scan_parquet([io.BytesIO(part) for part in parts]), metadata=metadata)
+
+
+def sunk_parquet(rows: "pl.LazyFrame", *, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A table that is never held as one, as Parquet in groups of `ROW_GROUP` rows."""
+    buffer = io.BytesIO()
+    own = None if metadata is None else dict(metadata)
+    rows.sink_parquet(
+        buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP, metadata=own
+    )
     return buffer.getvalue()
 
 

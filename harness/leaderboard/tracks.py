@@ -27,7 +27,7 @@ from harness.data.trial import survives
 from harness.errors import SubmissionError, choose
 from harness.files import read_yaml, shipped, validate
 from harness.files.canonical import canonical, read_object
-from harness.files.writing import replace_together, smallest_parquet
+from harness.files.writing import parquet_bytes, replace_together, smallest_parquet
 from harness.plan.build import NOT_APPLICABLE_SCHEMA, PLAN_SCHEMA, Plan, PlannedSet
 from harness.records import Sample
 from harness.suite.schema import Suite, load_suite
@@ -150,7 +150,7 @@ def pinned_reference(track: Track) -> Reference:
             f"{folder}: the plan or truth cannot be read ({str(problem)[:160]}). A pinned track "
             "ships with both. Restore the folder."
         ) from None
-    plan = Plan(cases, left_out, sources)
+    plan = Plan(parquet_bytes(cases), left_out, sources)
     for what, now, pinned in (
         ("plan", plan.sha256, track.plan_sha256),
         ("truth", truth_sha256(truth), track.truth_sha256),

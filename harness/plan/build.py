@@ -8,6 +8,7 @@ so that a plan means the same on every machine. The plan knows no model.
 
 import gc
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from harness.data.table_variants import refuse_unknown
 from harness.errors import NothingSelectedError, RunError, SuiteError, nearest
 from harness.files.canonical import canonical
+from harness.files.writing import joined_parquet, parquet_bytes
 from harness.plan.rows import PLAN_SCHEMA, PlannedSet, Skipped, rows_of
 from harness.prompts.freetext.counting import spans_from
 from harness.prompts.freetext.terms import is_read_freely, needs_terms, read_terms, suit
@@ -47,7 +50,7 @@ NOT_APPLICABLE_SCHEMA = pl.Schema(
 )
 
 
-# A row takes seven times as much memory as a dictionary as it takes in a table.
+# A row takes five times as much memory as a dictionary as it takes in a table.
 _ROWS = 10_000
 
 
@@ -55,18 +58,33 @@ _ROWS = 10_000
 class Plan:
     """A frozen plan: its cases, what did not apply, and the hash of both.
 
+    `parquet` is ``plan.parquet``: a case takes some 20 bytes in it, and 400 or more in a table.
     `sources` names what the variants were made from (lexicon, word list, their
     hashes, the words drawn); it enters the hash.
     """
 
-    cases: pl.DataFrame
+    parquet: bytes
     not_applicable: pl.DataFrame
     sources: Mapping[str, Any]
+
+    def scan(self) -> pl.LazyFrame:
+        """The cases, read column by column where they are used."""
+        return pl.scan_parquet(io.BytesIO(self.parquet))
+
+    @property
+    def cases(self) -> pl.DataFrame:
+        """All cases as one table, made anew each time."""
+        return self.scan().collect()
+
+    @property
+    def n_cases(self) -> int:
+        """How many cases there are."""
+        return int(self.scan().select(pl.len()).collect().item())
 
     @property
     def sha256(self) -> str:
         """Hash of everything in the plan."""
-        digest = hashlib.sha256(self.cases["case_id"].to_numpy().astype("<u8").tobytes())
+        digest = hashlib.sha256(_ids(self.scan()).astype("<u8", copy=False))
         digest.update(canonical(self.not_applicable.rows()))
         digest.update(canonical(dict(self.sources)))
         return digest.hexdigest()
@@ -94,14 +112,16 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
             rows_of(suite, planned, context_of(planned, lexicon, words), skipped)
             for planned in sets
         )
-        parts = [_frame(part) for part in iter(lambda: list(islice(rows, _ROWS)), [])]
+        in_parts = iter(lambda: list(islice(rows, _ROWS)), [])
+        parts = [parquet_bytes(_frame(part)) for part in in_parts]
     if not parts:
         raise NothingSelectedError(
             f"suite {suite.name!r}: no case is left. At least one sample and its original prompt "
             "are needed. Loosen --datasets, --split or --limit."
         )
-    cases = pl.concat(parts)
-    _refuse_collisions(cases)
+    table = joined_parquet(parts)
+    del parts
+    _refuse_collisions(pl.scan_parquet(io.BytesIO(table)))
     not_applicable = pl.DataFrame(
         [(*key, len(samples)) for key, samples in skipped.items()],
         schema=NOT_APPLICABLE_SCHEMA,
@@ -120,7 +140,7 @@ def build_plan(suite: Suite, sets: Sequence[PlannedSet]) -> Plan:
         sources["tables"] = tables
     if suite.property_based:
         sources["hypothesis"] = version("hypothesis")
-    return Plan(cases, not_applicable, sources)
+    return Plan(table, not_applicable, sources)
 
 
 def _spans(sets: Sequence[PlannedSet]) -> dict[str, Any]:
@@ -198,9 +218,16 @@ def _check_attributes(suite: Suite, sets: Sequence[PlannedSet]) -> None:
                 )
 
 
-def _refuse_collisions(cases: pl.DataFrame) -> None:
-    doubled = cases.filter(pl.col("case_id").is_duplicated())
-    if doubled.height:
+def _ids(cases: pl.LazyFrame) -> np.ndarray:
+    return cases.select("case_id").collect()["case_id"].to_numpy()
+
+
+def _refuse_collisions(cases: pl.LazyFrame) -> None:
+    ids = np.sort(_ids(cases))
+    is_shared = ids[1:] == ids[:-1]
+    if is_shared.any():
+        shared = np.unique(ids[1:][is_shared]).tolist()
+        doubled = cases.filter(pl.col("case_id").is_in(shared)).collect()
         first = doubled.row(0, named=True)
         raise RunError(
             f"plan: {doubled.height} cases share a case id, the first is probe {first['probe']!r} "

@@ -15,7 +15,7 @@ import polars as pl
 
 from harness.errors import UsageError
 from harness.files.canonical import parse_json
-from harness.files.writing import parquet_bytes, write_bytes
+from harness.files.writing import joined_parquet, write_bytes
 from harness.plan.build import Plan
 from harness.suite.schema import Suite
 
@@ -42,7 +42,7 @@ def plan_bytes(plan: Plan, suite: Suite, *, data_root: Path, limit: int | None) 
         "limit": limit,
         "plan_sha256": plan.sha256,
     }
-    return parquet_bytes(plan.cases, metadata={ORIGIN: json.dumps(origin)})
+    return joined_parquet([plan.parquet], metadata={ORIGIN: json.dumps(origin)})
 
 
 def write_plan(path: Path, plan: Plan, suite: Suite, *, data_root: Path, limit: int | None) -> None:

@@ -58,7 +58,7 @@ def register(path: Path, plan: Plan, suite: Suite, *, limit: int | None) -> Regi
         "registered": datetime.now(UTC).isoformat(timespec="seconds"),
         "harness": __version__,
         "plan_sha256": plan.sha256,
-        "n_cases": plan.cases.height,
+        "n_cases": plan.n_cases,
         "limit": limit,
         "suite": suite.model_dump(mode="json", exclude_none=True),
     }
@@ -108,7 +108,7 @@ def differences(held: Registration, plan: Plan, suite: Suite, *, limit: int | No
         before, after = ("no limit" if n is None else n for n in (held.limit, limit))
         found.append(f"limit: {before} was registered, {after} was run")
     if held.plan_sha256 != plan.sha256:
-        sizes = f"{held.n_cases:,} cases were registered, {plan.cases.height:,} were planned"
+        sizes = f"{held.n_cases:,} cases were registered, {plan.n_cases:,} were planned"
         found.append(f"plan: {sizes}" + ("" if found else "; the data or the code are others"))
     return found
 

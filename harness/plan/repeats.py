@@ -11,6 +11,7 @@ from dataclasses import replace
 import polars as pl
 
 from harness.errors import RunError
+from harness.files.writing import parquet_bytes
 from harness.plan.build import Plan
 from harness.plan.rows import PLAN_SCHEMA, case_id_of
 
@@ -25,21 +26,22 @@ def with_answers(plan: Plan, n: int) -> Plan:
     """
     if n == 1:
         return plan
-    step = 1 + max(plan.cases["repeat"].to_list(), default=0)
+    planned = plan.cases
+    step = 1 + max(planned["repeat"].to_list(), default=0)
     if n * step > _MOST_REPEATS:
         raise RunError(
             f"plan: {n} answers of {step} repeats each. At most {_MOST_REPEATS} are numbered. Give "
             "fewer answers a case."
         )
-    order = plan.cases.select(pl.col("image").unique(maintain_order=True)).with_row_index("place")
-    parts = [plan.cases, *(_answered(plan.cases, k * step) for k in range(1, n))]
+    order = planned.select(pl.col("image").unique(maintain_order=True)).with_row_index("place")
+    parts = [planned, *(_answered(planned, k * step) for k in range(1, n))]
     cases = (
         pl.concat(parts)
         .join(order, on="image", maintain_order="left")
         .sort("place", maintain_order=True)
         .select(PLAN_SCHEMA.names())
     )
-    return replace(plan, cases=cases, sources={**plan.sources, "answers": n})
+    return replace(plan, parquet=parquet_bytes(cases), sources={**plan.sources, "answers": n})
 
 
 def _answered(cases: pl.DataFrame, added: int) -> pl.DataFrame:

@@ -254,10 +254,11 @@ class RunStore:
         Raises:
             RunError: A case of theirs succeeded, or the plan differs in others.
         """
-        known = plan.cases
+        known = [plan.scan()]
         if not self.ledger.problem("plan.parquet"):
-            known = pl.concat([known, self.plan_cases()]).unique("case_id")
-        touched = known.join(changed, on=DATA_KEYS, how="semi").select("case_id", *DATA_KEYS)
+            known.append(self.plan_scan())
+        ids = pl.concat(one.select("case_id", *DATA_KEYS) for one in known).unique("case_id")
+        touched = ids.join(changed.lazy(), on=DATA_KEYS, how="semi").collect()
         done = self.scores().filter(pl.col("status") == DONE)
         late = touched.join(done, on="case_id", how="semi").select(DATA_KEYS)
         late = late.unique().sort(DATA_KEYS)
@@ -269,7 +270,7 @@ class RunStore:
                 f"evaluated. {_ONE.partition('. ')[0]}. Put the old files back, choose another "
                 "--out, or start again with --fresh."
             )
-        planned = plan.cases["case_id"]
+        planned = plan.scan().select("case_id").collect()["case_id"]
         if not done["case_id"].is_in(planned.implode()).all():
             self._refuse_other(before, "plan_sha256", plan.sha256)
         for name in self.part_names():
@@ -284,12 +285,14 @@ class RunStore:
         """Write what the run is made of, where it is not there as it should be."""
         lock = suite.model_dump(mode="json", exclude_none=True)
         text = yaml.safe_dump(lock, sort_keys=False, allow_unicode=True)
-        tables = {"plan.parquet": plan.cases, "not_applicable.parquet": plan.not_applicable}
-        tables |= {} if data is None else {DATA: data}
+        tables = {
+            "plan.parquet": plan.parquet,
+            "not_applicable.parquet": parquet_bytes(plan.not_applicable),
+        }
+        tables |= {} if data is None else {DATA: parquet_bytes(data)}
         # The same content is at hand, so that a damaged file of it costs nothing.
         problems = {name: self.ledger.problem(name) for name in (*tables, "suite.lock.yaml")}
-        wrong = [name for name in tables if problems[name] or not is_same]
-        contents = {name: parquet_bytes(tables[name]) for name in wrong}
+        contents = {n: table for n, table in tables.items() if problems[n] or not is_same}
         self.ledger.write(contents | {"suite.lock.yaml": text.encode()})
         told = [(name, problem) for name, problem in problems.items() if problem and is_same]
         return [f"{name} was {problem}; it is written anew." for name, problem in told]

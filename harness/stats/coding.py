@@ -3,9 +3,11 @@
 Conventions: a *plan cell* is one row of the summary without its model: dataset, split, prompts,
 prompt type, probe, attribute; it, samples, clusters and words are numbered in the order of
 their names, 0 is "no word". A *unit* is what the bootstrap resamples: a cluster, or a pool
-of clusters where a set has more than `MOST_UNITS`. Ten million cases take about 0.8 GB.
+of clusters where a set has more than `MOST_UNITS`. Cases are kept as Parquet in memory, some 15
+bytes each, and read in ranges of case ids: these are hashes, so that ranges are of equal size.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from harness.errors import RunError
+from harness.files.writing import joined_parquet, parquet_bytes, sunk_parquet
+from harness.plan.repeats import answer_step
 
 PLAN_KEYS = ("dataset", "split", "prompts", "prompt_type", "probe", "attribute")
 MOST_UNITS = 1024
@@ -22,7 +26,9 @@ A pool of clusters is as independent of the others as a cluster is, and as good 
 is lost is degrees of freedom above a thousand, about 2 % of an interval's width at random.
 """
 
-_ROWS = 1_000_000
+_ROWS = 500_000
+"""Cases that are coded, and put beside their scores, at once."""
+
 _SAMPLE_KEYS = ("dataset", "split", "sample_id")
 _CLUSTER_KEYS = ("dataset", "split", "cluster_id")
 _TEXTS = (
@@ -40,15 +46,27 @@ _WANTS = {name: number for number, name in enumerate(WANTED)}
 class CodedPlan:
     """A plan in numbers, and what they stand for."""
 
-    # One row a case, clusters together: ``case_id, original_case_id, plan_cell, sample, cluster,
-    # word, prompt_index, repeat, wants`` (a place in `WANTED`).
-    cases: pl.DataFrame
+    # One row a case, in any order: ``case_id, original_case_id, plan_cell, sample, cluster, word,
+    # prompt_index, repeat, wants`` (a place in `WANTED`).
+    parquet: bytes
     # ``plan_cell``, `PLAN_KEYS`, ``perturbation, meaning, expected_mask, n_cases``.
     cells: pl.DataFrame
-    clusters: pl.DataFrame  # ``cluster, dataset, split, cluster_id, unit``, in order
+    clusters: pl.DataFrame  # ``cluster, dataset, split, cluster_id, n_cases, unit``, in order
     units: pl.DataFrame  # name of each unit, in order, with ``dataset`` and ``split``
     words: tuple[str, ...]  # text of each word number
     images: pl.DataFrame  # ``sample`` and ``image_id``
+    has_answers: bool  # whether a case has several
+
+    def scan(self) -> pl.LazyFrame:
+        """The cases."""
+        return pl.scan_parquet(io.BytesIO(self.parquet))
+
+    def ranges(self) -> list[pl.Expr]:
+        """What chooses about `_ROWS` cases, or their scores; together all of them."""
+        n = max(1, -(-int(self.cells["n_cases"].sum()) // _ROWS))
+        width = pl.lit(((1 << 64) - 1) // n, pl.UInt64)
+        own = (pl.col("case_id") // width).clip(upper_bound=n - 1)
+        return [own == k for k in range(n)]
 
 
 def code_plan(plan: pl.DataFrame | pl.LazyFrame, *, most_units: int = MOST_UNITS) -> CodedPlan:
@@ -59,7 +77,8 @@ def code_plan(plan: pl.DataFrame | pl.LazyFrame, *, most_units: int = MOST_UNITS
     scan = plan.lazy().with_columns(pl.col(_TEXTS).cast(pl.Categorical))
     cells = _cells(scan)
     samples = _numbered(scan, [*_SAMPLE_KEYS], "sample", beside=pl.col("image_id").first())
-    clusters, units = _with_units(_numbered(scan, [*_CLUSTER_KEYS], "cluster"), most_units)
+    in_clusters = _numbered(scan, [*_CLUSTER_KEYS], "cluster", beside=pl.len().alias("n_cases"))
+    clusters, units = _with_units(in_clusters, most_units)
     words = _numbered(scan.filter(pl.col("word").is_not_null()), ["word"], "word_number", start=1)
     tables = [
         (cells, PLAN_KEYS, "plan_cell"),
@@ -68,15 +87,17 @@ def code_plan(plan: pl.DataFrame | pl.LazyFrame, *, most_units: int = MOST_UNITS
         (words, ("word",), "word_number"),
     ]
     n_cases = int(cells["n_cases"].sum())
-    pieces = [_coded(scan.slice(start, _ROWS), tables) for start in range(0, n_cases, _ROWS)]
-    cases = pl.concat(pieces).sort("cluster", "sample", "case_id")
+    # A streaming join would hold all rows at once.
+    slices = (scan.slice(start, _ROWS) for start in range(0, n_cases, _ROWS))
+    parts = [parquet_bytes(_coded(rows, tables)) for rows in slices]
     return CodedPlan(
-        cases=cases,
+        parquet=joined_parquet(parts),
         cells=cells,
         clusters=clusters,
         units=units,
         words=("", *words["word"]),
         images=samples.select("sample", "image_id"),
+        has_answers=answer_step(plan) is not None,
     )
 
 
@@ -155,16 +176,13 @@ def _with_units(clusters: pl.DataFrame, most: int) -> tuple[pl.DataFrame, pl.Dat
     return pl.concat(parts).sort("cluster"), units
 
 
-def code_scores(scores: pl.DataFrame | pl.LazyFrame, model_id: str) -> pl.DataFrame:
+def code_scores(scores: pl.DataFrame | pl.LazyFrame, model_id: str) -> bytes:
     """One model's scores with small columns.
 
-    They are ``case_id``, the counts (null unless the case was done), ``pixels`` and ``failed``.
-
-    Raises:
-        RunError: A case has two scores.
+    It is Parquet: ``case_id``, the counts (null unless the case was done), ``pixels``, ``failed``.
     """
     done = pl.col("status") == "done"
-    found = (
+    return sunk_parquet(
         scores.lazy()
         .filter(pl.col("model_id") == model_id)
         .select(
@@ -173,12 +191,18 @@ def code_scores(scores: pl.DataFrame | pl.LazyFrame, model_id: str) -> pl.DataFr
             (pl.col("height").cast(pl.UInt32) * pl.col("width").cast(pl.UInt32)).alias("pixels"),
             (~done).alias("failed"),
         )
-        .collect(engine="streaming")
     )
-    doubled = found.height - found["case_id"].n_unique()
+
+
+def refuse_doubled(scores: pl.DataFrame) -> None:
+    """Each case of a model has one score.
+
+    Raises:
+        RunError: A case has two.
+    """
+    doubled = scores.height - scores["case_id"].n_unique()
     if doubled:
         raise RunError(
             f"scores: {doubled} cases are scored twice for one model. A case has one score. "
             "Merge the parts before averaging (harness.runs.store does)."
         )
-    return found

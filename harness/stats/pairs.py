@@ -11,6 +11,7 @@ target is as small. Cases come in chunks of whole clusters, so that
 memory does not grow with their number.
 """
 
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from harness.data.readings import rules_of
+from harness.files.writing import parquet_bytes
 from harness.metrics import ABOVE_HALF, REFUSAL_PIXELS, Scores, agreement, dice
 from harness.records import ExpectedMask
-from harness.stats.coding import PLAN_KEYS, WANTED, CodedPlan, code_plan, code_scores
+from harness.stats.coding import (
+    PLAN_KEYS,
+    WANTED,
+    CodedPlan,
+    code_plan,
+    code_scores,
+    refuse_doubled,
+)
 
 IMPORTED = "predictions imported"
 """What stands beside the name of whatever made masks that were not computed by the run."""
@@ -133,20 +142,31 @@ class Pairs:
         Raises:
             RunError: A (model, case) has two scores, or counts are impossible.
         """
-        ends = _ends(self.plan.cases["cluster"].to_numpy(), rows)
+        chunk_of = _chunks_of(self.plan.clusters, rows)
         for number, model_id in enumerate(self.model_ids):
-            joined = self.plan.cases
-            flags = self.flags.filter(pl.col("model_id") == model_id).drop("model_id")
-            for beside in (code_scores(self.scores, model_id), flags):
-                joined = joined.join(beside, on="case_id", how="left", maintain_order="left")
-            joined = joined.with_columns(
-                pl.col("cut_away", "same_tokens").fill_null(False),
-                cell=pl.col("plan_cell") + number * self.plan.cells.height,
-            )
-            for start, stop in zip([0, *ends[:-1]], ends, strict=True):
-                chunk = joined.slice(start, stop - start)
-                scored = _scored(chunk, self.empty, self.refusal_area)
+            first_cell = number * self.plan.cells.height
+            parts: dict[int, list[bytes]] = {int(chunk): [] for chunk in chunk_of["chunk"].unique()}
+            for joined in self._joined(model_id):
+                with_chunk = joined.join(chunk_of, on="cluster", how="left")
+                for (chunk,), own in with_chunk.group_by("chunk"):
+                    parts[int(str(chunk))].append(parquet_bytes(own.drop("chunk")))
+            for chunk in sorted(parts):
+                own = pl.read_parquet([io.BytesIO(part) for part in parts.pop(chunk)])
+                cases = own.with_columns(cell=pl.col("plan_cell") + first_cell)
+                scored = _scored(cases, self.empty, self.refusal_area)
                 yield _with_original(scored, self.floor).sort(_ORDER)
+
+    def _joined(self, model_id: str) -> Iterator[pl.DataFrame]:
+        """Cases with the counts of one model, a range of case ids at a time."""
+        scores = code_scores(self.scores, model_id)
+        flags = self.flags.filter(pl.col("model_id") == model_id).drop("model_id")
+        for own in self.plan.ranges():
+            counts = pl.scan_parquet(io.BytesIO(scores)).filter(own).collect()
+            refuse_doubled(counts)
+            cases = self.plan.scan().filter(own).collect()
+            for beside in (counts, flags):
+                cases = cases.join(beside, on="case_id", how="left")
+            yield cases.with_columns(pl.col("cut_away", "same_tokens").fill_null(False))
 
 
 def pair(
@@ -185,14 +205,14 @@ def _flagged(plan: pl.DataFrame | pl.LazyFrame, texts: pl.DataFrame | None) -> p
     return joined.select("model_id", "case_id", cut_away=cut, same_tokens=same).collect()
 
 
-def _ends(clusters: np.ndarray, rows: int) -> list[int]:
-    """Where chunks end: after the first whole cluster that fills one."""
-    changes = np.flatnonzero(np.diff(clusters)) + 1
-    ends: list[int] = []
-    for stop in [*changes.tolist(), len(clusters)]:
-        if stop - (ends[-1] if ends else 0) >= rows or stop == len(clusters):
-            ends.append(stop)
-    return ends
+def _chunks_of(clusters: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """The chunk of each cluster: one ends with the first cluster that fills it."""
+    chunks, filled = [0], 0
+    for size in clusters["n_cases"]:
+        filled += size
+        chunks.append(chunks[-1] + (filled >= rows))
+        filled = 0 if filled >= rows else filled
+    return clusters.select("cluster", chunk=pl.Series(chunks[:-1], dtype=pl.UInt32))
 
 
 def _scored(cases: pl.DataFrame, empty: float, refusal_area: float) -> pl.DataFrame:

@@ -187,8 +187,7 @@ def rows_away(
     groups: dict[tuple[str, ...], list[ModelFacts]] = {}
     for model in sorted(models, key=lambda m: m.model_id):
         groups.setdefault(tuple(sorted(set(model.trained_on))), []).append(model)
-    is_original = pl.col("case_id") == pl.col("original_case_id")
-    has_answers = not pairs.plan.cases.filter(is_original, pl.col("repeat") > 0).is_empty()
+    has_answers = pairs.plan.has_answers
     unknown = {model.model_id: _unknown(model, has_answers=has_answers) for model in models}
     return [
         row | {"notes": [*row.get("notes", []), *unknown[row["model_id"]]]}

@@ -21,7 +21,7 @@ def counts_of(first, second, *, size=10_000):
 def plan_of(pairs):
     return pl.DataFrame(
         pairs, schema={"case_id": pl.UInt64, "original_case_id": pl.UInt64}, orient="row"
-    )
+    ).lazy()
 
 
 def test_the_noise_is_half_the_distance_of_the_halves():

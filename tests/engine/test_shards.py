@@ -1,8 +1,12 @@
 """Shards hold whole images, every case once, and depend on the plan alone."""
 
+from unittest.mock import patch
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.engine.shards import cut, distinct_texts
 
@@ -60,3 +64,42 @@ def test_pairs_are_distinct_and_originals_come_first(shards):
 def test_texts_stand_in_the_order_of_their_use(shards):
     plan, texts, _ = shards
     assert texts == list(dict.fromkeys(plan.cases["prompt"]))
+
+
+def plain_shards(images, most_pairs, most_images):
+    """Rows of each shard, by hand: images in the order in which they first appear."""
+    groups = {}
+    for row, image in enumerate(images):
+        groups.setdefault(image, []).append(row)
+    found, rows, n = [], [], 0
+    for own in groups.values():
+        rows, n = rows + own, n + 1
+        if len(rows) >= most_pairs or n >= most_images:
+            found.append(rows)
+            rows, n = [], 0
+    return found + ([rows] if rows else [])
+
+
+@given(
+    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60),
+    *(st.integers(1, most) for most in (20, 4, 9)),
+)
+def test_shards_are_those_of_the_plain_rule_wherever_rows_are_read(images, pairs, most, rows):
+    """A picture that several data sets show has its rows in several places."""
+    first = {image: images.index(image) for image in images}
+    cases = pl.DataFrame(
+        {
+            "case_id": range(len(images)),
+            "original_case_id": [first[image] for image in images],
+            "image": images,
+            "probe": ["original" if first[i] == n else "typo" for n, i in enumerate(images)],
+            "prompt": [f"{n % 3}" for n in range(len(images))],
+        }
+    )
+    limits = {"PAIRS_PER_SHARD": pairs, "IMAGES_PER_SHARD": most, "ROW_GROUP": rows}
+    with patch.multiple("harness.engine.shards", **limits):
+        found = list(cut(cases.lazy(), distinct_texts(cases)))
+
+    expected = plain_shards(images, pairs, most)
+    assert [shard.cases["case_id"].to_list() for shard in found] == expected
+    assert [shard.index for shard in found] == list(range(len(expected)))

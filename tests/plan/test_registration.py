@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from harness.errors import UsageError
+from harness.files.writing import parquet_bytes
 from harness.plan.registration import (
     SEAL,
     differences,
@@ -38,7 +39,7 @@ def test_what_was_registered_comes_back(made, tmp_path):
 def test_every_difference_is_named(made, tmp_path):
     suite, plan = made
     held = register(tmp_path / "r.json", plan, suite, limit=2)
-    fewer = replace(plan, cases=plan.cases.head(3))
+    fewer = replace(plan, parquet=parquet_bytes(plan.cases.head(3)))
     other = suite.model_copy(update={"seed": suite.seed + 1})
     margins = suite.statistics.model_copy(update={"draws": 77})
     sizes = f"plan: {plan.cases.height} cases were registered, 3 were planned"

@@ -314,7 +314,7 @@ def begun(tmp_path, planned):
         pl.lit("d").alias("dataset"),
         pl.col("sample_id").replace_strict(dict(zip(ids, SAMPLES, strict=True))),
     )
-    plan = replace(plan, cases=named)
+    plan = replace(plan, parquet=parquet_bytes(named))
     store = RunStore(tmp_path / "repaired")
 
     def again(*contents, plan=plan, suite=suite, **facts):
@@ -348,7 +348,7 @@ def test_a_repaired_picture_that_changes_the_plan_of_its_sample_alone(begun):
     cases = plan.cases.with_columns(
         case_id=pl.when(sample_id=pl.lit("b")).then(pl.col("case_id") + 1).otherwise("case_id")
     )
-    other = replace(plan, cases=cases)
+    other = replace(plan, parquet=parquet_bytes(cases))
     assert len(again("0", "1", plan=other)) == 1
     assert store.plan_cases().equals(cases)
     assert store.manifest["plan_sha256"] == other.sha256
@@ -370,7 +370,7 @@ def test_a_sample_changed_after_it_succeeded_is_refused_by_name(begun):
 def test_another_suite_is_refused_by_its_name_and_what_differs(begun):
     store, plan, again = begun
     held = store.suite()
-    other = replace(plan, cases=plan.cases.with_columns(pl.col("case_id") + 1))
+    other = replace(plan, parquet=parquet_bytes(plan.cases.with_columns(pl.col("case_id") + 1)))
     for changed, given in (({"name": "mine"}, "'mine'"), ({}, "another form of it")):
         suite = held.model_copy(update={"seed": held.seed + 1, **changed})
         refused(
@@ -383,5 +383,5 @@ def test_another_suite_is_refused_by_its_name_and_what_differs(begun):
 
 def test_a_repair_does_not_let_another_plan_in(begun):
     _, plan, again = begun
-    other = replace(plan, cases=plan.cases.with_columns(pl.col("case_id") + 1))
+    other = replace(plan, parquet=parquet_bytes(plan.cases.with_columns(pl.col("case_id") + 1)))
     refused(lambda: again("0", "1", plan=other), "plan_sha256 of this run is")

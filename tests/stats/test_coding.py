@@ -1,6 +1,7 @@
 """Plans in numbers: nothing is lost, and chunks and pools change no figure that they may not."""
 
 import dataclasses
+import io
 import re
 
 import numpy as np
@@ -22,7 +23,9 @@ def run(synthetic):
 def test_numbers_stand_for_the_names_of_the_plan(run):
     coded = code_plan(run.plan)
     named = (
-        coded.cases.join(coded.cells, on="plan_cell")
+        coded.scan()
+        .collect()
+        .join(coded.cells.drop("n_cases"), on="plan_cell")
         .join(coded.clusters.drop("dataset", "split"), on="cluster")
         .join(coded.images, on="sample")
         .with_columns(word=pl.col("word").map_elements(lambda n: coded.words[n], pl.String))
@@ -35,15 +38,29 @@ def test_numbers_stand_for_the_names_of_the_plan(run):
     assert coded.cells["n_cases"].sum() == plan.height
 
 
-def test_clusters_stand_together(run):
-    clusters = code_plan(run.plan).cases["cluster"].to_numpy()
-    assert (np.diff(clusters.astype(int)) >= 0).all()
-
-
 def test_slices_of_the_plan_give_the_same_codes(run, monkeypatch):
-    whole = code_plan(run.plan)
+    whole = code_plan(run.plan).scan().collect().sort("case_id")
     monkeypatch.setattr(coding, "_ROWS", 97)
-    assert code_plan(run.plan.lazy()).cases.equals(whole.cases)
+    assert code_plan(run.plan.lazy()).scan().collect().sort("case_id").equals(whole)
+
+
+@pytest.mark.parametrize("rows", [97, 10_000_000])
+def test_ranges_of_ids_hold_each_case_once(run, monkeypatch, rows):
+    ends = pl.DataFrame({"case_id": [0, 2**64 - 1]}, schema={"case_id": pl.UInt64})
+    plan = pl.concat([run.plan, run.plan.head(2).with_columns(ends)])
+    monkeypatch.setattr(coding, "_ROWS", rows)
+    coded = code_plan(plan)
+    found = [coded.scan().filter(own).collect() for own in coded.ranges()]
+    assert len(found) == -(-plan.height // rows)
+    assert pl.concat(found)["case_id"].sort().equals(plan["case_id"].sort())
+
+
+def test_chunks_are_whole_and_in_order_wherever_ranges_end(run, quick_suite, monkeypatch):
+    """Scores are put beside cases by ranges of ids, figures are made from whole clusters."""
+    suite = quick_suite()
+    whole = assess(**run.arguments | {"suite": suite})
+    monkeypatch.setattr(coding, "_ROWS", 97)
+    assert assess(**run.arguments | {"suite": suite}).summary.equals(whole.summary)
 
 
 def test_small_chunks_change_nothing(run, quick_suite, monkeypatch):
@@ -60,17 +77,20 @@ def test_small_chunks_change_nothing(run, quick_suite, monkeypatch):
 
 
 def test_chunks_end_with_clusters(run):
-    ends = pairs._ends(np.array([0, 0, 1, 1, 1, 2, 3, 3]), 3)
-    assert ends == [5, 8]
-    assert pairs._ends(np.array([0] * 5), 2) == [5]
-    assert pairs._ends(np.array([], int), 2) == [0]
+    def chunks(*sizes, rows):
+        clusters = pl.DataFrame({"cluster": range(len(sizes)), "n_cases": sizes})
+        return pairs._chunks_of(clusters, rows)["chunk"].to_list()
+
+    assert chunks(2, 3, 1, 2, rows=3) == [0, 0, 1, 1]
+    assert chunks(5, rows=2) == [0]
+    assert chunks(rows=2) == []
 
 
 def test_a_scored_case_has_its_counts_and_a_failed_one_none(run):
     scores = run.scores.with_columns(
         status=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("failed")).otherwise("status")
     )
-    coded = code_scores(scores, "m@1")
+    coded = pl.read_parquet(io.BytesIO(code_scores(scores, "m@1")))
     assert coded.height == run.scores.filter(pl.col("model_id") == "m@1").height
     failed = coded.filter("failed")
     assert failed["case_id"].to_list() == [scores["case_id"][0]]
@@ -78,10 +98,11 @@ def test_a_scored_case_has_its_counts_and_a_failed_one_none(run):
     assert set(coded["pixels"].drop_nulls()) == {64 * 64}
 
 
-def test_a_case_with_two_scores_is_refused(run):
+def test_a_case_with_two_scores_is_refused(run, quick_suite):
+    twice = pl.concat([run.scores, run.scores.head(1)])
     message = "scores: 1 cases are scored twice for one model. A case has one score."
     with pytest.raises(RunError, match="^" + re.escape(message)):
-        code_scores(pl.concat([run.scores, run.scores.head(1)]), "m@1")
+        assess(**run.arguments | {"suite": quick_suite(), "scores": twice})
 
 
 def test_few_clusters_are_units_and_many_are_pooled(run):
