@@ -241,9 +241,6 @@ def _signed_square(values: Floats) -> Floats:
     return np.asarray(np.sign(values) * np.square(values))
 
 
-SEED_COLUMNS = ("seed_deviation_dice", "seed_deviation_percent", "seed_share")
-
-
 def seed_columns(
     rows: pl.DataFrame, spreads: Mapping[str, SeedSpread], models: Sequence[ModelFacts]
 ) -> pl.DataFrame:

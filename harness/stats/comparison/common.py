@@ -65,11 +65,6 @@ class Common(NamedTuple):
     coverage: tuple[Coverage, ...]  # one a subject
     case_ids: pl.Series
 
-    @property
-    def same_plan(self) -> bool:
-        """Whether all plans are one."""
-        return len({c.plan_sha256 for c in self.coverage}) == 1
-
 
 def key_of(place: int) -> str:
     """The key of a subject: in the order of places, and one even where two are one model."""
@@ -89,9 +84,8 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
     everywhere = reduce(_intersection, ids.values())
     scores = pl.concat([_scores(s, place) for place, s in enumerate(subjects)])
     refuse_other_truths(subjects, scores, everywhere)
-    plan = next(iter(plans.values())).drop(*_UNREAD).collect()
-    plan = plan.filter(pl.col("case_id").is_in(everywhere.implode()))
-    pairs = _pair(plan, scores, subjects) if plan.height else None
+    plan = next(iter(plans.values())).drop(*_UNREAD)
+    pairs = _pair(_only(plan, everywhere), scores, subjects) if len(everywhere) else None
     kept = pl.Series("case_id", [], pl.UInt64) if pairs is None else _answered(pairs)
     coverage = tuple(
         Coverage(
@@ -107,8 +101,7 @@ def common_cases(subjects: Sequence[Subject]) -> Common:
             "none of them has every model a Dice. Models are compared on the same cases. Run the "
             "same suite, seed, data and prompts with each."
         )
-    plan = plan.filter(pl.col("case_id").is_in(kept.implode()))
-    return Common(_pair(plan, scores, subjects), coverage, kept)
+    return Common(_pair(_only(plan, kept), scores, subjects), coverage, kept)
 
 
 def _unknown(subject: Subject, subjects: Sequence[Subject]) -> str:
@@ -125,6 +118,11 @@ def _unknown(subject: Subject, subjects: Sequence[Subject]) -> str:
     return "; ".join(told)
 
 
+def _only(rows: pl.LazyFrame, case_ids: pl.Series) -> pl.LazyFrame:
+    """The rows of some cases, in order."""
+    return rows.filter(pl.col("case_id").is_in(case_ids.implode()))
+
+
 def _intersection(one: pl.Series, other: pl.Series) -> pl.Series:
     return one.to_frame().join(other.to_frame(), on="case_id", how="semi")["case_id"]
 
@@ -134,7 +132,7 @@ def _scores(subject: Subject, place: int) -> pl.LazyFrame:
     return own.with_columns(model_id=pl.lit(key_of(place)))
 
 
-def _pair(plan: pl.DataFrame, scores: pl.LazyFrame, subjects: Sequence[Subject]) -> Pairs:
+def _pair(plan: pl.LazyFrame, scores: pl.LazyFrame, subjects: Sequence[Subject]) -> Pairs:
     texts = [_texts(s, place) for place, s in enumerate(subjects)]
     settings = subjects[0].suite
     return pair(
@@ -205,11 +203,11 @@ def refuse_other_truths(
         RunError: Two runs saw different masks for one case.
     """
     done = scores.filter(pl.col("status") == "done")
-    done = done.filter(pl.col("case_id").is_in(everywhere.implode()))
-    sizes = done.group_by("case_id", "height", "width").agg(
+    sizes = _only(done, everywhere).group_by("case_id", "height", "width").agg(
         low=pl.col("n_gt").min(), high=pl.col("n_gt").max()
     )
-    wrong = sizes.filter(pl.col("low") != pl.col("high")).sort("case_id").collect()
+    unequal = sizes.filter(pl.col("low") != pl.col("high")).sort("case_id")
+    wrong = unequal.collect(engine="streaming")
     if wrong.height:
         first = wrong.row(0, named=True)
         runs = ", ".join(dict.fromkeys(s.run for s in subjects))
