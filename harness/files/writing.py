@@ -102,7 +102,7 @@ def joined_parquet(parts: Sequence[bytes], *, metadata: Mapping[str, str] | None
     """Parquet files of one schema as one; no table is held."""
     import polars as pl
 
-    return sunk_parquet(pl.scan_parquet([io.BytesIO(part) for part in parts]), metadata=metadata)
+    return sunk_parquet(pl.scan_parquet(list(parts)), metadata=metadata)
 
 
 def sunk_parquet(rows: "pl.LazyFrame", *, metadata: Mapping[str, str] | None = None) -> bytes:

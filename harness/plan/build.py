@@ -84,7 +84,7 @@ class Plan:
     @property
     def sha256(self) -> str:
         """Hash of everything in the plan."""
-        digest = hashlib.sha256(_ids(self.scan()).astype("<u8", copy=False))
+        digest = hashlib.sha256(_ids(self.scan()).astype("<u8", copy=False).data)
         digest.update(canonical(self.not_applicable.rows()))
         digest.update(canonical(dict(self.sources)))
         return digest.hexdigest()

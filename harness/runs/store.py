@@ -257,8 +257,8 @@ class RunStore:
         known = [plan.scan()]
         if not self.ledger.problem("plan.parquet"):
             known.append(self.plan_scan())
-        ids = pl.concat(one.select("case_id", *DATA_KEYS) for one in known).unique("case_id")
-        touched = ids.join(changed.lazy(), on=DATA_KEYS, how="semi").collect()
+        keys = pl.concat(one.select("case_id", *DATA_KEYS) for one in known).unique("case_id")
+        touched = keys.join(changed.lazy(), on=DATA_KEYS, how="semi").collect()
         done = self.scores().filter(pl.col("status") == DONE)
         late = touched.join(done, on="case_id", how="semi").select(DATA_KEYS)
         late = late.unique().sort(DATA_KEYS)

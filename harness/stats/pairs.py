@@ -151,7 +151,7 @@ class Pairs:
                 for (chunk,), own in with_chunk.group_by("chunk"):
                     parts[int(str(chunk))].append(parquet_bytes(own.drop("chunk")))
             for chunk in sorted(parts):
-                own = pl.read_parquet([io.BytesIO(part) for part in parts.pop(chunk)])
+                own = pl.read_parquet(parts.pop(chunk))
                 cases = own.with_columns(cell=pl.col("plan_cell") + first_cell)
                 scored = _scored(cases, self.empty, self.refusal_area)
                 yield _with_original(scored, self.floor).sort(_ORDER)
