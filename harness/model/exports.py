@@ -179,8 +179,11 @@ def compiled(
     """
     place = _place(stage, model_id)
     if place is not None and _is_intact(place):
-        model = _core().read_model(place / _FILES[0])
-        return Compiled(model, precision=precision, like=stage.example)
+        model = None
+        with contextlib.suppress(RuntimeError):  # another process may have removed it since
+            model = _core().read_model(place / _FILES[0])
+        if model is not None:
+            return Compiled(model, precision=precision, like=stage.example)
     exported = _export(stage)
     tried = [_arrays(call, [leaf.dtype for leaf in stage.example]) for call in calls]
     if place is not None:
@@ -335,7 +338,6 @@ def _keep(folder: Path, place: Path) -> None:
             (folder / name).chmod(0o600)
         write_json(folder / _SUMS, _sums(folder))
         (folder / _SUMS).chmod(0o600)
-        shutil.rmtree(place, ignore_errors=True)
         os.rename(folder, place)
     except (OSError, RunError):  # a full disk; another process was first
         return

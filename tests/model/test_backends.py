@@ -180,6 +180,31 @@ def test_an_export_is_read_back(own, cache, monkeypatch):
     assert torch.equal(logits(own()), first)
 
 
+def an_export(name):
+    layer = torch.nn.Linear(2, 2)
+    return Stage(name, layer, torch.nn.Identity(), (torch.ones(2, 2),))
+
+
+def test_an_export_that_goes_while_it_is_read_is_made_anew(cache, monkeypatch):
+    """Two processes that begin together: one may remove what the other has just looked at."""
+    stage, kept = an_export("s"), {"model_id": "m@1", "precision": "float32"}
+    (first,) = compiled(stage, **kept)(torch.ones(3, 2))
+    (place,) = entries(cache)
+    (place / "stage.xml").unlink()
+    monkeypatch.setattr(exports, "_is_intact", lambda place: True)
+    (again,) = compiled(stage, **kept)(torch.ones(3, 2))
+    assert torch.equal(again, first)
+
+
+def test_what_another_process_kept_first_stays(cache):
+    stage, kept = an_export("s"), {"model_id": "m@1", "precision": "float32"}
+    compiled(stage, **kept)
+    (place,) = entries(cache)
+    before = place.stat().st_ino
+    exports._tried(exports._export(stage), stage, "float32", [], place=place)
+    assert [entry.stat().st_ino for entry in entries(cache)] == [before]
+
+
 def spoil(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF

@@ -203,8 +203,10 @@ def refuse_other_truths(
         RunError: Two runs saw different masks for one case.
     """
     done = scores.filter(pl.col("status") == "done")
-    sizes = _only(done, everywhere).group_by("case_id", "height", "width").agg(
-        low=pl.col("n_gt").min(), high=pl.col("n_gt").max()
+    sizes = (
+        _only(done, everywhere)
+        .group_by("case_id", "height", "width")
+        .agg(low=pl.col("n_gt").min(), high=pl.col("n_gt").max())
     )
     unequal = sizes.filter(pl.col("low") != pl.col("high")).sort("case_id")
     wrong = unequal.collect(engine="streaming")
