@@ -116,7 +116,7 @@ def disagreement_lines(annotators: Mapping[str, float], margins: Iterable[float]
     Example:
         >>> next(disagreement_lines({"mine": 0.917}, [2.0, 5.0]))
         "mine: a margin of 2 % is 0.24, of 5 % 0.6 of the annotators' own disagreement (1 - Dice; \
-    r Dice is 0.917)."
+their Dice is 0.917)."
     """
     ordered = sorted(set(margins))
     for name, dice in annotators.items():

@@ -406,7 +406,9 @@ def _registration(folder, run):
     from harness.runs.store import RunStore
 
     path, store = folder / "registration.json", RunStore(run)
-    planned = SimpleNamespace(sha256=store.manifest["plan_sha256"], cases=store.plan_cases())
+    planned = SimpleNamespace(
+        sha256=store.manifest["plan_sha256"], n_cases=store.plan_cases().height
+    )
     register(path, planned, store.suite(), limit=None)
     return Reader(path, [path.read_bytes()], lambda: read_registration(path), "json")
 
