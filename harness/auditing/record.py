@@ -85,7 +85,7 @@ def model_entry(model: "LoadedModel") -> dict[str, Any]:
         "device": model.device.type,
         "precision": model.arithmetic,
         "backend": model.backend,
-        **({"computed_by": described(model.stages)} if model.stages else {}),
+        **({"computed_by": described(model.backend, model.stages)} if model.stages else {}),
         # `harness.model.precision.computing` sets it for everything that a run computes.
         "float32_products": "exact",
         "shard_size": [PAIRS_PER_SHARD, IMAGES_PER_SHARD],

@@ -61,5 +61,5 @@ DataType = Annotated[
 ]
 Backend = Annotated[
     str,
-    typer.Option("--backend", help="torch, or openvino: faster on a CPU (extra 'openvino')."),
+    typer.Option("--backend", help="torch, inductor (torch.compile), or openvino (on a CPU)."),
 ]

@@ -1,16 +1,23 @@
-"""With which library a model computes: torch, or OpenVINO on a CPU.
+"""What computes a model: torch as the adapter is written, its compiler, or OpenVINO on a CPU.
 
-`Accelerated` makes any staged adapter compute its stages with OpenVINO. Each stage is compared
+`Accelerated` makes any staged adapter compute its stages compiled. Each stage is compared
 with torch's when the model is loaded, on other inputs and other numbers of rows than it was
-traced with; one that cannot be exported, or computes something else, stays with torch, and is
+compiled with; one that cannot be compiled, or computes something else, stays with torch, and is
 named with the reason.
 
-Conventions: `stages` maps ``encode_images``, ``encode_texts`` and ``decode`` to ``openvino`` or to
-``torch: REASON``. Features of compiled stages are float32, whatever the precision.
+``inductor`` is `torch.compile`: on a CPU in C++, which needs a compiler there, on CUDA in Triton
+and replayed as CUDA graphs. One kernel serves all numbers of rows, so that what a batch gives does
+not depend on the batches before it.
+
+Conventions: `stages` maps ``encode_images``, ``encode_texts`` and ``decode`` to the backend or to
+``torch: REASON``. Features of OpenVINO's stages are float32, whatever the precision.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,14 +42,15 @@ from harness.model.exports import (
     check_precision,
     compiled,
     import_openvino,
+    own_cache,
     versions,
 )
 from harness.model.features import select
 from harness.model.precision import BROKEN, Precision, computing
 from harness.model.sampling import Sampled, is_sampled
 
-Backend = Literal["torch", "openvino"]
-BACKENDS = ("torch", "openvino")
+Backend = Literal["torch", "inductor", "openvino"]
+BACKENDS = ("torch", "inductor", "openvino")
 STAGES = ("encode_images", "encode_texts", "decode")
 
 Computes = Callable[..., Tensors]
@@ -51,6 +59,7 @@ Pair = tuple[Tensors, Tensors]
 
 _TEXTS = ("a", "one small pink round polyp, located in top left of the image", "two large tumors")
 _WORD = "polyp"
+_COMPILED = 1_000_000  # times that one function may be compiled, for other models and shapes
 _LONGEST = 512  # words, more than any text tower reads
 # Several roundings of the largest logit: two libraries add in another order.
 _ROUNDINGS = 64 * 2.0**-23
@@ -59,6 +68,8 @@ _ROUNDINGS = 64 * 2.0**-23
 class Choice(NamedTuple):
     """What decides how a model is accelerated."""
 
+    backend: Backend
+    device: torch.device
     model_id: str
     precision: Precision
     noise_floor: float
@@ -71,7 +82,7 @@ def choose_backend(asked: str, device: str) -> str:
         ModelError: The backend is unknown, or does not compute there.
     """
     choose(asked, BACKENDS, kind="backend", where="--backend", error=ModelError)
-    if asked == "torch" or device == "cpu":
+    if asked != "openvino" or device == "cpu":
         return device
     if device == "auto":
         return "cpu"
@@ -87,42 +98,43 @@ def accelerate(adapter: Any, choice: Choice) -> tuple[Any, dict[str, str], list[
     Raises:
         ModelError: OpenVINO is not installed, or has no arithmetic for the precision here.
     """
-    import_openvino()
-    check_precision(choice.precision, where=f"model {choice.model_id!r}")
+    if choice.backend == "openvino":
+        import_openvino()
+        check_precision(choice.precision, where=f"model {choice.model_id!r}")
     if isinstance(adapter, Sampled):
         adapter.adapter, stages, notes = accelerate(adapter.adapter, choice)
         return adapter, stages, notes
     if isinstance(adapter, PredictOnly):
         whole = "torch: it is one function, without stages"
-        return adapter, dict.fromkeys(STAGES, whole), [_note({"predict": whole})]
+        return adapter, dict.fromkeys(STAGES, whole), [_note(choice, {"predict": whole})]
     kind = _AcceleratedWithPresence if isinstance(adapter, ScoresPresence) else Accelerated
     made = kind(adapter, choice)
     return made, made.stages, made.notes
 
 
-def _note(stages: dict[str, str]) -> Note:
+def _note(choice: Choice, stages: dict[str, str]) -> Note:
     left = "; ".join(f"{name} ({why.partition(': ')[2]})" for name, why in stages.items())
-    return Note(f"--backend openvino: torch computes {left}.")
+    return Note(f"--backend {choice.backend}: torch computes {left}.")
 
 
 class Accelerated:
-    """A staged adapter whose stages OpenVINO computes where it can."""
+    """A staged adapter whose stages are compiled where they can be."""
 
     def __init__(self, adapter: StagedAdapter, choice: Choice) -> None:
-        """Export, compile and check the stages."""
+        """Compile and check the stages."""
         self.adapter = adapter
         self.input_size, self.module = adapter.input_size, adapter.module
-        self.stages: dict[str, str] = dict.fromkeys(STAGES, "openvino")
+        self.stages: dict[str, str] = dict.fromkeys(STAGES, choice.backend)
         self._choice = choice
         self._images: Computes | None = None
         self._texts: Computes | None = None
         self._trims = False
         self._decode: Computes | None = None
         # Whatever precision is asked for, the truth to compare with is float32's.
-        with torch.no_grad(), computing(torch.device("cpu"), "float32"):
-            self._build(_Probe.of(adapter))
-        left = {name: why for name, why in self.stages.items() if why != "openvino"}
-        self.notes = [_note(left)] if left else []
+        with torch.no_grad(), computing(choice.device, "float32"):
+            self._build(_Probe.of(adapter, choice.device))
+        left = {name: why for name, why in self.stages.items() if why != choice.backend}
+        self.notes = [_note(choice, left)] if left else []
 
     def _build(self, probe: "_Probe") -> None:
         adapter = self.adapter
@@ -182,32 +194,34 @@ class Accelerated:
 
     def _try(self, stage: Stage, pairs: Sequence[Pair]) -> Computes | None:
         """The stage compiled; None where torch must compute it, with the reason kept."""
-        alone = stage._replace(
-            name=f"{stage.name}, row by row", example=tuple(leaf[:1] for leaf in stage.example)
-        )
         whys = []
-        for one, wrap in ((stage, None), (alone, RowByRow)):
+        for make in self._ways(stage, [given for given, _ in pairs]):
             try:
-                calls = [given for given, _ in pairs]
-                if wrap is not None:
-                    calls = [tuple(leaf[:1] for leaf in given) for given in calls]
-                made: Any = compiled(
-                    one,
-                    model_id=self._choice.model_id,
-                    precision=self._choice.precision,
-                    calls=calls,
-                )
-                made = made if wrap is None else wrap(made)
-                why = _why_unlike(made, pairs, self._choice.precision)
+                made = make()
+                with computing(self._choice.device, self._choice.precision):
+                    why = _why_unlike(made, pairs, self._choice.precision)
             except Exception as problem:  # noqa: BLE001 - any adapter, and two libraries, raise here
                 told = str(problem).strip().splitlines() or [""]
-                why = f"it cannot be exported ({type(problem).__name__}: {told[0][:160]})"
+                why = f"it cannot be compiled ({type(problem).__name__}: {told[0][:160]})"
             if why is None:
-                self.stages[stage.name] = "openvino"
-                return cast(Computes, made)
+                self.stages[stage.name] = self._choice.backend
+                return made
             whys.append(why)
         self.stages[stage.name] = f"torch: {whys[0]}"
         return None
+
+    def _ways(self, stage: Stage, calls: list[Tensors]) -> Iterator[Callable[[], Computes]]:
+        """How a stage may be compiled, the better way first."""
+        if self._choice.backend == "inductor":
+            yield partial(_by_inductor, stage, self._choice.device)
+            return
+        alone = stage._replace(
+            name=f"{stage.name}, row by row", example=tuple(leaf[:1] for leaf in stage.example)
+        )
+        rows = [tuple(leaf[:1] for leaf in given) for given in calls]
+        kept = {"model_id": self._choice.model_id, "precision": self._choice.precision}
+        yield lambda: compiled(stage, **kept, calls=calls)
+        yield lambda: RowByRow(compiled(alone, **kept, calls=rows))
 
     def encode_images(self, pixels: Tensor) -> Features:
         """Features of N images."""
@@ -279,12 +293,34 @@ class _Probe(NamedTuple):
     rows: tuple[Tensor, ...] = (torch.tensor([2]), torch.arange(3))
 
     @classmethod
-    def of(cls, adapter: StagedAdapter) -> "_Probe":
+    def of(cls, adapter: StagedAdapter, device: torch.device) -> "_Probe":
         rng = np.random.default_rng(0)
         pictures = rng.integers(0, 256, (3, *adapter.input_size, 3), dtype=np.uint8)
-        pixels = torch.stack([adapter.preprocess(picture) for picture in pictures])
+        pixels = torch.stack([adapter.preprocess(picture) for picture in pictures]).to(device)
         images, texts = adapter.encode_images(pixels), adapter.encode_texts(list(_TEXTS))
         return cls(pixels, images, texts, adapter.decode(images, texts))
+
+
+def _by_inductor(stage: Stage, device: torch.device) -> Computes:
+    """The stage compiled by torch itself."""
+    # What is generated is run: it lies where nobody else can write, not in a folder all share.
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = own_cache("inductor") or tempfile.mkdtemp(prefix="vlsm-inductor-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    whole: Any = torch.compile(stage.call, dynamic=True, mode=mode)
+
+    def computed(*leaves: Tensor) -> Tensors:
+        # After eight models that share a function torch would compute as it is written, unasked.
+        with torch._dynamo.config.patch(
+            recompile_limit=_COMPILED, accumulated_recompile_limit=_COMPILED
+        ):
+            found = whole(*leaves)
+        found = (found,) if isinstance(found, Tensor) else tuple(found)
+        # A CUDA graph writes its next answer into the same memory.
+        return tuple(leaf.clone() for leaf in found) if device.type == "cuda" else found
+
+    return computed
 
 
 def _why_unlike(made: Computes, pairs: Sequence[Pair], precision: Precision) -> str | None:
@@ -303,6 +339,7 @@ def _why_unlike(made: Computes, pairs: Sequence[Pair], precision: Precision) -> 
     return None
 
 
-def described(stages: Mapping[str, str]) -> dict[str, Any]:
+def described(backend: str, stages: Mapping[str, str]) -> dict[str, Any]:
     """For the record of a run: what computed each stage, and the versions that decide it."""
-    return {"stages": stages, "versions": versions()}
+    libraries = ("torch", "openvino") if backend == "openvino" else ("torch",)
+    return {"stages": stages, "versions": versions(*libraries)}

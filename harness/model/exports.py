@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from harness._version import __version__
 from harness.errors import ModelError, RunError
-from harness.files import cache_folder as user_cache
+from harness.files import cache_folder
 from harness.files.writing import make_folder, temporary_folder, write_json
 from harness.model.stage_trial import fate_of
 
@@ -267,30 +267,30 @@ def _other_shapes(stage: Stage) -> Iterator[list[list[int]]]:
             yield shapes
 
 
-def versions() -> dict[str, str]:
-    """Of what makes and reads an export."""
-    named = {name: metadata.version(name) for name in ("torch", "openvino")}
-    return {"harness": __version__, **named}
+def versions(*libraries: str) -> dict[str, str]:
+    """Of what compiles a stage, and of what reads it."""
+    return {"harness": __version__, **{name: metadata.version(name) for name in libraries}}
 
 
-def cache_folder() -> Path:
-    """Where exports are kept."""
-    return user_cache("openvino")
-
-
-def _place(stage: Stage, model_id: str) -> Path | None:
-    """The stage's own folder; None where the cache is not the user's own."""
-    root = cache_folder()
+def own_cache(name: str) -> Path | None:
+    """A folder of the caches into which this user alone can write; None where there is none."""
+    root = cache_folder(name)
     try:
         if not root.exists():
             make_folder(root).chmod(0o700)
     except (OSError, RunError):
         return None
-    if not _is_own(root):
+    return root if _is_own(root) else None
+
+
+def _place(stage: Stage, model_id: str) -> Path | None:
+    """The stage's own folder; None where the cache is not the user's own."""
+    root = own_cache("openvino")
+    if root is None:
         return None
     dtypes = [str(leaf.dtype) for leaf in stage.example]
     # Raised when what is asked of an export changes: earlier ones are then made anew.
-    content = [model_id, stage.name, stage.shapes, dtypes, versions(), _ASKED]
+    content = [model_id, stage.name, stage.shapes, dtypes, versions("torch", "openvino"), _ASKED]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return root / digest[:32]
 

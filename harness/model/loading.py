@@ -103,8 +103,8 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Precision of the computation: ``auto``, ``float32``, ``bfloat16``,
             ``float16`` or ``mixed``; see `harness.model.precision`.
-        backend: What computes: ``torch``, or ``openvino`` on a CPU; see
-            `harness.model.backends`. A function computes as it does.
+        backend: What computes: ``torch``, its compiler ``inductor``, or ``openvino`` on a
+            CPU; see `harness.model.backends`. A function computes as it does.
         random_weights: Fill with random numbers from `seed`, for speed and
             plumbing; the seed enters the model's id.
         seed: Seed of the random numbers.
@@ -156,7 +156,7 @@ def load_model(
         random_weights=random_weights,
         notes=notes,
     )
-    return model if backend == "torch" else _accelerated(model)
+    return model if backend == "torch" else _accelerated(model, cast(Backend, backend))
 
 
 def load_two_speed(
@@ -190,12 +190,13 @@ def load_two_speed(
     return replace(short, model_id=f"{name}@{both[:12]}", exact=exact, tolerance=tolerance)
 
 
-def _accelerated(model: LoadedModel) -> LoadedModel:
-    """The model computed by OpenVINO, as far as that goes."""
-    choice = Choice(model.model_id, model.precision, model.card.noise_floor)
+def _accelerated(model: LoadedModel, backend: Backend) -> LoadedModel:
+    """The model with its stages compiled, as far as that goes."""
+    floor = model.card.noise_floor
+    choice = Choice(backend, model.device, model.model_id, model.precision, floor)
     adapter, stages, notes = accelerate(model.adapter, choice)
     return replace(
-        model, adapter=adapter, backend="openvino", stages=stages, notes=(*model.notes, *notes)
+        model, adapter=adapter, backend=backend, stages=stages, notes=(*model.notes, *notes)
     )
 
 

@@ -1,22 +1,29 @@
-"""OpenVINO computes what torch computes, and whatever it cannot compute is said."""
+"""A backend computes what torch computes, and whatever it cannot compute is said."""
 
 import importlib.util
 import json
+import os
 import re
+import shutil
+import stat
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, ModelError
-from harness.model import exports
+from harness.model import backends, exports
 from harness.model.backends import STAGES
-from harness.model.exports import Stage, cache_folder, check_precision, compiled, import_openvino
+from harness.model.exports import Stage, check_precision, compiled, import_openvino, own_cache
 from harness.model.loading import load_model
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed"
+)
+with_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch compiles for a CPU with g++, which is not here"
 )
 
 TEXTS = ["one small pink round polyp, located in top left of the image", "", "a polyp " * 60, "b"]
@@ -145,7 +152,7 @@ def test_an_adapter_of_ones_own_is_computed_too(own, trouble):
     ("trouble", "stage", "why"),
     [
         ("brightness", "encode_images", "it differs from torch by "),
-        ("raises", "encode_images", "it cannot be exported (AssertionError: no tracing)"),
+        ("raises", "encode_images", "it cannot be compiled (AssertionError: no tracing)"),
     ],
 )
 def test_a_stage_that_cannot_be_exported_stays_with_torch_and_is_named(own, trouble, stage, why):
@@ -257,7 +264,7 @@ def test_a_folder_that_cannot_be_made_is_done_without(own, tmp_path, monkeypatch
     assert own().stages == ALL
     monkeypatch.delenv("VLSM_HARNESS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "vlsm-harness" / "openvino"
+    assert own_cache("openvino") == tmp_path / "vlsm-harness" / "openvino"
 
 
 def test_what_was_used_longest_ago_is_forgotten(own, cache, monkeypatch):
@@ -271,9 +278,9 @@ def test_another_model_or_version_has_exports_of_its_own(cache, monkeypatch):
     compiled(stage, model_id="m@1", precision="float32")
     compiled(stage, model_id="m@2", precision="float32")
     compiled(stage._replace(example=(torch.ones(2, 3),)), model_id="m@1", precision="float32")
-    known = exports.versions()
+    known = exports.versions("torch", "openvino")
     assert set(known) == {"harness", "torch", "openvino"}
-    monkeypatch.setattr(exports, "versions", lambda: known | {"torch": "9"})
+    monkeypatch.setattr(exports, "versions", lambda *_: known | {"torch": "9"})
     compiled(stage, model_id="m@1", precision="float32")
     assert len(entries(cache)) == 4
 
@@ -282,7 +289,7 @@ def test_what_cannot_be_is_said(own, monkeypatch):
     refused(
         lambda: own("openvin"),
         "--backend: unknown backend 'openvin'. Did you mean 'openvino'? Known backends: "
-        "'openvino', 'torch'.",
+        "'inductor', 'openvino', 'torch'.",
     )
     refused(
         lambda: load_model("clipseg-small", device="cuda", random_weights=True, backend="openvino"),
@@ -343,3 +350,94 @@ def test_too_little_memory_is_what_the_engine_halves_batches_for(cache, monkeypa
     made._request = Request()
     with pytest.raises(torch.OutOfMemoryError, match=r"^OpenVINO: std::bad_alloc"):
         made(torch.ones(2, 2))
+
+
+@pytest.mark.slow
+@with_compiler
+def test_inductor_computes_what_torch_computes(own, monkeypatch, tmp_path):
+    """With any number of rows; what is generated lies where nobody else can write."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("VLSM_HARNESS_CACHE", str(tmp_path / "cache"))
+    mine, theirs = own("inductor"), own("torch")
+    assert mine.stages == dict.fromkeys(STAGES, "inductor")
+    assert (mine.backend, mine.notes) == ("inductor", theirs.notes)
+    assert mine.model_id != theirs.model_id
+    right = logits(theirs)
+    for rows in (1, 3, len(TEXTS)):
+        assert torch.allclose(logits(mine, TEXTS[:rows]), right[:rows], atol=1e-5)
+    generated = tmp_path / "cache" / "inductor"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(generated)
+    assert stat.S_IMODE(generated.stat().st_mode) == 0o700
+    assert list(generated.rglob("*.cpp"))
+
+
+@pytest.mark.slow
+@with_compiler
+@pytest.mark.parametrize("name", ["clipseg-small", "biomedclipseg-small", "phantom-cris-solo"])
+def test_no_batch_changes_what_inductor_makes_of_another(name):
+    """One kernel serves all numbers of rows, and the order in which they come decides nothing."""
+    first, second = (
+        load_model(name, device="cpu", random_weights=True, backend="inductor") for _ in range(2)
+    )
+    assert first.model_id == second.model_id
+    assert first.stages == dict.fromkeys(STAGES, "inductor")
+    few, all_ = TEXTS[:2], TEXTS
+    found = [logits(first, few), logits(first, all_)]
+    other = [logits(second, all_), logits(second, few)]
+    assert torch.equal(found[0], other[1])
+    assert torch.equal(found[1], other[0])
+    right = logits(load_model(name, device="cpu", random_weights=True))
+    assert (found[1] - right).abs().max() <= 1e-4 * right.abs().max()
+
+
+def test_a_cache_that_others_can_write_is_not_used_by_inductor(monkeypatch, tmp_path):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("VLSM_HARNESS_CACHE", str(tmp_path))
+    (tmp_path / "inductor").mkdir()
+    (tmp_path / "inductor").chmod(0o777)
+    backends._by_inductor(an_export("s"), torch.device("cpu"))
+    folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert folder.name.startswith("vlsm-inductor-")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@with_compiler
+@torch._dynamo.config.patch(recompile_limit=1)
+def test_each_model_is_compiled_however_many_there_are():
+    """Of models that share a function torch would compile eight, and say nothing of the ninth."""
+    seen = torch._dynamo.utils.counters["stats"]
+    before, given = seen["unique_graphs"], torch.ones(2, 2)
+    for name in ("sin", "cos", "tan"):
+        stage = an_export("s")._replace(call=lambda x, name=name: getattr(torch, name)(x))
+        (found,) = backends._by_inductor(stage, torch.device("cpu"))(given)
+        assert torch.allclose(found, getattr(torch, name)(given))
+    assert seen["unique_graphs"] == before + 3
+
+
+def test_on_cuda_graphs_are_replayed_and_their_memory_is_not_handed_out(monkeypatch):
+    """No device is here: torch's compiler is replaced by one that answers in the same memory."""
+    asked, memory = [], torch.zeros(2)
+
+    def compile_(call, **how):
+        asked.append(how)
+        return lambda given: memory.copy_(given)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    made = backends._by_inductor(an_export("s"), torch.device("cuda"))
+    (first,), (second,) = made(torch.ones(2)), made(torch.full((2,), 2.0))
+    assert asked == [{"dynamic": True, "mode": "reduce-overhead"}]
+    assert (first.tolist(), second.tolist()) == ([1, 1], [2, 2])
+
+
+def test_without_a_compiler_torch_computes_as_it_is_written_and_says_so(own, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no C++ compiler\nhere")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    mine, theirs = own("inductor"), own("torch")
+    why = "it cannot be compiled (RuntimeError: no C++ compiler)"
+    assert mine.stages == dict.fromkeys(STAGES, f"torch: {why}")
+    assert mine.notes[-1].text == (
+        f"--backend inductor: torch computes {'; '.join(f'{s} ({why})' for s in STAGES)}."
+    )
+    assert torch.equal(logits(mine), logits(theirs))
