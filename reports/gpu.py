@@ -61,14 +61,12 @@ def main() -> None:
     given = arguments.parse_args()
     logits = [agreement(name, device="cuda") for name in given.models]
     counts = compare_counts("cuda", given.limit)
-    found = measure(
-        given.models,
-        device="cuda",
-        n_images=given.images,
-        n_prompts=given.prompts,
-        batch_size=given.batch_size,
-    )
-    (HERE / "gpu.md").write_text(page(found, logits, counts), encoding="utf-8")
+    how = {"n_images": given.images, "n_prompts": given.prompts, "batch_size": given.batch_size}
+    found: list[Bench] = []
+    # Compiling takes minutes: what is known before is written before.
+    for backend in ("torch", "inductor"):
+        found += measure(given.models, device="cuda", backend=backend, **how)
+        (HERE / "gpu.md").write_text(page(found, logits, counts), encoding="utf-8")
 
 
 def agreement(name: str | Path, *, device: str) -> Agreement:
@@ -161,12 +159,14 @@ def measure(
     n_prompts: int,
     batch_size: int,
     blocks: int = 3,
+    backend: str = "torch",
 ) -> list[Bench]:
-    """Each model in float32 and in the device's mixed precision."""
+    """Each model in float32 and in the device's mixed precision, or compiled in that alone."""
     found = []
     for name in names:
-        for dtype in ("float32", "mixed"):
-            model = load_model(name, device=device, dtype=dtype, random_weights=True)
+        for dtype in ("float32", "mixed") if backend == "torch" else ("mixed",):
+            how = {"device": device, "dtype": dtype, "backend": backend}
+            model = load_model(name, random_weights=True, **how)
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder)
                 pictures = invent(root, n_images, model.adapter.input_size)
@@ -220,8 +220,8 @@ def page(found: Sequence[Bench], logits: Sequence[Agreement], counts: pl.DataFra
         "those of the encoders alone, cases per second those of the whole engine; *plain* is how",
         "many times longer the unmodified forward per case takes.",
         "",
-        "| model | precision | images/s | texts/s | cases/s | memory (MiB) | plain |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| model | precision | backend | images/s | texts/s | cases/s | memory (MiB) | plain |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
         *(_row(row) for row in found),
         "",
         f"vlsm-harness {__version__}.",
@@ -243,7 +243,8 @@ def _row(row: Bench) -> str:
         f"{row.peak_memory_mib:,.0f}",
         f"{row.plain_over_engine:.1f}",
     ]
-    return f"| {row.model_id.partition('@')[0]} | {row.precision} | {' | '.join(numbers)} |"
+    how = f"{row.precision} | {row.backend}"
+    return f"| {row.model_id.partition('@')[0]} | {how} | {' | '.join(numbers)} |"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -133,6 +134,8 @@ def ways_of(model: str, earlier: str) -> list[Way]:
         Way(model, "today"),
         Way(model, "today", {"backend": "openvino"}),
     ]
+    if shutil.which("g++"):
+        ways.append(Way(model, "today", {"backend": "inductor"}))
     if "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         ways.append(Way(model, "today", {"backend": "openvino", "dtype": "bfloat16"}))
     if bfloat16_gain() > 1:
@@ -208,11 +211,11 @@ def page(tables: Sequence[Sequence[Way]], loads: Sequence[float], size: Size) ->
     """The tables as Markdown."""
     n_blocks = f"medians of {size.blocks} interleaved blocks"
     left = {
-        f"`{way.model}`: {stage} ({why})"
+        f"`{way.model}` by {way.options['backend']}: {stage} ({why})"
         for ways in tables
         for way in ways
         for stage, why in way.stages.items()
-        if why != "openvino"
+        if why != way.options["backend"]
     }
     return "\n".join(
         [
@@ -234,7 +237,7 @@ def page(tables: Sequence[Sequence[Way]], loads: Sequence[float], size: Size) ->
             f"Blocks of one way differ by up to {_spread(tables):.0f} % of their median by the "
             "wall clock: smaller differences between ways mean nothing.",
             _of_bfloat16(tables),
-            "Stages that OpenVINO leaves to torch here: " + ("; ".join(sorted(left)) or "none")
+            "Stages that are left to torch here: " + ("; ".join(sorted(left)) or "none")
             + ".",
             "",
             f"vlsm-harness {__version__}, torch {torch.__version__}, "

@@ -22,9 +22,9 @@ def test_the_page_says_what_was_measured(script, toy_card):
     lines = gpu.page(found, [logits], counts).splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| toy-random0")]
 
-    assert [row[1] for row in rows] == ["float32", "bfloat16"]
+    assert [row[1:3] for row in rows] == [["float32", "torch"], ["bfloat16", "torch"]]
     for row, bench in zip(rows, found, strict=True):
-        assert row[2:5] == [
+        assert row[3:6] == [
             f"{n:,.0f}" for n in (bench.images_per_s, bench.texts_per_s, bench.cases_per_s)
         ]
         assert bench.images_per_s == pytest.approx(1 / bench.image_s)
@@ -77,6 +77,15 @@ def test_speed_and_memory_are_recorded(script, name, capsys):
     assert [bench.device.split(":")[0] for bench in found] == ["cuda", "cuda"]
     assert all(bench.cases_per_s > 0 and bench.peak_memory_mib > 100 for bench in found)
     assert found[0].precision == "float32" != found[1].precision
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_compiled_model_is_checked_and_timed(script):
+    (found,) = script("gpu").measure(
+        ["clipseg"], device="cuda", n_images=8, n_prompts=9, batch_size=16, backend="inductor"
+    )
+    assert (found.backend, found.device.split(":")[0]) == ("inductor", "cuda")
 
 
 @needs_gpu
