@@ -50,7 +50,7 @@ def audit(  # noqa: PLR0913, what a user may choose
         out: Run directory; ``runs/SUITE-HASH`` when None.
         limit: At most so many images a dataset.
         device: ``auto``, ``cpu`` or ``cuda``.
-        backend: ``torch``, or what compiles a staged model: ``inductor``, or ``openvino`` on a CPU.
+        backend: ``torch``, or what compiles a staged model: ``inductor``, ``openvino`` (a CPU).
         progress: Hears notes and progress; `harness.commands.progress.Terminal` prints them.
 
     Returns:

@@ -33,7 +33,9 @@ def test_the_ways_take_turns_and_are_compared(script, toy_card):
     assert fields[2] == f"{ways[1].median('wall'):.4f}"
     assert fields[4] == f"{ways[0].median('wall') / ways[1].median('wall'):.2f}"
     assert any("3 invented images x 3 prompts" in line for line in lines)
-    assert any(f"`{card}` by openvino: encode_texts (torch: it has no 'tok" in line for line in lines)
+    assert any(
+        f"`{card}` by openvino: encode_texts (torch: it has no 'tok" in line for line in lines
+    )
 
 
 def test_unequal_counts_are_told(script):
