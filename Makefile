@@ -24,7 +24,7 @@ demo: setup
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, max(2, os.cpu_count() or 2)))")
 test: setup
 	$(BIN)/python -m compileall -q harness models suites tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -35,7 +35,7 @@ lint: setup
 	$(BIN)/interrogate --quiet harness models suites
 
 types: setup
-	$(BIN)/mypy
+	MYPY_NUM_WORKERS=2 $(BIN)/mypy
 
 # The JSON Schemas that editors complete suites and cards from.
 schemas: setup

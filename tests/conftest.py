@@ -24,6 +24,9 @@ gc.set_threshold(20_000, 20, 20)
 # The tests' own adapters lie outside `models/`; tests of the question take this away.
 os.environ["VLSM_TRUST_ADAPTERS"] = "1"
 
+# No test survives a power cut, and disks take their time.
+os.fsync = lambda _: None
+
 # Exports of this run of the tests, and of nobody else.
 os.environ["VLSM_HARNESS_CACHE"] = tempfile.mkdtemp(prefix="vlsm-exports-")
 atexit.register(shutil.rmtree, os.environ["VLSM_HARNESS_CACHE"], ignore_errors=True)
@@ -194,6 +197,5 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """Else libraries count as leaked what was frozen."""
-    gc.unfreeze()
+# Else libraries count as leaked what was frozen; later than pytest's own look for garbage.
+atexit.register(gc.unfreeze)

@@ -311,11 +311,17 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@cache
+def _owners(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Which distributions a top-level name is of; to read all of them takes half a second."""
+    return metadata.packages_distributions()
+
+
 def _distributions(libraries: set[str]) -> set[tuple[str, str]]:
     """Name and version of what is imported, and of what that requires in turn."""
     found: dict[str, str] = {}
     tops = sorted(libraries - _RECORDED)
-    owners = metadata.packages_distributions() if tops else {}
+    owners = _owners(tuple(sys.path)) if tops else {}
     waiting = [name for top in tops for name in owners.get(top, ())]
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()

@@ -10,16 +10,25 @@ from harness.commands.demo import set_older_aside, shipped_models
 from harness.runs.store import RunStore
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+SOME = ("phantom-clipseg-solo", "phantom-cris-refusing", "phantom-image-only-crowd")
+
+
+@pytest.fixture(
+    scope="module", params=["some", pytest.param("all", marks=pytest.mark.slow)], ids=str
+)
+def demo(request, tmp_path_factory):
+    """The exit, the folder, and the models: all that ship where time allows."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    return CliRunner().invoke(app, ["demo", "--limit", "2", "--out", str(out)]), out
+    models = [m for m in shipped_models() if request.param == "all" or m in SOME]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("harness.commands.demo.shipped_models", lambda: models)
+        result = CliRunner().invoke(app, ["demo", "--limit", "2", "--out", str(out)])
+    return result, out, models
 
 
 def test_the_demo_ends_with_a_table_a_line_a_model_and_the_files(demo):
-    result, out = demo
+    result, out, models = demo
     assert result.exit_code == 0, result.output
-    models = shipped_models()
     assert len(models) >= 3
     for model in models:
         assert any(line.startswith(f"{model} ") for line in result.output.splitlines())
@@ -34,15 +43,15 @@ def test_the_demo_ends_with_a_table_a_line_a_model_and_the_files(demo):
 
 
 def test_the_demo_is_an_ordinary_run(demo):
-    _, out = demo
+    _, out, models = demo
     manifest = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "complete"
     controls = [m["control"] for m in manifest["models"]]
-    assert controls == [False] * (len(controls) - 1) + [True]
+    assert controls == [False] * (len(models) - 1) + [True]
 
 
 def test_the_control_does_not_move_at_all(demo):
-    _, out = demo
+    _, out, _ = demo
     rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["rows"]
     mine = [r for r in rows if r["model"] == "phantom-image-only-crowd" and r["n_cases"]]
     moved = [r for r in mine if r["agreement"] not in (None, 1.0)]

@@ -72,7 +72,8 @@ def hub(tmp_path, monkeypatch):
     """The hub's library, pointed at a server and a cache of this test's own."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.asked = []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # It looks so often whether it is to end, which every test waits for.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
