@@ -9,7 +9,6 @@ from harness.cli import app
 from harness.commands.demo import set_older_aside, shipped_models
 from harness.runs.store import RunStore
 
-
 SOME = ("phantom-clipseg-solo", "phantom-cris-refusing", "phantom-image-only-crowd")
 
 
