@@ -403,7 +403,7 @@ def test_an_output_that_turns_read_only(run, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_on_one_run(run):
-    peaceful, first = run("peaceful", delay_s=0.1), run("shared", delay_s=0.1)
+    peaceful, first = run("peaceful", delay_s=0.5), run("shared", delay_s=0.5)
     process = first.start()
     first.wait_for_parts(1)
     code, err = first.finish()
