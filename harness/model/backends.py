@@ -14,7 +14,6 @@ Conventions: `stages` maps ``encode_images``, ``encode_texts`` and ``decode`` to
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ModelError, choose
+from harness.files import cache_folder
 from harness.model.contract import (
     AnySize,
     Features,
@@ -305,7 +305,8 @@ def _by_inductor(stage: Stage, device: torch.device) -> Computes:
     """The stage compiled by torch itself."""
     # What is generated is run: it lies where nobody else can write, not in a folder all share.
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        folder = own_cache("inductor") or tempfile.mkdtemp(prefix="vlsm-inductor-")
+        if (folder := own_cache("inductor")) is None:
+            raise ModelError(f"{cache_folder('inductor')} is not this user's own")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     whole: Any = torch.compile(stage.call, dynamic=True, mode=mode)

@@ -56,7 +56,7 @@ def test_a_stage_that_openvino_does_not_survive_stays_with_torch(toy_card, tmp_p
 
     monkeypatch.setattr(exports, "fate_of", fate)
     model = load_model(toy_card(), random_weights=True, device="cpu", backend="openvino")
-    why = "torch: it cannot be exported (ValueError: OpenVINO ends the process that runs it (signal"
+    why = "torch: it cannot be compiled (ValueError: OpenVINO ends the process that runs it (signal"
     assert model.stages["decode"].startswith(why)
     assert model.stages["encode_images"].startswith(why)
     assert all(there and streams == 1 for there, streams, _ in seen)
