@@ -32,7 +32,7 @@ from harness.model.precision import bfloat16_gain
 HERE = Path(__file__).resolve().parent
 EARLIER = "e2e2f76"
 FEWER = {"cris": {"images": 6, "prompts": 21}}
-"""A case of CRIS takes forty times as long, so that fewer are measured."""
+"""A case of CRIS takes 16 to 25 times as long, so that fewer are measured."""
 
 # Runs in the folder of either build, whose rooms have the same names where it matters.
 PROGRAM = """
